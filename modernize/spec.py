@@ -1,0 +1,255 @@
+"""NetSpec: the whole description of one network, without torch.
+
+Every network of the roadmap, and every network between, beside or beyond its steps, is one value of
+:class:`NetSpec`. The fields are independent of each other, so that a step can be left out or moved.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import functools
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any, Self, get_args, get_origin, get_type_hints
+
+from modernize.errors import SpecError, UnknownNameError
+
+
+class Stem(enum.StrEnum):
+    """How an image becomes the first feature map, at a quarter of its height and width."""
+
+    RESNET = "resnet"  # 7x7/2 convolution, norm, activation, 3x3/2 max pool
+    PATCHIFY = "patchify"  # one 4x4/4 convolution
+
+
+class SpatialConv(enum.StrEnum):
+    """The k x k convolution of a block."""
+
+    DENSE = "dense"
+    DEPTHWISE = "depthwise"
+
+
+class Bottleneck(enum.StrEnum):
+    """Which of the two is wide (4C): the residual stream, or the inside of the block."""
+
+    CLASSIC = "classic"  # 4C -> C -> 4C
+    INVERTED = "inverted"  # C -> 4C -> C
+
+
+class SpatialPosition(enum.StrEnum):
+    """Where the k x k convolution stands among the two 1x1 convolutions."""
+
+    MIDDLE = "middle"
+    FIRST = "first"
+
+
+class Activation(enum.StrEnum):
+    """The activation function, in the blocks and in the ResNet stem."""
+
+    RELU = "relu"
+    GELU = "gelu"
+
+
+class Norm(enum.StrEnum):
+    """The normalisation layer, everywhere in the network."""
+
+    BATCH = "batch"  # BatchNorm, eps 1e-5
+    LAYER = "layer"  # LayerNorm over the channels of each position, eps 1e-6
+
+
+class Placement(enum.StrEnum):
+    """How many of a kind of layer stand in a block."""
+
+    EVERY = "every"  # as in ResNet: norms after all three convolutions, activations after the
+    #                  first, the second and the addition
+    ONE = "one"  # one norm, after the k x k convolution; one activation, before the last 1x1
+
+
+class Downsampling(enum.StrEnum):
+    """How a stage halves the height and width it receives."""
+
+    BLOCK = "block"  # a strided first block with a projection shortcut
+    SEPARATE = "separate"  # norm and 2x2/2 convolution before the blocks; norms also after the
+    #                        patchify stem and after global pooling
+
+
+class Init(enum.StrEnum):
+    """Initial weights of convolutions; linear layers always take the truncated normal, std 0.02."""
+
+    FRAMEWORK = "framework"  # torch's default for convolutions (Kaiming uniform)
+    KAIMING = "kaiming"  # Kaiming normal, fan-out, as torchvision's ResNet; linear: torch's default
+    TRUNC_NORMAL = "trunc-normal"  # truncated normal, std 0.02, as the released ConvNeXt
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class NetSpec:
+    """One network: a stem, stages of residual blocks, global average pooling and a linear head.
+
+    Attributes:
+        depths: blocks in each stage.
+        width: channels C of the narrow side of a block in stage 1; doubles at each stage.
+        stem, spatial_conv, bottleneck, spatial_position, kernel_size: the convolutions.
+        activation, activations, norm, norms: what stands between them.
+        downsampling: how stages 2 and later halve height and width.
+        layer_scale: initial value of the per-channel scale of each block's branch; 0: none.
+        drop_path: stochastic depth, rising linearly over the blocks from 0 to this rate.
+        init: initial weights of the convolutions.
+        in_channels: channels of the images.
+        num_classes: logits of the head.
+
+    Raises:
+        SpecError: naming every field with an impossible value.
+    """
+
+    depths: tuple[int, ...]
+    width: int
+    stem: Stem = Stem.RESNET
+    spatial_conv: SpatialConv = SpatialConv.DENSE
+    bottleneck: Bottleneck = Bottleneck.CLASSIC
+    spatial_position: SpatialPosition = SpatialPosition.MIDDLE
+    kernel_size: int = 3
+    activation: Activation = Activation.RELU
+    activations: Placement = Placement.EVERY
+    norm: Norm = Norm.BATCH
+    norms: Placement = Placement.EVERY
+    downsampling: Downsampling = Downsampling.BLOCK
+    layer_scale: float = 0.0
+    drop_path: float = 0.0
+    init: Init = Init.FRAMEWORK
+    in_channels: int = 3
+    num_classes: int = 1000
+
+    def __post_init__(self) -> None:
+        faults = [
+            f"{name} is {getattr(self, name)!r}; it must be {_wanted(kind)}"
+            for name, kind in field_types().items()
+            if not _is_a(getattr(self, name), kind)
+        ]
+        faults = faults or [
+            f"{name} is {getattr(self, name)!r}; it must be {wanted}"
+            for name, good, wanted in (
+                ("depths", self.depths and min(self.depths) > 0, "one positive count per stage"),
+                ("width", self.width > 0, "positive"),
+                ("kernel_size", self.kernel_size > 0 and self.kernel_size % 2, "odd and positive"),
+                ("layer_scale", self.layer_scale >= 0, "0 (none) or positive"),
+                ("drop_path", 0 <= self.drop_path < 1, "at least 0 and below 1"),
+                ("in_channels", self.in_channels > 0, "positive"),
+                ("num_classes", self.num_classes > 0, "positive"),
+            )
+            if not good
+        ]
+        if faults:
+            raise SpecError("no such network: " + "; ".join(faults) + ".")
+
+    def replace(self, **changes: Any) -> Self:
+        """Returns this spec with other values; enums and tuples may be given as plain text and lists.
+
+        Raises:
+            UnknownNameError: for a field that does not exist.
+            SpecError: for a value that a field cannot have.
+        """
+        types = field_types()
+        for name in changes:
+            if name not in types:
+                raise UnknownNameError("field of a network", name, types)
+        return dataclasses.replace(
+            self, **{name: _parse(value, types[name]) for name, value in changes.items()}
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns plain numbers, strings and lists, in field order; ``from_dict`` takes them back."""
+        return {name: _plain(getattr(self, name), kind) for name, kind in field_types().items()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Returns the spec that ``to_dict`` described."""
+        return cls(depths=(1,), width=1).replace(**values)
+
+    def text(self) -> str:
+        """Returns the canonical text: one ``field: value`` line per field, in field order."""
+        return "".join(f"{name}: {_show(v)}\n" for name, v in self.to_dict().items())
+
+    def digest(self) -> str:
+        """Returns 16 hexadecimal digits that name this network's content."""
+        canonical = json.dumps(self.to_dict(), sort_keys=True)
+        return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+    def diff(self, other: NetSpec) -> dict[str, tuple[Any, Any]]:
+        """Returns ``{field: (this value, the other's value)}`` for the fields that differ."""
+        mine, theirs = self.to_dict(), other.to_dict()
+        return {name: (mine[name], theirs[name]) for name in mine if mine[name] != theirs[name]}
+
+    # -- what follows from the fields ------------------------------------------------------------
+
+    @property
+    def narrow_widths(self) -> tuple[int, ...]:
+        """C of each stage."""
+        return tuple(self.width * 2**stage for stage in range(len(self.depths)))
+
+    @property
+    def stream_widths(self) -> tuple[int, ...]:
+        """Channels of the residual stream that each stage hands on."""
+        times = 4 if self.bottleneck is Bottleneck.CLASSIC else 1
+        return tuple(times * width for width in self.narrow_widths)
+
+    @property
+    def hidden_widths(self) -> tuple[int, ...]:
+        """Channels between the two 1x1 convolutions of a stage's blocks."""
+        times = 4 if self.bottleneck is Bottleneck.INVERTED else 1
+        return tuple(times * width for width in self.narrow_widths)
+
+    @property
+    def drop_path_rates(self) -> tuple[float, ...]:
+        """Stochastic-depth rate of each block, all stages in a row, rising linearly from 0."""
+        last = max(sum(self.depths) - 1, 1)
+        return tuple(self.drop_path * block / last for block in range(sum(self.depths)))
+
+    @property
+    def total_stride(self) -> int:
+        """How many pixels of an image's side become one position of the last feature map."""
+        return 4 * 2 ** (len(self.depths) - 1)
+
+
+@functools.cache
+def field_types() -> dict[str, Any]:
+    """Returns ``{field of NetSpec: its type}``, in field order."""
+    return get_type_hints(NetSpec)
+
+
+def _is_a(value: Any, kind: Any) -> bool:
+    if get_origin(kind) is tuple:
+        return isinstance(value, tuple) and all(_is_a(v, get_args(kind)[0]) for v in value)
+    if kind is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if kind is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, kind)
+
+
+def _wanted(kind: Any) -> str:
+    if get_origin(kind) is tuple:
+        return "a list of whole numbers"
+    if issubclass(kind, enum.Enum):
+        return "one of " + ", ".join(kind)
+    return "a whole number" if kind is int else "a number"
+
+
+def _parse(value: Any, kind: Any) -> Any:
+    """Returns the value as the field's own type where it is plainly meant so, else as it came."""
+    if get_origin(kind) is tuple:
+        return tuple(value) if isinstance(value, list) else value
+    if isinstance(value, str) and issubclass(kind, enum.Enum):
+        return kind(value) if value in list(kind) else value
+    return value
+
+
+def _plain(value: Any, kind: Any) -> Any:
+    if isinstance(value, tuple):
+        return list(value)
+    return str(value) if isinstance(value, enum.Enum) else kind(value)
+
+
+def _show(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)

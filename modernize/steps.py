@@ -1,0 +1,219 @@
+"""The roadmap as data: what each step changes, and the regimes it is walked in.
+
+A step is a row: what it is called, and the few fields of a :class:`~modernize.spec.NetSpec` it
+changes. :func:`fold` applies rows one after the other; :func:`until` does so for the paper's own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from modernize.errors import SpecError, UnknownNameError
+from modernize.spec import (
+    Activation,
+    Bottleneck,
+    Downsampling,
+    NetSpec,
+    Norm,
+    Placement,
+    SpatialConv,
+    SpatialPosition,
+    Stem,
+)
+
+
+class Training(enum.StrEnum):
+    """Which of a preset's two recipes trains a network."""
+
+    CLASSIC = "classic"
+    ENHANCED = "enhanced"
+
+
+@dataclasses.dataclass(frozen=True)
+class Regime:
+    """Where the roadmap starts and ends in size (FACTS of Tables 10 and 11).
+
+    Attributes:
+        name: its name on the command line.
+        start, end: what its first and last network are called.
+        reference: the Transformer that the paper sets beside it.
+        depths_before, depths: blocks per stage, before and from `stage-ratio` on.
+        width_before, width_at_ratio, width: narrow width of stage 1 before `stage-ratio`, from it
+            on, and from `width` on. The larger regime widens at both, to keep FLOPs level.
+        image_size: height and width in pixels at which its FLOPs are quoted.
+    """
+
+    name: str
+    start: str
+    end: str
+    reference: str | None
+    depths_before: tuple[int, ...]
+    depths: tuple[int, ...]
+    width_before: int
+    width_at_ratio: int
+    width: int
+    image_size: int
+
+    def first(self) -> NetSpec:
+        """Returns the network that the roadmap starts from."""
+        return NetSpec(depths=self.depths_before, width=self.width_before)
+
+
+@dataclasses.dataclass(frozen=True)
+class OfRegime:
+    """Stands in a row for the value of this attribute of the regime."""
+
+    attribute: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """One row of the roadmap.
+
+    Attributes:
+        key: its name on the command line.
+        title: its name in tables and charts.
+        section: the part of the paper (Section 2) it belongs to.
+        changes: NetSpec fields and their values from this step on.
+        training: the recipe from this step on; None: the one before.
+        adopted: False for a side branch, which the next step does not build on.
+    """
+
+    key: str
+    title: str
+    section: str
+    changes: Mapping[str, Any]
+    training: Training | None = None
+    adopted: bool = True
+
+
+# fmt: off
+REGIMES: Mapping[str, Regime] = {regime.name: regime for regime in (
+    Regime("resnet50",  "ResNet-50",  "ConvNeXt-T", "Swin-T",
+           (3, 4, 6, 3),   (3, 3, 9, 3),  width_before=64, width_at_ratio=64, width=96,  image_size=224),
+    Regime("resnet200", "ResNet-200", "ConvNeXt-B", "Swin-B",
+           (3, 24, 36, 3), (3, 3, 27, 3), width_before=64, width_at_ratio=84, width=128, image_size=224),
+    Regime("nano",      "ResNet-nano", "ConvNeXt-nano", None,
+           (1, 1, 2, 1),   (1, 1, 3, 1),  width_before=16, width_at_ratio=16, width=24,  image_size=32),
+)}
+
+STEPS: tuple[Step, ...] = (
+    Step("resnet",      "{start} (classic recipe)",  "Baseline",            {}, Training.CLASSIC),
+    Step("recipe",      "{start} (enhanced recipe)", "Training techniques", {}, Training.ENHANCED),
+    Step("stage-ratio", "stage ratio",               "Macro design",        {"depths": OfRegime("depths"), "width": OfRegime("width_at_ratio")}),
+    Step("patchify",    "patchify stem",             "Macro design",        {"stem": Stem.PATCHIFY}),
+    Step("depthwise",   "depthwise conv",            "ResNeXt-ify",         {"spatial_conv": SpatialConv.DEPTHWISE}),
+    Step("width",       "increase width",            "ResNeXt-ify",         {"width": OfRegime("width")}),
+    Step("inverted",    "inverted bottleneck",       "Inverted bottleneck", {"bottleneck": Bottleneck.INVERTED}),
+    Step("move-up",     "move up depthwise conv",    "Large kernel",        {"spatial_position": SpatialPosition.FIRST}),
+    Step("kernel-5",    "kernel size 5",             "Large kernel",        {"kernel_size": 5}),
+    Step("kernel-7",    "kernel size 7",             "Large kernel",        {"kernel_size": 7}),
+    Step("kernel-9",    "kernel size 9",             "Large kernel",        {"kernel_size": 9}, adopted=False),
+    Step("kernel-11",   "kernel size 11",            "Large kernel",        {"kernel_size": 11}, adopted=False),
+    Step("gelu",        "ReLU to GELU",              "Micro design",        {"activation": Activation.GELU}),
+    Step("fewer-acts",  "fewer activations",         "Micro design",        {"activations": Placement.ONE}),
+    Step("fewer-norms", "fewer norms",               "Micro design",        {"norms": Placement.ONE}),
+    Step("ln",          "BN to LN",                  "Micro design",        {"norm": Norm.LAYER}),
+    Step("downsample",  "separate downsampling ({end})", "Micro design",    {"downsampling": Downsampling.SEPARATE, "layer_scale": 1e-6}),
+)
+# fmt: on
+
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    """One network to compare, as a row of the roadmap made it.
+
+    Attributes:
+        key, title, section, adopted: as in its :class:`Step`, with the regime's names filled in.
+        parent: key of the step it builds on, which its change is measured from; None for the first.
+        spec: the network.
+        training: the recipe that trains it.
+    """
+
+    key: str
+    title: str
+    section: str
+    adopted: bool
+    parent: str | None
+    spec: NetSpec
+    training: Training
+
+
+def find_regime(name: str) -> Regime:
+    """Returns the regime of that name.
+
+    Raises:
+        UnknownNameError: listing the regimes.
+    """
+    if name not in REGIMES:
+        raise UnknownNameError("regime", name, REGIMES)
+    return REGIMES[name]
+
+
+def find_step(step: str | int, steps: Sequence[Step] = STEPS) -> int:
+    """Returns the index of a step given by its key, or by its index as number or text.
+
+    Raises:
+        UnknownNameError: listing the keys.
+    """
+    keys = [row.key for row in steps]
+    if str(step) in keys:
+        return keys.index(str(step))
+    if str(step).isdecimal() and int(step) < len(keys):
+        return int(step)
+    raise UnknownNameError("step", step, [*keys, f"or an index from 0 to {len(keys) - 1}"])
+
+
+def fold(steps: Sequence[Step], regime: Regime) -> tuple[Variant, ...]:
+    """Applies the rows one after the other and returns the network that each leads to.
+
+    Raises:
+        SpecError: for a row that changes nothing, a key used twice, or an impossible network.
+        UnknownNameError: for a row that changes a field that does not exist.
+    """
+    variants: list[Variant] = []
+    spec, training, parent = regime.first(), Training.CLASSIC, None
+    for row in steps:
+        if row.key in (v.key for v in variants):
+            raise SpecError(
+                f"the step {row.key!r} stands twice in the list; give each its own key."
+            )
+        changes = {
+            name: getattr(regime, value.attribute) if isinstance(value, OfRegime) else value
+            for name, value in row.changes.items()
+        }
+        new_spec, new_training = spec.replace(**changes), row.training or training
+        if variants and (new_spec, new_training) == (spec, training):
+            fields = (
+                ", ".join(f"{k} is {v} already" for k, v in changes.items()) or "no field given"
+            )
+            raise SpecError(f"the step {row.key!r} changes nothing: {fields}; leave it out.")
+        title = row.title.format(start=regime.start, end=regime.end)
+        variants.append(
+            Variant(row.key, title, row.section, row.adopted, parent, new_spec, new_training)
+        )
+        if row.adopted:
+            spec, training, parent = new_spec, new_training, row.key
+    return tuple(variants)
+
+
+def until(step: str | int, regime: str = "resnet50") -> tuple[Variant, ...]:
+    """Returns the roadmap's variants from the first up to and including this step.
+
+    Raises:
+        UnknownNameError: for an unknown step or regime, listing the valid ones.
+    """
+    return fold(STEPS[: find_step(step) + 1], find_regime(regime))
+
+
+def spec_of(step: str | int, regime: str = "resnet50", **fields: Any) -> NetSpec:
+    """Returns the network of one step; ``fields`` replace fields of it.
+
+    Raises:
+        UnknownNameError: for an unknown step, regime or field, listing the valid ones.
+        SpecError: for an impossible value of a field.
+    """
+    return until(step, regime)[-1].spec.replace(**fields)
