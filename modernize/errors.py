@@ -22,6 +22,10 @@ class SpecError(UsageError):
     """A network description that cannot be built; names every fault it has."""
 
 
+class WeightsError(RoadmapError):
+    """A checkpoint that does not fit the network; names every tensor that is in the way."""
+
+
 class UnknownNameError(UsageError):
     """A name that is not among the valid ones; says the closest match and lists them all.
 

@@ -53,7 +53,8 @@ class Network(nn.Module):
         for stage in self.stages:
             x = stage(x)  # height and width halve at stages 2, 3, ...
         x = self.norm(self.pool(x)).flatten(1)  # (N, width of the last stage)
-        return self.head(x)
+        logits: Tensor = self.head(x)
+        return logits
 
     if TYPE_CHECKING:
 
@@ -138,7 +139,8 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         # (N, in_width, H, W) -> (N, out_width, H / stride, W / stride)
-        return self.last_activation(self.branch(x) + self.shortcut(x))
+        out: Tensor = self.last_activation(self.branch(x) + self.shortcut(x))
+        return out
 
 
 class LayerNorm2d(nn.LayerNorm):

@@ -14,7 +14,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, Self, get_args, get_origin, get_type_hints
 
-from modernize.errors import SpecError, UnknownNameError
+from modernize.errors import SpecError, UnknownNameError, UsageError
 
 
 class Stem(enum.StrEnum):
@@ -144,7 +144,7 @@ class NetSpec:
             raise SpecError("no such network: " + "; ".join(faults) + ".")
 
     def replace(self, **changes: Any) -> Self:
-        """Returns this spec with other values; enums and tuples may be given as plain text and lists.
+        """Returns this spec with other values; enums and tuples may come as plain text and lists.
 
         Raises:
             UnknownNameError: for a field that does not exist.
@@ -159,7 +159,7 @@ class NetSpec:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns plain numbers, strings and lists, in field order; ``from_dict`` takes them back."""
+        """Returns plain numbers, strings and lists, in field order, as ``from_dict`` takes them."""
         return {name: _plain(getattr(self, name), kind) for name, kind in field_types().items()}
 
     @classmethod
@@ -209,7 +209,22 @@ class NetSpec:
     @property
     def total_stride(self) -> int:
         """How many pixels of an image's side become one position of the last feature map."""
-        return 4 * 2 ** (len(self.depths) - 1)
+        return 4 << (len(self.depths) - 1)
+
+    def check_image_size(self, image_size: int) -> None:
+        """Refuses images too small for the last feature map to have a position.
+
+        Args:
+            image_size: height and width in pixels.
+
+        Raises:
+            UsageError: naming the size and the smallest one possible.
+        """
+        if image_size < self.total_stride:
+            raise UsageError(
+                f"image size {image_size} is too small for a network of {len(self.depths)} stages; "
+                f"it must be at least {self.total_stride} pixels."
+            )
 
 
 @functools.cache

@@ -1,0 +1,34 @@
+# make roadmap: set up, run the main job, draw the chart.   make test: set up, run the tests.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: roadmap test test-all lint format golden clean
+
+roadmap: .venv/ready
+	$(BIN)/python run_roadmap.py --until ln
+
+test: .venv/ready
+	$(BIN)/pytest -n auto -m "not slow"
+
+test-all: .venv/ready
+	$(BIN)/pytest -n auto --durations 15
+
+lint: .venv/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: .venv/ready
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+golden: .venv/ready
+	$(BIN)/pytest tests/test_golden.py --refresh-golden
+
+.venv/ready: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf .venv build *.egg-info

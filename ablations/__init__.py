@@ -1,0 +1,1 @@
+"""How the steps are compared: recipes, data, runs, records, tables and charts."""

@@ -1,0 +1,394 @@
+"""The command line: parses, calls, prints. What is slow to import is imported where it is used."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+
+from ablations import tables
+from modernize.errors import RoadmapError, UsageError
+
+if TYPE_CHECKING:
+    from ablations.experiment import Experiment
+    from ablations.records import Study
+
+FORMATS = click.Choice(tables.FORMATS)
+INTERRUPTED = 130  # what a shell reports after Ctrl-C
+
+
+def results_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds ``--results``."""
+    return click.option(
+        "--results",
+        type=click.Path(path_type=Path, file_okay=False),
+        metavar="FOLDER",
+        help="Where studies lie.  [default: results/ of the repository]",
+    )(command)
+
+
+class _Group(click.Group):
+    """Refuses the main job's options in front of a subcommand, where they would do nothing."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        if ctx._protected_args or ctx.args:
+            given = [
+                parameter.opts[0]
+                for parameter in self.params
+                if parameter.name != "debug"
+                and ctx.get_parameter_source(parameter.name or "")
+                is click.core.ParameterSource.COMMANDLINE
+            ]
+            if given:
+                raise click.UsageError(
+                    f"{', '.join(given)} stands before a subcommand and belongs to the main job; "
+                    "put a subcommand's own options after its name."
+                )
+        return super().invoke(ctx)
+
+
+@click.group(cls=_Group, invoke_without_command=True, context_settings={"max_content_width": 100})
+@click.option("--until", "last", metavar="STEP", help="Last step wanted: its key or index.")
+@click.option("--from", "first", metavar="STEP", help="First step wanted.")
+@click.option("--only", metavar="STEP,...", default="", help="Only these steps.")
+@click.option(
+    "--seeds",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Runs of each step, from seeds 0, 1, ...",
+)
+@click.option(
+    "--preset",
+    default="nano",
+    show_default=True,
+    metavar="NAME|FILE",
+    help="What to train on, and how.",
+)
+@click.option(
+    "--regime", metavar="NAME", help="resnet50, resnet200 or nano.  [default: the preset's]"
+)
+@click.option(
+    "--name", metavar="NAME", help="The study's folder in results/.  [default: the preset's]"
+)
+@click.option(
+    "--data", metavar="FOLDER", help="Where the images are.  [default: as the preset says]"
+)
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Another value for a key of the preset; may be repeated.",
+)
+@click.option(
+    "--jobs",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Runs at a time.  [default: one per GPU, or per core up to 8]",
+)
+@results_option
+@click.option("--dry-run", is_flag=True, help="Show what would be run and skipped, and stop.")
+@click.option("--debug", is_flag=True, expose_value=False, help="Show tracebacks.")
+@click.version_option(package_name="convnext-roadmap")
+@click.pass_context
+def cli(ctx: click.Context, /, dry_run: bool, jobs: int | None, **options: Any) -> None:
+    """The road from ResNet to ConvNeXt, one change at a time.
+
+    Without a subcommand: builds, counts and trains every step up to --until, skips what is
+    finished, goes on with what was interrupted, and draws the chart.
+    """
+    if ctx.invoked_subcommand is not None:
+        return
+    console = Console(highlight=False)
+    experiment = _design(**options)
+    _print_plan(console, experiment)
+    if dry_run:
+        console.print("Dry run: nothing was trained or written.")
+        return
+    _run(console, experiment, jobs)
+
+
+def _design(
+    *,
+    first: str | None,
+    last: str | None,
+    only: str,
+    seeds: int,
+    preset: str,
+    regime: str | None,
+    name: str | None,
+    data: str | None,
+    settings: tuple[str, ...],
+    results: Path | None,
+) -> Experiment:
+    from ablations import experiment, studies
+    from ablations.recipe import load_preset
+
+    if data is not None:
+        settings = (*settings, f"data.source={data}")
+    chosen = load_preset(preset, settings)
+    regime = regime or chosen.regime
+    keys = [key.strip() for key in only.split(",") if key.strip()]
+    variants = studies.roadmap(regime, first, last, keys)
+    folder = _results(results) / experiment.study_name(name, preset, chosen.regime, regime)
+    return experiment.design(folder, chosen, regime, variants, seeds)
+
+
+def _print_plan(console: Console, experiment: Experiment) -> None:
+
+    study, planned = experiment.study, experiment.planned
+    images = study.manifest["images"]
+    console.print(
+        f"Study {study.name}: {study.preset.title}; regime {study.manifest['regime']}; "
+        f"{images['train_images']:,} training and {images['val_images']:,} validation images",
+        soft_wrap=True,
+    )
+    rows = [
+        {
+            "step": p.run.key,
+            "seed": str(p.run.seed),
+            "parameters": f"{p.cost.params:,}",
+            "MFLOPs": f"{p.cost.flops / 1e6:.2f}",
+            "epochs": str(p.run.recipe.epochs),
+            "recipe": str(p.variant.training),
+            "what will be done": p.state,
+        }
+        for p in planned
+    ]
+    tables.print_table(console, rows, right=("seed", "parameters", "MFLOPs", "epochs"))
+    # Backward costs about twice forward.
+    work = sum(
+        3 * p.cost.flops * p.run.recipe.epochs * images["train_images"] for p in experiment.needed
+    )
+    console.print(
+        f"{len(experiment.needed)} of {len(planned)} runs to do, about {work / 1e15:.3g} "
+        "peta-multiply-accumulates",
+        soft_wrap=True,
+    )
+
+
+def _run(console: Console, experiment: Experiment, jobs: int | None) -> None:
+    from ablations import launch
+    from ablations.progress import follow, outcome
+    from ablations.records import Status
+
+    study = experiment.study
+    study.write()
+    needed = experiment.needed
+    with launch.only_one(study.folder):
+        slots = launch.find_slots(len(needed), jobs)
+        if needed:
+            console.print(
+                f"Training on {', '.join(dict.fromkeys(s.device for s in slots))}: {len(slots)} at "
+                f"a time, {slots[0].threads} thread(s) each",
+                soft_wrap=True,
+            )
+        try:
+            follow(experiment.run(slots), len(needed), console)
+        except KeyboardInterrupt:
+            _collect(console, study)
+            console.print(
+                "Interrupted. What is finished is kept; the same command goes on from the last "
+                "checkpoints.",
+                style="bold",
+                soft_wrap=True,
+            )
+            raise SystemExit(INTERRUPTED) from None
+    _collect(console, study)
+    ends = [(p, p.folder.read_record()) for p in experiment.planned]
+    bad = [(p, r) for p, r in ends if r and r.status is not Status.FINISHED]
+    for p, record in bad:
+        line = f"{p.run.key}, seed {p.run.seed}: {outcome(record)}"
+        console.print(line, style="bold red", markup=False, soft_wrap=True)
+    failed = [p for p, r in bad if r.status is Status.FAILED]
+    if failed:
+        raise launch.RunsFailedError(
+            f"{len(failed)} of {len(ends)} runs failed; the logs named above say more. "
+            "The same command tries them again."
+        )
+
+
+def _collect(console: Console, study: Study) -> None:
+    """Writes a study's table and chart from its records, and prints the table."""
+    from ablations import chart
+    from ablations.figures import study_figure
+    from ablations.report import summary_path, write_summary
+
+    table = write_summary(study)
+    written = [summary_path(study)]
+    figure = study_figure(study)
+    written += [chart.save(figure, study.folder / f"roadmap.{kind}") for kind in ("png", "svg")]
+    _print_summary(console, table)
+    console.print("Wrote " + ", ".join(map(str, written)), soft_wrap=True)
+
+
+def _print_summary(console: Console, table: Any) -> None:
+    from ablations.report import format_summary
+
+    tables.print_table(
+        console, format_summary(table), right=("n", "top-1", "change", "top-5", "MFLOPs", "seconds")
+    )
+
+
+@cli.command()
+@click.argument("step", required=False)
+@click.option("--regime", default="resnet50", show_default=True, metavar="NAME")
+def steps(step: str | None, regime: str) -> None:
+    """List the steps and what each changes, or show the network of one STEP."""
+    from ablations.studies import describe_step, step_rows
+
+    console = Console(highlight=False)
+    if step is None:
+        tables.print_table(console, step_rows(regime), right=("index",))
+    else:
+        console.print(describe_step(step, regime), markup=False, soft_wrap=True)
+
+
+@cli.command()
+@click.option(
+    "--regime",
+    "regimes",
+    multiple=True,
+    metavar="NAME",
+    default=["resnet50"],
+    show_default=True,
+    help="resnet50, resnet200 or nano; may be repeated.",
+)
+@click.option("--until", "last", metavar="STEP", help="Last step wanted: its key or index.")
+@click.option("--step", metavar="STEP", help="One step's breakdown by operator and by module.")
+@click.option(
+    "--image-size", type=click.IntRange(min=1), metavar="PIXELS", help="[default: the regime's]"
+)
+@click.option("--format", "style", type=FORMATS, default="table", show_default=True)
+def flops(
+    regimes: tuple[str, ...],
+    last: str | None,
+    step: str | None,
+    image_size: int | None,
+    style: str,
+) -> None:
+    """Count parameters and FLOPs of the steps, and set them beside the paper's."""
+    from ablations import costs
+    from ablations.studies import roadmap
+    from modernize.steps import find_regime
+
+    console = Console(highlight=False)
+    chosen = [find_regime(name) for name in regimes]
+    if step is not None:
+        for regime in chosen:
+            click.echo(costs.step_breakdown(step, regime, image_size or regime.image_size))
+        return
+    counted = [
+        costs.cost_rows(roadmap(r.name, last=last), r, image_size or r.image_size) for r in chosen
+    ]
+    if style in ("csv", "json"):
+        render = tables.as_csv if style == "csv" else tables.as_json
+        click.echo(render([costs.as_values(row) for rows in counted for row in rows]))
+        return
+    for regime, rows in zip(chosen, counted, strict=True):
+        size = image_size or regime.image_size
+        title = f"{regime.start} to {regime.end} at {size} x {size}"
+        texts = [costs.as_texts(row) for row in rows]
+        if style == "markdown":
+            click.echo(f"{title}\n\n{tables.as_markdown(texts, costs.NUMBERS)}\n")
+        else:
+            tables.print_table(console, texts, costs.NUMBERS, title)
+        for note in costs.footnotes(rows):
+            console.print(note, markup=False, soft_wrap=True)
+
+
+@cli.command()
+@click.option(
+    "--from",
+    "source",
+    required=True,
+    metavar="paper|STUDY",
+    help="The published tables, or a study of ours.",
+)
+@click.option("--second", metavar="STUDY", help="Another study, as grey bars.")
+@click.option(
+    "--output",
+    "outputs",
+    multiple=True,
+    metavar="FILE",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="A .png, .svg or .pdf file; may be repeated.  "
+    "[default: roadmap.png and .svg in the source's folder]",
+)
+@results_option
+def plot(source: str, second: str | None, outputs: tuple[Path, ...], results: Path | None) -> None:
+    """Draw the roadmap chart."""
+    from ablations import chart, figures
+
+    folder = _results(results) / source
+    if source == "paper":
+        if second is not None:
+            raise UsageError("--second goes with a study; the paper's chart has both regimes.")
+        figure = figures.paper_figure()
+    else:
+        figure = figures.study_figure(
+            _open(source, results), _open(second, results) if second else None
+        )
+    for path in outputs or [folder / "roadmap.png", folder / "roadmap.svg"]:
+        click.echo(f"Wrote {chart.save(figure, path)}")
+
+
+@cli.command()
+@click.argument("study")
+@click.option("--format", "style", type=FORMATS, default="table", show_default=True)
+@results_option
+def report(study: str, style: str, results: Path | None) -> None:
+    """Collect the records of STUDY: its table, summary.csv and the chart."""
+    from ablations.report import format_summary, read_summary
+
+    opened = _open(study, results)
+    if style == "table":
+        _collect(Console(highlight=False), opened)
+        return
+    table = read_summary(opened)
+    if style == "csv":
+        click.echo(table.to_csv(index=False, float_format="%.4f"), nl=False)
+    elif style == "json":
+        click.echo(table.to_json(orient="records", indent=1))
+    else:
+        click.echo(tables.as_markdown(format_summary(table)))
+
+
+def _results(results: Path | None) -> Path:
+    from ablations.records import RESULTS
+
+    return results or RESULTS
+
+
+def _open(name: str, results: Path | None) -> Study:
+    from ablations.records import Study
+
+    return Study.open(_results(results) / name)
+
+
+def main() -> None:
+    """Runs the command line; an error of ours becomes one message and an exit status."""
+    debug = "--debug" in sys.argv
+    try:
+        status = cli(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        raise SystemExit(error.exit_code) from None
+    except RoadmapError as error:
+        if debug:
+            traceback.print_exc()
+        click.echo(f"Error: {error}", err=True)
+        raise SystemExit(error.exit_status) from None
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("Interrupted; nothing was lost.", err=True)
+        raise SystemExit(INTERRUPTED) from None
+    except BrokenPipeError:  # the reader of our output has gone, as `| head` does
+        sys.stderr.close()
+        raise SystemExit(0) from None
+    raise SystemExit(status or 0)

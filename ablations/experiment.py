@@ -1,0 +1,144 @@
+"""The main job: what there is to run, running it, and what came of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from ablations import launch, studies
+from ablations.data import load_images
+from ablations.recipe import DataChoice, Preset
+from ablations.records import Record, ResultsError, Run, RunFolder, Study
+from modernize.cost import Cost, cost
+from modernize.errors import UsageError
+from modernize.steps import STEPS, Variant
+
+
+@dataclasses.dataclass(frozen=True)
+class Planned:
+    """One run of a study, before it is launched.
+
+    Attributes:
+        variant, run, folder: what it is and where its files go.
+        cost: of the network at the preset's image size.
+        record: how it ended, where it did.
+        epochs_done: epochs an unfinished one has behind it.
+        fault: why its record cannot be used, where it cannot.
+    """
+
+    variant: Variant
+    run: Run
+    folder: RunFolder
+    cost: Cost
+    record: Record | None
+    epochs_done: int
+    fault: str = ""
+
+    @property
+    def needed(self) -> bool:
+        """Whether it is still to be run."""
+        return self.record is None or not self.record.settled
+
+    @property
+    def state(self) -> str:
+        """What will be done about it, in a few words."""
+        if self.record and self.record.settled:
+            accuracy = "" if self.record.top1 is None else f", top-1 {self.record.top1:.2f} %"
+            return f"skip: {self.record.status}{accuracy}"
+        if self.fault:
+            return "run anew: its record is damaged"
+        if self.epochs_done:
+            return f"go on after epoch {self.epochs_done}"
+        return "run again: it failed" if self.record else "run"
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """A study, and the runs of it that were asked for."""
+
+    study: Study
+    data: DataChoice
+    planned: Sequence[Planned]
+
+    @property
+    def needed(self) -> list[Planned]:
+        """The runs still to be run."""
+        return [p for p in self.planned if p.needed]
+
+    def run(self, slots: Sequence[launch.Slot]) -> Iterator[launch.Tick]:
+        """Trains what is needed, yielding how it stands."""
+        for p in self.planned:
+            if p.fault:  # a record that cannot be read is no record
+                (p.folder.path / "record.json").unlink(missing_ok=True)
+        jobs = [launch.Job(p.run, p.folder.path, self.data) for p in self.needed]
+        return launch.work_off(jobs, slots)
+
+
+def study_name(name: str | None, preset: str, preset_regime: str, regime: str) -> str:
+    """Returns the study's name: as given, or the preset's, with the regime where it is another.
+
+    Raises:
+        UsageError: for a name that is no plain folder name, or that is taken.
+    """
+    stem = Path(preset).stem
+    name = name or (stem if regime == preset_regime else f"{stem}-{regime}")
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name):
+        raise UsageError(
+            f"--name {name!r} cannot name a folder; use letters, digits, '.', '_' and '-'."
+        )
+    if name == "paper":
+        raise UsageError("--name 'paper' is taken by the published tables; choose another.")
+    return name
+
+
+def design(
+    folder: Path,
+    preset: Preset,
+    regime: str,
+    variants: Sequence[Variant],
+    seeds: int,
+) -> Experiment:
+    """Returns the experiment, having read the images and whatever the folder holds; writes nothing.
+
+    Args:
+        folder: the study's folder, there or not.
+        preset: what to train on, and how.
+        regime: the regime of the variants.
+        variants: what to train.
+        seeds: runs of each, from seeds 0, 1, ...
+
+    Raises:
+        UsageError: where the folder holds a study under other conditions, or the images are amiss.
+    """
+    images = load_images(preset.data)
+    variants = studies.fit_to_images(variants, images.channels, images.num_classes)
+    order = [step.key for step in STEPS]
+    study = Study.join(
+        folder,
+        preset=preset,
+        regime=regime,
+        images=images.identity(),
+        variants=variants,
+        seeds=seeds,
+        order=order,
+    )
+    planned = [
+        _plan(study, variant, seed, preset.data.image_size)
+        for variant in variants
+        for seed in range(seeds)
+    ]
+    return Experiment(study, preset.data, planned)
+
+
+def _plan(study: Study, variant: Variant, seed: int, image_size: int) -> Planned:
+    run = study.run(variant, seed)
+    folder = study.folder_of(run)
+    record, fault = None, ""
+    try:
+        record = folder.read_record()
+    except ResultsError as error:
+        fault = str(error)
+    done = len(folder.read_metrics()) if folder.checkpoint.is_file() else 0
+    return Planned(variant, run, folder, cost(run.spec, image_size), record, done, fault)

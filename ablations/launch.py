@@ -1,0 +1,194 @@
+"""The local queue: a bounded number of runs at a time, each in a process of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import multiprocessing
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Iterator, Sequence
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from ablations.recipe import DataChoice
+from ablations.records import Record, ResultsError, Run, RunFolder, Status
+from modernize.errors import RoadmapError, UsageError
+
+POLL_SECONDS = 0.1
+STOP_SECONDS = 20  # how long a run may take to stop before it is killed
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One run to be trained, and where its files go."""
+
+    run: Run
+    folder: Path
+    data: DataChoice
+
+
+@dataclasses.dataclass(frozen=True)
+class Slot:
+    """What one run at a time may use: a torch device, and CPU threads."""
+
+    device: str
+    threads: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Tick:
+    """How the queue stands: what runs, and what ended since the last tick."""
+
+    running: Sequence[Job]
+    ended: Sequence[tuple[Job, Record]]
+
+
+class RunsFailedError(RoadmapError):
+    """Some runs of a study failed; the others are on record."""
+
+
+def find_slots(runs: int, jobs: int | None = None) -> list[Slot]:
+    """Shares this machine out: a slot per GPU, or the CPU's cores among the slots.
+
+    Args:
+        runs: how many runs there are; more slots than that would idle.
+        jobs: runs at a time; None: one per GPU, or one per core up to 8.
+
+    Raises:
+        UsageError: for less than one job.
+    """
+    import torch
+
+    if jobs is not None and jobs < 1:
+        raise UsageError(f"--jobs {jobs}: at least 1 run at a time.")
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
+    if torch.cuda.is_available():
+        devices = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
+        count = jobs or len(devices)
+    else:
+        devices = ["mps" if torch.backends.mps.is_available() else "cpu"]
+        count = jobs or (1 if devices == ["mps"] else min(cores, 8))
+    count = max(min(count, runs), 1)
+    threads = max(cores // count, 1)
+    return [Slot(devices[i % len(devices)], threads) for i in range(count)]
+
+
+@contextlib.contextmanager
+def only_one(study: Path) -> Iterator[None]:
+    """Keeps a second process from training the same study at the same time.
+
+    Raises:
+        UsageError: where another process does so already.
+        ResultsError: where the folder cannot be written.
+    """
+    try:
+        with FileLock(study / ".lock", timeout=0):
+            yield
+    except Timeout:
+        raise UsageError(
+            f"another process is training the study in {study}; wait for it, or give this one "
+            "another name with --name."
+        ) from None
+    except PermissionError as error:
+        raise ResultsError(f"cannot write {study}: {error.strerror}.") from error
+
+
+def work_off(jobs: Sequence[Job], slots: Sequence[Slot]) -> Iterator[Tick]:
+    """Trains the jobs in order, as many at a time as there are slots, yielding how it stands.
+
+    One failing run stops no other. Closing the iterator (as Ctrl-C does) stops those that run; each
+    goes on from its last checkpoint the next time.
+    """
+    available = "forkserver" in multiprocessing.get_all_start_methods()
+    context: Any = multiprocessing.get_context("forkserver" if available else "spawn")
+    if available:  # torch is imported once, not once a run
+        context.set_forkserver_preload(["ablations.train"])
+    waiting, free = list(jobs), list(slots)
+    running: dict[BaseProcess, tuple[Job, Slot]] = {}
+    try:
+        while waiting or running:
+            while waiting and free:
+                job, slot = waiting.pop(0), free.pop(0)
+                process = context.Process(target=_work, args=(job, slot))
+                process.start()
+                running[process] = job, slot
+            ended = []
+            for process in [p for p in running if not p.is_alive()]:
+                job, slot = running.pop(process)
+                free.append(slot)
+                ended.append((job, _outcome(job, process.exitcode)))
+            yield Tick([job for job, _ in running.values()], ended)
+            time.sleep(POLL_SECONDS)
+    finally:
+        for process in running:
+            process.terminate()
+        deadline = time.monotonic() + STOP_SECONDS
+        for process in running:
+            process.join(max(deadline - time.monotonic(), 0))
+            if process.is_alive():
+                process.kill()
+                process.join()
+
+
+def _outcome(job: Job, exit_code: int | None) -> Record:
+    """Returns the record the run wrote, or writes one for a process that died without."""
+    folder = RunFolder(job.folder)
+    record = folder.read_record()
+    if record is None or (exit_code and record.status is not Status.FAILED):
+        how = f"signal {-exit_code}" if exit_code and exit_code < 0 else f"status {exit_code}"
+        hint = " (was the memory short?)" if exit_code == -signal.SIGKILL else ""
+        record = Record(Status.FAILED, f"its process ended with {how}{hint}; see {folder.log}")
+        folder.write_record(record)
+    return record
+
+
+def _work(job: Job, slot: Slot) -> None:
+    """Trains one run; the whole life of a worker process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which tells us
+    stopping = False
+
+    def stop(_signal: int, _frame: FrameType | None) -> None:
+        nonlocal stopping
+        stopping = True
+
+    signal.signal(signal.SIGTERM, stop)
+    parent = multiprocessing.parent_process()
+
+    def keep_going() -> bool:
+        return not stopping and (parent is None or parent.is_alive())
+
+    folder = RunFolder(job.folder)
+    folder.prepare(job.run)
+    with folder.log.open("a", encoding="utf-8", buffering=1) as log:
+        sys.stdout = sys.stderr = log
+        try:
+            _train(job, folder, slot, keep_going)
+        except BaseException as error:
+            traceback.print_exc()
+            kind = "" if isinstance(error, RoadmapError) else f"{type(error).__name__}: "
+            reason = f"{kind}{error}".splitlines()[0]
+            folder.write_record(Record(Status.FAILED, f"{reason}; see {folder.log}"))
+            raise SystemExit(1) from None
+
+
+def _train(job: Job, folder: RunFolder, slot: Slot, keep_going: Any) -> None:
+    import torch
+
+    from ablations.data import DataError, load_images
+    from ablations.train import train
+
+    torch.set_num_threads(slot.threads)
+    images = load_images(job.data)
+    if images.identity() != job.run.images:
+        raise DataError("the images changed since this study was begun; give it another --name.")
+    train(job.run, folder, images, job.data.image_size, torch.device(slot.device), keep_going)

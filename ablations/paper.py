@@ -1,0 +1,180 @@
+"""The published tables, from ``results/paper``: numbers to compare with, never results of ours.
+
+Nothing else reads that folder. The CSV files hold only what was printed; which section a step
+belongs to, what it is called and what it builds on come from :mod:`modernize.steps`.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from modernize.errors import RoadmapError
+from modernize.steps import STEPS, until
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FOLDER = Path(__file__).parent.parent / "results" / "paper"
+
+TABLES: Mapping[str, str] = {"resnet50": "table10_resnet50", "resnet200": "table11_resnet200"}
+"""Regime -> the table that the paper has of it, as a file name without its suffix."""
+
+REFERENCE_STEP = "swin"
+SEEDS = 3
+"""How many seeds a mean with a deviation is over; a row without one is one run."""
+
+_COLUMNS = ("step", "label", "top1", "top1_std", "gflops")
+_MISPRINT_COLUMNS = ("table", "step", "column", "printed", "reason")
+
+
+class PaperError(RoadmapError):
+    """A published table is missing or is not as it was committed."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Reference:
+    """The model that a roadmap is measured against.
+
+    Attributes:
+        label: its name.
+        top1: accuracy in percent.
+        gflops: multiply-accumulates of one image, in units of 1e9.
+    """
+
+    label: str
+    top1: float
+    gflops: float
+
+
+def published(regime: str) -> pd.DataFrame | None:
+    """Returns the paper's roadmap in the format of a summary, one row a step.
+
+    Columns: ``step``, ``label``, ``n`` (seeds), ``top1`` and ``top1_std`` (percent; no deviation
+    is NaN), ``gflops`` (1e9 multiply-accumulates), ``status``, ``section``, ``adopted``, ``parent``
+    (empty for the first).
+
+    Returns:
+        None for a regime that the paper does not have.
+
+    Raises:
+        PaperError: for a file that is missing or malformed.
+    """
+    if regime not in TABLES:
+        return None
+    import pandas as pd
+
+    cells = _table(regime)
+    rows = []
+    for variant in until(STEPS[-1].key, regime):
+        row = cells[variant.key]
+        deviation = _number(row, "top1_std", regime) if row["top1_std"] else math.nan
+        rows.append(
+            {
+                "step": variant.key,
+                "label": variant.title,
+                "n": 1 if math.isnan(deviation) else SEEDS,
+                "top1": _number(row, "top1", regime),
+                "top1_std": deviation,
+                "gflops": _number(row, "gflops", regime),
+                "status": "finished",
+                "section": variant.section,
+                "adopted": variant.adopted,
+                "parent": variant.parent or "",
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def reference(regime: str) -> Reference | None:
+    """Returns the Transformer that the paper sets beside a regime; None where it has none.
+
+    Raises:
+        PaperError: for a file that is missing or malformed.
+    """
+    if regime not in TABLES:
+        return None
+    row = _table(regime)[REFERENCE_STEP]
+    return Reference(row["label"], _number(row, "top1", regime), _number(row, "gflops", regime))
+
+
+def printed_gflops(regime: str) -> dict[str, str]:
+    """Returns step -> the GFLOPs cell exactly as printed ("4.10"); empty without a table.
+
+    Raises:
+        PaperError: for a file that is missing or malformed.
+    """
+    if regime not in TABLES:
+        return {}
+    cells = _table(regime)
+    return {step.key: cells[step.key]["gflops"] for step in STEPS}
+
+
+def misprints(regime: str) -> dict[str, str]:
+    """Returns step -> why its GFLOPs cell is taken for a misprint; empty without a table.
+
+    Raises:
+        PaperError: for a file that is missing or malformed, or a misprint that the table lacks.
+    """
+    if regime not in TABLES:
+        return {}
+    printed, found = printed_gflops(regime), {}
+    for row in _read("misprints", _MISPRINT_COLUMNS):
+        if (row["table"], row["column"]) != (TABLES[regime], "gflops"):
+            continue
+        if printed.get(row["step"]) != row["printed"]:
+            raise PaperError(
+                f"{FOLDER / 'misprints.csv'} gives {row['printed']!r} as the printed GFLOPs of "
+                f"{row['step']!r}; {TABLES[regime]}.csv has {printed.get(row['step'])!r}."
+            )
+        found[row["step"]] = row["reason"]
+    return found
+
+
+def _table(regime: str) -> dict[str, dict[str, str]]:
+    """Returns step -> its cells as text, having checked that every step is there once."""
+    rows = _read(TABLES[regime], _COLUMNS)
+    expected = [*(step.key for step in STEPS), REFERENCE_STEP]
+    found = [row["step"] for row in rows]
+    if sorted(found) != sorted(expected):
+        faults = [f"{key!r} is missing" for key in expected if key not in found]
+        faults += [f"{key!r} is unknown" for key in found if key not in expected]
+        faults += [f"{key!r} stands twice" for key in sorted(set(found)) if found.count(key) > 1]
+        raise PaperError(f"{FOLDER / TABLES[regime]}.csv: {'; '.join(faults)}.")
+    return {row["step"]: row for row in rows}
+
+
+def _read(name: str, columns: Iterable[str]) -> list[dict[str, str]]:
+    """Returns the rows of a CSV file of the folder; every cell is text."""
+    path = FOLDER / f"{name}.csv"
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file, strict=True))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise PaperError(
+            f"cannot read the published table {path} ({error}); restore it from the repository."
+        ) from error
+    missing = [c for c in columns if not rows or c not in rows[0]]
+    if missing:
+        raise PaperError(f"{path} lacks the columns {', '.join(missing)}, or has no rows.")
+    if any(None in row or None in row.values() for row in rows):
+        raise PaperError(f"{path} has a row with more or fewer cells than its first line.")
+    return rows
+
+
+def _number(row: Mapping[str, str], column: str, regime: str) -> float:
+    """Returns a cell as a finite number."""
+    try:
+        value = float(row[column])
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise PaperError(
+            f"{FOLDER / TABLES[regime]}.csv, step {row['step']!r}: "
+            f"{column} is {row[column]!r}, not a number."
+        )
+    return value

@@ -1,0 +1,180 @@
+"""Records -> one table, a row per variant, with n, mean and deviation. No torch here."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ablations.records import Record, ResultsError, RunFolder, Status, Study
+from modernize.cost import cost
+from modernize.errors import UsageError
+from modernize.steps import Variant
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+COLUMNS = (
+    "step", "label", "n", "top1", "top1_std", "top5", "top5_std", "top1_best", "params", "flops",
+    "seconds", "status", "detail", "section", "adopted", "parent",
+)  # fmt: skip
+
+ALIVE_SECONDS = 60  # a run that said where it stands within this time is taken to be running
+
+
+def summarise(study: Study) -> pd.DataFrame:
+    """Returns a study's table, one row per variant.
+
+    Columns: ``step``, ``label``; ``n``, the runs that finished, and over them the means ``top1``,
+    ``top5`` (last epoch) and ``top1_best`` (best epoch: optimistic), the sample deviations
+    ``top1_std`` and ``top5_std`` (n of 2 or more), all in percent, and ``seconds`` per run;
+    ``params`` and ``flops`` of the network; ``status`` and ``detail``, which say what is missing;
+    ``section``, ``adopted`` and ``parent`` of the variant. Where no run finished, the means are
+    over those that collapsed.
+    """
+    import pandas as pd
+
+    image_size = study.preset.data.image_size
+    folders: dict[str, list[RunFolder]] = {}
+    for variant, _run, folder in study.runs():
+        folders.setdefault(variant.key, []).append(folder)
+    rows = [_row(variant, folders[variant.key], image_size) for variant in study.variants]
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def write_summary(study: Study) -> pd.DataFrame:
+    """Writes ``summary.csv`` from the records as they are now, and returns the table."""
+    table = summarise(study)
+    path = study.folder / "summary.csv"
+    try:
+        table.to_csv(path, index=False, float_format="%.4f")
+    except OSError as error:
+        raise ResultsError(f"cannot write {path}: {error.strerror}.") from error
+    return table
+
+
+def read_summary(study: Study) -> pd.DataFrame:
+    """Returns a study's table: from its records, or from ``summary.csv`` where only that was kept.
+
+    Raises:
+        UsageError: where it has neither.
+    """
+    import pandas as pd
+
+    if (study.folder / "runs").is_dir():
+        return summarise(study)
+    path = study.folder / "summary.csv"
+    if not path.is_file():
+        raise UsageError(f"the study {study.name!r} has no runs yet; launch it first.")
+    try:
+        return pd.read_csv(path, keep_default_na=True, dtype={"step": str, "label": str})
+    except (OSError, ValueError) as error:
+        raise ResultsError(f"{path} cannot be read ({error}).") from error
+
+
+def _row(variant: Variant, folders: Sequence[RunFolder], image_size: int) -> dict[str, Any]:
+    records: dict[int, Record] = {}
+    other: dict[int, str] = {}
+    for seed, folder in enumerate(folders):
+        try:
+            record = folder.read_record()
+        except ResultsError:
+            other[seed] = "unreadable"
+            continue
+        if record is not None:
+            records[seed] = record
+        else:
+            other[seed] = "running" if is_alive(folder) else "missing"
+    states = {**{seed: str(r.status) for seed, r in records.items()}, **other}
+    finished = [r for r in records.values() if r.status is Status.FINISHED]
+    measured = finished or [r for r in records.values() if r.status is Status.COLLAPSED]
+    counted = cost(variant.spec, image_size)
+    return {
+        "step": variant.key,
+        "label": variant.title,
+        "n": len(finished),
+        "top1": _mean([r.top1 for r in measured]),
+        "top1_std": _deviation([r.top1 for r in measured]),
+        "top5": _mean([r.top5 for r in measured]),
+        "top5_std": _deviation([r.top5 for r in measured]),
+        "top1_best": _mean([r.top1_best for r in measured]),
+        "params": counted.params,
+        "flops": counted.flops,
+        "seconds": _mean([r.seconds for r in measured]),
+        "status": _status(Counter(states.values())),
+        "detail": _detail(states),
+        "section": variant.section,
+        "adopted": variant.adopted,
+        "parent": variant.parent or "",
+    }
+
+
+def is_alive(folder: RunFolder) -> bool:
+    """Tells whether a run without a record is being trained, by its own files."""
+    progress = folder.read_progress()
+    return progress is not None and time.time() - float(progress["updated"]) < ALIVE_SECONDS
+
+
+def _status(counts: Counter[str]) -> str:
+    if counts[Status.FINISHED]:
+        return "finished" if len(counts) == 1 else "partial"
+    worst_first = ("diverged", "collapsed", "failed", "running")
+    return next((status for status in worst_first if counts[status]), "missing")
+
+
+def _detail(states: dict[int, str]) -> str:
+    """Names the seeds that did not finish: "seed 1 collapsed, seed 2 missing"."""
+    return ", ".join(
+        f"seed {seed} {state}" for seed, state in sorted(states.items()) if state != "finished"
+    )
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    numbers = [v for v in values if v is not None]
+    return statistics.fmean(numbers) if numbers else None
+
+
+def _deviation(values: Sequence[float | None]) -> float | None:
+    numbers = [v for v in values if v is not None]
+    return statistics.stdev(numbers) if len(numbers) > 1 else None
+
+
+def summary_path(study: Study) -> Path:
+    """Returns where the table of a study lies."""
+    return study.folder / "summary.csv"
+
+
+def format_summary(table: pd.DataFrame) -> list[dict[str, str]]:
+    """Returns a summary's rows for people: accuracies with their deviation, changes signed."""
+    top1 = dict(zip(table["step"], table["top1"], strict=True))
+    rows = []
+    for row in table.to_dict("records"):
+        before = top1.get(row["parent"])
+        change = row["top1"] - before if before is not None and row["n"] else None
+        rows.append(
+            {
+                "step": str(row["step"]),
+                "label": str(row["label"]),
+                "n": str(row["n"]),
+                "top-1": _percent(row["top1"], row["top1_std"]),
+                "change": _number(change, "+.2f"),
+                "top-5": _percent(row["top5"], row["top5_std"]),
+                "MFLOPs": f"{row['flops'] / 1e6:,.2f}",
+                "seconds": _number(row["seconds"], ".0f"),
+                "status": str(row["status"]) + (f" ({row['detail']})" if row["detail"] else ""),
+            }
+        )
+    return rows
+
+
+def _percent(mean: float | None, deviation: float | None) -> str:
+    spread = _number(deviation, ".2f")
+    return _number(mean, ".2f") + (f" ± {spread}" if spread else "")
+
+
+def _number(value: float | None, style: str) -> str:
+    """Returns a number in this style; nothing for what is no number."""
+    return "" if value is None or value != value else format(value, style)

@@ -1,0 +1,99 @@
+"""Which variants a study compares."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from modernize.errors import UsageError
+from modernize.steps import STEPS, Variant, find_regime, find_step, fold, until
+
+
+def roadmap(
+    regime: str,
+    first: str | None = None,
+    last: str | None = None,
+    only: Sequence[str] = (),
+) -> tuple[Variant, ...]:
+    """Returns the roadmap's variants, or a piece of it.
+
+    Args:
+        regime: its name.
+        first: key or index of the first step wanted; None: the road's first.
+        last: key or index of the last step wanted; None: the road's last.
+        only: keys or indices of the steps wanted; all where empty.
+
+    Raises:
+        UnknownNameError: for an unknown step or regime.
+        UsageError: where nothing is left.
+    """
+    variants = fold(STEPS, find_regime(regime))
+    begin = find_step(first) if first is not None else 0
+    end = find_step(last) if last is not None else len(variants) - 1
+    wanted = {find_step(step) for step in only} or set(range(len(variants)))
+    chosen = tuple(v for i, v in enumerate(variants) if begin <= i <= end and i in wanted)
+    if not chosen:
+        asked = [f"--from {first}"] * bool(first) + [f"--until {last}"] * bool(last)
+        asked += [f"--only {','.join(only)}"] * bool(only)
+        order = ", ".join(step.key for step in STEPS)
+        raise UsageError(f"{' '.join(asked)} leaves no step. Their order: {order}.")
+    return chosen
+
+
+def fit_to_images(
+    variants: Sequence[Variant], channels: int, num_classes: int
+) -> tuple[Variant, ...]:
+    """Returns the variants with networks for images of so many channels and classes."""
+    return tuple(
+        dataclasses.replace(v, spec=v.spec.replace(in_channels=channels, num_classes=num_classes))
+        for v in variants
+    )
+
+
+def step_rows(regime: str) -> list[dict[str, str]]:
+    """Returns a row of text for each step of the roadmap: what it is called and changes.
+
+    Raises:
+        UnknownNameError: for an unknown regime.
+    """
+    variants = fold(STEPS, find_regime(regime))
+    by_key = {v.key: v for v in variants}
+    return [
+        {
+            "index": str(index),
+            "step": v.key,
+            "title": v.title,
+            "section": v.section + ("" if v.adopted else " (side branch)"),
+            "changes": "; ".join(_changes(by_key.get(v.parent or ""), v)) or "where it starts",
+        }
+        for index, v in enumerate(variants)
+    ]
+
+
+def describe_step(step: str, regime: str) -> str:
+    """Returns the whole network of one step as text, with what it changed.
+
+    Raises:
+        UnknownNameError: for an unknown step or regime.
+    """
+    variants = until(step, regime)
+    v = variants[-1]
+    parent = {other.key: other for other in variants}.get(v.parent or "")
+    changes = "; ".join(_changes(parent, v))
+    after = f"\nchanges after {v.parent}: {changes}" if parent else ""
+    return f"{v.title} ({v.key}), regime {regime}{after}\n\n{v.spec.text()}".rstrip()
+
+
+def _changes(parent: Variant | None, variant: Variant) -> list[str]:
+    if parent is None:
+        return []
+    fields = parent.spec.diff(variant.spec).items()
+    lines = [f"{name} {_show(old)} to {_show(new)}" for name, (old, new) in fields]
+    if parent.training is not variant.training:
+        lines.insert(0, f"recipe {parent.training} to {variant.training}")
+    return lines
+
+
+def _show(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -1,0 +1,132 @@
+"""Parameters and multiply-accumulates of a NetSpec in closed form, with pencil and paper.
+
+It is there to check :mod:`modernize.cost`, which counts the built network: it neither builds a
+network nor imports torch. The convention is the one of the published tables: multiply-accumulates
+of convolutions and linear layers, for one image.
+
+A k x k convolution from ``a`` to ``b`` channels in ``g`` groups has a*b*k*k/g weights, and each of
+them is used once at every position of its output.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from modernize.spec import (
+    Bottleneck,
+    Downsampling,
+    NetSpec,
+    Norm,
+    Placement,
+    SpatialConv,
+    SpatialPosition,
+    Stem,
+)
+
+
+class Arithmetic(NamedTuple):
+    """What the closed form gives.
+
+    Attributes:
+        params: learned numbers of the network.
+        flops: multiply-accumulates of its convolutions and linear layers, batch 1.
+    """
+
+    params: int
+    flops: int
+
+    def __add__(self, other: object) -> Arithmetic:
+        """Adds the parts of a network."""
+        if not isinstance(other, Arithmetic):
+            return NotImplemented
+        return Arithmetic(self.params + other.params, self.flops + other.flops)
+
+
+def arithmetic(spec: NetSpec, image_size: int) -> Arithmetic:
+    """Returns the parameters and multiply-accumulates of a network, without building it.
+
+    Args:
+        spec: the network.
+        image_size: height and width of the image in pixels.
+
+    Raises:
+        UsageError: for an image smaller than ``spec.total_stride``.
+    """
+    spec.check_image_size(image_size)
+    total, side = _stem(spec, image_size)
+    separate = spec.downsampling is Downsampling.SEPARATE
+    stream = spec.width
+    for stage, depth in enumerate(spec.depths):
+        narrow = spec.width * 2**stage
+        out = 4 * narrow if spec.bottleneck is Bottleneck.CLASSIC else narrow
+        stride = 1 if stage == 0 else 2
+        if stride == 2 and separate:
+            side //= 2  # 2x2/2 without padding leaves an odd row out
+            total += _norm(stream) + _conv(stream, out, side, kernel=2, bias=True)
+            stream, stride = out, 1
+        total += _block(spec, narrow, stream, out, side, stride)
+        side = _strided(side, stride)
+        rest = _block(spec, narrow, out, out, side, stride=1)
+        total += Arithmetic((depth - 1) * rest.params, (depth - 1) * rest.flops)
+        stream = out
+    if separate:
+        total += _norm(stream)  # of the pooled features
+    return total + _conv(stream, spec.num_classes, side=1, bias=True)  # the linear head
+
+
+def _stem(spec: NetSpec, image_size: int) -> tuple[Arithmetic, int]:
+    """Returns the stem's numbers and the side of what it hands on."""
+    width = spec.width
+    if spec.stem is Stem.RESNET:
+        side = _strided(image_size, 2)
+        conv = _conv(spec.in_channels, width, side, kernel=7, bias=False)
+        return conv + _norm(width), _strided(side, 2)  # the 3x3/2 max pool, padding 1
+    side = image_size // 4
+    conv = _conv(spec.in_channels, width, side, kernel=4, bias=True)
+    if spec.downsampling is Downsampling.SEPARATE:
+        conv += _norm(width)
+    return conv, side
+
+
+def _block(spec: NetSpec, narrow: int, stream: int, out: int, side: int, stride: int) -> Arithmetic:
+    """One block on ``stream`` channels of side ``side``, handing on ``out`` channels.
+
+    Two of its three convolutions are 1x1: one in to the hidden channels, one out of them. The
+    k x k one keeps its channels, and carries the stride: what runs before it sees the larger side.
+    """
+    hidden = narrow if spec.bottleneck is Bottleneck.CLASSIC else 4 * narrow
+    small = _strided(side, stride)
+    first = spec.spatial_position is SpatialPosition.FIRST
+    spatial = stream if first else hidden
+    groups = spatial if spec.spatial_conv is SpatialConv.DEPTHWISE else 1
+    bias = spec.norm is Norm.LAYER  # a BatchNorm would subtract it again
+
+    total = _conv(spatial, spatial, small, kernel=spec.kernel_size, groups=groups, bias=bias)
+    total += _conv(stream, hidden, small if first else side, bias=bias)
+    total += _conv(hidden, out, small, bias=bias)
+    total += _norm(spatial)
+    if spec.norms is Placement.EVERY:
+        total += _norm(hidden) + _norm(out)
+    if spec.layer_scale > 0:
+        total += Arithmetic(out, 0)
+    if stride == 2 or stream != out:  # the shortcut has to change shape as well
+        total += _conv(stream, out, small, bias=False) + _norm(out)
+    return total
+
+
+def _conv(
+    inputs: int, outputs: int, side: int, *, bias: bool, kernel: int = 1, groups: int = 1
+) -> Arithmetic:
+    """A convolution with an output of side ``side``; with the default kernel, a linear layer."""
+    weights = inputs * outputs * kernel**2 // groups
+    return Arithmetic(weights + (outputs if bias else 0), weights * side**2)
+
+
+def _norm(width: int) -> Arithmetic:
+    """A scale and a shift per channel, for BatchNorm and LayerNorm alike."""
+    return Arithmetic(2 * width, 0)
+
+
+def _strided(side: int, stride: int) -> int:
+    """The side after an odd kernel with "same" padding: an odd row still starts a window."""
+    return (side + stride - 1) // stride

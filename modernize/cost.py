@@ -1,0 +1,283 @@
+"""What a network costs: parameters, FLOPs and activations, counted on the built network by fvcore.
+
+The convention, everywhere in this project, for one image:
+
+* ``flops`` are the multiply-accumulates of convolutions and linear layers. This is what the paper's
+  tables print, and what "FLOPs" means in ours.
+* ``flops_total`` is the total fvcore gives by default. It adds 2 per element of a BatchNorm in
+  evaluation mode, 5 per element of a LayerNorm and 1 per element that the global average pooling
+  takes in; activations, additions, max pooling and Layer Scale count nothing.
+* ``activations`` are the outputs of all convolutions and linear layers, as fvcore's
+  ``ActivationCountAnalysis`` counts them.
+* ``params`` are all learned numbers.
+
+A count holds for one network, one image size, one text of this code and one version of torch and
+fvcore, so :func:`cost` keeps it on disk under all of these, and answers from there without torch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import hashlib
+import importlib
+import importlib.metadata
+import json
+import os
+import tempfile
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import platformdirs
+
+from modernize.spec import Init, NetSpec
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from modernize.network import Network
+
+_COUNTED_SOURCES = ("network.py", "spec.py", "cost.py")
+_COUNTED_PACKAGES = ("torch", "fvcore")
+_HEADLINE_OPERATORS = ("conv", "linear", "addmm")  # fvcore's names; addmm is a linear layer as well
+_ACTIVATIONS = "activations"
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """What one image costs in one network; the module's text states the convention.
+
+    Attributes:
+        params: learned numbers.
+        flops: multiply-accumulates of convolutions and linear layers.
+        flops_total: fvcore's default total, norms and global pooling included.
+        activations: outputs of convolutions and linear layers.
+    """
+
+    params: int
+    flops: int
+    flops_total: int
+    activations: int
+
+
+def cost(spec: NetSpec, image_size: int) -> Cost:
+    """Returns what a network costs, from the disk where it was counted before, else counted now.
+
+    Args:
+        spec: the network.
+        image_size: height and width of the image in pixels.
+
+    Raises:
+        UsageError: for an image smaller than ``spec.total_stride``.
+    """
+    spec.check_image_size(image_size)
+    key = f"{_counted_as(spec).digest()}-{image_size}"
+    path = cache_path()
+    known = _read_cache(path)
+    if key not in known:
+        known[key] = count(spec, image_size)
+        # Another process may have written meanwhile: its entries stay, as of now.
+        _write_cache(path, {**_read_cache(path), key: known[key]})
+    return known[key]
+
+
+def count(spec: NetSpec, image_size: int) -> Cost:
+    """Builds a network and counts it; a network counted in this process is not counted again.
+
+    Args:
+        spec: the network.
+        image_size: height and width of the image in pixels.
+
+    Raises:
+        UsageError: for an image smaller than ``spec.total_stride``.
+    """
+    spec.check_image_size(image_size)
+    return _count(_counted_as(spec), image_size)
+
+
+def breakdown(spec: NetSpec, image_size: int, depth: int = 2) -> str:
+    """Returns fvcore's tables of one network: by operator, then by module.
+
+    Args:
+        spec: the network.
+        image_size: height and width of the image in pixels.
+        depth: how deep into the modules: 1 for the stages, 2 for the blocks, 3 for what is inside.
+
+    Raises:
+        UsageError: for an image smaller than ``spec.total_stride``.
+    """
+    spec.check_image_size(image_size)
+    with _fvcore() as fvcore:
+        network, images = _network_and_no_images(spec, image_size)
+        flops = _analysis(fvcore.FlopCountAnalysis, network, images)
+        activations = _analysis(fvcore.ActivationCountAnalysis, network, images)
+        rows = [
+            f"{operator:<20} {number:>16,} {activations.by_operator()[operator]:>14,}"
+            for operator, number in flops.by_operator().most_common()
+        ]
+        by_module = fvcore.flop_count_table(flops, max_depth=depth + 1, activations=activations)
+    head = f"{'operator':<20} {'FLOPs':>16} {'activations':>14}"
+    return "\n".join([head, *rows, "", str(by_module)])
+
+
+# -- counting ------------------------------------------------------------------------------------
+
+
+def _counted_as(spec: NetSpec) -> NetSpec:
+    """The spec without what only training sees, so that one count serves all its recipes."""
+    return spec.replace(drop_path=0.0, init=Init.FRAMEWORK)
+
+
+@functools.lru_cache(maxsize=1024)
+def _count(spec: NetSpec, image_size: int) -> Cost:
+    """Counts everything in one trace of the network."""
+    with _fvcore() as fvcore:
+        network, images = _network_and_no_images(spec, image_size)
+        flops_of, outputs_of = fvcore.jit_handles, fvcore.jit_handles.generic_activation_jit()
+        handles = {
+            "aten::_convolution": _both("conv", flops_of.conv_flop_jit, outputs_of),
+            "aten::linear": _both("linear", flops_of.linear_flop_jit, outputs_of),
+            "aten::addmm": _both("addmm", flops_of.addmm_flop_jit, outputs_of),
+        }
+        analysis = _analysis(fvcore.FlopCountAnalysis, network, images).set_op_handle(**handles)
+        by_operator = Counter(analysis.by_operator())
+    activations = by_operator.pop(_ACTIVATIONS)
+    return Cost(
+        params=sum(p.numel() for p in network.parameters()),
+        flops=int(sum(by_operator[name] for name in _HEADLINE_OPERATORS)),
+        flops_total=int(sum(by_operator.values())),
+        activations=int(activations),
+    )
+
+
+def _network_and_no_images(spec: NetSpec, image_size: int) -> tuple[Network, Tensor]:
+    """Returns the network in evaluation mode, and a batch (0, in_channels, H, W) of no images.
+
+    To draw weights and to convolve would take most of the time, and counting needs neither. So the
+    weights stay as the memory happens to be, and the network runs on a batch of none: every tensor
+    in it then has the shape it would have, but for the 0, and nothing is computed.
+    """
+    import torch
+
+    from modernize.network import Network
+
+    with torch.device("meta"):  # which fvcore cannot trace, so only to build
+        network = Network(spec)
+    images = torch.empty(0, spec.in_channels, image_size, image_size)
+    return network.to_empty(device="cpu").eval(), images
+
+
+@contextlib.contextmanager
+def _fvcore() -> Iterator[Any]:
+    """Gives ``fvcore.nn`` to count with, without gradients and without torch's warnings of it."""
+    import torch
+
+    with torch.no_grad(), warnings.catch_warnings():
+        # fvcore traces with torch.jit, and scripts a loss with it as it is imported; newer
+        # versions of torch warn that it is deprecated.
+        warnings.filterwarnings("ignore", message=r".*torch\.jit", category=DeprecationWarning)
+        yield importlib.import_module("fvcore.nn")
+
+
+def _analysis(kind: Any, network: Network, images: Tensor) -> Any:
+    """Returns one of fvcore's analyses, which counts one image where it has traced none."""
+
+    class OfOneImage(kind):  # type: ignore[misc]  # fvcore has no types
+        def set_op_handle(self, **handles: Callable[..., Any]) -> Any:
+            return super().set_op_handle(**{name: _of_one(h) for name, h in handles.items()})
+
+    # Operators that count nothing, and modules without any, are no news.
+    analysis = OfOneImage(network, images)
+    return analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
+
+
+def _of_one(handle: Callable[..., Any]) -> Callable[..., Any]:
+    """Lets one of fvcore's handles see a batch of one image for a batch of none."""
+    return lambda inputs, outputs: handle([*map(_Value, inputs)], [*map(_Value, outputs)])
+
+
+class _Value:
+    """A value in a traced graph, as far as fvcore's handles ask for it."""
+
+    def __init__(self, value: Any) -> None:
+        self._value = value
+        self.isCompleteTensor = value.isCompleteTensor
+        self.toIValue = value.toIValue
+
+    def type(self) -> _Value:
+        return self
+
+    def sizes(self) -> list[int]:
+        return [size or 1 for size in self._value.type().sizes()]
+
+
+def _both(
+    name: str, flops_of: Callable[..., Any], outputs_of: Callable[..., Any]
+) -> Callable[..., Counter[str]]:
+    """Joins two of fvcore's handles, so that one trace counts an operator's FLOPs and outputs."""
+
+    def handle(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
+        flops = flops_of(inputs, outputs)  # a number, or a Counter with the operator's name
+        return Counter(
+            {
+                name: flops[name] if isinstance(flops, Counter) else flops,
+                _ACTIVATIONS: outputs_of(inputs, outputs),
+            }
+        )
+
+    return handle
+
+
+# -- the counts on disk --------------------------------------------------------------------------
+
+
+def cache_path() -> Path:
+    """Returns the file of the counts that hold for this code and these libraries."""
+    folder = Path(platformdirs.user_cache_dir("convnext-roadmap"))
+    return folder / f"cost-{_fingerprint()}.json"
+
+
+@functools.cache
+def _fingerprint() -> str:
+    """16 hexadecimal digits that change with whatever could change a count."""
+    here = Path(__file__)
+    parts = [here.with_name(name).read_bytes() for name in _COUNTED_SOURCES]
+    parts += [importlib.metadata.version(name).encode() for name in _COUNTED_PACKAGES]
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
+
+
+def _read_cache(path: Path) -> dict[str, Cost]:
+    """Returns the counts in a file; an unreadable one has none, an odd entry is left out."""
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    if not isinstance(entries, dict):
+        return {}
+    width = len(dataclasses.fields(Cost))
+    return {
+        key: Cost(*numbers)
+        for key, numbers in entries.items()
+        if isinstance(numbers, list)
+        and len(numbers) == width
+        and all(type(number) is int and number >= 0 for number in numbers)
+    }
+
+
+def _write_cache(path: Path, entries: dict[str, Cost]) -> None:
+    """Replaces the file as a whole, so that no reader sees half of it; gives up where it cannot."""
+    text = json.dumps({key: dataclasses.astuple(entry) for key, entry in entries.items()})
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(text)
+            Path(name).replace(path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
