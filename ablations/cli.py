@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import traceback
 from collections.abc import Callable
@@ -167,8 +168,8 @@ def _print_plan(console: Console, experiment: Experiment) -> None:
         3 * p.cost.flops * p.run.recipe.epochs * images["train_images"] for p in experiment.needed
     )
     console.print(
-        f"{len(experiment.needed)} of {len(planned)} runs to do, about {work / 1e15:.3g} "
-        "peta-multiply-accumulates",
+        f"{len(experiment.needed)} of {len(planned)} runs to do, "
+        f"{work / 1e12:,.1f} tera-multiply-accumulates in all",
         soft_wrap=True,
     )
 
@@ -190,7 +191,8 @@ def _run(console: Console, experiment: Experiment, jobs: int | None) -> None:
                 soft_wrap=True,
             )
         try:
-            follow(experiment.run(slots), len(needed), console)
+            with contextlib.closing(experiment.run(slots)) as ticks:
+                follow(ticks, len(needed), console)
         except KeyboardInterrupt:
             _collect(console, study)
             console.print(

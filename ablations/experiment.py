@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 
 from ablations import launch, studies
@@ -67,8 +67,8 @@ class Experiment:
         """The runs still to be run."""
         return [p for p in self.planned if p.needed]
 
-    def run(self, slots: Sequence[launch.Slot]) -> Iterator[launch.Tick]:
-        """Trains what is needed, yielding how it stands."""
+    def run(self, slots: Sequence[launch.Slot]) -> Generator[launch.Tick, None, None]:
+        """Trains what is needed, yielding how it stands; closing it stops what runs."""
         for p in self.planned:
             if p.fault:  # a record that cannot be read is no record
                 (p.folder.path / "record.json").unlink(missing_ok=True)

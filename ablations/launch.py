@@ -10,7 +10,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import FrameType
@@ -103,7 +103,7 @@ def only_one(study: Path) -> Iterator[None]:
         raise ResultsError(f"cannot write {study}: {error.strerror}.") from error
 
 
-def work_off(jobs: Sequence[Job], slots: Sequence[Slot]) -> Iterator[Tick]:
+def work_off(jobs: Sequence[Job], slots: Sequence[Slot]) -> Generator[Tick, None, None]:
     """Trains the jobs in order, as many at a time as there are slots, yielding how it stands.
 
     One failing run stops no other. Closing the iterator (as Ctrl-C does) stops those that run; each

@@ -331,7 +331,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
     """
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError) as error:
         raise ResultsError(

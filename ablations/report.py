@@ -70,9 +70,14 @@ def read_summary(study: Study) -> pd.DataFrame:
     if not path.is_file():
         raise UsageError(f"the study {study.name!r} has no runs yet; launch it first.")
     try:
-        return pd.read_csv(path, keep_default_na=True, dtype={"step": str, "label": str})
+        table = pd.read_csv(path)
     except (OSError, ValueError) as error:
         raise ResultsError(f"{path} cannot be read ({error}).") from error
+    if lacking := [name for name in COLUMNS if name not in table]:
+        raise ResultsError(f"{path} lacks the columns {', '.join(lacking)}; collect it anew.")
+    texts = ["step", "label", "status", "detail", "section", "parent"]
+    table[texts] = table[texts].fillna("").astype(str)
+    return table
 
 
 def _row(variant: Variant, folders: Sequence[RunFolder], image_size: int) -> dict[str, Any]:

@@ -1,8 +1,11 @@
 """What all tests share: their own cache of counts, one thread per worker, the golden option."""
 
+import gzip
 import os
 
 import pytest
+
+from ablations.data import EMBEDDED
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Workers that each start a thread per core spend their time waiting for each other.
@@ -24,3 +27,20 @@ def own_cache(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
         yield
+
+
+@pytest.fixture(scope="session")
+def few_images(tmp_path_factory):
+    """A folder of the first 2,000 training and 500 test images of the embedded set."""
+    folder = tmp_path_factory.mktemp("few-images")
+    for name, count, item in (
+        ("train-images-idx3-ubyte", 2_000, 28 * 28),
+        ("train-labels-idx1-ubyte", 2_000, 1),
+        ("t10k-images-idx3-ubyte", 500, 28 * 28),
+        ("t10k-labels-idx1-ubyte", 500, 1),
+    ):
+        raw = gzip.decompress((EMBEDDED / f"{name}.gz").read_bytes())
+        header = 16 if item > 1 else 8
+        head = raw[:4] + count.to_bytes(4, "big") + raw[8:header]
+        (folder / name).write_bytes(head + raw[header : header + count * item])
+    return folder

@@ -311,11 +311,29 @@ def test_a_cut_axis_says_so():
 
 def test_references_stand_at_their_accuracy():
     figure = draw("paper")
-    page, panel, _ = figure.axes
+    panel = figure.axes[1]
     for name, top1 in (("main", 81.30), ("second", 83.50)):
-        x = named(figure, "reference")[name].get_xdata()[0]
-        pixel = page.transData.transform((x, 0))[0]
+        line = named(figure, "reference")[name]
+        pixel = line.get_transform().transform((line.get_xdata()[0], 0))[0]
         assert panel.transData.inverted().transform((pixel, 0))[0] == pytest.approx(top1)
+
+
+def test_references_are_over_the_bars_and_under_the_whiskers():
+    figure = draw("paper")
+    heights = {
+        kind: {artist.get_zorder() for artist in named(figure, kind).values()}
+        for kind in ("bar", "reference", "whisker")
+    }
+    assert max(heights["bar"]) < min(heights["reference"])
+    assert max(heights["reference"]) < min(heights["whisker"])
+    artists = [*named(figure, "bar").values(), *named(figure, "reference").values()]
+    assert {artist.axes for artist in artists} == {figure.axes[1]}  # heights in one order
+
+
+def test_nothing_touches_the_edge_of_the_page():
+    figure = draw("paper")
+    edge = figure.bbox.x1 - 0.1 * figure.dpi
+    assert all(box.x1 < edge for _, box in texts(figure))
 
 
 def test_small_costs_keep_three_digits():

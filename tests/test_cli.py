@@ -1,0 +1,256 @@
+"""The command line, as a person meets it: in processes of its own."""
+
+import csv
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from ablations.cli import main
+
+ROOT = Path(__file__).parent.parent
+FAST = ["--set", "epochs=2", "--set", "batch_size=100", "--set", "enhanced.warmup_epochs=0.5"]
+
+
+def roadmap(*arguments: str | Path, status: int = 0) -> subprocess.CompletedProcess[str]:
+    """Runs the command line and checks its exit status; no traceback is ever shown."""
+    command = [sys.executable, str(ROOT / "run_roadmap.py"), *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == status, done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    return done
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--help"],
+        ["steps"],
+        ["steps", "downsample"],
+        ["flops", "--regime", "nano"],
+        ["plot", "--from", "paper", "--output", "OUT.svg"],
+        ["--bad-option"],
+    ],
+    ids=" ".join,
+)
+def test_quick_commands_import_no_torch(arguments: list[str], tmp_path: Path) -> None:
+    arguments = [a.replace("OUT", str(tmp_path / "out")) for a in arguments]
+    if arguments[0] == "flops":
+        roadmap(*arguments)  # counted once, with torch; asked again, without
+    code = (
+        "import sys; sys.argv[1:] = sys.argv[1:]\n"
+        "from ablations.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "assert 'torch' not in sys.modules and 'torchvision' not in sys.modules\n"
+        "print('torch-free')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, cwd=ROOT
+    )
+    assert done.stdout.endswith("torch-free\n"), done.stderr
+
+
+def test_steps_lists_the_road_and_shows_one_step() -> None:
+    listed = roadmap("steps", "--regime", "resnet200").stdout
+    assert "width 64 to 84" in listed
+    assert listed.count("side branch") == 2
+    shown = roadmap("steps", "15").stdout
+    assert "norm batch to layer" in shown
+    assert "kernel_size: 7" in shown
+
+
+def test_flops_as_csv() -> None:
+    text = roadmap("flops", "--format", "csv").stdout
+    rows = list(csv.DictReader(io.StringIO(text)))
+    assert text.startswith("step,label,params,flops,flops_total,paper_gflops,agrees,")
+    assert len(rows) == 17
+    assert {r["step"] for r in rows if r["agrees"] == "no"} == {"ln", "downsample"}
+    assert rows[0]["params"] == "25557032"
+    assert all(r["note"] for r in rows if r["agrees"] == "no")
+
+
+def test_flops_in_other_forms() -> None:
+    rows = json.loads(roadmap("flops", "--regime", "resnet200", "--format", "json").stdout)
+    assert rows[-1]["params"] == 88_591_464
+    assert all(row["agrees"] is True for row in rows)
+    both = roadmap("flops", "--regime", "resnet50", "--regime", "nano", "--until", "1",
+                   "--format", "markdown").stdout  # fmt: skip
+    assert both.count("| resnet |") == 2
+    other_size = roadmap("flops", "--image-size", "64", "--until", "0", "--format", "json").stdout
+    assert json.loads(other_size)[0]["paper_gflops"] is None
+
+
+def test_one_steps_breakdown() -> None:
+    text = roadmap("flops", "--step", "downsample").stdout
+    assert "conv" in text
+    assert "layer_norm" in text
+    assert "stages.3" in text
+
+
+def test_a_narrow_terminal_loses_no_digit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    assert "25,557,032" in roadmap("flops", "--until", "0").stdout
+
+
+def test_the_main_job_from_nothing_to_the_chart_and_again(tmp_path: Path, few_images: Path) -> None:
+    study = tmp_path / "nano"
+    asked = ["--until", "recipe", "--results", tmp_path, "--data", few_images, *FAST]
+    dry = roadmap(*asked, "--dry-run").stdout
+    assert "2 of 2 runs to do" in dry
+    assert not study.exists()
+
+    first = roadmap(*asked).stdout
+    assert "[2/2]" in first
+    files = {path.name for path in study.iterdir()}
+    assert {"study.json", "summary.csv", "roadmap.png", "roadmap.svg", "runs"} <= files
+    header = (study / "summary.csv").read_text().splitlines()[0]
+    assert header.startswith("step,label,n,top1,top1_std")
+    records = {p: p.read_text() for p in study.glob("runs/*/record.json")}
+    assert len(records) == 2
+
+    again = roadmap(*asked).stdout
+    assert "0 of 2 runs to do" in again
+    assert again.count("skip: finished") == 2
+    assert {p: p.read_text() for p in study.glob("runs/*/record.json")} == records
+
+    more = roadmap(
+        "--only", "resnet", "--seeds", "2", "--results", tmp_path, "--data", few_images, *FAST
+    ).stdout
+    assert "1 of 2 runs to do" in more
+    table = list(csv.DictReader((study / "summary.csv").open()))
+    assert [(row["step"], row["n"], row["status"]) for row in table] == [
+        ("resnet", "2", "finished"),
+        ("recipe", "1", "partial"),
+    ]
+    told = roadmap("report", "nano", "--results", tmp_path, "--format", "markdown").stdout
+    assert "| resnet |" in told
+    for kind in ("png", "svg", "pdf"):
+        path = tmp_path / f"chart.{kind}"
+        roadmap("plot", "--from", "nano", "--results", tmp_path, "--output", path)
+        assert path.stat().st_size > 5_000
+
+    # A damaged record is said and done anew; nothing else is.
+    victim = min(records)
+    victim.write_text('{"status": "fini')
+    assert "1 of 2 runs to do" in roadmap(*asked, "--dry-run").stdout
+    assert "its record is damaged" in roadmap(*asked).stdout
+    assert json.loads(victim.read_text())["status"] == "finished"
+
+    # Another preset does not mix with it.
+    other = roadmap(*asked, "--set", "epochs=3", status=2).stderr
+    assert "epochs: 2 there, 3 here" in other
+    assert "--name" in other
+
+
+def test_ctrl_c_keeps_what_is_finished_and_the_same_command_goes_on(
+    tmp_path: Path, few_images: Path
+) -> None:
+    command = [sys.executable, str(ROOT / "run_roadmap.py"), "--until", "recipe", "--jobs", "1",
+               "--results", str(tmp_path), "--data", str(few_images), *FAST,
+               "--set", "enhanced.epochs=300"]  # fmt: skip
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    deadline = time.monotonic() + 200
+    runs = tmp_path / "nano" / "runs"
+    while time.monotonic() < deadline and not list(runs.glob("recipe-*/checkpoint.pt")):
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGINT)  # what a terminal does
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, out + err
+    assert "Traceback" not in out + err
+    assert "the same command goes on" in out
+    assert len(list(runs.glob("resnet-*/record.json"))) == 1
+    assert "finished" in (tmp_path / "nano" / "summary.csv").read_text()
+    dry = roadmap(*command[2:], "--dry-run").stdout
+    assert "1 of 2 runs to do" in dry
+    assert "go on after epoch" in dry
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--until", "lm"], "unknown step 'lm'. Did you mean 'ln'? Valid: resnet, recipe"),
+        (["--only", "ln,99"], "unknown step '99'"),
+        (["--from", "ln", "--until", "gelu"], "--from ln --until gelu leaves no step"),
+        (["--regime", "resnet-50"], "unknown regime 'resnet-50'. Did you mean 'resnet50'?"),
+        (["--preset", "nanu"], "unknown preset 'nanu'. Did you mean 'nano'?"),
+        (["--set", "epoch=3"], "unknown key 'epoch'. Did you mean 'epochs'?"),
+        (["--set", "epochs=none"], "epochs: Input should be a valid integer"),
+        (["--data", "EMPTY"], "no Fashion-MNIST images in EMPTY"),
+        (["--name", "../up"], "--name '../up' cannot name a folder"),
+        (["--name", "paper"], "taken by the published tables"),
+        (["--until", "ln", "flops"], "--until stands before a subcommand"),
+        (["flops", "--step", "lnn"], "unknown step 'lnn'"),
+        (["flops", "--image-size", "8"], "8"),
+        (["steps", "nothing"], "unknown step 'nothing'"),
+        (["plot", "--from", "nowhere"], "no study 'nowhere'"),
+        (["plot", "--from", "paper", "--output", "x.gif"], ".gif"),
+        (["report", "nowhere"], "no study 'nowhere'"),
+        (["--jobs", "0"], "--jobs"),
+        (["flop"], "flop"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_wrong_use_is_one_message_and_status_2(
+    arguments: list[str],
+    message: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    arguments = [a.replace("EMPTY", str(tmp_path)) for a in arguments]
+    if arguments[0].startswith("--"):
+        arguments = ["--dry-run", *arguments] if "flops" not in arguments else arguments
+    monkeypatch.setattr(sys, "argv", ["run_roadmap.py", *arguments])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 2
+    assert message.replace("EMPTY", str(tmp_path)) in capsys.readouterr().err
+
+
+def test_an_unwritable_results_folder_is_status_1(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "nano").write_text("a file where the study's folder should be")
+    arguments = ["--until", "resnet", "--results", str(tmp_path / "results")]
+    monkeypatch.setattr(sys, "argv", ["run_roadmap.py", *arguments])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 1
+    error = capsys.readouterr().err
+    assert "cannot write" in error
+    assert "--results" in error
+
+
+def test_debug_shows_the_traceback(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["run_roadmap.py", "--debug", "--until", "lm"])
+    with pytest.raises(SystemExit):
+        main()
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_output_can_be_cut_short() -> None:
+    command = f"{sys.executable} {ROOT / 'run_roadmap.py'} flops --format csv | head -n 1"
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True)
+    assert done.stdout.startswith("step,")
+    assert "Traceback" not in done.stderr
+
+
+def test_collapsed_runs_are_said_loudly(tmp_path: Path, few_images: Path) -> None:
+    told = roadmap(
+        "--only", "patchify", "--results", tmp_path, "--data", few_images, *FAST,
+        "--set", "enhanced.learning_rate=1e-9", "--set", "enhanced.final_learning_rate=0",
+    ).stdout  # fmt: skip
+    assert told.count("COLLAPSED: top-1 of") == 2
+    assert "collapsed" in (tmp_path / "nano" / "summary.csv").read_text()

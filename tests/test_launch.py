@@ -1,0 +1,150 @@
+"""The local queue: bounded, isolated, stoppable."""
+
+import dataclasses
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ablations import launch
+from ablations.data import load_images
+from ablations.launch import Job, Slot, find_slots, only_one, work_off
+from ablations.recipe import load_preset
+from ablations.records import Run, RunFolder, Status
+from modernize import spec_of
+from modernize.errors import UsageError
+
+MakeJob = Callable[..., Job]
+SLOTS = [Slot("cpu", 1), Slot("cpu", 1)]
+
+
+@pytest.fixture
+def make_job(few_images: Path, tmp_path: Path) -> MakeJob:
+    """Makes jobs that take a second or so, in folders of their own."""
+    preset = load_preset("nano", ["batch_size=100", "epochs=2", f"data.source={few_images}"])
+    identity = load_images(preset.data).identity()
+    spec = spec_of("patchify", "nano", in_channels=1, num_classes=10, depths=[1, 1], width=8)
+
+    def make(seed: int = 0, epochs: int = 2, source: Path = few_images) -> Job:
+        recipe = preset.recipes.enhanced.model_copy(update={"epochs": epochs})
+        run = Run("patchify", recipe.apply_to(spec), recipe, identity, seed)
+        return Job(run, tmp_path / run.name, preset.data.model_copy(update={"source": str(source)}))
+
+    return make
+
+
+def test_a_bounded_number_at_a_time_and_every_run_on_record(make_job: MakeJob) -> None:
+    jobs = [make_job(seed) for seed in range(4)]
+    most, ended = 0, []
+    for tick in work_off(jobs, SLOTS):
+        most = max(most, len(tick.running))
+        ended += tick.ended
+    assert most == 2
+    assert {job.run.seed for job, _ in ended} == {0, 1, 2, 3}
+    assert {record.status for _, record in ended} == {Status.FINISHED}
+    for job, record in ended:
+        assert RunFolder(job.folder).read_record() == record
+        assert record.provenance["threads"] == 1
+
+
+def test_one_failing_run_stops_no_other(make_job: MakeJob, tmp_path: Path) -> None:
+    broken = make_job(0, source=tmp_path / "nowhere")
+    other_images = dataclasses.replace(
+        make_job(1), run=dataclasses.replace(make_job(1).run, images={})
+    )
+    good = make_job(2)
+    records = {job.run.seed: r for t in work_off([broken, other_images, good], SLOTS[:1])
+               for job, r in t.ended}  # fmt: skip
+    assert records[0].status is Status.FAILED
+    assert "no Fashion-MNIST images" in records[0].reason
+    assert "Traceback" in RunFolder(broken.folder).log.read_text()
+    assert "images changed" in records[1].reason
+    assert records[2].status is Status.FINISHED
+
+
+def test_a_killed_process_is_a_failed_run(make_job: MakeJob) -> None:
+    job = make_job(0, epochs=500)
+    records = []
+    for tick in work_off([job], SLOTS[:1]):
+        records += [record for _, record in tick.ended]
+        if tick.running and RunFolder(job.folder).read_progress():
+            for child in multiprocessing.active_children():
+                os.kill(child.pid or 0, signal.SIGKILL)
+    assert [r.status for r in records] == [Status.FAILED]
+    assert "signal 9" in records[0].reason
+
+
+def test_closing_the_queue_stops_its_runs_and_they_go_on_later(make_job: MakeJob) -> None:
+    job = make_job(0, epochs=12)
+    folder = RunFolder(job.folder)
+    queue = work_off([job], SLOTS[:1])
+    for _ in queue:
+        if len(folder.read_metrics()) >= 2:
+            break
+    queue.close()  # what Ctrl-C comes to
+    assert not multiprocessing.active_children()
+    assert folder.read_record() is None
+    before = folder.read_metrics()
+    assert 2 <= len(before) < 12
+    for _ in work_off([job], SLOTS[:1]):
+        pass
+    record = folder.read_record()
+    assert record is not None
+    assert record.status is Status.FINISHED
+    assert folder.read_metrics()[: len(before)] == before
+    assert len(folder.read_metrics()) == 12
+
+
+def _orphan(job: Job) -> None:
+    for _ in work_off([job], SLOTS[:1]):
+        pass
+
+
+def test_no_run_outlives_a_killed_queue(make_job: MakeJob) -> None:
+    job = make_job(0, epochs=500)
+    folder = RunFolder(job.folder)
+    parent = multiprocessing.get_context("spawn").Process(target=_orphan, args=(job,))
+    parent.start()
+    deadline = time.monotonic() + 60
+    while folder.read_progress() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert folder.read_progress() is not None
+    parent.kill()
+    parent.join()
+    time.sleep(2)
+    said = folder.read_progress()
+    time.sleep(2)
+    assert folder.read_progress() == said
+    assert folder.read_record() is None
+
+
+def test_two_processes_do_not_train_one_study(tmp_path: Path) -> None:
+    with (
+        only_one(tmp_path),
+        pytest.raises(UsageError, match="another process is training"),
+        only_one(tmp_path),
+    ):
+        pass
+    with only_one(tmp_path):
+        pass
+
+
+def test_cores_are_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launch.os, "sched_getaffinity", lambda _: range(4), raising=False)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
+    assert find_slots(17) == [Slot("cpu", 1)] * 4
+    assert find_slots(17, jobs=2) == [Slot("cpu", 2)] * 2
+    assert find_slots(1) == [Slot("cpu", 4)]
+    assert find_slots(0) == [Slot("cpu", 4)]
+    with pytest.raises(UsageError, match="at least 1"):
+        find_slots(17, jobs=0)
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: True)
+    assert find_slots(17) == [Slot("mps", 4)]
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    assert find_slots(17) == [Slot("cuda:0", 2), Slot("cuda:1", 2)]

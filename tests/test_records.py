@@ -1,0 +1,159 @@
+"""Identity, folders and records: what names a run, and what a reader may find."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from ablations.recipe import load_preset
+from ablations.records import (
+    Record,
+    ResultsError,
+    Run,
+    RunFolder,
+    Status,
+    Study,
+    provenance,
+    study_names,
+)
+from ablations.studies import roadmap
+from modernize import spec_of
+from modernize.errors import UsageError
+from modernize.steps import STEPS
+
+IMAGES = {"name": "fashion-mnist", "train_images": 10, "val_images": 5, "sha256": "0"}
+ORDER = [step.key for step in STEPS]
+
+
+def make_run(**changes: object) -> Run:
+    recipe = load_preset("nano").recipes.enhanced
+    run = Run("ln", spec_of("ln", "nano"), recipe, IMAGES, seed=0)
+    return dataclasses.replace(run, **changes)  # type: ignore[arg-type]
+
+
+def join(folder: Path, last: str = "patchify", seeds: int = 1, *settings: str) -> Study:
+    preset = load_preset("nano", settings)
+    variants = roadmap("nano", last=last)
+    return Study.join(
+        folder,
+        preset=preset,
+        regime="nano",
+        images=IMAGES,
+        variants=variants,
+        seeds=seeds,
+        order=ORDER,
+    )
+
+
+def test_content_alone_names_a_run() -> None:
+    run = make_run()
+    assert run.name == make_run().name
+    assert run.name.startswith("ln-seed0-")
+    others = [
+        make_run(seed=1),
+        make_run(spec=spec_of("gelu", "nano")),
+        make_run(recipe=load_preset("nano", ["epochs=5"]).recipes.enhanced),
+        make_run(images={**IMAGES, "sha256": "1"}),
+    ]
+    digests = {r.name.rpartition("-")[2] for r in [run, *others]}
+    assert len(digests) == 5
+    # The key is for people: it names the folder, not the content.
+    assert make_run(key="mine").name.rpartition("-")[2] == run.name.rpartition("-")[2]
+
+
+def test_a_record_survives_the_disk(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    assert folder.read_record() is None
+    folder.prepare(make_run())
+    record = Record(Status.FINISHED, top1=81.5, top5=99.0, epochs=3, provenance={"device": "cpu"})
+    folder.write_record(record)
+    assert folder.read_record() == record
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config["spec"] == spec_of("ln", "nano").to_dict()
+    assert not [path for path in (tmp_path / "run").iterdir() if path.name.startswith(".")]
+    folder.prepare(make_run())  # a new attempt forgets how the last one ended
+    assert folder.read_record() is None
+
+
+@pytest.mark.parametrize(
+    "text", ['{"status": "finis', "[]", "{}", '{"status": "odd"}', '{"status": "failed", "x": 1}']
+)
+def test_a_damaged_record_is_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / "record.json").write_text(text)
+    with pytest.raises(ResultsError, match=r"record\.json.*delete it"):
+        RunFolder(tmp_path).read_record()
+
+
+def test_only_a_failed_run_is_tried_again() -> None:
+    assert {status for status in Status if not Record(status).settled} == {Status.FAILED}
+
+
+def test_metrics_and_progress(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    assert folder.read_metrics() == []
+    assert folder.read_progress() is None
+    rows = [{"epoch": 1, "top1": 10.0}, {"epoch": 2, "top1": 20.0}]
+    folder.write_metrics(rows)
+    folder.write_progress(fraction=0.5)
+    assert folder.read_metrics() == rows
+    assert folder.read_progress()["fraction"] == 0.5  # type: ignore[index]
+
+
+def test_a_study_widens(tmp_path: Path) -> None:
+    join(tmp_path / "s", "patchify", 2).write()
+    wider = join(tmp_path / "s", "depthwise")
+    assert [v.key for v in wider.variants] == [
+        "resnet", "recipe", "stage-ratio", "patchify", "depthwise",
+    ]  # fmt: skip
+    assert wider.seeds == 2
+    wider.write()
+    opened = Study.open(tmp_path / "s")
+    assert opened.variants == wider.variants
+    assert opened.preset == load_preset("nano")
+    assert len(list(opened.runs())) == 10
+    assert len({folder.path for *_, folder in opened.runs()}) == 10
+    assert study_names(tmp_path) == ["s"]
+
+
+def test_a_piece_of_the_road_joins_in_the_roads_order(tmp_path: Path) -> None:
+    join(tmp_path, "recipe").write()
+    only = Study.join(
+        tmp_path,
+        preset=load_preset("nano"),
+        regime="nano",
+        images=IMAGES,
+        variants=roadmap("nano", only=["ln", "patchify"]),
+        seeds=1,
+        order=ORDER,
+    )
+    assert [v.key for v in only.variants] == ["resnet", "recipe", "patchify", "ln"]
+
+
+def test_another_preset_in_the_same_folder_is_refused(tmp_path: Path) -> None:
+    join(tmp_path / "s").write()
+    with pytest.raises(UsageError) as caught:
+        join(tmp_path / "s", "patchify", 1, "epochs=3", "enhanced.warmup_epochs=2")
+    message = str(caught.value)
+    assert "preset.recipes.classic.epochs: 6 there, 3 here" in message
+    assert "preset.recipes.enhanced.warmup_epochs: 1.0 there, 2.0 here" in message
+    assert "--name" in message
+
+
+def test_a_missing_study_lists_those_there_are(tmp_path: Path) -> None:
+    join(tmp_path / "one").write()
+    with pytest.raises(UsageError, match=r"no study 'two'.*one"):
+        Study.open(tmp_path / "two")
+
+
+def test_an_unwritable_folder_is_named(tmp_path: Path) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    with pytest.raises(ResultsError, match=r"cannot write .*file.*--results"):
+        join(blocked / "s").write()
+
+
+def test_provenance_says_what_made_a_number() -> None:
+    said = provenance("cpu", 2)
+    assert said["packages"]["torch"].startswith("2.")
+    assert {"device", "threads", "python", "platform", "commit", "dirty"} <= set(said)
