@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 from rich.console import Console
 
 from ablations import tables
@@ -33,27 +34,7 @@ def results_option(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
-class _Group(click.Group):
-    """Refuses the main job's options in front of a subcommand, where they would do nothing."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        if ctx._protected_args or ctx.args:
-            given = [
-                parameter.opts[0]
-                for parameter in self.params
-                if parameter.name != "debug"
-                and ctx.get_parameter_source(parameter.name or "")
-                is click.core.ParameterSource.COMMANDLINE
-            ]
-            if given:
-                raise click.UsageError(
-                    f"{', '.join(given)} stands before a subcommand and belongs to the main job; "
-                    "put a subcommand's own options after its name."
-                )
-        return super().invoke(ctx)
-
-
-@click.group(cls=_Group, invoke_without_command=True, context_settings={"max_content_width": 100})
+@click.group(invoke_without_command=True, context_settings={"max_content_width": 100})
 @click.option("--until", "last", metavar="STEP", help="Last step wanted: its key or index.")
 @click.option("--from", "first", metavar="STEP", help="First step wanted.")
 @click.option("--only", metavar="STEP,...", default="", help="Only these steps.")
@@ -105,6 +86,7 @@ def cli(ctx: click.Context, /, dry_run: bool, jobs: int | None, **options: Any) 
     finished, goes on with what was interrupted, and draws the chart.
     """
     if ctx.invoked_subcommand is not None:
+        _refuse_given(ctx)
         return
     console = Console(highlight=False)
     experiment = _design(**options)
@@ -113,6 +95,22 @@ def cli(ctx: click.Context, /, dry_run: bool, jobs: int | None, **options: Any) 
         console.print("Dry run: nothing was trained or written.")
         return
     _run(console, experiment, jobs)
+
+
+def _refuse_given(ctx: click.Context) -> None:
+    """Refuses the main job's options in front of a subcommand, where they would do nothing."""
+    given = [
+        parameter.opts[0]
+        for parameter in ctx.command.params
+        if parameter.expose_value
+        and parameter.name
+        and ctx.get_parameter_source(parameter.name) is ParameterSource.COMMANDLINE
+    ]
+    if given:
+        raise click.UsageError(
+            f"{', '.join(given)} stands before a subcommand and belongs to the main job; "
+            "put a subcommand's own options after its name."
+        )
 
 
 def _design(

@@ -111,6 +111,8 @@ def work_off(jobs: Sequence[Job], slots: Sequence[Slot]) -> Generator[Tick, None
     """
     available = "forkserver" in multiprocessing.get_all_start_methods()
     context: Any = multiprocessing.get_context("forkserver" if available else "spawn")
+    # Threads that spin while they wait stall each other as soon as anything else wants a core.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if available:  # torch is imported once, not once a run
         context.set_forkserver_preload(["ablations.train"])
     waiting, free = list(jobs), list(slots)

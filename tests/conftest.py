@@ -1,4 +1,4 @@
-"""What all tests share: their own cache of counts, one thread per worker, the golden option."""
+"""What all tests share: their own cache of counts, one thread each, the golden option."""
 
 import gzip
 import os
@@ -7,9 +7,9 @@ import pytest
 
 from ablations.data import EMBEDDED
 
-if "PYTEST_XDIST_WORKER" in os.environ:
-    # Workers that each start a thread per core spend their time waiting for each other.
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
+# The networks of the tests are small, and the cores have other workers to serve: threads that wait
+# for each other cost more than they bring. It must stand here before anything imports torch.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_addoption(parser):

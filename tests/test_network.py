@@ -16,7 +16,7 @@ from torch import fx, nn
 from modernize import build
 from modernize import network as n
 from modernize.network import Network
-from modernize.spec import NetSpec
+from modernize.spec import Downsampling, NetSpec, Norm
 from modernize.steps import STEPS, spec_of
 
 KEYS = [step.key for step in STEPS]
@@ -59,7 +59,7 @@ STAGES = {
 class Leaves(fx.Tracer):
     """Traces a block down to modules that hold no others."""
 
-    def is_leaf_module(self, module, name):
+    def is_leaf_module(self, module, _name):
         return not list(module.children())
 
 
@@ -134,10 +134,9 @@ def test_stages_and_blocks(step, regime):
 @every_step
 def test_first_blocks_carry_stride_and_shortcut(step):
     first = [stage[0] for stage in blocks_of(built(step))]
-    plain, kernel = BLOCKS[step], BLOCKS[step].split("x")[-1].split()[0]
-    k = max(int(word.split("x")[1]) for word in plain.split() if "x" in word)
-    kernel = f"{k}x{k}"
-    strided = plain.replace(kernel, f"{kernel}/2")
+    plain = BLOCKS[step]
+    spatial = next(word for word in plain.split() if "x" in word and word != "1x1")
+    strided = plain.replace(spatial, f"{spatial}/2")
     # The shortcut changes shape in stage 1 as well while the residual stream is the wide one.
     classic = step not in since("inverted")
     assert text_of(first[0]) == (plain.replace("+", "1x1 norm +") if classic else plain)
@@ -158,7 +157,7 @@ CHANNELS = {
     "width": [(768, 384), (384, 384), (384, 1536), (768, 1536)],
     "inverted": [(192, 1536), (1536, 1536), (1536, 384), (192, 384)],
     # from here on the strided convolution runs at the width of the stage before
-    **dict.fromkeys(since("move-up"), [(192, 192), (192, 1536), (1536, 384), (192, 384)]),
+    **{step: [(192, 192), (192, 1536), (1536, 384), (192, 384)] for step in since("move-up")},
     "downsample": [(384, 384), (384, 1536), (1536, 384)],
 }
 
@@ -383,6 +382,6 @@ def test_other_sizes_channels_and_classes(step):
 
 def test_more_and_fewer_stages():
     for depths in ((1,), (1, 1), (1, 1, 1, 1, 1)):
-        spec = NetSpec(depths=depths, width=4, norm="layer", downsampling="separate")  # type: ignore[arg-type]
+        spec = NetSpec(depths=depths, width=4, downsampling=Downsampling.SEPARATE, norm=Norm.LAYER)
         size = spec.total_stride
         assert Network(spec)(torch.randn(1, 3, size, size)).shape == (1, 1000)

@@ -114,7 +114,7 @@ def test_warm_up_rises_linearly_from_zero() -> None:
 def test_steps_fall_to_a_tenth_at_each_third() -> None:
     recipe = load_preset("nano", ["classic.epochs=90"]).recipes.classic
     rates = [recipe.learning_rate_at(epoch * 7, 7) for epoch in (0, 29, 30, 59, 60, 89)]
-    assert rates == pytest.approx([0.1, 0.1, 0.01, 0.01, 0.001, 0.001])
+    assert rates == pytest.approx([0.05, 0.05, 0.005, 0.005, 0.0005, 0.0005])
 
 
 def test_a_recipe_sets_the_network_and_leaves_layer_scale_to_the_step() -> None:

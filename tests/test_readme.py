@@ -1,0 +1,86 @@
+"""Every command in the README works as written there."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```(bash|python)\n(.*?)```", README, flags=re.DOTALL)
+LINES = [line for kind, text in BLOCKS if kind == "bash" for line in text.splitlines() if line]
+COMMANDS = [line.split("#")[0].split() for line in LINES]
+MAKE = [words for words in COMMANDS if words[0] == "make"]
+OURS = [words for words in COMMANDS if words[:2] == ["python", "run_roadmap.py"]]
+TRAINING = [words for words in OURS if words[2].startswith("--") and "--dry-run" not in words]
+QUICK = [words for words in OURS if words not in TRAINING and "mine" not in words[3:4]]
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the repository, so that what the commands write stays out of it."""
+    folder = tmp_path_factory.mktemp("clone")
+    for name in ("modernize", "ablations", "results"):
+        skip = shutil.ignore_patterns("__pycache__", "runs")
+        shutil.copytree(ROOT / name, folder / name, ignore=skip)
+    shutil.copy(ROOT / "run_roadmap.py", folder)
+    return folder
+
+
+def run(words: list[str], clone: Path) -> str:
+    done = subprocess.run(
+        [sys.executable, *words[1:]], cwd=clone, capture_output=True, text=True, timeout=1800
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_every_command_is_of_a_kind_that_is_tested() -> None:
+    assert sorted(COMMANDS) == sorted([*MAKE, *OURS])
+    assert len(MAKE) == 2
+    assert len(TRAINING) == 2
+    assert len(QUICK) >= 6
+
+
+@pytest.mark.parametrize("words", QUICK, ids=" ".join)
+def test_quick_commands(words: list[str], clone: Path) -> None:
+    assert run(words, clone)
+
+
+@pytest.mark.parametrize("target", [words[1] for words in MAKE] + ["lint", "test-all", "golden"])
+def test_make_has_the_target(target: str) -> None:
+    done = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("code", [text for kind, text in BLOCKS if kind == "python"])
+def test_the_python_in_it_runs(code: str, clone: Path) -> None:
+    assert "ln" in run(["python", "-c", code], clone)
+
+
+@pytest.mark.parametrize("path", re.findall(r"\]\(((?!http)[^)]+)\)", README))
+def test_what_it_links_to_is_there(path: str) -> None:
+    assert (ROOT / path).exists()
+
+
+@pytest.mark.slow
+def test_training_commands(clone: Path) -> None:
+    for words in TRAINING:
+        assert "roadmap.png" in run(words, clone)
+    told = run(next(words for words in OURS if words[2:] == ["report", "mine"]), clone)
+    assert "finished" in told
+
+
+@pytest.mark.slow
+def test_every_step_learns_in_the_default_budget(clone: Path) -> None:
+    """The main job as `make roadmap` runs it, and the step after: no top-1 below 80 %."""
+    import pandas as pd
+
+    run(["python", "run_roadmap.py", "--name", "whole"], clone)
+    table = pd.read_csv(clone / "results" / "whole" / "summary.csv").set_index("step")
+    assert len(table) == 17
+    assert set(table["status"]) == {"finished"}
+    assert table["top1"].min() >= 80, table["top1"]
