@@ -225,7 +225,7 @@ def _collect(console: Console, study: Study) -> None:
     figure = study_figure(study)
     written += [chart.save(figure, study.folder / f"roadmap.{kind}") for kind in ("png", "svg")]
     _print_summary(console, table)
-    console.print("Wrote " + ", ".join(map(str, written)), soft_wrap=True)
+    console.print("Wrote " + ", ".join(map(_from_here, written)), soft_wrap=True)
 
 
 def _print_summary(console: Console, table: Any) -> None:
@@ -336,7 +336,7 @@ def plot(source: str, second: str | None, outputs: tuple[Path, ...], results: Pa
             _open(source, results), _open(second, results) if second else None
         )
     for path in outputs or [folder / "roadmap.png", folder / "roadmap.svg"]:
-        click.echo(f"Wrote {chart.save(figure, path)}")
+        click.echo(f"Wrote {_from_here(chart.save(figure, path))}")
 
 
 @cli.command()
@@ -358,6 +358,13 @@ def report(study: str, style: str, results: Path | None) -> None:
         click.echo(table.to_json(orient="records", indent=1))
     else:
         click.echo(tables.as_markdown(format_summary(table)))
+
+
+def _from_here(path: Path) -> str:
+    """Returns a path as short as it can be typed from where we are."""
+    with contextlib.suppress(ValueError):
+        return str(path.resolve().relative_to(Path.cwd()))
+    return str(path)
 
 
 def _results(results: Path | None) -> Path:

@@ -102,6 +102,8 @@ def count(spec: NetSpec, image_size: int) -> Cost:
 def breakdown(spec: NetSpec, image_size: int, depth: int = 2) -> str:
     """Returns fvcore's tables of one network: by operator, then by module.
 
+    Their FLOPs are fvcore's, so that they sum to ``flops_total``, norms and pooling included.
+
     Args:
         spec: the network.
         image_size: height and width of the image in pixels.
