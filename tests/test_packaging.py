@@ -1,0 +1,42 @@
+"""What the code imports is what the project declares."""
+
+import ast
+import importlib.metadata
+import re
+import sys
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+OURS = {"modernize", "ablations", "tests"}
+
+
+def imported(*folders: str) -> set[str]:
+    """Top-level modules from elsewhere that the Python files of these folders import."""
+    names: set[str] = set()
+    for folder in folders:
+        for path in (ROOT / folder).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.Import):
+                    names |= {alias.name.partition(".")[0] for alias in node.names}
+                elif isinstance(node, ast.ImportFrom) and node.module:
+                    names.add(node.module.partition(".")[0])
+    return names - OURS - set(sys.stdlib_module_names)
+
+
+def declared(*groups: str) -> set[str]:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    lines = list(project["dependencies"])
+    for group in groups:
+        lines += project["optional-dependencies"][group]
+    return {re.split(r"[<>=!~ \[]", line)[0].lower() for line in lines}
+
+
+def distributions(modules: set[str]) -> set[str]:
+    known = importlib.metadata.packages_distributions()
+    return {known[module][0].lower() for module in modules}
+
+
+def test_every_import_is_declared() -> None:
+    assert distributions(imported("modernize", "ablations")) <= declared()
+    assert distributions(imported("tests")) <= declared("dev")
