@@ -155,7 +155,13 @@ def test_ctrl_c_keeps_what_is_finished_and_the_same_command_goes_on(
                "--results", str(tmp_path), "--data", str(few_images), *FAST,
                "--set", "enhanced.epochs=300"]  # fmt: skip
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        # Where the tests run in a shell's background, Ctrl-C is ignored, and that is inherited.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 200
     runs = tmp_path / "nano" / "runs"
