@@ -23,7 +23,7 @@ format: .venv/ready
 	$(BIN)/ruff format .
 
 golden: .venv/ready
-	$(BIN)/pytest tests/test_golden.py --refresh-golden
+	$(BIN)/pytest tests/test_golden.py tests/test_golden_recipe.py --refresh-golden
 
 .venv/ready: pyproject.toml
 	$(PYTHON) -m venv .venv

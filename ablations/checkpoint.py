@@ -1,10 +1,15 @@
-"""The state of a run between two epochs, written aside and renamed."""
+"""The state of a run between two updates: written aside, flushed and renamed; two are kept.
+
+A file holds a line with the SHA-256 of what follows, and then what ``torch.save`` wrote. Reading
+takes tensors and plain values only: a checkpoint can run no code.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import io
 import os
 import pickle
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -12,42 +17,107 @@ import torch
 
 from modernize.errors import RoadmapError
 
+KEPT = 2
+
 
 class CheckpointError(RoadmapError):
     """A checkpoint that cannot be written."""
 
 
-def save(path: Path, state: dict[str, Any]) -> None:
-    """Writes a checkpoint: whole and on the disk, or not at all.
+WEIGHTS = "weights.pt"
+"""What a finished run keeps: a plain ``torch.save`` of its state dict, and of the average's."""
+
+
+def save(folder: Path, update: int, state: dict[str, Any]) -> None:
+    """Writes a checkpoint, whole and on the disk or not at all, and removes all but the last two.
+
+    Args:
+        folder: the run's folder.
+        update: updates done so far; orders the checkpoints.
+        state: tensors and plain values.
 
     Raises:
-        CheckpointError: naming the file and the reason; the checkpoint before it stays.
+        CheckpointError: naming the file and the reason; the checkpoints before it stay.
     """
+    content = _bytes(state)
+    digest = hashlib.sha256(content).hexdigest().encode() + b"\n"
+    _write(folder / f"checkpoint-{update:09d}.pt", digest, content)
+    for old in find(folder)[KEPT:]:
+        old.unlink(missing_ok=True)
+
+
+def save_weights(folder: Path, weights: dict[str, Any]) -> None:
+    """Writes what a run came to: ``{"network": state dict, "ema": state dict or None}``.
+
+    Raises:
+        CheckpointError: naming the file and the reason.
+    """
+    _write(folder / WEIGHTS, _bytes(weights))
+
+
+def load(folder: Path, device: torch.device) -> dict[str, Any] | None:
+    """Returns the newest checkpoint that is whole, or None where there is none.
+
+    Every damaged one on the way is named on standard output.
+    """
+    for path in find(folder):
+        try:
+            return _read(path, device)
+        except (OSError, ValueError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+            reason = str(error).splitlines()[0]
+            print(f"{path} is damaged ({reason}); trying the one before it.")
+    return None
+
+
+def remove(folder: Path) -> None:
+    """Removes every checkpoint of a run that has come to its end, and what a killed one left."""
+    for path in [*find(folder), *folder.glob(".checkpoint-*"), *folder.glob(f".{WEIGHTS}.*")]:
+        path.unlink(missing_ok=True)
+
+
+def find(folder: Path) -> list[Path]:
+    """Returns a run's checkpoints, newest first."""
+    return sorted(folder.glob("checkpoint-*.pt"), reverse=True)
+
+
+def _read(path: Path, device: torch.device) -> dict[str, Any]:
+    digest, _, content = path.read_bytes().partition(b"\n")
+    if hashlib.sha256(content).hexdigest().encode() != digest:
+        raise ValueError("its content is not what its checksum says")
+    state: dict[str, Any] = torch.load(io.BytesIO(content), map_location=device, weights_only=True)
+    return state
+
+
+def _bytes(state: dict[str, Any]) -> memoryview:
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    return buffer.getbuffer()
+
+
+def _write(path: Path, *parts: bytes | memoryview) -> None:
+    """Writes a file aside, flushes it and renames it."""
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with aside.open("wb") as file:
-            torch.save(state, file)
+            for part in parts:
+                file.write(part)
             file.flush()
             os.fsync(file.fileno())
         aside.replace(path)
-    except (OSError, RuntimeError) as error:
+        _flush_folder(path.parent)
+    except OSError as error:
         aside.unlink(missing_ok=True)
         raise CheckpointError(
-            f"cannot write the checkpoint {path}: {error}. Make room and run the study again; "
-            "it goes on from the checkpoint before."
+            f"cannot write {path}: {error.strerror or error}. Make room and run the study again; "
+            "it goes on from the last good checkpoint."
         ) from error
 
 
-def load(path: Path, device: torch.device) -> dict[str, Any] | None:
-    """Returns a checkpoint, or None where there is none or it is damaged.
-
-    Only tensors and plain values are read: a checkpoint can run no code.
-    """
-    try:
-        state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
-    except FileNotFoundError:
-        return None
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
-        print(f"{path} is damaged ({error}); starting from the first epoch.")
-        return None
-    return state
+def _flush_folder(folder: Path) -> None:
+    """Makes a rename outlast a power cut, where the system can open folders."""
+    if hasattr(os, "O_DIRECTORY"):
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import traceback
 from collections.abc import Callable
@@ -74,6 +75,12 @@ def results_option(command: Callable[..., Any]) -> Callable[..., Any]:
     metavar="N",
     help="Runs at a time.  [default: one per GPU, or per core up to 8]",
 )
+@click.option(
+    "--skip-bad-images",
+    is_flag=True,
+    help="Pass over images that cannot be read, and count them; else they stop the run.",
+)
+@click.option("--tensorboard", is_flag=True, help="Write the metrics for TensorBoard, too.")
 @results_option
 @click.option("--dry-run", is_flag=True, help="Show what would be run and skipped, and stop.")
 @click.option("--debug", is_flag=True, expose_value=False, help="Show tracebacks.")
@@ -88,13 +95,18 @@ def cli(ctx: click.Context, /, dry_run: bool, jobs: int | None, **options: Any) 
     if ctx.invoked_subcommand is not None:
         _refuse_given(ctx)
         return
-    console = Console(highlight=False)
+    from ablations.launch import started_together
+
+    # Of the processes that torchrun starts, the first one speaks.
+    console = Console(highlight=False, quiet=os.environ.get("RANK", "0") != "0")
     experiment = _design(**options)
     _print_plan(console, experiment)
     if dry_run:
         console.print("Dry run: nothing was trained or written.")
-        return
-    _run(console, experiment, jobs)
+    elif started_together():
+        _run_together(console, experiment)
+    else:
+        _run(console, experiment, jobs)
 
 
 def _refuse_given(ctx: click.Context) -> None:
@@ -124,6 +136,8 @@ def _design(
     name: str | None,
     data: str | None,
     settings: tuple[str, ...],
+    skip_bad_images: bool,
+    tensorboard: bool,
     results: Path | None,
 ) -> Experiment:
     from ablations import experiment, studies
@@ -136,7 +150,15 @@ def _design(
     keys = [key.strip() for key in only.split(",") if key.strip()]
     variants = studies.roadmap(regime, first, last, keys)
     folder = _results(results) / experiment.study_name(name, preset, chosen.regime, regime)
-    return experiment.design(folder, chosen, regime, variants, seeds)
+    return experiment.design(
+        folder,
+        chosen,
+        regime,
+        variants,
+        seeds,
+        skip_bad_images=skip_bad_images,
+        tensorboard=tensorboard,
+    )
 
 
 def _print_plan(console: Console, experiment: Experiment) -> None:
@@ -161,6 +183,8 @@ def _print_plan(console: Console, experiment: Experiment) -> None:
         for p in planned
     ]
     tables.print_table(console, rows, right=("seed", "parameters", "MFLOPs", "epochs"))
+    for line in experiment.cautions():
+        console.print(f"Note: {line}", soft_wrap=True)
     # Backward costs about twice forward.
     work = sum(
         3 * p.cost.flops * p.run.recipe.epochs * images["train_images"] for p in experiment.needed
@@ -174,8 +198,7 @@ def _print_plan(console: Console, experiment: Experiment) -> None:
 
 def _run(console: Console, experiment: Experiment, jobs: int | None) -> None:
     from ablations import launch
-    from ablations.progress import follow, outcome
-    from ablations.records import Status
+    from ablations.progress import follow
 
     study = experiment.study
     study.write()
@@ -200,7 +223,28 @@ def _run(console: Console, experiment: Experiment, jobs: int | None) -> None:
                 soft_wrap=True,
             )
             raise SystemExit(INTERRUPTED) from None
-    _collect(console, study)
+    _conclude(console, experiment)
+
+
+def _run_together(console: Console, experiment: Experiment) -> None:
+    """Trains in all processes that torchrun started; the first one writes and speaks."""
+    from ablations.progress import label, outcome
+
+    if not console.quiet:
+        experiment.study.write()
+    for job, record in experiment.run_together():
+        console.print(f"{label(job)}: {outcome(record)}", markup=False, soft_wrap=True)
+    if not console.quiet:
+        _conclude(console, experiment)
+
+
+def _conclude(console: Console, experiment: Experiment) -> None:
+    """Collects the records, and says loudly which runs did not finish."""
+    from ablations.launch import RunsFailedError
+    from ablations.progress import outcome
+    from ablations.records import Status
+
+    _collect(console, experiment.study)
     ends = [(p, p.folder.read_record()) for p in experiment.planned]
     bad = [(p, r) for p, r in ends if r and r.status is not Status.FINISHED]
     for p, record in bad:
@@ -208,7 +252,7 @@ def _run(console: Console, experiment: Experiment, jobs: int | None) -> None:
         console.print(line, style="bold red", markup=False, soft_wrap=True)
     failed = [p for p, r in bad if r.status is Status.FAILED]
     if failed:
-        raise launch.RunsFailedError(
+        raise RunsFailedError(
             f"{len(failed)} of {len(ends)} runs failed; the logs named above say more. "
             "The same command tries them again."
         )

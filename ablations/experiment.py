@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 
 from ablations import launch, studies
 from ablations.data import load_images
-from ablations.recipe import DataChoice, Preset
+from ablations.recipe import Preset
 from ablations.records import Record, ResultsError, Run, RunFolder, Study
 from modernize.cost import Cost, cost
 from modernize.errors import UsageError
-from modernize.steps import STEPS, Variant
+from modernize.spec import Norm
+from modernize.steps import STEPS, Training, Variant
+
+PAPER_DEVICE_BATCH = 128  # 4 x 8 GPUs of the authors' step-by-step code
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,21 +62,46 @@ class Experiment:
     """A study, and the runs of it that were asked for."""
 
     study: Study
-    data: DataChoice
+    preset: Preset
     planned: Sequence[Planned]
+    skip_bad_images: bool = False
+    tensorboard: bool = False
 
     @property
     def needed(self) -> list[Planned]:
         """The runs still to be run."""
         return [p for p in self.planned if p.needed]
 
+    def cautions(self) -> list[str]:
+        """Returns what may keep the results from being comparable with the paper's."""
+        seen = {
+            p.run.recipe.device_batch
+            for p in self.planned
+            if p.run.spec.norm is Norm.BATCH and p.variant.training is Training.ENHANCED
+        }
+        return [
+            f"BatchNorm sees {batch} images at a time (device_batch); in the paper, "
+            f"{PAPER_DEVICE_BATCH}. Steps with BatchNorm depend on it, those with LayerNorm do not."
+            for batch in sorted(seen - {PAPER_DEVICE_BATCH})
+        ]
+
     def run(self, slots: Sequence[launch.Slot]) -> Generator[launch.Tick, None, None]:
         """Trains what is needed, yielding how it stands; closing it stops what runs."""
         for p in self.planned:
             if p.fault:  # a record that cannot be read is no record
                 (p.folder.path / "record.json").unlink(missing_ok=True)
-        jobs = [launch.Job(p.run, p.folder.path, self.data) for p in self.needed]
-        return launch.work_off(jobs, slots)
+        return launch.work_off(self._jobs(), slots)
+
+    def run_together(self) -> Iterator[tuple[launch.Job, Record]]:
+        """Trains what is needed, one run at a time, in all processes that torchrun started."""
+        return launch.train_together(self._jobs())
+
+    def _jobs(self) -> list[launch.Job]:
+        data, compute = self.preset.data, self.preset.compute
+        return [
+            launch.Job(p.run, p.folder.path, data, compute, self.skip_bad_images, self.tensorboard)
+            for p in self.needed
+        ]
 
 
 def study_name(name: str | None, preset: str, preset_regime: str, regime: str) -> str:
@@ -99,6 +127,9 @@ def design(
     regime: str,
     variants: Sequence[Variant],
     seeds: int,
+    *,
+    skip_bad_images: bool = False,
+    tensorboard: bool = False,
 ) -> Experiment:
     """Returns the experiment, having read the images and whatever the folder holds; writes nothing.
 
@@ -108,6 +139,8 @@ def design(
         regime: the regime of the variants.
         variants: what to train.
         seeds: runs of each, from seeds 0, 1, ...
+        skip_bad_images: whether an unreadable image is passed over; else it stops its run.
+        tensorboard: whether the metrics are written for TensorBoard, too.
 
     Raises:
         UsageError: where the folder holds a study under other conditions, or the images are amiss.
@@ -129,7 +162,7 @@ def design(
         for variant in variants
         for seed in range(seeds)
     ]
-    return Experiment(study, preset.data, planned)
+    return Experiment(study, preset, planned, skip_bad_images, tensorboard)
 
 
 def _plan(study: Study, variant: Variant, seed: int, image_size: int) -> Planned:
@@ -140,5 +173,5 @@ def _plan(study: Study, variant: Variant, seed: int, image_size: int) -> Planned
         record = folder.read_record()
     except ResultsError as error:
         fault = str(error)
-    done = len(folder.read_metrics()) if folder.checkpoint.is_file() else 0
+    done = len(folder.read_metrics()) if folder.has_checkpoint() else 0
     return Planned(variant, run, folder, cost(run.spec, image_size), record, done, fault)

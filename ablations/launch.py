@@ -10,17 +10,20 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
-from ablations.recipe import DataChoice
+from ablations.recipe import Compute, DataChoice
 from ablations.records import Record, ResultsError, Run, RunFolder, Status
 from modernize.errors import RoadmapError, UsageError
+
+if TYPE_CHECKING:
+    from ablations.place import Place
 
 POLL_SECONDS = 0.1
 STOP_SECONDS = 20  # how long a run may take to stop before it is killed
@@ -33,6 +36,9 @@ class Job:
     run: Run
     folder: Path
     data: DataChoice
+    compute: Compute
+    skip_bad_images: bool = False
+    tensorboard: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,6 +87,17 @@ def find_slots(runs: int, jobs: int | None = None) -> list[Slot]:
     count = max(min(count, runs), 1)
     threads = max(cores // count, 1)
     return [Slot(devices[i % len(devices)], threads) for i in range(count)]
+
+
+def started_together() -> bool:
+    """Tells whether torchrun (or what sets the same variables) started this process in a group."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def core_count() -> int:
+    """Returns how many cores this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)  # Linux
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 @contextlib.contextmanager
@@ -150,7 +167,8 @@ def _outcome(job: Job, exit_code: int | None) -> Record:
         how = f"signal {-exit_code}" if exit_code and exit_code < 0 else f"status {exit_code}"
         hint = " (was the memory short?)" if exit_code == -signal.SIGKILL else ""
         record = Record(Status.FAILED, f"its process ended with {how}{hint}; see {folder.log}")
-        folder.write_record(record)
+        with contextlib.suppress(ResultsError):  # as with a full disk; the run is told of anyway
+            folder.write_record(record)
     return record
 
 
@@ -179,18 +197,84 @@ def _work(job: Job, slot: Slot) -> None:
             traceback.print_exc()
             kind = "" if isinstance(error, RoadmapError) else f"{type(error).__name__}: "
             reason = f"{kind}{error}".splitlines()[0]
-            folder.write_record(Record(Status.FAILED, f"{reason}; see {folder.log}"))
+            with contextlib.suppress(ResultsError):
+                folder.write_record(Record(Status.FAILED, f"{reason}; see {folder.log}"))
             raise SystemExit(1) from None
 
 
-def _train(job: Job, folder: RunFolder, slot: Slot, keep_going: Any) -> None:
+def _train(job: Job, folder: RunFolder, slot: Slot, keep_going: Callable[[], bool]) -> None:
     import torch
 
-    from ablations.data import DataError, load_images
-    from ablations.train import train
+    from ablations.place import find_place
 
     torch.set_num_threads(slot.threads)
+    train_here(job, folder, find_place(slot.device, job.compute), slot.threads, keep_going)
+
+
+def train_here(
+    job: Job, folder: RunFolder, place: Place, threads: int, keep_going: Callable[[], bool]
+) -> Record | None:
+    """Trains one run in this process, which may be one of several that share it.
+
+    Raises:
+        DataError: where the images are not those the study was begun with.
+        UsageError: where the run's batches cannot be shared out among the processes.
+    """
+    from ablations.data import DataError, load_images
+    from ablations.pipeline import make_pipeline
+    from ablations.sampling import Sampling
+    from ablations.train import train
+
     images = load_images(job.data)
     if images.identity() != job.run.images:
         raise DataError("the images changed since this study was begun; give it another --name.")
-    train(job.run, folder, images, job.data.image_size, torch.device(slot.device), keep_going)
+    recipe = job.run.recipe
+    sampling = Sampling(
+        images=len(images.train),
+        batch_size=recipe.batch_size,
+        device_batch=recipe.device_batch,
+        seed=job.run.seed,
+        share=place.share,
+    )
+    pipeline = make_pipeline(
+        images,
+        job.data,
+        recipe,
+        sampling,
+        place.device,
+        job.compute,
+        threads=threads,
+        skip_bad_images=job.skip_bad_images,
+    )
+    return train(
+        job.run,
+        folder,
+        pipeline,
+        images.num_classes,
+        place,
+        keep_going,
+        tensorboard=job.tensorboard,
+    )
+
+
+def train_together(jobs: Sequence[Job]) -> Iterator[tuple[Job, Record]]:
+    """Trains the jobs one after the other in all processes that torchrun started; yields the ends.
+
+    A run that fails in one process fails in all of them, and ends the job: those that are left go
+    on with the next start.
+    """
+    from ablations.place import find_place, process_group
+
+    threads = max(core_count() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")), 1)
+    stopping: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, _frame: stopping.append(number))
+    with process_group() as (device, share):
+        for job in jobs:
+            folder = RunFolder(job.folder)
+            place = find_place(device, job.compute, share)
+            if place.first:
+                folder.prepare(job.run)
+            record = train_here(job, folder, place, threads, lambda: not stopping)
+            if record is None:
+                return
+            yield job, record

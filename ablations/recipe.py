@@ -13,16 +13,27 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeAlias
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from modernize.errors import UnknownNameError, UsageError
 from modernize.spec import Init, NetSpec
-from modernize.steps import REGIMES, Training
+from modernize.steps import Training, find_regime
 
 PRESETS = Path(__file__).parent / "presets"
 
+
+def _known_regime(name: str) -> str:
+    try:
+        return find_regime(name).name
+    except UnknownNameError as error:
+        raise ValueError(str(error)) from None
+
+
 Key: TypeAlias = tuple[str | int, ...]
 Rate: TypeAlias = Annotated[float, Field(ge=0, lt=1)]
+RegimeName: TypeAlias = Annotated[str, AfterValidator(_known_regime)]
+Share: TypeAlias = Annotated[float, Field(gt=0, le=1)]
+Probability: TypeAlias = Annotated[float, Field(ge=0, le=1)]
 Positive: TypeAlias = Annotated[float, Field(gt=0)]
 NonNegative: TypeAlias = Annotated[float, Field(ge=0)]
 Count: TypeAlias = Annotated[int, Field(gt=0)]
@@ -40,18 +51,29 @@ class Recipe(_Table):
     Attributes:
         optimizer: ``sgd`` (with ``momentum``) or ``adamw`` (with ``betas``).
         learning_rate: the peak, for updates of ``batch_size`` images.
-        momentum, betas: of the optimizer; exactly the one it has must be given.
+        momentum, betas, epsilon: of the optimizer; those it has must be given, the others not.
         weight_decay: on weights of two or more dimensions; biases, norms and Layer Scale have none.
-        batch_size: images per update.
+        batch_size: images per update, over all devices.
+        device_batch: images that pass through the network at once; BatchNorm sees so many. What is
+            left of ``batch_size`` is accumulated, or shared among devices.
         epochs: passes over the training images.
         warmup_epochs: linear rise of the learning rate from 0.
         schedule: ``cosine`` to ``final_learning_rate``, or ``step``: a tenth at each third of the
             epochs (as 30, 60 of 90).
         final_learning_rate: where ``cosine`` ends; 0 for ``step``, which does not use it.
         label_smoothing: share of each label spread over all classes.
-        crop_padding: pixels of padding around an image before a random crop of its own size.
+        crop_padding: pixels of padding around an image before a random crop of its own size; null
+            where there is ``resized_crop``.
+        resized_crop: smallest and largest share of an image's area that a random crop takes, before
+            it is resized; null where there is ``crop_padding``.
         flip: probability of a horizontal flip.
-        drop_path: stochastic depth of the last block.
+        rand_augment: timm's text for it, such as ``rand-m9-mstd0.5-inc1``; null: none.
+        mixup, cutmix: parameter of the Beta distribution each draws from; 0: none. Where there are
+            both, each ``device_batch`` has the one or the other, with even chances.
+        random_erasing: probability that a region of an image becomes noise.
+        drop_path: stochastic depth of the last block; or one for each regime that has any.
+        ema_decay: of a moving average of the weights, which is evaluated beside them; null: none.
+        sync_batch_norm: whether BatchNorm takes its statistics over all devices.
         layer_scale: initial Layer Scale of every step it trains; null: as the step has it.
         init: initial weights of convolutions.
     """
@@ -60,30 +82,52 @@ class Recipe(_Table):
     learning_rate: Positive
     momentum: Rate | None = None
     betas: Annotated[list[Rate], Field(min_length=2, max_length=2)] | None = None
+    epsilon: Positive | None = None
     weight_decay: NonNegative
     batch_size: Count
+    device_batch: Count
     epochs: Count
     warmup_epochs: NonNegative
     schedule: Literal["cosine", "step"]
     final_learning_rate: NonNegative = 0.0
     label_smoothing: Rate
-    crop_padding: Annotated[int, Field(ge=0)]
-    flip: Annotated[float, Field(ge=0, le=1)]
-    drop_path: Rate
+    crop_padding: Annotated[int, Field(ge=0)] | None = None
+    resized_crop: Annotated[list[Share], Field(min_length=2, max_length=2)] | None = None
+    flip: Probability
+    rand_augment: str | None
+    mixup: NonNegative
+    cutmix: NonNegative
+    random_erasing: Probability
+    drop_path: Rate | dict[RegimeName, Rate]
+    ema_decay: Rate | None
+    sync_batch_norm: bool
     layer_scale: NonNegative | None = None
     init: Literal["framework", "kaiming", "trunc-normal"]
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        wanted, other = ("momentum", "betas") if self.optimizer == "sgd" else ("betas", "momentum")
-        if getattr(self, wanted) is None:
-            raise ValueError(f"optimizer {self.optimizer} needs {wanted}")
-        if getattr(self, other) is not None:
-            raise ValueError(f"optimizer {self.optimizer} has no {other}; take it out")
+        has = {"sgd": ("momentum",), "adamw": ("betas", "epsilon")}[self.optimizer]
+        faults = [
+            f"optimizer {self.optimizer} {'needs' if key in has else 'has no'} {key}"
+            for key in ("momentum", "betas", "epsilon")
+            if (getattr(self, key) is not None) != (key in has)
+        ]
         if self.schedule == "step" and self.final_learning_rate:
-            raise ValueError("schedule step has no final_learning_rate; take it out")
+            faults.append("schedule step has no final_learning_rate")
         if self.warmup_epochs >= self.epochs:
-            raise ValueError(f"warmup_epochs must be below epochs, {self.epochs}")
+            faults.append(f"warmup_epochs must be below epochs, {self.epochs}")
+        if self.batch_size % self.device_batch:
+            faults.append(
+                f"batch_size {self.batch_size} is no multiple of device_batch {self.device_batch}"
+            )
+        if (self.mixup or self.cutmix) and self.device_batch % 2:
+            faults.append(f"mixup and cutmix need an even device_batch, not {self.device_batch}")
+        if (self.crop_padding is None) == (self.resized_crop is None):
+            faults.append("give one of crop_padding and resized_crop, not both")
+        if self.resized_crop and self.resized_crop[0] > self.resized_crop[1]:
+            faults.append(f"resized_crop goes from small to large, not {self.resized_crop}")
+        if faults:
+            raise ValueError("; ".join(faults))
         return self
 
     def apply_to(self, spec: NetSpec) -> NetSpec:
@@ -110,24 +154,57 @@ class Recipes(_Table):
     classic: Recipe
     enhanced: Recipe
 
-    def of(self, training: Training) -> Recipe:
-        """Returns the recipe of this name."""
-        return self.classic if training is Training.CLASSIC else self.enhanced
+    def of(self, training: Training, regime: str) -> Recipe:
+        """Returns the recipe of this name, as it is in this regime."""
+        recipe = self.classic if training is Training.CLASSIC else self.enhanced
+        if isinstance(recipe.drop_path, dict):
+            rate = recipe.drop_path.get(regime, 0.0)
+            recipe = recipe.model_copy(update={"drop_path": rate})
+        return recipe
 
 
 class DataChoice(_Table):
-    """Which images.
+    """Which images, and how they are prepared.
 
     Attributes:
-        name: the data set.
+        name: the data set; ``image-folder`` is a folder with ``train`` and ``val`` (or
+            ``validation``), each with a folder of images per class.
         source: ``embedded``, the subset shipped here; ``on-disk``, the full set where this machine
-            has it; or a folder.
+            has it; ``download``, by torchvision; or a folder.
         image_size: height and width in pixels that the network sees.
+        resize: pixels of the shorter side before the centre crop of an evaluation; null: images are
+            padded or cropped as they are.
+        interpolation: how images are resized.
+        mean, std: of each channel, of pixels from 0 to 1; null: measured on the training images.
     """
 
-    name: Literal["fashion-mnist"]
+    name: Literal["fashion-mnist", "cifar10", "cifar100", "image-folder"]
     source: str
     image_size: Annotated[int, Field(ge=32)]
+    resize: Count | None = None
+    interpolation: Literal["bilinear", "bicubic"] = "bicubic"
+    mean: list[float] | None = None
+    std: list[Positive] | None = None
+
+
+class Compute(_Table):
+    """How a network is computed: what decides speed and, but for rounding, not the result.
+
+    Attributes:
+        precision: of convolutions and products in training; ``auto``: bf16 where the device has
+            instructions for it, else fp16 on a GPU and fp32 on a CPU.
+        channels_last: whether tensors are laid out (N, H, W, C) in memory.
+        compile: whether ``torch.compile`` is used.
+        tf32: whether fp32 products on a GPU may round to TF32.
+        workers: processes that decode and augment images; ``auto``: as many as the run has CPU
+            threads to spare.
+    """
+
+    precision: Literal["auto", "fp32", "bf16", "fp16"]
+    channels_last: bool
+    compile: bool
+    tf32: bool
+    workers: Literal["auto"] | Annotated[int, Field(ge=0)]
 
 
 class Preset(_Table):
@@ -138,12 +215,14 @@ class Preset(_Table):
         regime: the default regime.
         data: the images.
         recipes: how they are learnt.
+        compute: how that is computed; no part of a run's identity.
     """
 
     title: str
-    regime: Literal[tuple(REGIMES)]  # type: ignore[valid-type]
+    regime: RegimeName
     data: DataChoice
     recipes: Recipes
+    compute: Compute
 
 
 def preset_names() -> list[str]:
@@ -207,7 +286,9 @@ def _apply(setting: str, values: dict[str, Any]) -> list[Key]:
 
 def _leaf_keys() -> list[tuple[str, ...]]:
     recipes = [("recipes", r, k) for r in Recipes.model_fields for k in Recipe.model_fields]
-    return [*recipes, *(("data", k) for k in DataChoice.model_fields), ("title",), ("regime",)]
+    data = [("data", key) for key in DataChoice.model_fields]
+    compute = [("compute", key) for key in Compute.model_fields]
+    return [*recipes, *data, *compute, ("title",), ("regime",)]
 
 
 def _short_forms(key: tuple[str, ...]) -> list[tuple[str, ...]]:

@@ -116,7 +116,6 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.checkpoint = path / "checkpoint.pt"
         self.log = path / "log.txt"
 
     def prepare(self, run: Run) -> None:
@@ -124,6 +123,10 @@ class RunFolder:
         _make_folder(self.path)
         (self.path / "record.json").unlink(missing_ok=True)
         write_json(self.path / "config.json", {"key": run.key, **run.content()})
+
+    def has_checkpoint(self) -> bool:
+        """Tells whether there is something to go on from."""
+        return any(self.path.glob("checkpoint-*.pt"))
 
     def read_record(self) -> Record | None:
         """Returns the record, or None where there is none yet.
@@ -158,6 +161,13 @@ class RunFolder:
         """Writes the metrics of all epochs, one JSON object a line."""
         lines = "".join(json.dumps(row) + "\n" for row in rows)
         _write(self.path / "metrics.jsonl", lines)
+
+    def write_speed(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Writes how fast each epoch went, one JSON object a line.
+
+        Apart from the metrics, which are the same each time the run is made.
+        """
+        _write(self.path / "speed.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
 
     def read_progress(self) -> dict[str, Any] | None:
         """Returns where the run stood when it last said so."""
@@ -205,7 +215,7 @@ class Study:
 
     def run(self, variant: Variant, seed: int) -> Run:
         """Returns one run of this study."""
-        recipe = self.preset.recipes.of(variant.training)
+        recipe = self.preset.recipes.of(variant.training, self.manifest["regime"])
         spec = recipe.apply_to(variant.spec)
         return Run(variant.key, spec, recipe, self.manifest["images"], seed)
 

@@ -2,113 +2,188 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import math
+import itertools
+import resource
+import sys
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ablations import checkpoint
-from ablations.batches import Batches
-from ablations.data import Images
+from ablations.mixing import Mixing
+from ablations.place import Place
 from ablations.recipe import Recipe
 from ablations.records import Record, Run, RunFolder, Status, provenance
+from ablations.sampling import DeviceBatch, Sampling
+from modernize.errors import UsageError
 from modernize.network import Network
 
 CHANCE_FACTOR = 1.5  # a final top-1 up to this many times chance is called collapsed
+CHECK_UPDATES = 20  # how often all processes look whether the loss is finite, and whether to stop
 PROGRESS_SECONDS = 0.5  # how often a run says where it stands
+CHECKPOINT_SECONDS = 60.0  # how often a checkpoint is written, and then only ...
+CHECKPOINT_SHARE = 0.01  # ... as often as takes up to this share of the time
+
+
+class Pipeline(Protocol):
+    """Where a run's images come from."""
+
+    data_wait: float
+    bad_images: int
+
+    @property
+    def sampling(self) -> Sampling:
+        """How the training images are served."""
+
+    def training(
+        self, epoch: int, first_update: int = 0
+    ) -> Iterator[tuple[DeviceBatch, Tensor, Tensor]]:
+        """Yields device batches from an update on: images (B, C, H, W) and labels (B,)."""
+
+    def validation(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yields this process's validation images once, with their labels."""
 
 
 class DivergedError(Exception):
     """The loss became infinite or no number; the message names iteration and learning rate."""
 
 
+class StoppedError(Exception):
+    """The run was told to stop; it goes on from its last checkpoint another time."""
+
+
 @dataclasses.dataclass
 class State:
-    """What a run goes on from: everything that changes from epoch to epoch."""
+    """What a run goes on from.
+
+    Random states are not among it: whatever is drawn is drawn from a seed that the run's seed and
+    the place in the epoch decide.
+    """
 
     network: Network
     optimizer: torch.optim.Optimizer
-    metrics: list[dict[str, Any]]  # of each epoch trained
+    scaler: torch.amp.GradScaler
+    ema: AveragedModel | None
+    loss_sum: Tensor  # of the updates of the epoch so far, one double
+    epoch: int = 0
+    update: int = 0  # done in this epoch
     seconds: float = 0.0  # of all attempts
+    metrics: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    speed: list[dict[str, Any]] = dataclasses.field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns what a checkpoint holds."""
         return {
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "metrics": self.metrics,
-            "seconds": self.seconds,
+            "scaler": self.scaler.state_dict(),
+            "ema": self.ema.state_dict() if self.ema else None,
+            **{name: getattr(self, name) for name in _PLAIN},
         }
 
     def load(self, values: dict[str, Any]) -> None:
         """Takes over what a checkpoint held."""
         self.network.load_state_dict(values["network"])
         self.optimizer.load_state_dict(values["optimizer"])
-        self.metrics, self.seconds = values["metrics"], values["seconds"]
+        self.scaler.load_state_dict(values["scaler"])
+        if self.ema:
+            self.ema.load_state_dict(values["ema"])
+        for name in _PLAIN:
+            setattr(self, name, values[name])
+
+
+_PLAIN = ("loss_sum", "epoch", "update", "seconds", "metrics", "speed")
 
 
 def train(
     run: Run,
     folder: RunFolder,
-    images: Images,
-    image_size: int,
-    device: torch.device,
+    pipeline: Pipeline,
+    num_classes: int,
+    place: Place,
     keep_going: Callable[[], bool] = lambda: True,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
+    tensorboard: bool = False,
 ) -> Record | None:
-    """Trains one run to its end and writes its record.
+    """Trains one run to its end and writes its record; all processes that share it call this.
 
-    Every epoch ends with a checkpoint; a run that has one goes on from there, with the same result.
+    A run that has a checkpoint goes on from there, with the same result.
 
     Args:
         run: what to train.
         folder: where its files go; prepared for this run.
-        images: what its ``run.images`` names.
-        image_size: height and width in pixels that the network sees.
-        device: where to train.
-        keep_going: asked after every update; once it says no, training stops.
+        pipeline: this process's share of the run's images.
+        num_classes: of the images.
+        place: where this process computes.
+        keep_going: asked now and then; once it says no, a checkpoint is written and training stops.
+        checkpoint_seconds: at least so long between checkpoints, but for the one of an epoch's end.
+        tensorboard: whether the metrics are written for TensorBoard, too.
 
     Returns:
         The record, or None where it was stopped.
     """
+    trainer = _Trainer(run, folder, pipeline, num_classes, place, keep_going, checkpoint_seconds)
+    trainer.tensorboard = tensorboard
     started = time.time()
-    batches = Batches(images, image_size, run.recipe, device)
-    state = begin(run, device)
-    if (saved := checkpoint.load(folder.checkpoint, device)) is not None:
-        state.load(saved)
-    before = state.seconds
-    clock = time.perf_counter()
     try:
-        for epoch in range(len(state.metrics), run.recipe.epochs):
-            if not _train_epoch(run, state, batches, folder, epoch, keep_going):
-                return None
-            state.metrics[-1] |= evaluate(state.network, batches)
-            state.seconds = before + time.perf_counter() - clock
-            folder.write_metrics(state.metrics)
-            checkpoint.save(folder.checkpoint, state.to_dict())
-        record = judge(state.metrics, images.num_classes)
+        diverged = ""
+        trainer.to_the_end()
+    except StoppedError:
+        return None
     except DivergedError as error:
-        record = judge(state.metrics, images.num_classes, diverged=str(error))
+        diverged = str(error)
+    state = trainer.state
     record = dataclasses.replace(
-        record,
-        seconds=before + time.perf_counter() - clock,
-        provenance=provenance(_describe(device), torch.get_num_threads())
-        | {"started": started, "ended": time.time()},
+        judge(state.metrics, num_classes, diverged),
+        seconds=trainer.seconds(),
+        provenance=provenance(place.describe(), torch.get_num_threads())
+        | {
+            "processes": place.share.world,
+            "precision": str(place.dtype).removeprefix("torch."),
+            "bad_images": pipeline.bad_images,
+            "started": started,
+            "ended": time.time(),
+        },
     )
-    folder.write_record(record)
-    folder.checkpoint.unlink(missing_ok=True)
+    if place.first:
+        if not diverged:
+            ema = state.ema.module.state_dict() if state.ema else None
+            network = state.network.state_dict()
+            checkpoint.save_weights(folder.path, {"network": network, "ema": ema})
+        folder.write_record(record)
+        checkpoint.remove(folder.path)
     return record
 
 
-def begin(run: Run, device: torch.device) -> State:
-    """Returns a run's state before its first epoch; the seed alone decides the weights."""
+def begin(run: Run, place: Place) -> State:
+    """Returns a run's state before its first update; the seed alone decides the weights."""
     torch.manual_seed(run.seed)
-    network = Network(run.spec).to(device)
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in its stubs
-    return State(network, make_optimizer(network, run.recipe), [])
+    network = Network(run.spec).to(place.device)
+    if place.channels_last:
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in its stubs
+    if run.recipe.sync_batch_norm and place.share.world > 1:
+        convert: Any = nn.SyncBatchNorm.convert_sync_batchnorm  # untyped
+        network = convert(network)
+    ema = None
+    if run.recipe.ema_decay is not None:
+        average: Any = get_ema_multi_avg_fn  # untyped
+        ema = AveragedModel(network, multi_avg_fn=average(run.recipe.ema_decay), use_buffers=True)
+    return State(
+        network=network,
+        optimizer=make_optimizer(network, run.recipe),
+        scaler=torch.amp.GradScaler(place.device.type, enabled=place.dtype is torch.float16),
+        ema=ema,
+        loss_sum=torch.zeros((), dtype=torch.double, device=place.device),
+    )
 
 
 def make_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
@@ -118,89 +193,230 @@ def make_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
         {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": recipe.weight_decay},
         {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
     ]
-    if recipe.momentum is not None:
-        return torch.optim.SGD(groups, lr=recipe.learning_rate, momentum=recipe.momentum)
+    rate = recipe.learning_rate
+    if recipe.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=rate, momentum=recipe.momentum or 0.0)
     first, second = recipe.betas or (0.9, 0.999)
-    return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(first, second), fused=True)
+    return torch.optim.AdamW(
+        groups, lr=rate, betas=(first, second), eps=recipe.epsilon or 1e-8, fused=True
+    )
 
 
-def _train_epoch(
-    run: Run,
-    state: State,
-    batches: Batches,
-    folder: RunFolder,
-    epoch: int,
-    keep_going: Callable[[], bool],
-) -> bool:
-    """Trains one epoch and adds its metrics; returns False where it was told to stop."""
-    recipe = run.recipe
-    # Drawn anew for each epoch, so that a run that goes on draws what it would have drawn.
-    seed = (run.seed << 32) + epoch + 1
-    torch.manual_seed(seed)
-    generator = torch.Generator().manual_seed(seed)
-    criterion = nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
-    state.network.train()
-    losses: list[Tensor] = []
-    said = 0.0
-    for step, (x, labels) in enumerate(batches.epoch(generator)):
-        iteration = epoch * batches.per_epoch + step
-        rate = recipe.learning_rate_at(iteration, batches.per_epoch)
+class _Trainer:
+    """One process's part in training one run."""
+
+    def __init__(
+        self,
+        run: Run,
+        folder: RunFolder,
+        pipeline: Pipeline,
+        num_classes: int,
+        place: Place,
+        keep_going: Callable[[], bool],
+        checkpoint_seconds: float,
+    ) -> None:
+        self.run, self.recipe, self.folder = run, run.recipe, folder
+        self.pipeline, self.sampling, self.place = pipeline, pipeline.sampling, place
+        self.keep_going, self.checkpoint_seconds = keep_going, checkpoint_seconds
+        self.mixing = Mixing(run.recipe, num_classes)
+        self.state = begin(run, place)
+        if (saved := checkpoint.load(folder.path, place.device)) is not None:
+            self.state.load(saved)
+        self.before = self.state.seconds
+        self.clock = self.last_saved = time.perf_counter()
+        self.tensorboard = False
+        self.save_seconds = 0.0  # what a checkpoint takes
+        self.said = 0.0
+        self.losses: list[Tensor] = []  # since they were last checked
+        self.rate: dict[str, float | None] = {"images_per_second": None, "data_wait": None}
+        model: nn.Module = self.state.network
+        if place.share.world > 1:
+            model = DistributedDataParallel(
+                model, device_ids=[place.device] if place.device.type == "cuda" else None
+            )
+        self.model: Any = torch.compile(model) if place.compile else model
+
+    def seconds(self) -> float:
+        """Returns the time spent on the run, over all attempts."""
+        return self.before + time.perf_counter() - self.clock
+
+    def to_the_end(self) -> None:
+        """Trains what is left.
+
+        Raises:
+            DivergedError: naming the first loss that was no finite number.
+            StoppedError: where it was told to stop.
+        """
+        state = self.state
+        while state.epoch < self.recipe.epochs:
+            self._epoch()
+            self._finish_epoch()
+
+    def _epoch(self) -> None:
+        """Trains what is left of an epoch."""
+        state = self.state
+        state.network.train()
+        self.pipeline.data_wait = 0.0
+        start, updates = time.perf_counter(), self.sampling.updates - state.update
+        stream = self.pipeline.training(state.epoch, state.update)
+        for _, device_batches in itertools.groupby(stream, key=lambda item: item[0].update):
+            self._update(device_batches)
+            state.update += 1
+            last = state.update == self.sampling.updates
+            if state.update % CHECK_UPDATES == 0 or last or self.place.share.world == 1:
+                self._look_around(last)
+        took = time.perf_counter() - start
+        if updates:
+            self.rate = {
+                "images_per_second": updates * self.recipe.batch_size / took,
+                "data_wait": self.pipeline.data_wait / took,
+            }
+
+    def _update(self, device_batches: Iterator[tuple[DeviceBatch, Tensor, Tensor]]) -> None:
+        """Takes one step of the optimizer."""
+        state, count = self.state, self.sampling.accumulation
+        iteration = state.epoch * self.sampling.updates + state.update
+        rate = self.recipe.learning_rate_at(iteration, self.sampling.updates)
         for group in state.optimizer.param_groups:
             group["lr"] = rate
-        loss = criterion(state.network(x), labels)
-        state.optimizer.zero_grad()
-        loss.backward()
-        state.optimizer.step()
-        losses.append(loss.detach())
-        if (now := time.monotonic()) - said > PROGRESS_SECONDS:
-            said = now
-            _check(losses, iteration, recipe, batches.per_epoch)
-            folder.write_progress(
-                epoch=epoch,
-                epochs=recipe.epochs,
-                fraction=(iteration + 1) / (recipe.epochs * batches.per_epoch),
-                loss=loss.item(),
-            )
-        if not keep_going():
-            return False
-    _check(losses, (epoch + 1) * batches.per_epoch - 1, recipe, batches.per_epoch)
-    state.metrics.append(
-        {
-            "epoch": epoch + 1,
-            "train_loss": float(torch.stack(losses).mean()),
-            "learning_rate": rate,
-        }
-    )
-    return True
+        total = torch.zeros_like(state.loss_sum)
+        for turn, (batch, images, labels) in enumerate(device_batches, start=1):
+            torch.manual_seed(batch.seed)  # what stochastic depth draws from
+            x, target = self.mixing(images, labels, batch.seed)
+            wait = self.model.no_sync if turn < count and self.place.share.world > 1 else None
+            with wait() if wait else contextlib.nullcontext():
+                with self.place.autocast():
+                    logits = self.model(x)
+                loss = F.cross_entropy(logits.float(), target.float())
+                state.scaler.scale(loss / count).backward()  # type: ignore[no-untyped-call]
+            total += loss.detach() / count
+        state.scaler.step(state.optimizer)
+        state.scaler.update()
+        state.optimizer.zero_grad(set_to_none=True)
+        if state.ema:
+            state.ema.update_parameters(state.network)
+        state.loss_sum += total
+        self.losses.append(total)
 
-
-def _check(losses: list[Tensor], iteration: int, recipe: Recipe, per_epoch: int) -> None:
-    """Raises DivergedError for the first loss so far that is no finite number."""
-    values = torch.stack(losses)
-    bad = (~values.isfinite()).nonzero()
-    if len(bad):
-        first = int(bad[0])
-        at = iteration - len(losses) + 1 + first
-        raise DivergedError(
-            f"the loss became {float(values[first])} at iteration {at} "
-            f"(epoch {at // per_epoch + 1}), learning rate "
-            f"{recipe.learning_rate_at(at, per_epoch):.3g}"
+    def _look_around(self, last: bool) -> None:
+        """Checks the losses, says where the run stands, saves, and stops if told to."""
+        state, now = self.state, time.perf_counter()
+        done = state.epoch * self.sampling.updates + state.update
+        due = now - self.last_saved > max(
+            self.checkpoint_seconds, self.save_seconds / CHECKPOINT_SHARE
         )
+        speak = now - self.said > PROGRESS_SECONDS
+        stop = torch.tensor(float(not self.keep_going()), device=self.place.device)
+        stopping = self.place.sum(stop).item() > 0
+        # Time tells each process another thing, so together they look whenever they come by.
+        if speak or due or last or stopping or self.place.share.world > 1:
+            self._check_losses(done)
+        if speak and self.place.first:
+            self.said = now
+            self.folder.write_progress(
+                epoch=state.epoch,
+                epochs=self.recipe.epochs,
+                fraction=done / (self.recipe.epochs * self.sampling.updates),
+            )
+        if stopping:
+            self._save()
+            raise StoppedError
+        if due and not last:
+            self._save()
+
+    def _check_losses(self, done: int) -> None:
+        """Raises DivergedError for the first loss since the last look that is no finite number."""
+        if not self.losses:
+            return
+        losses = self.place.sum(torch.stack(self.losses))
+        self.losses = []
+        bad = (~losses.isfinite()).nonzero()
+        if len(bad):
+            at = done - len(losses) + int(bad[0])
+            rate = self.recipe.learning_rate_at(at, self.sampling.updates)
+            raise DivergedError(
+                f"the loss became {losses[bad[0]].item()} at iteration {at} "
+                f"(epoch {at // self.sampling.updates + 1}), learning rate {rate:.3g}"
+            )
+
+    def _finish_epoch(self) -> None:
+        """Evaluates, and writes what the epoch came to."""
+        state = self.state
+        for buffer in state.network.buffers():  # BatchNorm's, which each process has its own of
+            self.place.take_over(buffer)
+        loss = self.place.sum(state.loss_sum.clone()) / self.place.share.world
+        iteration = (state.epoch + 1) * self.sampling.updates - 1
+        row = {
+            "epoch": state.epoch + 1,
+            "train_loss": loss.item() / self.sampling.updates,
+            "learning_rate": self.recipe.learning_rate_at(iteration, self.sampling.updates),
+            **evaluate(state.network, self.pipeline, self.place),
+        }
+        if state.ema:
+            averaged = evaluate(state.ema.module, self.pipeline, self.place)
+            row |= {f"ema_{name}": value for name, value in averaged.items()}
+        state.metrics.append(row)
+        state.speed.append({"epoch": state.epoch + 1, **self.rate, "memory_mib": self._memory()})
+        state.epoch, state.update = state.epoch + 1, 0
+        state.loss_sum = torch.zeros_like(state.loss_sum)
+        if self.place.first:
+            self.folder.write_metrics(state.metrics)
+            self.folder.write_speed(state.speed)
+            if self.tensorboard:
+                write_tensorboard(self.folder.path, state.metrics, state.speed)
+        self._save()
+
+    def _save(self) -> None:
+        self.state.seconds = self.seconds()
+        self.last_saved = time.perf_counter()
+        if self.place.first:
+            done = self.state.epoch * self.sampling.updates + self.state.update
+            checkpoint.save(self.folder.path, done, self.state.to_dict())
+            self.save_seconds = time.perf_counter() - self.last_saved
+
+    def _memory(self) -> float:
+        """Returns the most memory used so far, in MiB: the GPU's, or this process's."""
+        if self.place.device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self.place.device) / 2**20
+        unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+
+
+def write_tensorboard(
+    folder: Path, metrics: list[dict[str, Any]], speed: list[dict[str, Any]]
+) -> None:
+    """Writes the last epoch's numbers for TensorBoard, which the extra ``tensorboard`` installs.
+
+    Raises:
+        UsageError: where it is not installed.
+    """
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise UsageError(
+            f"--tensorboard: {error}; pip install 'convnext-roadmap[tensorboard]'."
+        ) from None
+    kind: Any = SummaryWriter  # untyped
+    with kind(str(folder / "tensorboard"), purge_step=metrics[-1]["epoch"]) as writer:
+        for name, value in {**metrics[-1], **speed[-1]}.items():
+            if name != "epoch" and value is not None:
+                writer.add_scalar(name, value, metrics[-1]["epoch"])
 
 
 @torch.no_grad()
-def evaluate(network: Network, batches: Batches) -> dict[str, float]:
-    """Returns top-1 and top-5 over all validation images, in percent."""
+def evaluate(network: nn.Module, pipeline: Pipeline, place: Place) -> dict[str, float]:
+    """Returns top-1 and top-5 over all validation images of all processes, in percent."""
     network.eval()
-    right = torch.zeros(2, dtype=torch.long, device=batches.device)
-    total = 0
-    for x, labels in batches.validation():
-        logits = network(x)
+    counts = torch.zeros(3, dtype=torch.long, device=place.device)  # top-1, top-5, all
+    for x, labels in pipeline.validation():
+        with place.autocast():
+            logits = network(x)
         ranked = logits.topk(min(5, logits.shape[1]), dim=1).indices == labels[:, None]
-        right += torch.stack([ranked[:, 0].sum(), ranked.any(1).sum()])
-        total += len(labels)
-    top1, top5 = (100 * right.double().cpu() / total).tolist()
-    return {"top1": top1, "top5": top5}
+        counts += torch.stack(
+            [ranked[:, 0].sum(), ranked.any(1).sum(), torch.tensor(len(x), device=place.device)]
+        )
+    top1, top5, total = place.sum(counts).double().cpu()
+    return {"top1": (100 * top1 / total).item(), "top5": (100 * top5 / total).item()}
 
 
 def judge(metrics: list[dict[str, Any]], num_classes: int, diverged: str = "") -> Record:
@@ -224,11 +440,5 @@ def judge(metrics: list[dict[str, Any]], num_classes: int, diverged: str = "") -
         top1_best=best["top1"],
         best_epoch=best["epoch"],
         epochs=len(metrics),
-        train_loss=last["train_loss"] if math.isfinite(last["train_loss"]) else None,
+        train_loss=last["train_loss"],
     )
-
-
-def _describe(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return str(device)

@@ -15,7 +15,8 @@ import pytest
 from ablations.cli import main
 
 ROOT = Path(__file__).parent.parent
-FAST = ["--set", "epochs=2", "--set", "batch_size=100", "--set", "enhanced.warmup_epochs=0.5"]
+SETTINGS = ("epochs=2", "batch_size=100", "device_batch=100", "enhanced.warmup_epochs=0.5")
+FAST = [word for setting in SETTINGS for word in ("--set", setting)]
 
 
 def roadmap(*arguments: str | Path, status: int = 0) -> subprocess.CompletedProcess[str]:
@@ -165,7 +166,7 @@ def test_ctrl_c_keeps_what_is_finished_and_the_same_command_goes_on(
     )
     deadline = time.monotonic() + 200
     runs = tmp_path / "nano" / "runs"
-    while time.monotonic() < deadline and not list(runs.glob("recipe-*/checkpoint.pt")):
+    while time.monotonic() < deadline and not list(runs.glob("recipe-*/checkpoint-*.pt")):
         time.sleep(0.1)
     os.killpg(process.pid, signal.SIGINT)  # what a terminal does
     out, err = process.communicate(timeout=60)

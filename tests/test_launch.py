@@ -25,14 +25,16 @@ SLOTS = [Slot("cpu", 1), Slot("cpu", 1)]
 @pytest.fixture
 def make_job(few_images: Path, tmp_path: Path) -> MakeJob:
     """Makes jobs that take a second or so, in folders of their own."""
-    preset = load_preset("nano", ["batch_size=100", "epochs=2", f"data.source={few_images}"])
+    settings = ["batch_size=100", "device_batch=100", "epochs=2"]
+    preset = load_preset("nano", [*settings, f"data.source={few_images}"])
     identity = load_images(preset.data).identity()
     spec = spec_of("patchify", "nano", in_channels=1, num_classes=10, depths=[1, 1], width=8)
 
     def make(seed: int = 0, epochs: int = 2, source: Path = few_images) -> Job:
         recipe = preset.recipes.enhanced.model_copy(update={"epochs": epochs})
         run = Run("patchify", recipe.apply_to(spec), recipe, identity, seed)
-        return Job(run, tmp_path / run.name, preset.data.model_copy(update={"source": str(source)}))
+        data = preset.data.model_copy(update={"source": str(source)})
+        return Job(run, tmp_path / run.name, data, preset.compute)
 
     return make
 

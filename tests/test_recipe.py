@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ablations.recipe import PRESETS, load_preset, preset_names
-from modernize import spec_of
+from modernize import REGIMES, spec_of
 from modernize.errors import UnknownNameError, UsageError
 from modernize.spec import Init
 from modernize.steps import Training
@@ -16,8 +16,17 @@ from modernize.steps import Training
 @pytest.mark.parametrize("name", preset_names())
 def test_every_shipped_preset_is_valid(name: str) -> None:
     preset = load_preset(name)
-    assert preset.recipes.of(Training.CLASSIC).optimizer == "sgd"
-    assert preset.recipes.of(Training.ENHANCED).optimizer == "adamw"
+    for regime in REGIMES:
+        assert preset.recipes.of(Training.CLASSIC, regime).optimizer == "sgd"
+        assert preset.recipes.of(Training.ENHANCED, regime).optimizer == "adamw"
+
+
+def test_stochastic_depth_may_differ_by_regime() -> None:
+    recipes = load_preset("imagenet").recipes
+    rates = {regime: recipes.of(Training.ENHANCED, regime).drop_path for regime in REGIMES}
+    assert rates == {"resnet50": 0.1, "resnet200": 0.5, "nano": 0.0}
+    with pytest.raises(UsageError, match=r"drop_path.*resnet51.*mean 'resnet50'"):
+        load_preset("imagenet", ["enhanced.drop_path={resnet51: 0.1}"])
 
 
 def test_a_preset_is_found_by_path(tmp_path: Path) -> None:
@@ -27,7 +36,7 @@ def test_a_preset_is_found_by_path(tmp_path: Path) -> None:
 
 
 def test_unknown_preset_names_the_closest() -> None:
-    with pytest.raises(UnknownNameError, match=r"'nanu'.*mean 'nano'.*Valid: fashion-mnist, nano"):
+    with pytest.raises(UnknownNameError, match=r"'nanu'.*mean 'nano'.*Valid: cifar10, cifar100"):
         load_preset("nanu")
 
 
@@ -84,6 +93,10 @@ def test_set_of_what_only_one_recipe_has_leaves_the_other_alone() -> None:
         ("epochs=1", "warmup_epochs must be below epochs, 1"),
         ("schedule=linear", "'cosine' or 'step', not 'linear'"),
         ("learning_rate=.nan", "finite"),
+        ("batch_size=100", "batch_size 100 is no multiple of device_batch 128"),
+        ("resized_crop=[0.1, 1.0]", "give one of crop_padding and resized_crop"),
+        ("crop_padding=null", "give one of crop_padding and resized_crop"),
+        ("compute.precision=half", "'auto', 'fp32', 'bf16' or 'fp16', not 'half'"),
     ],
 )
 def test_bad_settings_are_refused(setting: str, message: str) -> None:

@@ -1,20 +1,31 @@
 """One run: what decides it, that it resumes exactly, and how it ends."""
 
+import copy
 import dataclasses
+import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from ablations import checkpoint, train
 from ablations.batches import Batches
 from ablations.data import Images, load_images
+from ablations.mixing import Mixing, numpy_seed
+from ablations.place import find_place, resolve_precision
 from ablations.recipe import load_preset
-from ablations.records import Run, RunFolder, Status
+from ablations.records import Record, Run, RunFolder, Status
+from ablations.sampling import Sampling, Share
 from modernize import STEPS, spec_of
+from modernize.errors import UsageError
+from modernize.steps import Training
 
 CPU = torch.device("cpu")
+PRESET = load_preset("nano")
+PLACE = find_place("cpu", PRESET.compute)
 
 
 @pytest.fixture(scope="module")
@@ -30,63 +41,100 @@ def images() -> Images:
 
 
 def make_run(images: Images, *settings: str, step: str = "ln", seed: int = 0) -> Run:
-    preset = load_preset("nano", ["batch_size=64", "epochs=3", *settings])
-    recipe = preset.recipes.classic if step == "resnet" else preset.recipes.enhanced
+    preset = load_preset("nano", ["batch_size=64", "device_batch=64", "epochs=3", *settings])
+    training = Training.CLASSIC if step == "resnet" else Training.ENHANCED
+    recipe = preset.recipes.of(training, "nano")
     spec = spec_of(step, "nano", in_channels=1, num_classes=10, depths=[1, 1, 1, 1], width=8)
     return Run(step, recipe.apply_to(spec), recipe, images.identity(), seed)
 
 
-def run_to_end(run: Run, images: Images, path: Path, **options: Any) -> Any:
+def make_batches(images: Images, run: Run, share: Share | None = None) -> Batches:
+    recipe = run.recipe
+    sampling = Sampling(
+        len(images.train), recipe.batch_size, recipe.device_batch, run.seed, share or Share()
+    )
+    return Batches(images, PRESET.data, recipe, sampling, CPU)
+
+
+def go(run: Run, images: Images, path: Path, **options: Any) -> Record | None:
+    """Trains, or goes on training, in a folder."""
     folder = RunFolder(path)
     folder.prepare(run)
-    return train.train(run, folder, images, 32, CPU, **options)
+    return train.train(run, folder, make_batches(images, run), 10, PLACE, **options)
 
 
-def last_weights(run: Run, images: Images, path: Path, stop_after: list[int]) -> dict[str, Any]:
-    """Trains with interruptions after so many updates each; returns the last checkpoint's state."""
+def to_the_end(run: Run, images: Images, path: Path, **options: Any) -> Record:
+    record = go(run, images, path, **options)
+    assert record is not None
+    return record
+
+
+def stop_after(updates: int) -> Callable[[], bool]:
+    answers = iter([True] * (updates - 1))
+    return lambda: next(answers, False)
+
+
+def last_state(
+    run: Run, images: Images, path: Path, stops: list[int], **options: Any
+) -> dict[str, Any]:
+    """Trains with a stop after so many updates each; returns what the last checkpoint held."""
     kept: dict[str, Any] = {}
     write = checkpoint.save
-    folder = RunFolder(path)
-    folder.prepare(run)
-    for updates in [*stop_after, 10**9]:
-        left = [updates]
 
-        def keep_going(left: list[int] = left) -> bool:
-            left[0] -= 1
-            return left[0] > 0
+    def save(folder: Path, update: int, state: dict[str, Any]) -> None:
+        write(folder, update, state)
+        kept.update(copy.deepcopy(state))
 
-        def save(target: Path, state: dict[str, Any]) -> None:
-            write(target, state)
-            kept.update(torch.load(target, weights_only=True))
-
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(
-                train, "checkpoint", type("C", (), {"load": checkpoint.load, "save": save})
-            )
-            record = train.train(run, folder, images, 32, CPU, keep_going)
-        assert (record is None) == (updates < 10**9)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoint, "save", save)
+        for updates in stops:
+            assert go(run, images, path, keep_going=stop_after(updates), **options) is None
+        to_the_end(run, images, path, **options)
     return kept
 
 
-@pytest.mark.parametrize("step", ["resnet", "downsample"])
-def test_an_interrupted_run_ends_as_one_that_was_not(
-    images: Images, tmp_path: Path, step: str
+@pytest.mark.parametrize(
+    ("step", "settings"),
+    [
+        ("resnet", []),
+        ("downsample", ["drop_path=0.2", "mixup=0.8", "cutmix=1.0", "device_batch=16"]),
+        ("gelu", ["ema_decay=0.9"]),
+    ],
+)
+def test_a_stopped_run_ends_as_one_that_was_not(
+    images: Images, tmp_path: Path, step: str, settings: list[str]
 ) -> None:
-    run = make_run(images, "drop_path=0.2", step=step)
-    whole = last_weights(run, images, tmp_path / "whole", [])
-    pieces = last_weights(run, images, tmp_path / "pieces", [3, 12, 13])
-    assert whole["network"].keys() == pieces["network"].keys()
-    for name, value in whole["network"].items():
-        assert torch.equal(value, pieces["network"][name]), name
+    run = make_run(images, *settings, step=step)
+    whole = last_state(run, images, tmp_path / "whole", [])
+    # In the middle of an epoch, at its end, at its beginning, and with checkpoints all the way.
+    pieces = last_state(run, images, tmp_path / "pieces", [3, 5, 1, 6], checkpoint_seconds=0)
+    for part in ("network", "ema"):
+        assert (whole[part] is None) == (pieces[part] is None)
+        for name, value in (whole[part] or {}).items():
+            assert torch.equal(value, pieces[part][name]), name
     assert whole["metrics"] == pieces["metrics"]
-    read = [RunFolder(tmp_path / name).read_metrics() for name in ("whole", "pieces")]
-    assert read[0] == read[1]
-    assert [row["epoch"] for row in read[0]] == [1, 2, 3]
+    texts = [(tmp_path / name / "metrics.jsonl").read_bytes() for name in ("whole", "pieces")]
+    assert texts[0] == texts[1]
+    assert [json.loads(line)["epoch"] for line in texts[0].splitlines()] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("step", ["ln", "gelu"])
+def test_accumulation_is_the_whole_batch(images: Images, tmp_path: Path, step: str) -> None:
+    """Gradients of device batches add up to the whole batch's, where no BatchNorm sees them."""
+    states = [
+        last_state(make_run(images, f"device_batch={n}", step=step), images, tmp_path / n, [])
+        for n in ("64", "16")
+    ]
+    close = [
+        torch.allclose(value, states[1]["network"][name], atol=1e-4)
+        for name, value in states[0]["network"].items()
+    ]
+    assert all(close) == (step == "ln")
 
 
 def test_the_seed_decides_the_result(images: Images, tmp_path: Path) -> None:
     first, again, other = (
-        run_to_end(make_run(images, seed=seed), images, tmp_path / name)
+        to_the_end(make_run(images, seed=seed), images, tmp_path / name)
         for name, seed in (("a", 0), ("b", 0), ("c", 1))
     )
     assert first.train_loss == again.train_loss
@@ -94,7 +142,7 @@ def test_the_seed_decides_the_result(images: Images, tmp_path: Path) -> None:
 
 
 def test_a_finished_run_leaves_its_record_and_no_checkpoint(images: Images, tmp_path: Path) -> None:
-    record = run_to_end(make_run(images), images, tmp_path)
+    record = to_the_end(make_run(images), images, tmp_path)
     metrics = RunFolder(tmp_path).read_metrics()
     assert record == RunFolder(tmp_path).read_record()
     assert record.status is Status.FINISHED
@@ -103,28 +151,43 @@ def test_a_finished_run_leaves_its_record_and_no_checkpoint(images: Images, tmp_
     assert metrics[record.best_epoch - 1]["top1"] == record.top1_best
     assert record.seconds > 0
     assert record.provenance["device"] == "cpu"
-    assert not RunFolder(tmp_path).checkpoint.exists()
+    assert not checkpoint.find(tmp_path)
+    speeds = (tmp_path / "speed.jsonl").read_text().splitlines()
+    assert len(speeds) == 3
+    assert all(json.loads(line)["images_per_second"] > 0 for line in speeds)
 
 
 def test_an_exploding_run_is_diverged_and_says_where(images: Images, tmp_path: Path) -> None:
     run = make_run(images, "classic.learning_rate=1e30", step="resnet")
-    record = run_to_end(run, images, tmp_path)
+    record = to_the_end(run, images, tmp_path)
     assert record.status is Status.DIVERGED
     assert "iteration" in record.reason
     assert "learning rate 1e+30" in record.reason
     assert RunFolder(tmp_path).read_record() == record
 
 
-def test_the_first_bad_loss_is_named() -> None:
-    recipe = load_preset("nano").recipes.enhanced
-    losses = [torch.tensor(v) for v in (1.0, 2.0, float("inf"), float("nan"))]
-    with pytest.raises(train.DivergedError, match=r"became inf at iteration 12 \(epoch 3\)"):
-        train._check(losses, iteration=13, recipe=recipe, per_epoch=5)
+def test_the_first_bad_loss_is_named(images: Images, tmp_path: Path) -> None:
+    class Poisoned(Batches):
+        def training(self, epoch: int, first_update: int = 0) -> Any:
+            for batch, x, labels in super().training(epoch, first_update):
+                bad = epoch == 1 and batch.update == 4
+                yield batch, x * float("nan") if bad else x, labels
+
+    run = make_run(images)
+    whole = make_batches(images, run)
+    pipeline = Poisoned(images, PRESET.data, run.recipe, whole.sampling, CPU)
+    folder = RunFolder(tmp_path)
+    folder.prepare(run)
+    record = train.train(run, folder, pipeline, 10, PLACE)
+    assert record is not None
+    assert record.status is Status.DIVERGED
+    assert "became nan at iteration 12 (epoch 2)" in record.reason
+    assert record.epochs == 1
 
 
 def test_a_run_at_chance_is_collapsed(images: Images, tmp_path: Path) -> None:
     run = make_run(images, "enhanced.learning_rate=1e-12", "enhanced.final_learning_rate=0.0")
-    record = run_to_end(run, images, tmp_path)
+    record = to_the_end(run, images, tmp_path)
     assert record.status is Status.COLLAPSED
     assert "at chance" in record.reason
 
@@ -156,9 +219,7 @@ def test_evaluation_counts_by_rank(images: Images) -> None:
             return logits
 
     served = 0
-    recipe = load_preset("nano").recipes.enhanced
-    batches = Batches(images, 32, recipe, CPU)
-    result = train.evaluate(Oracle(), batches)  # type: ignore[arg-type]
+    result = train.evaluate(Oracle(), make_batches(images, make_run(images)), PLACE)
     assert served == len(images.val)
     assert result == {"top1": pytest.approx(10.0), "top5": pytest.approx(50.0)}
 
@@ -166,7 +227,7 @@ def test_evaluation_counts_by_rank(images: Images) -> None:
 @pytest.mark.parametrize("step", [step.key for step in STEPS])
 def test_weight_decay_goes_by_shape(images: Images, step: str) -> None:
     run = make_run(images, step=step)
-    state = train.begin(run, CPU)
+    state = train.begin(run, PLACE)
     decayed, spared = state.optimizer.param_groups
     assert decayed["weight_decay"] == run.recipe.weight_decay > 0
     assert spared["weight_decay"] == 0
@@ -178,50 +239,86 @@ def test_weight_decay_goes_by_shape(images: Images, step: str) -> None:
 
 
 def test_optimizers_are_torchs_own_with_the_recipes_values(images: Images) -> None:
-    sgd = train.begin(make_run(images, step="resnet"), CPU).optimizer
+    sgd = train.begin(make_run(images, step="resnet"), PLACE).optimizer
     assert isinstance(sgd, torch.optim.SGD)
     assert sgd.defaults["momentum"] == 0.9
-    adamw = train.begin(make_run(images, "betas=[0.8, 0.99]"), CPU).optimizer
+    adamw = train.begin(make_run(images, "betas=[0.8, 0.99]"), PLACE).optimizer
     assert isinstance(adamw, torch.optim.AdamW)
     assert adamw.defaults["betas"] == (0.8, 0.99)
     assert adamw.defaults["eps"] == 1e-8
 
 
-def test_a_damaged_checkpoint_is_said_and_passed_over(
-    images: Images, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_metrics_go_to_tensorboard_on_request(images: Images, tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    to_the_end(make_run(images), images, tmp_path, tensorboard=True)
+    told = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    rows = RunFolder(tmp_path).read_metrics()
+    assert [event.step for event in told.Scalars("top1")] == [1, 2, 3]
+    for name in ("top1", "train_loss"):
+        values = [event.value for event in told.Scalars(name)]
+        assert values == pytest.approx([row[name] for row in rows])
+
+
+def test_mixed_precision_learns_the_same_things(images: Images, tmp_path: Path) -> None:
+    """bf16 rounds, and does not change, what is computed; weights stay in fp32."""
     run = make_run(images)
-    folder = RunFolder(tmp_path)
-    folder.prepare(run)
-    assert train.train(run, folder, images, 32, CPU, iter([True] * 8 + [False]).__next__) is None
-    raw = folder.checkpoint.read_bytes()
-    folder.checkpoint.write_bytes(raw[: len(raw) // 2])
-    record = train.train(run, folder, images, 32, CPU)
-    assert "checkpoint.pt is damaged" in capsys.readouterr().out
-    assert record is not None
-    assert record.epochs == 3
+    records = {}
+    for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
+        folder = RunFolder(tmp_path / name)
+        folder.prepare(run)
+        place = dataclasses.replace(PLACE, dtype=dtype)
+        records[name] = train.train(run, folder, make_batches(images, run), 10, place)
+        weights = torch.load(folder.path / checkpoint.WEIGHTS, weights_only=True)["network"]
+        assert {w.dtype for w in weights.values()} == {torch.float32}
+    fp32, bf16 = records["fp32"], records["bf16"]
+    assert fp32 is not None
+    assert bf16 is not None
+    assert bf16.provenance["precision"] == "bfloat16"
+    assert bf16.train_loss != fp32.train_loss
+    assert bf16.train_loss == pytest.approx(fp32.train_loss, rel=0.03)
 
 
-def test_a_checkpoint_runs_no_code(tmp_path: Path) -> None:
-    class Hostile:
-        def __reduce__(self) -> Any:
-            return (Path.write_text, (tmp_path / "owned", "x"))
-
-    torch.save({"network": Hostile()}, tmp_path / "checkpoint.pt")
-    assert checkpoint.load(tmp_path / "checkpoint.pt", CPU) is None
-    assert not (tmp_path / "owned").exists()
+def test_precision_is_resolved_for_the_device() -> None:
+    assert resolve_precision("fp32", CPU) is torch.float32
+    assert resolve_precision("bf16", CPU) is torch.bfloat16
+    assert resolve_precision("auto", CPU) in (torch.float32, torch.bfloat16)
+    with pytest.raises(UsageError, match="fp16 needs a CUDA GPU, not cpu"):
+        resolve_precision("fp16", CPU)
 
 
-def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(tmp_path: Path) -> None:
-    path = tmp_path / "checkpoint.pt"
-    checkpoint.save(path, {"epoch": 1})
-    with pytest.MonkeyPatch.context() as patch:
+def test_labels_are_smoothed_as_torch_does(images: Images) -> None:
+    run = make_run(images, "label_smoothing=0.1")
+    x, labels, logits = torch.zeros(8, 1, 4, 4), torch.arange(8), torch.randn(8, 10)
+    _, target = Mixing(run.recipe, 10)(x, labels, seed=0)
+    ours = torch.nn.functional.cross_entropy(logits, target)
+    theirs = torch.nn.functional.cross_entropy(logits, labels, label_smoothing=0.1)
+    assert torch.allclose(ours, theirs)
 
-        def full(*_: object) -> None:
-            raise OSError(28, "No space left on device")
 
-        patch.setattr(checkpoint.os, "fsync", full)
-        with pytest.raises(checkpoint.CheckpointError, match="No space left"):
-            checkpoint.save(path, {"epoch": 2})
-    assert checkpoint.load(path, CPU) == {"epoch": 1}
-    assert [p.name for p in tmp_path.iterdir()] == ["checkpoint.pt"]
+def test_mixing_is_timms_and_leaves_numpys_generator_alone(images: Images) -> None:
+    from timm.data.mixup import Mixup
+
+    run = make_run(images, "mixup=0.8", "cutmix=1.0")
+    theirs = Mixup(0.8, 1.0, prob=1.0, switch_prob=0.5, label_smoothing=0.1, num_classes=10)
+    kinds = set()
+    for seed in range(20):
+        x, labels = torch.randn(8, 1, 32, 32), torch.arange(8)
+        before = np.random.get_state()[1].tolist()  # type: ignore[union-attr]
+        ours = Mixing(run.recipe, 10)(x.clone(), labels, seed)
+        assert np.random.get_state()[1].tolist() == before  # type: ignore[union-attr]
+        with numpy_seed(seed):
+            expected = theirs(x.clone(), labels)
+        assert torch.equal(ours[0], expected[0])
+        assert torch.equal(ours[1], expected[1])
+        kinds.add(bool((ours[0] == x).any()))  # CutMix leaves pixels as they were
+    assert kinds == {False, True}
+
+
+def test_the_average_follows_the_weights(images: Images, tmp_path: Path) -> None:
+    run = make_run(images, "ema_decay=0.5", "epochs=2", "warmup_epochs=0", step="gelu")
+    to_the_end(run, images, tmp_path)
+    assert all("ema_top1" in row for row in RunFolder(tmp_path).read_metrics())
+    weights = torch.load(tmp_path / checkpoint.WEIGHTS, weights_only=True)
+    assert weights["network"].keys() == weights["ema"].keys()
+    assert any(not torch.equal(weights["network"][n], w) for n, w in weights["ema"].items())

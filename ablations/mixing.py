@@ -1,0 +1,65 @@
+"""Mixup and CutMix, timm's, drawn from a seed of their own."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch.nn.functional as F
+from torch import Tensor
+
+from ablations.recipe import Recipe
+from modernize.torchvision_ops import make_torchvision_importable
+
+
+class Mixing:
+    """Mixes each image of a device batch with another, and their labels alike.
+
+    Args:
+        recipe: its ``mixup``, ``cutmix`` and ``label_smoothing``.
+        num_classes: width of a label.
+    """
+
+    def __init__(self, recipe: Recipe, num_classes: int) -> None:
+        self._mixup: Any = None
+        self.recipe, self.num_classes = recipe, num_classes
+        if recipe.mixup or recipe.cutmix:
+            make_torchvision_importable()
+            from timm.data.mixup import Mixup
+
+            kind: Any = Mixup  # untyped
+            self._mixup = kind(
+                mixup_alpha=recipe.mixup,
+                cutmix_alpha=recipe.cutmix,
+                prob=1.0,
+                switch_prob=0.5,
+                mode="batch",
+                label_smoothing=recipe.label_smoothing,
+                num_classes=num_classes,
+            )
+
+    def __call__(self, x: Tensor, labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+        """Returns images (B, C, H, W) and what they should be called (B, num_classes).
+
+        The images given may be changed.
+        """
+        if self._mixup is None:
+            smooth = self.recipe.label_smoothing
+            target = F.one_hot(labels, self.num_classes).to(x.dtype)
+            return x, target * (1 - smooth) + smooth / self.num_classes
+        with numpy_seed(seed):
+            mixed: tuple[Tensor, Tensor] = self._mixup(x, labels)
+        return mixed
+
+
+@contextlib.contextmanager
+def numpy_seed(seed: int) -> Iterator[None]:
+    """Seeds numpy's global generator, which timm draws from, and puts it back after."""
+    state = np.random.get_state()
+    np.random.seed(seed % 2**32)
+    try:
+        yield
+    finally:
+        np.random.set_state(state)

@@ -1,0 +1,126 @@
+"""Where a run is computed: the device, the processes that share the work, and the precision."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+from collections.abc import Iterator
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from ablations.recipe import Compute
+from ablations.sampling import Share
+from modernize.errors import UsageError
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """One process's place in the training of a network.
+
+    Attributes:
+        device: where it computes.
+        share: which of the processes it is.
+        dtype: of convolutions and products in training; float32: no mixed precision.
+        channels_last, compile: as in :class:`~ablations.recipe.Compute`.
+    """
+
+    device: torch.device
+    share: Share
+    dtype: torch.dtype
+    channels_last: bool
+    compile: bool
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the process that writes."""
+        return self.share.rank == 0
+
+    def autocast(self) -> contextlib.AbstractContextManager[None]:
+        """Returns the context of the forward pass."""
+        mixed = self.dtype is not torch.float32
+        return torch.autocast(self.device.type, dtype=self.dtype, enabled=mixed)
+
+    def sum(self, x: Tensor) -> Tensor:
+        """Returns the sum of a tensor over all processes."""
+        if self.share.world > 1:
+            dist.all_reduce(x)
+        return x
+
+    def take_over(self, x: Tensor) -> None:
+        """Overwrites a tensor with the first process's."""
+        if self.share.world > 1:
+            dist.broadcast(x, 0)
+
+    def describe(self) -> str:
+        """Returns the device's name, as records have it."""
+        if self.device.type == "cuda":
+            name = torch.cuda.get_device_name(self.device)
+            return f"{self.share.world} x {name}" if self.share.world > 1 else name
+        return str(self.device.type)
+
+
+def find_place(device: str, compute: Compute, share: Share | None = None) -> Place:
+    """Returns this process's place on a device, with the precision resolved for it.
+
+    Raises:
+        UsageError: for a precision that the device cannot have.
+    """
+    where = torch.device(device)
+    if where.type == "cuda":
+        torch.cuda.set_device(where)
+        torch.backends.cuda.matmul.allow_tf32 = compute.tf32
+        torch.backends.cudnn.allow_tf32 = compute.tf32
+    return Place(
+        device=where,
+        share=share or Share(),
+        dtype=resolve_precision(compute.precision, where),
+        channels_last=compute.channels_last,
+        compile=compute.compile,
+    )
+
+
+def resolve_precision(precision: str, device: torch.device) -> torch.dtype:
+    """Returns the data type that a preset's ``precision`` means on a device.
+
+    Raises:
+        UsageError: for fp16 anywhere but on a GPU, where its gradients cannot be scaled.
+    """
+    if precision == "auto":
+        return _best(device)
+    if precision == "fp16" and device.type != "cuda":
+        raise UsageError(
+            f"precision fp16 needs a CUDA GPU, not {device.type}; --set compute.precision to "
+            "bf16, fp32 or auto."
+        )
+    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+
+
+def _best(device: torch.device) -> torch.dtype:
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    if device.type == "cpu":
+        ask = getattr(torch.cpu, "get_capabilities", None)  # newer torch has it
+        capabilities = ask() if ask else {}
+        fast = capabilities.get("amx_bf16") or capabilities.get("avx512_bf16")
+        return torch.bfloat16 if fast else torch.float32
+    return torch.float32
+
+
+@contextlib.contextmanager
+def process_group() -> Iterator[tuple[str, Share]]:
+    """Joins the processes that torchrun started, and gives this one's device and share.
+
+    NCCL joins GPUs, one to a process; gloo joins CPUs.
+    """
+    cuda = torch.cuda.is_available()
+    device = f"cuda:{os.environ['LOCAL_RANK']}" if cuda else "cpu"
+    if cuda:
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if cuda else "gloo")
+    try:
+        yield device, Share(dist.get_rank(), dist.get_world_size())
+    finally:
+        dist.destroy_process_group()

@@ -1,0 +1,122 @@
+"""Which image stands where in an epoch, and whose turn it is; seed and position alone decide it.
+
+An update's images fall into device batches of a fixed size. Devices and accumulation only share the
+device batches out, so that the same run on one device or on thirty-two sees the same images, in the
+same company, with the same augmentation; and a run that goes on from any update sees what it would
+have seen.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from modernize.errors import UsageError
+
+
+@dataclasses.dataclass(frozen=True)
+class Share:
+    """Which of the processes that train one network together this one is.
+
+    Attributes:
+        rank: its number, from 0.
+        world: how many there are.
+    """
+
+    rank: int = 0
+    world: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class DeviceBatch:
+    """Images that pass through the network at once.
+
+    Attributes:
+        update: the update they count towards, from 0 within the epoch.
+        seed: for what is drawn for the batch as a whole.
+        indices: (B,) numbers of the images.
+        seeds: a seed for each image's augmentation.
+    """
+
+    update: int
+    seed: int
+    indices: Tensor
+    seeds: list[int]
+
+
+@dataclasses.dataclass(frozen=True)
+class Sampling:
+    """How the training images of one run are served.
+
+    Attributes:
+        images: how many there are.
+        batch_size: images per update, over all processes.
+        device_batch: images at once.
+        seed: the run's.
+        share: this process's part.
+
+    Raises:
+        UsageError: where the device batches of an update cannot be shared out evenly.
+    """
+
+    images: int
+    batch_size: int
+    device_batch: int
+    seed: int
+    share: Share = Share()
+
+    def __post_init__(self) -> None:
+        if self.batch_size > self.images:
+            raise UsageError(
+                f"batch_size {self.batch_size} is more than the {self.images} training images "
+                "there are; --set batch_size to at most that."
+            )
+        if self.batch_size % (self.device_batch * self.share.world):
+            fits = [w for w in range(1, self.batches + 1) if self.batches % w == 0]
+            raise UsageError(
+                f"{self.share.world} processes with device_batch {self.device_batch} cannot make "
+                f"updates of batch_size {self.batch_size}: {self.batches} device batches are "
+                f"shared evenly among {', '.join(map(str, fits))} processes. Start so many, or "
+                "--set device_batch."
+            )
+
+    @property
+    def batches(self) -> int:
+        """Device batches in an update, over all processes."""
+        return self.batch_size // self.device_batch
+
+    @property
+    def accumulation(self) -> int:
+        """Device batches in an update that this process sees, one after the other."""
+        return self.batches // self.share.world
+
+    @property
+    def updates(self) -> int:
+        """Updates in an epoch; an incomplete last one is left out, as by the paper."""
+        return self.images // self.batch_size
+
+    def epoch(self, epoch: int, first_update: int = 0) -> Iterator[DeviceBatch]:
+        """Yields this process's device batches of an epoch, from an update on."""
+        generator = torch.Generator().manual_seed(derive(self.seed, "order", epoch))
+        order = torch.randperm(self.images, generator=generator)
+        for update in range(first_update, self.updates):
+            for turn in range(self.accumulation):
+                number = self.share.rank * self.accumulation + turn
+                start = update * self.batch_size + number * self.device_batch
+                positions = range(start, start + self.device_batch)
+                yield DeviceBatch(
+                    update=update,
+                    seed=derive(self.seed, "batch", epoch, update, number),
+                    indices=order[start : start + self.device_batch],
+                    seeds=[derive(self.seed, "image", epoch, p) for p in positions],
+                )
+
+
+def derive(*parts: int | str) -> int:
+    """Returns a seed of 63 bits that these parts alone decide, and any other parts change."""
+    text = "/".join(map(str, parts)).encode()
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest()) >> 1

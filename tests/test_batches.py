@@ -1,0 +1,121 @@
+"""Small images on the device: crops, flips and normalisation."""
+
+import numpy as np
+import pytest
+import torch
+
+from ablations.batches import Batches
+from ablations.data import Images
+from ablations.recipe import load_preset
+from ablations.sampling import Sampling, Share, derive
+
+
+def small(count: int = 40) -> Images:
+    """Images that differ in every pixel, so that a wrong crop or flip shows."""
+    pixels = np.arange(count * 28 * 28, dtype=np.int64) % 251
+    train = pixels.astype(np.uint8).reshape(count, 1, 28, 28)
+    labels = np.arange(count) % 10
+    return Images("small", train, labels, train[:7], labels[:7], "0")
+
+
+def make(*settings: str, share: Share | None = None, channels_last: bool = True) -> Batches:
+    preset = load_preset("nano", ["batch_size=16", "device_batch=8", *settings])
+    sampling = Sampling(40, 16, 8, seed=0, share=share or Share())
+    recipe, device = preset.recipes.enhanced, torch.device("cpu")
+    return Batches(small(), preset.data, recipe, sampling, device, channels_last=channels_last)
+
+
+def normalised(x: torch.Tensor) -> torch.Tensor:
+    pixels = torch.from_numpy(small().train).double() / 255
+    return (x.double() / 255 - pixels.mean()) / pixels.std()
+
+
+@pytest.mark.parametrize("world", [1, 2, 3])
+def test_validation_serves_every_image_once_padded_and_normalised(world: int) -> None:
+    served: dict[int, torch.Tensor] = {}
+    for rank in range(world):
+        recipe = make("device_batch=4", "batch_size=24").recipe
+        batches = Batches(
+            small(),
+            load_preset("nano").data,
+            recipe,
+            Sampling(40, 24, 4, seed=0, share=Share(rank, world)),
+            torch.device("cpu"),
+        )
+        for x, labels in batches.validation(size=2):
+            for image, label in zip(x, labels, strict=True):
+                assert int(label) not in served
+                served[int(label)] = image
+    assert sorted(served) == list(range(7))  # the labels of these images are their numbers
+    for number, image in served.items():
+        expected = normalised(torch.from_numpy(small().val[number]))
+        assert image.shape == (1, 32, 32)
+        assert torch.allclose(image[:, 2:-2, 2:-2].double(), expected, atol=1e-5)
+
+
+def test_training_serves_what_sampling_says() -> None:
+    batches = make("flip=0.0", "crop_padding=0")
+    images = small()
+    for batch, x, labels in batches.training(0):
+        assert torch.equal(labels, torch.from_numpy(images.train_labels)[batch.indices])
+        expected = normalised(torch.from_numpy(images.train)[batch.indices])
+        assert torch.allclose(x[:, :, 2:-2, 2:-2].double(), expected, atol=1e-5)
+
+
+def test_two_shares_serve_what_one_serves() -> None:
+    def served(share: Share) -> dict[int, torch.Tensor]:
+        return {batch.seed: x for batch, x, _ in make(share=share).training(1)}
+
+    alone = served(Share())
+    together = served(Share(0, 2)) | served(Share(1, 2))
+    assert alone.keys() == together.keys()
+    assert all(torch.equal(alone[seed], together[seed]) for seed in alone)
+
+
+def test_going_on_from_an_update_serves_the_same() -> None:
+    whole = [x for _, x, _ in make().training(0)]
+    rest = [x for _, x, _ in make().training(0, first_update=1)]
+    assert len(rest) == len(whole) - 2
+    assert all(torch.equal(a, b) for a, b in zip(whole[2:], rest, strict=True))
+
+
+def test_augmentation_is_a_crop_of_the_padded_image_flipped_or_not() -> None:
+    batches = make("crop_padding=2", "flip=0.5")
+    plain = torch.nn.functional.pad(torch.from_numpy(small().train), (2, 2, 2, 2))
+    padded = torch.nn.functional.pad(plain, (2, 2, 2, 2))
+    candidates = {}
+    for top in range(5):
+        for left in range(5):
+            window = padded[:, :, top : top + 32, left : left + 32]
+            candidates[top, left, False] = window
+            candidates[top, left, True] = window.flip(3)
+    seen = []
+    for round_ in range(25):
+        x = batches._augment(plain, [derive("image", round_, i) for i in range(40)])
+        for i in range(40):
+            matches = [key for key, window in candidates.items() if torch.equal(window[i], x[i])]
+            assert len(matches) == 1
+            seen.append(matches[0])
+    # 1,000 draws of 50 equally likely outcomes: each about 20 times, and flips about half.
+    counts = {key: seen.count(key) for key in candidates}
+    assert min(counts.values()) >= 5
+    assert 440 <= sum(flipped for *_, flipped in seen) <= 560
+
+
+def test_flips_come_as_often_as_asked() -> None:
+    x = torch.arange(28).expand(1000, 1, 28, 28).to(torch.uint8)
+    for probability in (0.0, 0.2, 1.0):
+        batches = make("crop_padding=0", f"flip={probability}")
+        y = batches._augment(x, [derive(probability, i) for i in range(1000)])
+        share = (y[:, 0, 0, 0] == 27).float().mean().item()
+        assert share == pytest.approx(probability, abs=0.05 if 0 < probability < 1 else 0)
+
+
+@pytest.mark.parametrize("channels_last", [True, False])
+def test_memory_is_laid_out_as_asked(channels_last: bool) -> None:
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    batches = make("data.mean=[0.5]", "data.std=[0.25]", channels_last=channels_last)
+    _, x, _ = next(iter(batches.training(0)))
+    assert x.is_contiguous(memory_format=layout)
+    assert x.min() >= -2
+    assert x.max() <= 2

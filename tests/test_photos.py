@@ -1,0 +1,479 @@
+"""Photos through worker processes: timm's pixels, the same batches however they are made."""
+
+import importlib
+import multiprocessing
+import os
+import pickle
+import random
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ablations import photos
+from ablations.data import Folder, Images, load_images
+from ablations.photos import BadImageError, PhotoBatches, WorkerError
+from ablations.recipe import DataChoice, Recipe
+from ablations.sampling import DeviceBatch, Sampling, Share, derive
+from modernize.errors import UsageError
+from modernize.torchvision_ops import make_torchvision_importable
+
+CPU = torch.device("cpu")
+CLASSES = ("n01440764", "n01443537", "n01484850")
+SIZES = ((80, 60), (60, 80), (47, 91), (120, 50), (64, 64))  # landscape and portrait
+RAND = "rand-m9-mstd0.5-inc1"
+RECIPE: dict[str, Any] = {
+    "optimizer": "sgd",
+    "learning_rate": 0.1,
+    "momentum": 0.9,
+    "weight_decay": 0.0,
+    "batch_size": 8,
+    "device_batch": 4,
+    "epochs": 2,
+    "warmup_epochs": 0,
+    "schedule": "step",
+    "label_smoothing": 0.0,
+    "resized_crop": [0.08, 1.0],
+    "flip": 0.5,
+    "rand_augment": RAND,
+    "mixup": 0.0,
+    "cutmix": 0.0,
+    "random_erasing": 0.5,
+    "drop_path": 0.0,
+    "ema_decay": None,
+    "sync_batch_norm": False,
+    "init": "framework",
+}
+TIMM: dict[str, Any] = {"interpolation": "bicubic", "mean": photos.IMAGENET_MEAN}
+Batch = tuple[DeviceBatch, Tensor, Tensor]
+
+
+def make_recipe(**changes: Any) -> Recipe:
+    return Recipe(**RECIPE | changes)
+
+
+def make_choice(root: str | Path = "", **changes: Any) -> DataChoice:
+    values = {"name": "image-folder", "source": str(root), "image_size": 48, "resize": 55}
+    return DataChoice(**values | changes)
+
+
+def write_photos(root: Path, per_class: int, val_per_class: int) -> None:
+    """JPEGs of blurred noise: every pixel differs, and files are small."""
+    rng = np.random.default_rng(0)
+    for split, count in (("train", per_class), ("val", val_per_class)):
+        for name in CLASSES:
+            (root / split / name).mkdir(parents=True)
+            for i in range(count):
+                coarse = Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8))
+                image = coarse.resize(SIZES[i % len(SIZES)], Image.Resampling.BICUBIC)
+                image.save(root / split / name / f"{name}_{i}.JPEG", quality=90)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("photos")
+    write_photos(root, per_class=9, val_per_class=5)
+    return root
+
+
+@pytest.fixture(scope="module")
+def folder(root: Path) -> Folder:
+    images = load_images(make_choice(root))
+    assert isinstance(images, Folder)
+    return images
+
+
+def make(images: Images | Folder, **options: Any) -> PhotoBatches:
+    """Options are those of Recipe, DataChoice, Share and PhotoBatches together."""
+    recipe = make_recipe(**{k: options.pop(k) for k in list(options) if k in Recipe.model_fields})
+    choice = make_choice(
+        **{k: options.pop(k) for k in list(options) if k in DataChoice.model_fields}
+    )
+    share = Share(options.pop("rank", 0), options.pop("world", 1))
+    sampling = Sampling(
+        len(images.train_labels), recipe.batch_size, recipe.device_batch, seed=7, share=share
+    )
+    options = {"workers": 0} | options
+    return PhotoBatches(images, choice, recipe, sampling, CPU, **options)
+
+
+def same(ours: list[Batch], theirs: list[Batch]) -> bool:
+    """Whether two streams of batches are one, bit by bit."""
+    return len(ours) == len(theirs) and all(
+        a.seeds == b.seeds and torch.equal(x, u) and torch.equal(y, v)
+        for (a, x, y), (b, u, v) in zip(ours, theirs, strict=True)
+    )
+
+
+@pytest.fixture(scope="module")
+def epoch(folder: Folder) -> list[Batch]:
+    """The epoch that all others must equal."""
+    return list(make(folder).training(epoch=1))
+
+
+def read(folder: Folder, index: int) -> Image.Image:
+    return Image.open(folder.root / os.fsdecode(folder.train[index])).convert("RGB")
+
+
+def timms(module: str, name: str) -> Any:
+    make_torchvision_importable()
+    return getattr(importlib.import_module(f"timm.data.{module}"), name)
+
+
+# What is served
+
+
+def test_batches_are_whole_and_carry_the_right_labels(folder: Folder, epoch: list[Batch]) -> None:
+    assert [batch.update for batch, *_ in epoch] == [0, 0, 1, 1, 2, 2]
+    for batch, x, labels in epoch:
+        assert x.shape == (4, 3, 48, 48)
+        assert x.dtype == torch.float32
+        assert x.is_contiguous(memory_format=torch.channels_last)
+        assert labels.dtype == torch.int64
+        assert labels.tolist() == folder.train_labels[batch.indices].tolist()
+    assert len({i for batch, *_ in epoch for i in batch.indices.tolist()}) == 24
+
+
+def test_the_other_layout_holds_the_same_numbers(folder: Folder, epoch: list[Batch]) -> None:
+    plain = list(make(folder, channels_last=False).training(1))
+    assert same(plain, epoch)
+    assert all(x.is_contiguous() for _, x, _ in plain)
+
+
+@pytest.mark.parametrize("world", [1, 2, 3])
+def test_validation_serves_every_image_once_over_all_processes(folder: Folder, world: int) -> None:
+    served = []
+    for rank in range(world):
+        batches = make(folder, rank=rank, world=world, batch_size=12, device_batch=2)
+        parts = list(batches.validation())
+        assert [len(x) for x, _ in parts[:-1]] == [4] * (len(parts) - 1)
+        served += [(i, y) for x, labels in parts for i, y in zip(x, labels, strict=True)]
+    (everything, labels) = next(make(folder, device_batch=8).validation())
+    assert len(served) == len(everything) == len(folder.val)
+    for image, label in served:
+        matches = [i for i in range(len(everything)) if torch.equal(everything[i], image)]
+        assert len(matches) == 1
+        assert labels[matches[0]] == label
+
+
+# Against the libraries
+
+
+def pixels_of(transform: Callable[[Any], Any], image: Image.Image) -> Tensor:
+    result = transform(image)
+    return result if isinstance(result, Tensor) else torch.from_numpy(np.array(result))
+
+
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
+def test_evaluation_sees_the_pixels_of_timm_and_torchvision(
+    folder: Folder, interpolation: str
+) -> None:
+    create_transform = timms("transforms_factory", "create_transform")
+    from torchvision import transforms
+
+    choice = make_choice(image_size=224, resize=256, interpolation=interpolation)
+    ours = photos.evaluation_transform(choice)
+    timm = create_transform(
+        224, crop_pct=224 / 256, interpolation=interpolation, use_prefetcher=True
+    )
+    mode = transforms.InterpolationMode(interpolation)
+    plain = transforms.Compose([transforms.Resize(256, mode), transforms.CenterCrop(224)])
+    for index in range(len(SIZES)):
+        image = read(folder, index)
+        assert torch.equal(pixels_of(ours, image), pixels_of(plain, image))
+        assert torch.equal(pixels_of(ours, image).permute(2, 0, 1), pixels_of(timm, image))
+
+
+def test_training_sees_the_pixels_of_timm(folder: Folder) -> None:
+    """The whole chain to the bytes: crop, flip and RandAugment draw in timm's order.
+
+    Left out are draws for which Pillow refuses what timm asks of it (Posterize to 0 bits).
+    """
+    timm = timms("transforms_factory", "create_transform")(
+        48, is_training=True, auto_augment=RAND, use_prefetcher=True, **TIMM
+    )
+    ours = photos.training_transform(make_choice(), make_recipe(), photos.IMAGENET_MEAN)
+    refused = 0
+    for seed in range(300):
+        image = read(folder, seed % len(folder.train))
+        photos.seed_draws(derive(seed))
+        mine = pixels_of(ours, image)
+        photos.seed_draws(derive(seed))
+        try:
+            theirs = pixels_of(timm, image)
+        except ValueError:  # bits must be between or equal to 1 and 8
+            refused += 1
+            continue
+        assert torch.equal(mine.permute(2, 0, 1), theirs)
+    assert refused < 10
+
+
+def test_rand_augment_alone_is_timms(folder: Folder) -> None:
+    make_timms = timms("auto_augment", "rand_augment_transform")
+    settings = {"translate_const": 21, "img_mean": (124, 116, 104), "interpolation": 3}
+    for text in (RAND, "rand-m5-n3-mstd1-p0.7-tweights", "rand-m4-t3a-inc0"):
+        ours = photos.rand_augment(text, make_choice(), photos.IMAGENET_MEAN)
+        theirs = make_timms(text, dict(settings))
+        for seed in range(40):
+            image = read(folder, seed % len(folder.train))
+            photos.seed_draws(seed)
+            mine = pixels_of(ours, image)
+            photos.seed_draws(seed)
+            assert torch.equal(mine, pixels_of(theirs, image))
+
+
+def test_posterize_to_no_bits_makes_an_image_black(folder: Folder) -> None:
+    """What older Pillow did for timm, and Pillow 13 refuses."""
+    transform: Any = photos.rand_augment("rand-m10-p1-inc1", make_choice(), [0.5] * 3)
+    op = next(op for op in transform.ops if op.name == "PosterizeIncreasing")
+    for mode in ("RGB", "L"):
+        assert not np.array(op(read(folder, 0).convert(mode))).any()
+
+
+def test_whole_batches_are_timms_normalised_and_erased(folder: Folder, epoch: list[Batch]) -> None:
+    """timm's chain image by image, normalised as its loader does; then erased with the same draws.
+
+    Erasing draws from a seed of its own here, where timm's goes on with the state it finds.
+    """
+    transform = photos.training_transform(make_choice(), make_recipe(), photos.IMAGENET_MEAN)
+    erase = timms("random_erasing", "RandomErasing")(0.5, mode="pixel", device="cpu")
+    mean, std = (
+        torch.tensor([255 * v for v in values]).view(3, 1, 1)
+        for values in (photos.IMAGENET_MEAN, photos.IMAGENET_STD)
+    )
+    erased = 0
+    for batch, x, _ in epoch:
+        for index, seed, image in zip(batch.indices.tolist(), batch.seeds, x, strict=True):
+            photos.seed_draws(seed)
+            expected = pixels_of(transform, read(folder, index)).permute(2, 0, 1).float()
+            expected.sub_(mean).div_(std)
+            before = expected.clone()
+            photos.seed_draws(derive(seed, "erasing"))
+            assert torch.equal(erase(expected), image)
+            erased += not torch.equal(before, expected)
+    assert 5 < erased < 19  # of 24, at probability 0.5
+
+
+# The same whoever makes them
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_number_of_workers_changes_nothing(
+    folder: Folder, epoch: list[Batch], workers: int
+) -> None:
+    batches = make(folder, workers=workers)
+    next(batches.training(0))  # a pass left before its end takes nothing from the next
+    assert same(list(batches.training(1)), epoch)
+    assert batches.data_wait > 0
+    alone = list(make(folder).validation())
+    for _ in range(2):  # and again with the same workers
+        theirs = list(batches.validation())
+        assert all(torch.equal(x, u) for (x, _), (u, _) in zip(alone, theirs, strict=True))
+    assert same(list(batches.training(1, first_update=2)), epoch[4:])
+    running = len(multiprocessing.active_children())
+    assert running >= 2 * workers
+    batches.close()
+    assert len(multiprocessing.active_children()) == running - 2 * workers
+
+
+def test_from_any_update_on_the_epoch_is_the_same(folder: Folder, epoch: list[Batch]) -> None:
+    batches = make(folder)
+    for update in range(4):
+        assert same(list(batches.training(1, update)), epoch[2 * update :])
+    assert not same(list(batches.training(2)), epoch)
+
+
+def test_two_processes_share_out_what_one_serves(folder: Folder, epoch: list[Batch]) -> None:
+    shares = [list(make(folder, rank=rank, world=2).training(1)) for rank in (0, 1)]
+    merged = [batch for pair in zip(*shares, strict=True) for batch in pair]
+    assert same(merged, epoch)
+
+
+def test_the_global_random_states_stay_as_they_were(folder: Folder) -> None:
+    def states() -> bytes:
+        torchs = torch.get_rng_state().numpy().tobytes()
+        return pickle.dumps((random.getstate(), np.random.get_state())) + torchs
+
+    before = states()
+    for workers in (0, 1):
+        batches = make(folder, workers=workers)
+        for _ in batches.training(0):
+            assert states() == before
+        for _ in batches.validation():
+            assert states() == before
+
+
+def test_a_pass_ends_when_another_begins(folder: Folder) -> None:
+    batches = make(folder)
+    first = batches.training(0)
+    next(first)
+    next(batches.training(0))
+    with pytest.raises(RuntimeError, match="another one began"):
+        next(first)
+
+
+def test_a_split_can_be_sent_to_a_process_that_was_not_forked(folder: Folder) -> None:
+    split = make(folder)._training.split
+    again = pickle.loads(pickle.dumps(split))  # noqa: S301  # our own
+    requests = [(0, 1), (1, 2)]
+    assert torch.equal(again.__getitems__(requests).pixels, split.__getitems__(requests).pixels)
+
+
+# Images in memory
+
+
+def in_memory(channels: int, size: int = 32) -> Images:
+    rng = np.random.default_rng(1)
+    train, val = (rng.integers(0, 256, (n, channels, size, size), dtype=np.uint8) for n in (24, 7))
+    return Images("small", train, np.arange(24) % 3, val, np.arange(7) % 3, "0")
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_images_in_memory_are_cropped_from_their_padded_selves(channels: int) -> None:
+    images = in_memory(channels, size=28)  # which the network sees as 32
+    batches = make(
+        images, image_size=32, resize=None, resized_crop=None, crop_padding=2, rand_augment=None,
+        random_erasing=0.0,
+    )  # fmt: skip
+    pixels = images.train / 255
+    mean, std = (
+        torch.from_numpy(v).view(-1, 1, 1).double()
+        for v in (pixels.mean((0, 2, 3)), pixels.std((0, 2, 3), ddof=1))
+    )
+    padded = np.pad(images.train, ((0, 0), (0, 0), (4, 4), (4, 4)))
+    seen = set()
+    for batch, x, _ in batches.training(0):
+        assert x.is_contiguous(memory_format=torch.channels_last)
+        raw = ((x.double() * std + mean) * 255).round().to(torch.uint8).numpy()
+        for index, image in zip(batch.indices.tolist(), raw, strict=True):
+            matches = [
+                (top, left, flip)
+                for top in range(5)
+                for left in range(5)
+                for flip in (1, -1)
+                if np.array_equal(
+                    padded[index, :, top : top + 32, left : left + 32][:, :, ::flip], image
+                )
+            ]
+            assert len(matches) == 1
+            seen |= set(matches)
+    assert len(seen) > 12
+    ((x, labels),) = batches.validation()
+    raw = ((x.double() * std + mean) * 255).round().to(torch.uint8).numpy()
+    assert np.array_equal(raw[:, :, 2:-2, 2:-2], images.val)
+    assert labels.tolist() == images.val_labels.tolist()
+
+
+@pytest.mark.parametrize("text", [RAND, "rand-m9-inc0", "rand-m9-t3a"])
+def test_rand_augment_has_no_operation_that_grey_images_cannot_take(text: str) -> None:
+    choice = make_choice(image_size=32)
+    grey = Image.fromarray(in_memory(1).train[0, 0])
+    transform: Any = photos.rand_augment(text, choice, [0.3])
+    for op in transform.ops:
+        op.prob = 1.0
+        random.seed(0)
+        result = op(grey)
+        assert (result.mode, result.size) == ("L", (32, 32))
+    batches = make(in_memory(1), image_size=32, resize=None, rand_augment=text)
+    assert all(x.shape == (4, 1, 32, 32) and x.isfinite().all() for _, x, _ in batches.training(0))
+
+
+def test_mean_and_deviation_can_be_given(folder: Folder) -> None:
+    plain = next(make(folder).validation())[0]
+    given = next(make(folder, mean=[0.5] * 3, std=[0.25] * 3).validation())[0]
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (photos.IMAGENET_MEAN, photos.IMAGENET_STD))
+    assert torch.allclose(given * 0.25 + 0.5, plain * std + mean, atol=1e-5)
+
+
+# What goes wrong
+
+
+@pytest.mark.parametrize(
+    "text", ["rand-m9-inc", "rand-m9.5", "augmix-m9", "rand-q3", "rand-m9-tx", "rand m9", "rand-n0"]
+)
+def test_a_wrong_rand_augment_is_named_before_anything_is_read(folder: Folder, text: str) -> None:
+    with pytest.raises(UsageError, match=f"rand_augment '{text}' is no RandAugment"):
+        make(folder, rand_augment=text)
+
+
+def test_as_many_means_as_channels(folder: Folder) -> None:
+    with pytest.raises(UsageError, match=r"3 channel\(s\), but data.mean is \[0.5\]"):
+        make(folder, mean=[0.5])
+
+
+@pytest.fixture
+def spoilt(root: Path, tmp_path: Path) -> Folder:
+    """Two training images and a validation image that cannot be read."""
+    shutil.copytree(root, tmp_path / "spoilt")
+    train, val = (tmp_path / "spoilt" / split for split in ("train", "val"))
+    whole = (train / CLASSES[0] / f"{CLASSES[0]}_8.JPEG").read_bytes()
+    (train / CLASSES[0] / f"{CLASSES[0]}_8.JPEG").write_bytes(whole[: len(whole) // 2])
+    (train / CLASSES[1] / f"{CLASSES[1]}_0.JPEG").write_text("a page that says 404")
+    (val / CLASSES[2] / f"{CLASSES[2]}_1.JPEG").write_text("")
+    images = load_images(make_choice(tmp_path / "spoilt"))
+    assert isinstance(images, Folder)
+    return images
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_unreadable_image_is_named(spoilt: Folder, workers: int) -> None:
+    batches = make(spoilt, workers=workers)
+    reasons = r"_8.JPEG cannot be read: .*truncated|_0.JPEG cannot be read: it is no image that"
+    with pytest.raises(BadImageError, match=f"({reasons}).*--skip-bad-images") as raised:
+        list(batches.training(0))
+    assert str(raised.value).startswith(str(spoilt.root / "train"))
+    with pytest.raises(BadImageError, match="it is no image"):
+        list(batches.validation())
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_unreadable_images_are_passed_over_if_asked(
+    folder: Folder, spoilt: Folder, workers: int
+) -> None:
+    options: dict[str, Any] = {"batch_size": 26, "device_batch": 26}  # all images but one
+    batches = make(spoilt, workers=workers, skip_bad_images=True, **options)
+    served = list(batches.training(0)) + list(batches.training(1))
+    asked = {i for batch, *_ in served for i in batch.indices.tolist()}
+    assert {8, 9} < asked  # the two bad ones, which stand one behind the other
+    assert batches.bad_images == 2
+    assert sorted(Path(path).name[-7:] for path in batches.bad) == ["_0.JPEG", "_8.JPEG"]
+    (batch, x, labels) = served[0]
+    for place, index in enumerate(batch.indices.tolist()):
+        stands = {8: 10, 9: 10}.get(index, index)
+        assert labels[place] == folder.train_labels[stands]
+    whole = list(make(folder, **options).training(0))
+    good = [i for i, n in enumerate(batch.indices.tolist()) if n not in (8, 9)]
+    assert torch.equal(x[good], whole[0][1][good])
+    assert sum(len(x) for x, _ in batches.validation()) == len(spoilt.val) - 1
+    assert batches.bad_images == 3
+
+
+def test_a_folder_that_is_gone_is_an_error_even_so(folder: Folder, tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    batches = make(replace(folder, root=tmp_path), skip_bad_images=True)
+    with pytest.raises(BadImageError, match=r"99 images before.*No such file.*still there"):
+        list(batches.training(0))
+
+
+@pytest.mark.slow  # torch looks after its workers every five seconds
+def test_a_killed_worker_is_an_error_and_no_hang(folder: Folder) -> None:
+    batches = make(folder, workers=2, batch_size=2, device_batch=2)
+    before = set(multiprocessing.active_children())
+    stream = batches.training(0)
+    next(stream)
+    workers = set(multiprocessing.active_children()) - before
+    os.kill(next(iter(workers)).pid or 0, signal.SIGTERM)  # which they leave to their owner
+    next(stream)
+    assert all(worker.is_alive() for worker in workers)
+    for worker in workers:
+        worker.kill()
+    with pytest.raises(WorkerError, match=r"killed .*memory"):
+        list(stream)

@@ -1,0 +1,76 @@
+"""Several processes that train one network, started by torchrun as a user would start them."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from ablations.checkpoint import WEIGHTS
+
+ROOT = Path(__file__).parent.parent
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
+
+
+def train(folder: Path, few_images: Path, processes: int, *settings: str) -> Path:
+    """Trains one small run and returns its folder."""
+    arguments = ["--results", str(folder), "--data", str(few_images)]
+    for setting in ("epochs=2", "warmup_epochs=0.5", "batch_size=100", *settings):
+        arguments += ["--set", setting]
+    starter = [*TORCHRUN, str(processes)] if processes > 1 else [sys.executable]
+    command = [*starter, str(ROOT / "run_roadmap.py"), "--only", "ln", *arguments]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=environment, timeout=300, cwd=ROOT
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("Study nano") == 1  # one of them speaks
+    assert (folder / "nano" / "summary.csv").exists()
+    return next((folder / "nano" / "runs").iterdir())
+
+
+def furthest(a: Path, b: Path) -> float:
+    """The largest difference between two runs' weights."""
+    ours, theirs = (torch.load(p / WEIGHTS, weights_only=True)["network"] for p in (a, b))
+    assert ours.keys() == theirs.keys()
+    return max((ours[name] - theirs[name]).abs().max().item() for name in ours)
+
+
+@pytest.mark.slow
+def test_two_processes_do_what_one_does(few_images: Path, tmp_path: Path) -> None:
+    """The whole recipe: the device batches are the same, whoever computes them."""
+    settings = ["device_batch=50", "mixup=0.8", "cutmix=1.0", "drop_path=0.2"]
+    alone = train(tmp_path / "1", few_images, 1, *settings)
+    together = train(tmp_path / "2", few_images, 2, *settings)
+    assert alone.name == together.name  # where it ran is no part of its identity
+    metrics = [
+        [json.loads(line) for line in (p / "metrics.jsonl").read_text().splitlines()]
+        for p in (alone, together)
+    ]
+    assert metrics[0][0]["train_loss"] == pytest.approx(metrics[1][0]["train_loss"], rel=1e-3)
+    record = json.loads((together / "record.json").read_text())
+    assert record["provenance"]["processes"] == 2
+
+
+@pytest.mark.slow
+def test_half_the_batch_each_is_the_whole_batch(few_images: Path, tmp_path: Path) -> None:
+    """Several updates of SGD, whose steps do not magnify rounding as AdamW's first ones do."""
+    sgd = ["enhanced.optimizer=sgd", "enhanced.momentum=0.9", "enhanced.betas=null",
+           "enhanced.epsilon=null", "enhanced.learning_rate=0.01"]  # fmt: skip
+    whole = train(tmp_path / "1", few_images, 1, "device_batch=100", *sgd)
+    halves = train(tmp_path / "2", few_images, 2, "device_batch=50", *sgd)
+    assert furthest(whole, halves) < 1e-5
+
+
+@pytest.mark.slow
+def test_what_does_not_divide_is_refused(few_images: Path, tmp_path: Path) -> None:
+    arguments = ["--results", str(tmp_path), "--data", str(few_images), "--only", "ln"]
+    arguments += ["--set", "batch_size=100", "--set", "device_batch=100"]
+    command = [*TORCHRUN, "2", str(ROOT / "run_roadmap.py"), *arguments]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
+    assert done.returncode != 0
+    assert "1 device batches are shared evenly among 1 processes" in done.stderr
