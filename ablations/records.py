@@ -24,6 +24,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from ablations.recipe import Preset, Recipe
 from modernize.errors import RoadmapError, UsageError
 from modernize.spec import NetSpec
@@ -210,8 +212,19 @@ class Study:
 
     @property
     def preset(self) -> Preset:
-        """The preset it was launched with, settings included."""
-        return Preset.model_validate(self.manifest["preset"])
+        """The preset it was launched with, settings included.
+
+        Raises:
+            ResultsError: where another version of this program wrote it, with other keys.
+        """
+        try:
+            return Preset.model_validate(self.manifest["preset"])
+        except ValidationError as error:
+            keys = ", ".join(".".join(map(str, fault["loc"])) for fault in error.errors())
+            raise ResultsError(
+                f"{self.folder / 'study.json'} is of another version of this program (it differs "
+                f"in {keys}); use that version, or run the study anew under another --name."
+            ) from None
 
     def run(self, variant: Variant, seed: int) -> Run:
         """Returns one run of this study."""

@@ -1,13 +1,15 @@
 """The embedded images, other folders, and folders that are not what they should be."""
 
 import gzip
+import pickle
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from ablations.data import EMBEDDED, FILES, ON_DISK, DataError, Images, load_images
+from ablations.data import EMBEDDED, FILES, ON_DISK, DataError, Folder, Images, load_images
 from ablations.recipe import DataChoice
 from modernize.torchvision_ops import make_torchvision_importable
 
@@ -85,3 +87,191 @@ def test_a_damaged_folder_names_the_file(tmp_path: Path, fault: str) -> None:
     expected = "2000 images but 1999 labels" if fault == "labels" else "t10k-labels-idx1-ubyte"
     with pytest.raises(DataError, match=expected):
         load_images(choice(tmp_path))
+
+
+# CIFAR
+
+
+def write_cifar(root: Path, dataset: str, per_file: int = 3) -> tuple[np.ndarray, list[int]]:
+    """Writes a few images as CIFAR's authors did; returns those for training, and their labels."""
+    rng = np.random.default_rng(0)
+    small = dataset == "cifar10"
+    files = [f"data_batch_{i}" for i in range(1, 6)] if small else ["train"]
+    folder = root / ("cifar-10-batches-py" if small else "cifar-100-python")
+    folder.mkdir(parents=True)
+    pixels, labels = [], []
+    for name in [*files, "test_batch" if small else "test"]:
+        data = rng.integers(0, 256, (per_file, 3 * 32 * 32), dtype=np.uint8)
+        numbers = rng.integers(0, 10 if small else 100, per_file).tolist()
+        key = "labels" if small else "fine_labels"
+        (folder / name).write_bytes(pickle.dumps({"data": data, key: numbers}))
+        if name in files:
+            pixels.append(data)
+            labels += numbers
+    key, meta = ("label_names", "batches.meta") if small else ("fine_label_names", "meta")
+    (folder / meta).write_bytes(pickle.dumps({key: [f"class {i}" for i in range(10)]}))
+    return np.concatenate(pixels).reshape(-1, 3, 32, 32), labels
+
+
+@pytest.fixture
+def any_checksum(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torchvision wants CIFAR's own checksums, which the few images written here cannot have."""
+    make_torchvision_importable()
+    from torchvision.datasets import CIFAR10, cifar
+
+    monkeypatch.setattr(CIFAR10, "_check_integrity", lambda self: Path(self.root).is_dir())
+    monkeypatch.setattr(cifar, "check_integrity", lambda *_: True)
+
+
+def cifar(name: Any, source: str | Path) -> DataChoice:
+    return DataChoice(name=name, source=str(source), image_size=32)
+
+
+@pytest.mark.usefixtures("any_checksum")
+@pytest.mark.parametrize("name", ["cifar10", "cifar100"])
+def test_cifar_is_read_from_either_folder(tmp_path: Path, name: str) -> None:
+    pixels, labels = write_cifar(tmp_path, name)
+    images = load_images(cifar(name, tmp_path))
+    assert isinstance(images, Images)
+    assert images.train.dtype == np.uint8
+    assert np.array_equal(images.train, pixels)
+    assert images.train_labels.tolist() == labels
+    assert images.train_labels.dtype == images.val_labels.dtype == np.int64
+    assert images.val.shape == (3, 3, 32, 32)
+    assert images.channels == 3
+    (inner,) = tmp_path.iterdir()
+    again = load_images(cifar(name, inner))
+    assert again.identity() == images.identity()
+    assert images.identity()["train_images"] == len(labels)
+
+
+def test_cifar_that_is_not_there_or_not_cifar(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"no such folder: .*cifar-10-batches-py.*--data"):
+        load_images(cifar("cifar10", tmp_path))
+    with pytest.raises(DataError, match=r"cifar-10-batches-py.*source=download"):
+        load_images(cifar("cifar10", "on-disk"))
+    write_cifar(tmp_path, "cifar10")  # its checksums are wrong
+    with pytest.raises(DataError, match=r"is not cifar10 as published .*corrupted.*anew"):
+        load_images(cifar("cifar10", tmp_path))
+
+
+def test_a_download_that_fails_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    make_torchvision_importable()
+    from torchvision.datasets import CIFAR10
+
+    def no_connection(self: Any) -> None:
+        assert Path(self.root).is_dir()
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(CIFAR10, "download", no_connection)
+    with pytest.raises(DataError, match=r"cannot be downloaded to .*no route to host.*--data"):
+        load_images(cifar("cifar10", "download"))
+
+
+@pytest.mark.usefixtures("any_checksum")
+def test_a_download_goes_to_the_users_cache_and_is_found_there_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from torchvision.datasets import CIFAR10
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+    def fetch(self: Any) -> None:
+        if not (Path(self.root) / self.base_folder).is_dir():
+            write_cifar(Path(self.root), "cifar10")
+
+    monkeypatch.setattr(CIFAR10, "download", fetch)
+    images = load_images(cifar("cifar10", "download"))
+    assert (tmp_path / "convnext-roadmap" / "data" / "cifar-10-batches-py").is_dir()
+    assert load_images(cifar("cifar10", "on-disk")).identity() == images.identity()
+
+
+# Folders of images, which are listed only: their content may be anything here
+
+
+def folder(source: Path) -> Folder:
+    images = load_images(DataChoice(name="image-folder", source=str(source), image_size=32))
+    assert isinstance(images, Folder)
+    return images
+
+
+def write_files(root: Path, *paths: str) -> Path:
+    for path in paths:
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_text(path)
+    return root
+
+
+TREE = (
+    "train/n02/b.JPEG",
+    "train/n02/a.jpg",
+    "train/n02/deep/c.PNG",
+    "train/n10/d.webp",
+    "val/n10/e.Bmp",
+    "val/n02/f.jpeg",
+)
+OTHERS = ("train/list.txt", "train/n02/notes.txt", "train/n10/._d.webp", "train/.cache/x/a.jpg")
+
+
+def test_a_folder_is_listed_by_class(tmp_path: Path) -> None:
+    (tmp_path / "train" / "n05").mkdir(parents=True)  # a class without images is one all the same
+    images = folder(write_files(tmp_path, *TREE, *OTHERS))
+    assert images.classes == ("n02", "n05", "n10")
+    assert (images.num_classes, images.channels) == (3, 3)
+    assert images.train.tolist() == [
+        b"train/n02/a.jpg",
+        b"train/n02/b.JPEG",
+        b"train/n02/deep/c.PNG",
+        b"train/n10/d.webp",
+    ]
+    assert images.train_labels.tolist() == [0, 0, 0, 2]
+    assert images.val.tolist() == [b"val/n02/f.jpeg", b"val/n10/e.Bmp"]
+    assert images.val_labels.tolist() == [0, 2]
+    assert images.train_labels.dtype == np.int64
+    assert images.identity().keys() == load_images(choice()).identity().keys()
+
+
+def test_a_folder_is_named_by_paths_and_sizes_wherever_it_is(tmp_path: Path) -> None:
+    one = folder(write_files(tmp_path / "one", *TREE))
+    moved = write_files(tmp_path / "two", *(p.replace("val/", "validation/") for p in TREE))
+    for path in moved.rglob("*.*"):  # the same sizes, whatever the path
+        path.write_bytes(b"." * (tmp_path / "one").joinpath(
+            *path.relative_to(moved).as_posix().replace("validation/", "val/").split("/")
+        ).stat().st_size)  # fmt: skip
+    assert folder(moved).identity() == one.identity()
+    assert folder(moved).val[0] == b"validation/n02/f.jpeg"
+    (tmp_path / "one" / TREE[0]).write_text("longer than before")
+    assert folder(tmp_path / "one").digest != one.digest
+    (tmp_path / "one" / TREE[0]).unlink()
+    assert folder(tmp_path / "one").digest not in (one.digest, folder(moved).digest)
+
+
+def test_a_folder_with_names_that_are_no_unicode(tmp_path: Path) -> None:
+    write_files(tmp_path, *TREE, "train/n02/ä.jpg")
+    (tmp_path / "train" / "n02" / "\udcff.jpg").write_text("")
+    names = folder(tmp_path).train.tolist()
+    assert b"train/n02/\xff.jpg" in names
+    assert "train/n02/ä.jpg".encode() in names
+
+
+def test_a_folder_that_is_not_one_says_what_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"there is no folder .*nowhere; --data must name"):
+        folder(tmp_path / "nowhere")
+    with pytest.raises(DataError, match="has no folder train, nor val or validation;"):
+        folder(tmp_path)
+    (tmp_path / "train" / "n02").mkdir(parents=True)
+    with pytest.raises(DataError, match="has no folder val or validation;"):
+        folder(tmp_path)
+    (tmp_path / "val").mkdir()
+    with pytest.raises(DataError, match=r"no images in the class folders of .*train: .*jpg"):
+        folder(tmp_path)
+    write_files(tmp_path, "train/n02/a.jpg")
+    with pytest.raises(DataError, match=r"no images in the class folders of .*val:"):
+        folder(tmp_path)
+    write_files(tmp_path, *(f"val/x{i}/a.jpg" for i in range(7)))
+    with pytest.raises(DataError, match=r"7 class\(es\) that .* lacks: x0, x1, x2, x3, x4, \.\.\."):
+        folder(tmp_path)
+    write_files(tmp_path / "other", "train/n02/a.jpg", "val/n02/a.jpg")
+    (tmp_path / "other" / "train" / "n02" / "b.jpg").symlink_to("gone")
+    with pytest.raises(DataError, match=r"cannot be listed: .*No such file.*b.jpg"):
+        folder(tmp_path / "other")

@@ -15,7 +15,7 @@ from ablations.recipe import load_preset
 from modernize.network import Network
 from modernize.steps import Variant, until
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = Path(__file__).parent / "golden" / "recipes"
 UPDATES = 312  # of an epoch: 1,281,167 images in updates of 4,096
 # Epochs at whose first update we look.
 SAMPLED = (0, 1, 10, 19, 20, 21, 29, 30, 59, 60, 100, 160, 250)
@@ -69,7 +69,7 @@ def text(regime: str) -> str:
 def test_the_recipe_of_every_step_is_as_written_down(
     regime: str, request: pytest.FixtureRequest
 ) -> None:
-    path = GOLDEN / f"recipe-{regime}.txt"
+    path = GOLDEN / f"{regime}.txt"
     if request.config.getoption("--refresh-golden"):
         path.write_text(text(regime), encoding="utf-8")
     was, now = path.read_text(encoding="utf-8").splitlines(), text(regime).splitlines()

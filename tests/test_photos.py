@@ -463,7 +463,6 @@ def test_a_folder_that_is_gone_is_an_error_even_so(folder: Folder, tmp_path: Pat
         list(batches.training(0))
 
 
-@pytest.mark.slow  # torch looks after its workers every five seconds
 def test_a_killed_worker_is_an_error_and_no_hang(folder: Folder) -> None:
     batches = make(folder, workers=2, batch_size=2, device_batch=2)
     before = set(multiprocessing.active_children())
@@ -477,3 +476,16 @@ def test_a_killed_worker_is_an_error_and_no_hang(folder: Folder) -> None:
         worker.kill()
     with pytest.raises(WorkerError, match=r"killed .*memory"):
         list(stream)
+
+
+def test_a_process_ends_although_a_pass_has_not(folder: Folder) -> None:
+    kept = []
+
+    def leave() -> None:
+        kept.append(make(folder, workers=1).training(0))
+        next(kept[0])
+
+    process = multiprocessing.get_context("fork").Process(target=leave)
+    process.start()
+    process.join(20)
+    assert process.exitcode == 0

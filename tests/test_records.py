@@ -157,3 +157,11 @@ def test_provenance_says_what_made_a_number() -> None:
     said = provenance("cpu", 2)
     assert said["packages"]["torch"].startswith("2.")
     assert {"device", "threads", "python", "platform", "commit", "dirty"} <= set(said)
+
+
+def test_a_study_of_another_version_is_said_so(tmp_path: Path) -> None:
+    study = join(tmp_path / "s")
+    del study.manifest["preset"]["recipes"]["classic"]["mixup"]
+    study.write()
+    with pytest.raises(ResultsError, match=r"another version.*recipes\.classic\.mixup"):
+        _ = Study.open(tmp_path / "s").preset

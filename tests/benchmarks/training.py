@@ -42,12 +42,20 @@ CLASSES = 10
 SIZE = 224
 IMAGENET_100 = 126_689  # training images of the usual hundred classes
 TIMM_NAMES = {"downsample": "convnext_tiny", "resnet": "resnet50"}
-START = (
-    "import runpy, sys; sys.path.insert(0, {root!r});"
-    "from modernize.torchvision_ops import make_torchvision_importable as make; make();"
-    "sys.path.insert(0, {folder!r}); sys.argv = {argv!r};"
-    "runpy.run_path(sys.argv[0], run_name='__main__')"
-)  # `python SCRIPT ...`, also where torchvision needs help
+# `python SCRIPT ...`, also where torchvision needs help, and where Pillow refuses the 0 bits that
+# timm's RandAugment asks for now and then.
+START = """
+import runpy, sys
+sys.path.insert(0, {root!r})
+from modernize.torchvision_ops import make_torchvision_importable
+make_torchvision_importable()
+from PIL import ImageOps
+posterize = ImageOps.posterize
+ImageOps.posterize = lambda image, bits: posterize(image, max(bits, 1))
+sys.path.insert(0, {folder!r})
+sys.argv = {argv!r}
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
 
 
 def cores() -> int:
@@ -221,6 +229,7 @@ def release(options: argparse.Namespace, folder: Path, step: str) -> dict:
     preset = load(options, folder)
     recipe = preset.recipes.of("enhanced", preset.regime)
     network = release_network(options, step, recipe.drop_path).train()
+    from PIL import ImageOps
     from timm.data import Mixup, create_transform
     from torchvision.datasets import ImageFolder
 
@@ -247,6 +256,8 @@ def release(options: argparse.Namespace, folder: Path, step: str) -> dict:
         network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
     )
     times = []
+    posterize = ImageOps.posterize
+    ImageOps.posterize = lambda image, bits: posterize(image, max(bits, 1))  # as in START
     for images, labels in loader:
         x, target = mixup(images, labels)
         loss = F.cross_entropy(network(x), target)
