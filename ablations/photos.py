@@ -640,7 +640,7 @@ class _Loader:
         if handler is not None and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGCHLD, handler)
         # At exit, torch leaves it to multiprocessing to end them; which asks, and waits for ever.
-        0 and Finalize(None, _kill, args=(batches._workers,), exitpriority=1)  # type: ignore[attr-defined]
+        Finalize(None, _kill, args=(batches._workers,), exitpriority=1)  # type: ignore[attr-defined]
         return batches
 
 
