@@ -117,7 +117,7 @@ def ours(options: argparse.Namespace, folder: Path, step: str) -> dict:
     from ablations.train import train
     from modernize import spec_of
 
-    torch.set_num_threads(cores())
+    torch.set_num_threads(options.threads)
     preset = load(options, folder)
     images = load_images(preset.data)
     recipe = preset.recipes.of("enhanced", preset.regime)
@@ -126,7 +126,7 @@ def ours(options: argparse.Namespace, folder: Path, step: str) -> dict:
     place = find_place("cpu", preset.compute)
     sampling = Sampling(len(images.train), recipe.batch_size, recipe.device_batch, run.seed)
     pipeline = make_pipeline(
-        images, preset.data, recipe, sampling, place.device, preset.compute, threads=cores()
+        images, preset.data, recipe, sampling, place.device, preset.compute, threads=options.threads
     )
     times: list[float] = []
     waits: list[float] = []
@@ -276,7 +276,8 @@ SIDES = {"ours": ours, "timm": timm, "release": release}
 def turn(options: argparse.Namespace, folder: Path, side: str, step: str) -> dict:
     """Lets one side train in a process of its own; returns images per second, and what it said."""
     command = [sys.executable, __file__, *sys.argv[1:], "--turn", side, step, str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True)
+    environment = {**os.environ, "OMP_NUM_THREADS": str(options.threads)}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
     if done.returncode:
         raise SystemExit(f"{side}, {step}:\n{done.stderr[-3000:]}")
     said = json.loads(done.stdout.splitlines()[-1])
@@ -371,6 +372,9 @@ def main() -> None:
     parser.add_argument("--sides", nargs="+", choices=SIDES, default=list(SIDES))
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--workers", type=int, default=cores(), help="on all sides alike")
+    parser.add_argument(
+        "--threads", type=int, default=cores(), help="of the network; 1 is steadier"
+    )
     parser.add_argument("--compile", action="store_true", help="torch.compile for timm and ours")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--updates", type=int, default=5, help="timed in each turn")
@@ -386,7 +390,10 @@ def main() -> None:
         return
 
     count = options.batch * (options.warmup + options.updates)
-    print(f"{cores()} cores, batches of {options.batch}, {options.workers} workers")
+    print(
+        f"{cores()} cores; {options.threads} threads and {options.workers} workers on each side; "
+        f"batches of {options.batch}"
+    )
     if not options.timm_script:
         print("timm is left out: give its script with --timm-script")
     print("release: fp32, contiguous, in a plain loop, ", end="")
