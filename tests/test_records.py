@@ -53,7 +53,7 @@ def test_content_alone_names_a_run() -> None:
     others = [
         make_run(seed=1),
         make_run(spec=spec_of("gelu", "nano")),
-        make_run(recipe=load_preset("nano", ["epochs=5"]).recipes.enhanced),
+        make_run(recipe=load_preset("nano", ["epochs=7"]).recipes.enhanced),
         make_run(images={**IMAGES, "sha256": "1"}),
     ]
     digests = {r.name.rpartition("-")[2] for r in [run, *others]}
@@ -135,7 +135,7 @@ def test_another_preset_in_the_same_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as caught:
         join(tmp_path / "s", "patchify", 1, "epochs=3", "enhanced.warmup_epochs=2")
     message = str(caught.value)
-    assert "preset.recipes.classic.epochs: 6 there, 3 here" in message
+    assert "preset.recipes.classic.epochs: 5 there, 3 here" in message
     assert "preset.recipes.enhanced.warmup_epochs: 1.0 there, 2.0 here" in message
     assert "--name" in message
 
