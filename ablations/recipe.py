@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeAlias
@@ -21,6 +22,12 @@ from modernize.steps import Training, find_regime
 
 PRESETS = Path(__file__).parent / "presets"
 
+# timm itself asserts some of this, and silently passes over the rest, such as "inc" for "inc1".
+RAND_AUGMENT = re.compile(
+    r"rand(-(m\d+|n[1-9]\d*|p(0|1|0?\.\d+|1\.0+)|mstd\d+(\.\d+)?|mmax[1-9]\d*|inc[01]"
+    r"|t(weights|3aw|3a)))*"
+)
+
 
 def _known_regime(name: str) -> str:
     try:
@@ -29,8 +36,18 @@ def _known_regime(name: str) -> str:
         raise ValueError(str(error)) from None
 
 
+def _known_to_timm(text: str) -> str:
+    if not RAND_AUGMENT.fullmatch(text):
+        raise ValueError(
+            "RandAugment is written as rand-m9-mstd0.5-inc1, with any of m, n, p, mstd, mmax, inc "
+            "and t (weights, 3a, 3aw) and their values"
+        )
+    return text
+
+
 Key: TypeAlias = tuple[str | int, ...]
 Rate: TypeAlias = Annotated[float, Field(ge=0, lt=1)]
+RandAugment: TypeAlias = Annotated[str, AfterValidator(_known_to_timm)]
 RegimeName: TypeAlias = Annotated[str, AfterValidator(_known_regime)]
 Share: TypeAlias = Annotated[float, Field(gt=0, le=1)]
 Probability: TypeAlias = Annotated[float, Field(ge=0, le=1)]
@@ -94,7 +111,7 @@ class Recipe(_Table):
     crop_padding: Annotated[int, Field(ge=0)] | None = None
     resized_crop: Annotated[list[Share], Field(min_length=2, max_length=2)] | None = None
     flip: Probability
-    rand_augment: str | None
+    rand_augment: RandAugment | None
     mixup: NonNegative
     cutmix: NonNegative
     random_erasing: Probability

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from modernize import spec as s
+from modernize.depthwise import DepthwiseConv2d
 from modernize.spec import NetSpec
 
 
@@ -106,11 +107,12 @@ class Block(nn.Module):
         super().__init__()
         first = spec.spatial_position is s.SpatialPosition.FIRST
         spatial_width = in_width if first else hidden
-        groups = spatial_width if spec.spatial_conv is s.SpatialConv.DEPTHWISE else 1
         bias = spec.norm is s.Norm.LAYER  # BatchNorm would take a bias away again
-        k = spec.kernel_size
-        spatial = nn.Conv2d(
-            spatial_width, spatial_width, k, stride, k // 2, groups=groups, bias=bias
+        k, pad = spec.kernel_size, spec.kernel_size // 2
+        spatial: nn.Conv2d = (
+            DepthwiseConv2d(spatial_width, k, stride, pad, bias=bias)
+            if spec.spatial_conv is s.SpatialConv.DEPTHWISE
+            else nn.Conv2d(spatial_width, spatial_width, k, stride, pad, bias=bias)
         )
         expand = nn.Conv2d(in_width, hidden, 1, bias=bias)
         project = nn.Conv2d(hidden, out_width, 1, bias=bias)

@@ -104,6 +104,14 @@ def test_bad_settings_are_refused(setting: str, message: str) -> None:
         load_preset("nano", [setting])
 
 
+@pytest.mark.parametrize(
+    "text", ["rand-m9-inc", "rand-m9.5", "augmix-m9", "rand-q3", "rand-m9-tx", "rand m9", "rand-n0"]
+)
+def test_a_wrong_rand_augment_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match=f"rand-m9-mstd0.5-inc1, with any.*, not '{text}'"):
+        load_preset("imagenet", [f"rand_augment={text}"])
+
+
 def test_cosine_agrees_with_torch() -> None:
     recipe = load_preset("nano").recipes.enhanced
     per_epoch, optimizer = 10, torch.optim.SGD([torch.zeros(1)], lr=recipe.learning_rate)

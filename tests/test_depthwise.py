@@ -1,0 +1,79 @@
+import pytest
+import torch
+from torch import nn
+
+from modernize import build
+from modernize.depthwise import DepthwiseConv2d
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_gradients_in_mixed_precision_are_those_of_torch(stride: int, bias: bool) -> None:
+    torch.manual_seed(0)
+    ours = DepthwiseConv2d(8, 7, stride, 3, bias=bias)
+    theirs = nn.Conv2d(8, 8, 7, stride, 3, groups=8, bias=bias)
+    assert theirs.load_state_dict(ours.state_dict())
+    x = torch.randn(4, 8, 14, 14).contiguous(memory_format=torch.channels_last)
+    results = []
+    for conv, dtype in [(ours, torch.bfloat16), (theirs, torch.bfloat16), (theirs, None)]:
+        conv.zero_grad()
+        image = x.clone().requires_grad_()
+        with torch.autocast("cpu", dtype=dtype or torch.bfloat16, enabled=dtype is not None):
+            y = conv(image)
+        y.float().square().sum().backward()
+        results.append([y, image.grad, *(p.grad for p in conv.parameters())])
+    mixed, torchs, exact = results
+    assert mixed[0].dtype == torchs[0].dtype == torch.bfloat16
+    assert torch.equal(mixed[0], torchs[0])
+    for got, reference, true in zip(mixed, torchs, exact, strict=True):
+        assert got.float().isfinite().all()
+        assert got.dtype == reference.dtype
+        off = (got.float() - true).norm() / true.norm()
+        assert off <= 1.05 * (reference.float() - true).norm() / true.norm() + 1e-6
+        assert off < 0.01
+
+
+def test_frozen_parts_and_evaluation_in_mixed_precision() -> None:
+    conv = DepthwiseConv2d(4, 3, 1, 1, bias=True)
+    x = torch.randn(2, 4, 8, 8)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert conv(x).dtype == torch.bfloat16  # of an input that needs no gradient
+        conv(x).float().sum().backward()
+        assert conv.weight.grad is not None
+        with torch.no_grad():
+            free = conv(x)
+        assert torch.equal(free, conv.eval()(x))
+
+
+def test_a_network_trains_the_same_with_torchs_own() -> None:
+    """Ten steps of a depthwise network in bf16 stay as near to float32 as torch's own do."""
+
+    def losses(swap: bool, mixed: bool) -> torch.Tensor:
+        torch.manual_seed(0)
+        net = build("downsample", regime="nano")
+        if swap:
+            for block in [b for b in net.modules() if hasattr(b, "branch")]:
+                conv = block.branch[0]
+                plain = nn.Conv2d(*conv.weight.shape[:1] * 2, 7, padding=3, groups=len(conv.weight))
+                plain.load_state_dict(conv.state_dict())
+                block.branch[0] = plain
+        torch.manual_seed(1)
+        optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+        x, y = torch.randn(16, net.spec.in_channels, 32, 32), torch.arange(16) % 10
+        seen = []
+        for _ in range(10):
+            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=mixed):
+                logits = net(x)
+            loss = nn.functional.cross_entropy(logits.float(), y)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            seen.append(loss.detach())
+        return torch.stack(seen)
+
+    true = losses(swap=False, mixed=False)
+    torch.testing.assert_close(losses(swap=True, mixed=False), true, rtol=1e-5, atol=1e-5)
+    ours, theirs = losses(swap=False, mixed=True), losses(swap=True, mixed=True)
+    assert true[-1] < true[0]
+    torch.testing.assert_close(ours, true, rtol=0.02, atol=0.02)
+    torch.testing.assert_close(theirs, true, rtol=0.02, atol=0.02)
