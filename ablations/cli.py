@@ -14,13 +14,15 @@ import click
 from click.core import ParameterSource
 from rich.console import Console
 
-from ablations import tables
+from ablations import cli_runs, tables
 from modernize.errors import RoadmapError, UsageError
 
 if TYPE_CHECKING:
     from ablations.experiment import Experiment
     from ablations.records import Study
+    from ablations.site import Site
 
+EXECUTORS = ("auto", "local", "slurm", "debug")
 FORMATS = click.Choice(tables.FORMATS)
 INTERRUPTED = 130  # what a shell reports after Ctrl-C
 
@@ -81,12 +83,34 @@ def results_option(command: Callable[..., Any]) -> Callable[..., Any]:
     help="Pass over images that cannot be read, and count them; else they stop the run.",
 )
 @click.option("--tensorboard", is_flag=True, help="Write the metrics for TensorBoard, too.")
+@click.option(
+    "--executor",
+    type=click.Choice(EXECUTORS),
+    default="auto",
+    show_default=True,
+    help="Where runs are trained: in the local queue, by SLURM, or in this process for a debugger.",
+)
+@click.option(
+    "--site",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="How your SLURM wants to be asked; ablations/sites/example.yaml explains it.",
+)
 @results_option
 @click.option("--dry-run", is_flag=True, help="Show what would be run and skipped, and stop.")
 @click.option("--debug", is_flag=True, expose_value=False, help="Show tracebacks.")
 @click.version_option(package_name="convnext-roadmap")
 @click.pass_context
-def cli(ctx: click.Context, /, dry_run: bool, jobs: int | None, **options: Any) -> None:
+def cli(
+    ctx: click.Context,
+    /,
+    dry_run: bool,
+    jobs: int | None,
+    executor: str,
+    site: Path | None,
+    results: Path | None,
+    **options: Any,
+) -> None:
     """The road from ResNet to ConvNeXt, one change at a time.
 
     Without a subcommand: builds, counts and trains every step up to --until, skips what is
@@ -96,17 +120,45 @@ def cli(ctx: click.Context, /, dry_run: bool, jobs: int | None, **options: Any) 
         _refuse_given(ctx)
         return
     from ablations.launch import started_together
+    from ablations.site import load_site
 
     # Of the processes that torchrun starts, the first one speaks.
     console = Console(highlight=False, quiet=os.environ.get("RANK", "0") != "0")
-    experiment = _design(**options)
+    where = load_site(site)
+    results = results or (Path(where.results) if where.results else None)
+    experiment = _design(results=results, **options)
+    executor, why = _choose(executor, experiment)
     _print_plan(console, experiment)
+    if not started_together():
+        console.print(f"Executor: {executor}, {why}", soft_wrap=True)
+    if jobs is not None:
+        where = where.model_copy(update={"max_running": jobs})
     if dry_run:
+        if executor == "slurm":
+            _print_script(experiment, where)
         console.print("Dry run: nothing was trained or written.")
     elif started_together():
         _run_together(console, experiment)
+    elif executor == "slurm":
+        _submit(console, experiment, where)
+    elif executor == "debug":
+        _debug(console, experiment)
     else:
         _run(console, experiment, jobs)
+
+
+def _choose(executor: str, experiment: Experiment) -> tuple[str, str]:
+    """Returns the executor that trains the runs, and why it is that one."""
+    from ablations.scheduler import check_usable, find_slurm
+
+    if executor == "slurm":
+        check_usable()
+    if executor != "auto":
+        return executor, "as asked for"
+    if not experiment.preset.cluster:
+        return "local", "for the preset is not made for a cluster"
+    missing = find_slurm()
+    return ("local", f"for {missing}") if missing else ("slurm", "whose controller answers")
 
 
 def _refuse_given(ctx: click.Context) -> None:
@@ -223,6 +275,62 @@ def _run(console: Console, experiment: Experiment, jobs: int | None) -> None:
                 soft_wrap=True,
             )
             raise SystemExit(INTERRUPTED) from None
+    _conclude(console, experiment)
+
+
+def _print_script(experiment: Experiment, site: Site) -> None:
+    from ablations import slurm
+    from ablations.freeze import place_of
+
+    jobs, study = experiment.jobs(), experiment.study
+    if jobs:
+        folder = study.folder.absolute()
+        click.echo(f"\n{slurm.script(folder, place_of(folder), jobs, site)}")
+
+
+def _submit(console: Console, experiment: Experiment, site: Site) -> None:
+    """Hands what is needed to SLURM, and ends."""
+    from ablations import launch, slurm
+    from ablations.freeze import freeze
+
+    study = experiment.study
+    study.write()
+    with launch.only_one(study.folder):
+        experiment = experiment.anew()  # what another process submitted a moment ago is out of it
+        jobs = experiment.jobs()
+        if not jobs:
+            console.print("Nothing to submit.")
+            return
+        folder = study.folder.absolute()
+        submissions = slurm.submit(folder, freeze(folder), jobs, site)
+    numbers = ", ".join(s.jobs or "?" for s in submissions)
+    commit = submissions[0].commit
+    console.print(
+        f"Submitted {len(jobs)} run(s) as SLURM job {numbers}, at most {site.max_running} at a "
+        f"time, {site.processes} process(es) each; the program as it is now"
+        + (
+            f" (commit {commit[:10]}{', with changes' if submissions[0].dirty else ''})."
+            if commit
+            else "."
+        ),
+        soft_wrap=True,
+    )
+    console.print(
+        f"Come back with: run_roadmap.py status --name {study.name}   (or logs, collect, cancel)",
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+def _debug(console: Console, experiment: Experiment) -> None:
+    """Trains what is needed in this process."""
+    from ablations import launch
+    from ablations.progress import label, outcome
+
+    experiment.study.write()
+    with launch.only_one(experiment.study.folder):
+        for job, record in experiment.run_here(launch.find_slots(1)[0]):
+            console.print(f"{label(job)}: {outcome(record)}", markup=False, soft_wrap=True)
     _conclude(console, experiment)
 
 
@@ -383,25 +491,65 @@ def plot(source: str, second: str | None, outputs: tuple[Path, ...], results: Pa
         click.echo(f"Wrote {_from_here(chart.save(figure, path))}")
 
 
+def study_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds ``--name`` and ``--results``."""
+    return click.option(
+        "--name", metavar="STUDY", help="Which study.  [default: the one launched last]"
+    )(results_option(command))
+
+
 @cli.command()
-@click.argument("study")
 @click.option("--format", "style", type=FORMATS, default="table", show_default=True)
-@results_option
-def report(study: str, style: str, results: Path | None) -> None:
-    """Collect the records of STUDY: its table, summary.csv and the chart."""
+@study_option
+def collect(name: str | None, style: str, results: Path | None) -> None:
+    """Make a study's table, summary.csv and chart from its records as they are now."""
     from ablations.report import format_summary, read_summary
 
-    opened = _open(study, results)
+    study = cli_runs.find_study(name, results)
     if style == "table":
-        _collect(Console(highlight=False), opened)
+        _collect(Console(highlight=False), study)
         return
-    table = read_summary(opened)
+    table = read_summary(study)
     if style == "csv":
         click.echo(table.to_csv(index=False, float_format="%.4f"), nl=False)
     elif style == "json":
         click.echo(table.to_json(orient="records", indent=1))
     else:
         click.echo(tables.as_markdown(format_summary(table)))
+
+
+@cli.command()
+@click.option("--watch", is_flag=True, help="Refresh until nothing waits or runs.")
+@click.option("--every", type=float, default=5.0, show_default=True, metavar="SECONDS")
+@study_option
+def status(name: str | None, watch: bool, every: float, results: Path | None) -> None:
+    """Show how every run of a study stands."""
+    study = cli_runs.find_study(name, results)
+    cli_runs.show_status(Console(highlight=False), study, every if watch else None)
+
+
+@cli.command()
+@click.argument("step")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--follow", is_flag=True, help="Go on until the run has ended.")
+@study_option
+def logs(step: str, seed: int, follow: bool, name: str | None, results: Path | None) -> None:
+    """Print the log of one STEP's run."""
+    cli_runs.show_log(cli_runs.find_study(name, results), step, seed, follow=follow)
+
+
+@cli.command()
+@click.argument("steps", nargs=-1, metavar="[STEP]...")
+@study_option
+def cancel(steps: tuple[str, ...], name: str | None, results: Path | None) -> None:
+    """Have SLURM end a study's jobs, or only those of some STEPs; launching it again goes on."""
+    study = cli_runs.find_study(name, results)
+    cancelled = cli_runs.cancel_runs(study, steps)
+    for state in cancelled:
+        click.echo(
+            f"{state.run.key}, seed {state.run.seed}: {state.state} job {state.job} cancelled"
+        )
+    click.echo(f"{len(cancelled)} job(s) of {study.name} cancelled.")
 
 
 def _from_here(path: Path) -> str:

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 EMBEDDED = Path(__file__).parent / "fashion_mnist"
 
+SOURCES = ("embedded", "on-disk", "download")  # any other source is a folder
+
 # Where Debian's package dataset-fashion-mnist and torchvision's own download put the full set.
 ON_DISK = (
     Path("/usr/share/datasets/fashion-mnist"),

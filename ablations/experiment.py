@@ -7,10 +7,11 @@ import re
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 
-from ablations import launch, studies
-from ablations.data import load_images
+from ablations import launch, scheduler, studies
+from ablations.data import SOURCES, load_images
 from ablations.recipe import Preset
 from ablations.records import Record, ResultsError, Run, RunFolder, Study
+from ablations.survey import survey
 from modernize.cost import Cost, cost
 from modernize.errors import UsageError
 from modernize.spec import Norm
@@ -29,6 +30,7 @@ class Planned:
         record: how it ended, where it did.
         epochs_done: epochs an unfinished one has behind it.
         fault: why its record cannot be used, where it cannot.
+        held: where the scheduler has it: how it stands there.
     """
 
     variant: Variant
@@ -38,11 +40,12 @@ class Planned:
     record: Record | None
     epochs_done: int
     fault: str = ""
+    held: str = ""
 
     @property
     def needed(self) -> bool:
         """Whether it is still to be run."""
-        return self.record is None or not self.record.settled
+        return not self.held and (self.record is None or not self.record.settled)
 
     @property
     def state(self) -> str:
@@ -50,6 +53,8 @@ class Planned:
         if self.record and self.record.settled:
             accuracy = "" if self.record.top1 is None else f", top-1 {self.record.top1:.2f} %"
             return f"skip: {self.record.status}{accuracy}"
+        if self.held:
+            return f"skip: {self.held}"
         if self.fault:
             return "run anew: its record is damaged"
         if self.epochs_done:
@@ -72,6 +77,11 @@ class Experiment:
         """The runs still to be run."""
         return [p for p in self.planned if p.needed]
 
+    def anew(self) -> Experiment:
+        """Returns the same experiment as it stands now."""
+        asked = [(p.variant, p.run.seed) for p in self.planned]
+        return dataclasses.replace(self, planned=_plan(self.study, asked))
+
     def cautions(self) -> list[str]:
         """Returns what may keep the results from being comparable with the paper's."""
         seen = {
@@ -87,19 +97,35 @@ class Experiment:
 
     def run(self, slots: Sequence[launch.Slot]) -> Generator[launch.Tick, None, None]:
         """Trains what is needed, yielding how it stands; closing it stops what runs."""
-        for p in self.planned:
-            if p.fault:  # a record that cannot be read is no record
-                (p.folder.path / "record.json").unlink(missing_ok=True)
-        return launch.work_off(self._jobs(), slots)
+        return launch.work_off(self.jobs(), slots)
 
     def run_together(self) -> Iterator[tuple[launch.Job, Record]]:
         """Trains what is needed, one run at a time, in all processes that torchrun started."""
-        return launch.train_together(self._jobs())
+        return launch.train_together(self.jobs())
 
-    def _jobs(self) -> list[launch.Job]:
+    def run_here(self, slot: launch.Slot) -> Iterator[tuple[launch.Job, Record]]:
+        """Trains what is needed in this process, for a debugger; an error is raised as it comes."""
+        return launch.train_one_by_one(self.jobs(), slot)
+
+    def jobs(self) -> list[launch.Job]:
+        """Returns the runs still to be run; paths in them hold wherever they are run."""
+        for p in self.planned:
+            if p.fault:  # a record that cannot be read is no record
+                (p.folder.path / "record.json").unlink(missing_ok=True)
         data, compute = self.preset.data, self.preset.compute
+        if data.source not in SOURCES:
+            data = data.model_copy(
+                update={"source": str(Path(data.source).expanduser().absolute())}
+            )
         return [
-            launch.Job(p.run, p.folder.path, data, compute, self.skip_bad_images, self.tensorboard)
+            launch.Job(
+                p.run,
+                p.folder.path.absolute(),
+                data,
+                compute,
+                self.skip_bad_images,
+                self.tensorboard,
+            )
             for p in self.needed
         ]
 
@@ -157,21 +183,29 @@ def design(
         seeds=seeds,
         order=order,
     )
-    planned = [
-        _plan(study, variant, seed, preset.data.image_size)
-        for variant in variants
-        for seed in range(seeds)
-    ]
+    asked = [(variant, seed) for variant in variants for seed in range(seeds)]
+    planned = _plan(study, asked)
     return Experiment(study, preset, planned, skip_bad_images, tensorboard)
 
 
-def _plan(study: Study, variant: Variant, seed: int, image_size: int) -> Planned:
-    run = study.run(variant, seed)
-    folder = study.folder_of(run)
-    record, fault = None, ""
-    try:
-        record = folder.read_record()
-    except ResultsError as error:
-        fault = str(error)
-    done = len(folder.read_metrics()) if folder.has_checkpoint() else 0
-    return Planned(variant, run, folder, cost(run.spec, image_size), record, done, fault)
+def _plan(study: Study, asked: Sequence[tuple[Variant, int]]) -> list[Planned]:
+    """Returns what there is to do about these variants and seeds, as things are now."""
+    held = {
+        state.run.name: f"{state.state}{f' as job {state.job}' if state.job else ''}"
+        for state in (survey(study) if scheduler.read_submissions(study.folder) else ())
+        if state.with_scheduler
+    }
+    planned = []
+    for variant, seed in asked:
+        run = study.run(variant, seed)
+        folder = study.folder_of(run)
+        record, fault = None, ""
+        try:
+            record = folder.read_record()
+        except ResultsError as error:
+            fault = str(error)
+        done = len(folder.read_metrics()) if folder.has_checkpoint() else 0
+        network = cost(run.spec, study.preset.data.image_size)
+        waits = held.get(run.name, "")
+        planned.append(Planned(variant, run, folder, network, record, done, fault, waits))
+    return planned

@@ -202,13 +202,28 @@ def _work(job: Job, slot: Slot) -> None:
             raise SystemExit(1) from None
 
 
-def _train(job: Job, folder: RunFolder, slot: Slot, keep_going: Callable[[], bool]) -> None:
+def train_one_by_one(jobs: Sequence[Job], slot: Slot) -> Iterator[tuple[Job, Record]]:
+    """Trains the jobs in this process, one after the other, and yields the ends.
+
+    Nothing is caught, so that a debugger stops where an error is raised.
+    """
+    for job in jobs:
+        folder = RunFolder(job.folder)
+        folder.prepare(job.run)
+        record = _train(job, folder, slot, lambda: True)
+        if record is not None:
+            yield job, record
+
+
+def _train(
+    job: Job, folder: RunFolder, slot: Slot, keep_going: Callable[[], bool]
+) -> Record | None:
     import torch
 
     from ablations.place import find_place
 
     torch.set_num_threads(slot.threads)
-    train_here(job, folder, find_place(slot.device, job.compute), slot.threads, keep_going)
+    return train_here(job, folder, find_place(slot.device, job.compute), slot.threads, keep_going)
 
 
 def train_here(
@@ -268,7 +283,7 @@ def train_together(jobs: Sequence[Job]) -> Iterator[tuple[Job, Record]]:
     threads = max(core_count() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")), 1)
     stopping: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _frame: stopping.append(number))
-    with process_group() as (device, share):
+    with process_group(int(os.environ["LOCAL_RANK"])) as (device, share):
         for job in jobs:
             folder = RunFolder(job.folder)
             place = find_place(device, job.compute, share)

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
+import datetime
+import time
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from ablations.recipe import Compute
+from ablations.records import read_json, write_json
 from ablations.sampling import Share
 from modernize.errors import UsageError
 
@@ -110,17 +114,59 @@ def _best(device: torch.device) -> torch.dtype:
 
 
 @contextlib.contextmanager
-def process_group() -> Iterator[tuple[str, Share]]:
-    """Joins the processes that torchrun started, and gives this one's device and share.
+def process_group(
+    local_rank: int, share: Share | None = None, store: Any = None
+) -> Iterator[tuple[str, Share]]:
+    """Joins the processes that share a run, and gives this one's device and share.
 
     NCCL joins GPUs, one to a process; gloo joins CPUs.
+
+    Args:
+        local_rank: this process's number on its machine.
+        share: which of all processes it is; None: as torchrun's variables say.
+        store: where they find each other; None: as torchrun's variables say.
     """
     cuda = torch.cuda.is_available()
-    device = f"cuda:{os.environ['LOCAL_RANK']}" if cuda else "cpu"
+    # A scheduler may show each process only its own GPU.
+    device = f"cuda:{local_rank % torch.cuda.device_count()}" if cuda else "cpu"
     if cuda:
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if cuda else "gloo")
+    backend = "nccl" if cuda else "gloo"
+    if share is None:
+        dist.init_process_group(backend)
+    else:
+        dist.init_process_group(backend, store=store, rank=share.rank, world_size=share.world)
     try:
         yield device, Share(dist.get_rank(), dist.get_world_size())
     finally:
         dist.destroy_process_group()
+
+
+def meet(path: Path, host: str, share: Share, seconds: float = 300) -> Any:
+    """Returns the store through which processes on several machines find each other.
+
+    The first one opens it on a free port, and says where in a file that all see.
+
+    Args:
+        path: of that file; one that was not there before.
+        host: this process's machine, as others call it.
+        share: which of the processes this is.
+        seconds: how long to wait for the first one.
+
+    Raises:
+        TimeoutError: where it did not come.
+    """
+    patience = datetime.timedelta(seconds=seconds)
+    open_store: Any = dist.TCPStore  # type: ignore[attr-defined]  # public, but not for mypy
+    if share.rank == 0:
+        store = open_store(
+            host, 0, share.world, is_master=True, timeout=patience, wait_for_workers=False
+        )
+        write_json(path, {"host": host, "port": store.port})
+        return store
+    deadline = time.monotonic() + seconds
+    while (said := read_json(path)) is None:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"the first process did not say where it is, in {path}")
+        time.sleep(0.1)
+    return open_store(said["host"], said["port"], share.world, is_master=False, timeout=patience)

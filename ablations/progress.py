@@ -11,15 +11,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 
 from ablations.launch import Job, Tick
 from ablations.records import Record, RunFolder, Status
-
-
-def duration(seconds: float) -> str:
-    """Returns "41 s", "3 min 20 s" or "5 h 12 min"."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+from ablations.survey import duration
 
 
 def outcome(record: Record) -> str:

@@ -9,13 +9,15 @@ from __future__ import annotations
 import contextlib
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeAlias
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
+from ablations import yaml_file
+from ablations.yaml_file import Key, Table
 from modernize.errors import UnknownNameError, UsageError
 from modernize.spec import Init, NetSpec
 from modernize.steps import Training, find_regime
@@ -45,7 +47,6 @@ def _known_to_timm(text: str) -> str:
     return text
 
 
-Key: TypeAlias = tuple[str | int, ...]
 Rate: TypeAlias = Annotated[float, Field(ge=0, lt=1)]
 RandAugment: TypeAlias = Annotated[str, AfterValidator(_known_to_timm)]
 RegimeName: TypeAlias = Annotated[str, AfterValidator(_known_regime)]
@@ -56,13 +57,7 @@ NonNegative: TypeAlias = Annotated[float, Field(ge=0)]
 Count: TypeAlias = Annotated[int, Field(gt=0)]
 
 
-class _Table(BaseModel):
-    """A part of a preset: immutable, no unknown keys, no silent conversions."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-
-class Recipe(_Table):
+class Recipe(Table):
     """How one network is trained.
 
     Attributes:
@@ -165,7 +160,7 @@ class Recipe(_Table):
         return low + (self.learning_rate - low) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
-class Recipes(_Table):
+class Recipes(Table):
     """The two recipes of a preset; a step's row says which one trains it."""
 
     classic: Recipe
@@ -180,7 +175,7 @@ class Recipes(_Table):
         return recipe
 
 
-class DataChoice(_Table):
+class DataChoice(Table):
     """Which images, and how they are prepared.
 
     Attributes:
@@ -204,7 +199,7 @@ class DataChoice(_Table):
     std: list[Positive] | None = None
 
 
-class Compute(_Table):
+class Compute(Table):
     """How a network is computed: what decides speed and, but for rounding, not the result.
 
     Attributes:
@@ -224,7 +219,7 @@ class Compute(_Table):
     workers: Literal["auto"] | Annotated[int, Field(ge=0)]
 
 
-class Preset(_Table):
+class Preset(Table):
     """A whole experiment but for the steps and the number of seeds.
 
     Attributes:
@@ -233,6 +228,7 @@ class Preset(_Table):
         data: the images.
         recipes: how they are learnt.
         compute: how that is computed; no part of a run's identity.
+        cluster: whether its runs are made for a cluster rather than for one machine.
     """
 
     title: str
@@ -240,6 +236,7 @@ class Preset(_Table):
     data: DataChoice
     recipes: Recipes
     compute: Compute
+    cluster: bool
 
 
 def preset_names() -> list[str]:
@@ -261,21 +258,10 @@ def load_preset(name: str, settings: Sequence[str] = ()) -> Preset:
     path = Path(name) if name.endswith((".yaml", ".yml")) else PRESETS / f"{name}.yaml"
     if not path.is_file():
         raise UnknownNameError("preset", name, [*preset_names(), "or the path of a .yaml file"])
-    try:
-        text = path.read_text(encoding="utf-8")
-        values = yaml.safe_load(text)
-        lines = _lines(yaml.compose(text, Loader=yaml.SafeLoader))
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        raise UsageError(f"{path} cannot be read as YAML: {error}") from error
-    if not isinstance(values, dict):
-        raise UsageError(f"{path} is not a preset: it must be a mapping with {_keys(Preset)}.")
-    places: dict[Key, str] = {key: f"{path.name}, line {line}" for key, line in lines.items()}
+    values, places = yaml_file.read(path, Preset, "preset")
     for setting in settings:
         places.update(dict.fromkeys(_apply(setting, values), f"--set {setting}"))
-    try:
-        return Preset.model_validate(values)
-    except ValidationError as error:
-        raise UsageError(_explain(error, path, places)) from None
+    return yaml_file.check(values, Preset, f"the preset {path.stem!r}", places, path.name)
 
 
 def _apply(setting: str, values: dict[str, Any]) -> list[Key]:
@@ -305,7 +291,7 @@ def _leaf_keys() -> list[tuple[str, ...]]:
     recipes = [("recipes", r, k) for r in Recipes.model_fields for k in Recipe.model_fields]
     data = [("data", key) for key in DataChoice.model_fields]
     compute = [("compute", key) for key in Compute.model_fields]
-    return [*recipes, *data, *compute, ("title",), ("regime",)]
+    return [*recipes, *data, *compute, ("title",), ("regime",), ("cluster",)]
 
 
 def _short_forms(key: tuple[str, ...]) -> list[tuple[str, ...]]:
@@ -317,37 +303,3 @@ def _get(values: Any, key: Sequence[str]) -> Any:
     for part in key:
         values = values.get(part) if isinstance(values, dict) else None
     return values
-
-
-def _keys(model: type[BaseModel]) -> str:
-    return ", ".join(model.model_fields)
-
-
-def _lines(node: yaml.Node | None, key: Key = ()) -> dict[Key, int]:
-    """Returns the line of every key of a YAML document."""
-    if not isinstance(node, yaml.MappingNode):
-        return {}
-    lines: dict[Key, int] = {}
-    for name, value in node.value:
-        lines[*key, name.value] = name.start_mark.line + 1
-        lines |= _lines(value, (*key, name.value))
-    return lines
-
-
-def _explain(error: ValidationError, path: Path, places: Mapping[Key, str]) -> str:
-    faults = []
-    for fault in error.errors():
-        loc = fault["loc"]
-        place = next((places[loc[:n]] for n in range(len(loc), 0, -1) if loc[:n] in places), "")
-        message = fault["msg"].removeprefix("Value error, ")
-        if fault["type"] == "extra_forbidden":
-            model: Any = Preset
-            for part in loc[:-1]:
-                model = model.model_fields[str(part)].annotation
-            message = str(UnknownNameError("key", loc[-1], model.model_fields))
-        elif fault["type"] == "missing":
-            message = "this key is missing"
-        elif isinstance(fault["input"], str | int | float | None):
-            message += f", not {fault['input']!r}"
-        faults.append(f"  {place or path.name}: {'.'.join(map(str, loc))}: {message}")
-    return "\n".join([f"the preset {path.stem!r} has {len(faults)} fault(s):", *faults])

@@ -4,6 +4,7 @@ A study is a folder of runs::
 
     results/<study>/study.json          what is compared: preset, regime, images, variants, seeds
     results/<study>/runs/<run>/         config.json, record.json, metrics.jsonl, progress.json, ...
+    results/<study>/submissions/        what was handed to a scheduler, and the code as it was then
     results/<study>/summary.csv         made from the records, as often as one likes
 
 Every file is written aside and renamed, so that a reader never sees half of one. No torch here.
@@ -13,13 +14,16 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import functools
 import hashlib
 import importlib.metadata
 import json
 import os
 import platform
+import socket
 import subprocess
 import time
+import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,6 +37,7 @@ from modernize.steps import Training, Variant
 
 REPOSITORY = Path(__file__).parent.parent
 RESULTS = REPOSITORY / "results"
+FROZEN = "frozen.json"  # beside code that was copied for a submission: the commit it came from
 
 
 class ResultsError(RoadmapError):
@@ -113,18 +118,64 @@ class Record:
         return self.status is not Status.FAILED
 
 
+class TakenOverError(ResultsError):
+    """Another process has begun to train this run, and this one must write no more of it."""
+
+
 class RunFolder:
-    """The files of one run."""
+    """The files of one run.
+
+    Who prepares the folder owns it, until another process does. That is how a run that was queued
+    again stays whole while a process of its earlier life lives on: that one can write no more.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.log = path / "log.txt"
+        self.token: str | None = None  # of the owner, where that is us
 
-    def prepare(self, run: Run) -> None:
-        """Makes the folder, writes the resolved configuration, and forgets an earlier end."""
+    def describe(self, run: Run) -> None:
+        """Makes the folder, and writes the resolved configuration."""
         _make_folder(self.path)
-        (self.path / "record.json").unlink(missing_ok=True)
         write_json(self.path / "config.json", {"key": run.key, **run.content()})
+
+    def prepare(self, run: Run, **who: Any) -> None:
+        """Describes the run, makes it this process's, and forgets an earlier end.
+
+        Args:
+            run: what will be trained here.
+            who: what is noted of this process, beside host and number.
+        """
+        self.describe(run)
+        self.token = uuid.uuid4().hex
+        process = {"host": socket.gethostname(), "pid": os.getpid(), **who}
+        write_json(self.path / "owner.json", {"token": self.token, **process})
+        self.note("started", **process)
+        (self.path / "record.json").unlink(missing_ok=True)
+
+    def check_owner(self) -> None:
+        """Raises TakenOverError where another process has prepared this folder since we did."""
+        if self.token is not None and (self.read_owner() or {}).get("token") != self.token:
+            raise TakenOverError(
+                f"{self.path} was taken over by another process; this one writes no more."
+            )
+
+    def read_owner(self) -> dict[str, Any] | None:
+        """Returns the process that prepared the folder last."""
+        return read_json(self.path / "owner.json")
+
+    def note(self, event: str, **values: Any) -> None:
+        """Adds a line to the run's history."""
+        line = json.dumps({"event": event, "time": time.time(), **values}) + "\n"
+        try:
+            with (self.path / "history.jsonl").open("a", encoding="utf-8") as file:
+                file.write(line)
+        except OSError as error:
+            raise _unwritable(self.path / "history.jsonl", error) from error
+
+    def read_history(self) -> list[dict[str, Any]]:
+        """Returns what happened to the run, oldest first."""
+        return _read_lines(self.path / "history.jsonl")
 
     def has_checkpoint(self) -> bool:
         """Tells whether there is something to go on from."""
@@ -148,19 +199,17 @@ class RunFolder:
             ) from error
 
     def write_record(self, record: Record) -> None:
-        """Writes how the run ended."""
+        """Writes how the run ended; unless another process has taken it over."""
+        self.check_owner()
         write_json(self.path / "record.json", dataclasses.asdict(record))
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """Returns the metrics of each epoch trained so far, oldest first."""
-        try:
-            text = (self.path / "metrics.jsonl").read_text(encoding="utf-8")
-        except FileNotFoundError:
-            return []
-        return [json.loads(line) for line in text.splitlines()]
+        return _read_lines(self.path / "metrics.jsonl")
 
     def write_metrics(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Writes the metrics of all epochs, one JSON object a line."""
+        self.check_owner()
         lines = "".join(json.dumps(row) + "\n" for row in rows)
         _write(self.path / "metrics.jsonl", lines)
 
@@ -180,6 +229,7 @@ class RunFolder:
 
     def write_progress(self, **values: Any) -> None:
         """Says where the run stands; the time is added."""
+        self.check_owner()
         write_json(self.path / "progress.json", {**values, "updated": time.time()})
 
 
@@ -200,7 +250,7 @@ class Study:
         """The study's name."""
         return self.folder.name
 
-    @property
+    @functools.cached_property
     def variants(self) -> tuple[Variant, ...]:
         """What is compared, in order."""
         return tuple(_variant_from(values) for values in self.manifest["variants"])
@@ -210,7 +260,7 @@ class Study:
         """Runs of each variant: seeds 0 to this number less one."""
         return int(self.manifest["seeds"])
 
-    @property
+    @functools.cached_property
     def preset(self) -> Preset:
         """The preset it was launched with, settings included.
 
@@ -328,16 +378,21 @@ def provenance(device: str, threads: int) -> dict[str, Any]:
         "platform": platform.platform(),
         "python": platform.python_version(),
         "packages": {name: importlib.metadata.version(name) for name in packages},
-        **_commit(),
+        **commit_of(REPOSITORY),
     }
 
 
-def _commit() -> dict[str, Any]:
-    """Returns the repository's commit and whether files differed from it; nothing outside git."""
+def commit_of(code: Path) -> dict[str, Any]:
+    """Returns the commit of this program, and whether files differed from it.
+
+    Code that was frozen for a submission says so itself; outside git, nobody knows.
+    """
+    if (frozen := read_json(code / FROZEN)) is not None:
+        return {"commit": frozen["commit"], "dirty": frozen["dirty"]}
 
     def git(*arguments: str) -> str:
         return subprocess.run(
-            ["git", "-C", str(REPOSITORY), *arguments], capture_output=True, text=True, check=True
+            ["git", "-C", str(code), *arguments], capture_output=True, text=True, check=True
         ).stdout.strip()
 
     try:
@@ -363,6 +418,15 @@ def read_json(path: Path) -> dict[str, Any] | None:
     if not isinstance(values, dict):
         raise ResultsError(f"{path} is no JSON object; delete it and run the study again.")
     return values
+
+
+def _read_lines(path: Path) -> list[dict[str, Any]]:
+    """Returns the JSON objects of a file, one a line; none where there is no such file."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return []
+    return [json.loads(line) for line in text.splitlines()]
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:

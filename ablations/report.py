@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import statistics
-import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablations.records import Record, ResultsError, RunFolder, Status, Study
+from ablations.survey import is_alive
 from modernize.cost import cost
 from modernize.errors import UsageError
 from modernize.steps import Variant
@@ -21,8 +21,6 @@ COLUMNS = (
     "step", "label", "n", "top1", "top1_std", "top5", "top5_std", "top1_best", "params", "flops",
     "seconds", "status", "detail", "section", "adopted", "parent",
 )  # fmt: skip
-
-ALIVE_SECONDS = 60  # a run that said where it stands within this time is taken to be running
 
 
 def summarise(study: Study) -> pd.DataFrame:
@@ -115,12 +113,6 @@ def _row(variant: Variant, folders: Sequence[RunFolder], image_size: int) -> dic
         "adopted": variant.adopted,
         "parent": variant.parent or "",
     }
-
-
-def is_alive(folder: RunFolder) -> bool:
-    """Tells whether a run without a record is being trained, by its own files."""
-    progress = folder.read_progress()
-    return progress is not None and time.time() - float(progress["updated"]) < ALIVE_SECONDS
 
 
 def _status(counts: Counter[str]) -> str:

@@ -39,16 +39,24 @@ def as_markdown(rows: Sequence[Mapping[str, str]], right: Sequence[str] = ()) ->
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def print_table(
-    console: Console, rows: Sequence[Mapping[str, str]], right: Sequence[str] = (), title: str = ""
-) -> None:
-    """Prints a table of texts; where the output is no terminal, no column is cut or wrapped."""
+def make_table(
+    rows: Sequence[Mapping[str, str]], right: Sequence[str] = (), title: str = ""
+) -> Table:
+    """Returns a table of texts, the columns ``right`` set flush right."""
     table = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for name in rows[0]:
         number = name in right
         table.add_column(name, justify="right" if number else "left", no_wrap=number)
     for row in rows:
         table.add_row(*row.values())
+    return table
+
+
+def print_table(
+    console: Console, rows: Sequence[Mapping[str, str]], right: Sequence[str] = (), title: str = ""
+) -> None:
+    """Prints a table of texts; where the output is no terminal, no column is cut or wrapped."""
+    table = make_table(rows, right, title)
     if not console.is_terminal:
         console = Console(file=console.file, width=WIDE)
     console.print(table)

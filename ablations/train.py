@@ -155,6 +155,7 @@ def train(
         },
     )
     if place.first:
+        folder.check_owner()
         if not diverged:
             ema = state.ema.module.state_dict() if state.ema else None
             network = state.network.state_dict()
@@ -222,6 +223,8 @@ class _Trainer:
         self.state = begin(run, place)
         if (saved := checkpoint.load(folder.path, place.device)) is not None:
             self.state.load(saved)
+            if place.first:
+                print(f"going on after {self.state.epoch} epochs and {self.state.update} updates")
         self.before = self.state.seconds
         self.clock = self.last_saved = time.perf_counter()
         self.tensorboard = False
@@ -317,6 +320,7 @@ class _Trainer:
                 epoch=state.epoch,
                 epochs=self.recipe.epochs,
                 fraction=done / (self.recipe.epochs * self.sampling.updates),
+                seconds=self.seconds(),
             )
         if stopping:
             self._save()
@@ -355,6 +359,8 @@ class _Trainer:
         if state.ema:
             averaged = evaluate(state.ema.module, self.pipeline, self.place)
             row |= {f"ema_{name}": value for name, value in averaged.items()}
+        if self.place.first:
+            self._say(row)
         state.metrics.append(row)
         state.speed.append({"epoch": state.epoch + 1, **self.rate, "memory_mib": self._memory()})
         state.epoch, state.update = state.epoch + 1, 0
@@ -366,10 +372,21 @@ class _Trainer:
                 write_tensorboard(self.folder.path, state.metrics, state.speed)
         self._save()
 
+    def _say(self, row: dict[str, Any]) -> None:
+        """Prints an epoch's line; the run's log keeps it."""
+        rate = self.rate["images_per_second"]
+        print(
+            f"epoch {row['epoch']} of {self.recipe.epochs}: loss {row['train_loss']:.4f}, "
+            f"top-1 {row['top1']:.2f} %, top-5 {row['top5']:.2f} %"
+            + (f", {rate:,.0f} images/s" if rate else ""),
+            flush=True,
+        )
+
     def _save(self) -> None:
         self.state.seconds = self.seconds()
         self.last_saved = time.perf_counter()
         if self.place.first:
+            self.folder.check_owner()
             done = self.state.epoch * self.sampling.updates + self.state.update
             checkpoint.save(self.folder.path, done, self.state.to_dict())
             self.save_seconds = time.perf_counter() - self.last_saved

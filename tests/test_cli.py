@@ -142,7 +142,9 @@ def test_the_main_job_from_nothing_to_the_chart_and_again(
         ("resnet", "2", "finished"),
         ("recipe", "1", "partial"),
     ]
-    in_process(monkeypatch, "report", "nano", "--results", tmp_path, "--format", "markdown")
+    in_process(
+        monkeypatch, "collect", "--name", "nano", "--results", tmp_path, "--format", "markdown"
+    )
     assert "| resnet |" in capsys.readouterr().out
     for kind in ("png", "svg", "pdf"):
         path = tmp_path / f"chart.{kind}"
@@ -214,7 +216,7 @@ def test_ctrl_c_keeps_what_is_finished_and_the_same_command_goes_on(
         (["steps", "nothing"], "unknown step 'nothing'"),
         (["plot", "--from", "nowhere"], "no study 'nowhere'"),
         (["plot", "--from", "paper", "--output", "x.gif"], ".gif"),
-        (["report", "nowhere"], "no study 'nowhere'"),
+        (["collect", "--name", "nowhere"], "no study 'nowhere'"),
         (["--jobs", "0"], "--jobs"),
         (["flop"], "flop"),
     ],

@@ -1,0 +1,155 @@
+"""The commands that come back to a study later: status, logs, collect, cancel."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console, Group
+from rich.live import Live
+from rich.text import Text
+
+from ablations import tables
+from modernize.errors import UsageError
+
+if TYPE_CHECKING:
+    from ablations.records import Study
+    from ablations.survey import RunState
+
+TAIL = 5  # lines shown of a failed run's log
+FOLLOW_SECONDS = 0.5
+
+
+def find_study(name: str | None, results: Path | None) -> Study:
+    """Returns the study of this name; without one, that which was launched last.
+
+    Raises:
+        UsageError: where there is none.
+    """
+    from ablations.records import RESULTS, Study
+
+    folder = results or RESULTS
+    if name is None:
+        launched = [
+            path
+            for path in folder.glob("*/study.json")
+            if (path.parent / "runs").is_dir() or (path.parent / "submissions").is_dir()
+        ]
+        if not launched:
+            raise UsageError(f"no study was launched in {folder} yet; see run_roadmap.py --help.")
+        name = max(launched, key=lambda path: path.stat().st_mtime).parent.name
+    return Study.open(folder / name)
+
+
+def show_status(console: Console, study: Study, seconds: float | None) -> None:
+    """Prints how every run stands; again and again where ``seconds`` says how often."""
+    if seconds is None:
+        console.print(_status(study))
+        return
+    from ablations.survey import State
+
+    with Live(console=console, auto_refresh=False) as live:
+        while True:
+            live.update(_status(study), refresh=True)
+            if not any(s.state in (State.QUEUED, State.RUNNING) for s in _survey(study)):
+                return
+            time.sleep(seconds)
+
+
+def _survey(study: Study) -> list[RunState]:
+    from ablations.survey import survey
+
+    return survey(study)
+
+
+def _status(study: Study) -> Group:
+    """Returns the table of a study's runs, counts, and the ends of the logs of what went wrong."""
+    states = _survey(study)
+    rows = [
+        {
+            "step": s.run.key,
+            "seed": str(s.run.seed),
+            "state": str(s.state),
+            "detail": s.detail,
+            "preempted": f"{s.preempted} x" if s.preempted else "",
+            "job": s.job,
+        }
+        for s in states
+    ]
+    for column in ("preempted", "job"):
+        if not any(row[column] for row in rows):
+            for row in rows:
+                del row[column]
+    counts: dict[str, int] = {}
+    for s in states:
+        counts[s.state] = counts.get(s.state, 0) + 1
+    parts: list[Any] = [
+        tables.make_table(rows, right=("seed",)),
+        Text(f"{study.name}: " + ", ".join(f"{n} {state}" for state, n in counts.items())),
+    ]
+    for s in states:
+        if s.log is not None:
+            end = s.log.read_text(encoding="utf-8", errors="replace").splitlines()[-TAIL:]
+            head = f"\n{s.run.key}, seed {s.run.seed}: {s.state}: {s.detail}\n{s.log}:"
+            parts.append(Text("\n".join([head, *(f"    {line}" for line in end)])))
+    return Group(*parts)
+
+
+def show_log(study: Study, step: str, seed: int, *, follow: bool) -> None:
+    """Prints a run's log; with ``follow``, goes on until the run has ended.
+
+    Raises:
+        UsageError: where the study has no such run, or it has no log.
+    """
+    from modernize.steps import STEPS, find_step
+
+    key = STEPS[find_step(step)].key
+    state = _find(study, key, seed)
+    path = state.log or state.folder.log
+    if not path.is_file() and not follow:
+        raise UsageError(f"{key}, seed {seed} has no log yet: it is {state.state}.")
+    shown = 0
+    while True:
+        if path.is_file():
+            with path.open("rb") as file:
+                file.seek(shown)
+                text = file.read()
+            shown += len(text)
+            click.echo(text.decode(errors="replace"), nl=False)
+        if not follow or not _goes_on(_find(study, key, seed)):
+            return
+        time.sleep(FOLLOW_SECONDS)
+
+
+def _goes_on(state: RunState) -> bool:
+    from ablations.survey import State
+
+    return state.state in (State.QUEUED, State.RUNNING)
+
+
+def _find(study: Study, key: str, seed: int) -> RunState:
+    states = _survey(study)
+    for state in states:
+        if (state.run.key, state.run.seed) == (key, seed):
+            return state
+    keys = ", ".join(dict.fromkeys(s.run.key for s in states))
+    raise UsageError(
+        f"the study {study.name!r} has no step {key!r} with seed {seed}; it has {keys}, seeds 0 to "
+        f"{study.seeds - 1}."
+    )
+
+
+def cancel_runs(study: Study, steps: tuple[str, ...]) -> list[RunState]:
+    """Has the scheduler end a study's jobs, or those of some steps, and returns what they were."""
+    from ablations import scheduler
+    from modernize.steps import STEPS, find_step
+
+    keys = {STEPS[find_step(step)].key for step in steps}
+    states = [s for s in _survey(study) if s.job and (not keys or s.run.key in keys)]
+    if states:
+        scheduler.cancel([s.job for s in states])
+        for s in states:
+            s.folder.note("cancelled", job=s.job)
+    return states

@@ -1,0 +1,284 @@
+"""Whole studies on a real SLURM, as a user would start them, and what may happen to them there.
+
+Each fault's run is compared with one that nothing happened to: the weights must be the same bits.
+"""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from cluster import Cluster, require_slurm
+
+from ablations.checkpoint import WEIGHTS
+from modernize.steps import STEPS
+
+ROOT = Path(__file__).parent.parent
+PATIENCE = 300
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    require_slurm()
+    with Cluster(extra="MaxArraySize=1001") as cluster:
+        yield cluster
+
+
+class Product:
+    """The commands, on one study in one folder."""
+
+    def __init__(self, cluster: Cluster, results: Path, images: Path, *settings: str) -> None:
+        self.cluster, self.results = cluster, results
+        results.mkdir(exist_ok=True)
+        self.study = results / "study"
+        self.site = results / "site.yaml"
+        self.environment = {**os.environ, **cluster.env, "OMP_NUM_THREADS": "1"}
+        self.environment.pop("SLURM_CONF")  # the commands' wrappers know it
+        self.launching = ["--name", "study", "--results", str(results), "--data", str(images)]
+        for setting in ("batch_size=100", "device_batch=50", *settings):
+            self.launching += ["--set", setting]
+        self.at_site("max_running: 3")
+
+    def at_site(self, *lines: str) -> None:
+        self.site.write_text("\n".join(["setup: ['export OMP_NUM_THREADS=1']", *lines, ""]))
+
+    def run(self, *arguments: str, status: int = 0, cores: int | None = None) -> str:
+        """Runs a command; on few cores, for a run's threads, which decide how sums are rounded."""
+        command = [sys.executable, str(ROOT / "run_roadmap.py"), *arguments]
+        done = subprocess.run(
+            command, capture_output=True, text=True, env=self.environment, timeout=PATIENCE,
+            preexec_fn=lambda: os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores]),
+        )  # fmt: skip
+        assert done.returncode == status, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    def submit(self, *arguments: str) -> str:
+        executor = ["--executor", "slurm", "--site", str(self.site)]
+        return self.run(*arguments, *self.launching, *executor)
+
+    def command(self, name: str, *arguments: str, status: int = 0) -> str:
+        there = ["--name", "study", "--results", str(self.results)]
+        return self.run(name, *arguments, *there, status=status)
+
+    def jobs(self) -> list[str]:
+        """Every job that waits or runs: "number_place STATE"."""
+        return self.cluster.command("squeue", "-h", "-r", "-o", "%F_%K %T").splitlines()
+
+    def run_folder(self, step: str) -> Path:
+        return next((self.study / "runs").glob(f"{step}-seed0-*"))
+
+    def history(self, step: str) -> list[str]:
+        lines = (self.run_folder(step) / "history.jsonl").read_text().splitlines()
+        return [json.loads(line)["event"] for line in lines]
+
+    def wait_until(self, condition: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + PATIENCE
+        while not condition():
+            assert time.monotonic() < deadline, self.command("status")
+            time.sleep(0.2)
+
+    def wait_for_checkpoint(self, step: str) -> None:
+        self.wait_until(lambda: any(self.study.glob(f"runs/{step}-*/checkpoint-*.pt")))
+
+    def wait_for_end(self) -> None:
+        self.wait_until(lambda: not self.jobs())
+
+    def weights(self, step: str) -> dict[str, torch.Tensor]:
+        loaded = torch.load(self.run_folder(step) / WEIGHTS, weights_only=True)
+        return dict(loaded["network"])
+
+
+def same(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> bool:
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[k], theirs[k]) for k in ours)
+
+
+def test_every_step_as_one_array(cluster: Cluster, few_images: Path, tmp_path: Path) -> None:
+    """The main job: submitted, forgotten, looked at, collected; and nothing runs twice."""
+    product = Product(cluster, tmp_path, few_images, "epochs=1", "warmup_epochs=0")
+    script = product.submit("--until", "ln", "--dry-run")
+    assert "#SBATCH --array=0-15%3" in script
+    assert not product.study.exists()
+
+    said = product.submit("--until", "ln")
+    assert "Submitted 16 run(s)" in said
+    jobs = product.jobs()
+    assert len({job.partition("_")[0] for job in jobs}) == 1  # one call, one array
+    assert sum(" RUNNING" in job for job in jobs) <= 3
+    assert "Nothing to submit" in product.submit("--until", "ln")
+    assert "queued" in product.command("status")
+    product.wait_for_end()
+
+    assert "16 finished" in product.command("status")
+    assert product.command("collect").count("finished") == 16
+    assert (product.study / "roadmap.png").exists()
+    assert "epoch 1 of 1" in product.command("logs", "ln")
+    assert "Nothing to submit" in product.submit("--until", "ln")
+    for step in STEPS[:-1]:
+        assert product.history(step.key) == ["started"]
+        record = json.loads((product.run_folder(step.key) / "record.json").read_text())
+        assert len(record["provenance"]["commit"]) == 40
+
+
+def test_the_commands_of_the_readme(cluster: Cluster, few_images: Path, tmp_path: Path) -> None:
+    product = Product(cluster, tmp_path, few_images, "epochs=1", "warmup_epochs=0")
+    [block] = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+    said = []
+    for line in block.splitlines():
+        words = line.removeprefix("python run_roadmap.py ").split()
+        if words[0].startswith("--"):
+            assert words[:4] == ["--preset", "imagenet", "--data", "FOLDER"]
+            words = ["--only", "ln", *product.launching, *words[4:]]
+            words[words.index("mysite.yaml")] = str(product.site)
+        else:
+            words += ["--name", "study", "--results", str(tmp_path)]
+        said.append(product.run(*words))
+    assert len(said) == 6
+    for words, text in zip(
+        ["#SBATCH", "Submitted 1", "1 finished", "epoch 1 of 1", "finished", "0 job"], said,
+        strict=True,
+    ):  # fmt: skip
+        assert words in text
+
+
+SOME = ["epochs=10", "warmup_epochs=1"]
+FAULTS = ["patchify", "depthwise", "width", "gelu"]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(
+    cluster: Cluster, few_images: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Product:
+    """The runs that things happen to in other tests, trained by the local queue."""
+    product = Product(cluster, tmp_path_factory.mktemp("undisturbed"), few_images, *SOME)
+    product.run("--only", ",".join(FAULTS), *product.launching, "--executor", "local", cores=2)
+    return product
+
+
+def test_faults_change_nothing(
+    cluster: Cluster, few_images: Path, tmp_path: Path, undisturbed: Product
+) -> None:
+    """A preemption, a SIGKILL, a requeue by an operator, a node that dies."""
+    product = Product(cluster, tmp_path, few_images, *SOME)
+    product.at_site("max_running: 4")
+    submitter = subprocess.Popen(
+        [sys.executable, str(ROOT / "run_roadmap.py"), "--only", ",".join(FAULTS),
+         *product.launching, "--executor", "slurm", "--site", str(product.site)],
+        env=product.environment, stdout=subprocess.DEVNULL,
+    )  # fmt: skip
+    product.wait_until(lambda: bool(product.jobs()))
+    submitter.kill()  # its jobs are with the scheduler
+    submitter.wait()
+    for step in FAULTS:
+        product.wait_for_checkpoint(step)
+
+    number = {
+        json.loads((product.run_folder(step) / "owner.json").read_text())["job"]: step
+        for step in FAULTS
+    }
+    job = {step: name for name, step in number.items()}
+    cluster.command("scancel", "--signal=USR2", job["patchify"])
+    pid = json.loads((product.run_folder("depthwise") / "owner.json").read_text())["pid"]
+    os.kill(pid, signal.SIGKILL)
+    product.wait_until(lambda: "lost" in product.command("status"))
+    cluster.command("scontrol", "requeue", job["width"])
+    product.wait_until(lambda: product.history("patchify")[-1] == "preempted")
+    node = cluster.command("squeue", "-h", "-j", job["gelu"], "-o", "%N").strip()
+    cluster.power_off(node)
+    cluster.start_node(node)
+    product.submit("--only", ",".join(FAULTS))  # picks up what was killed
+    product.wait_for_end()
+
+    assert "4 finished" in product.command("status")
+    assert product.history("patchify")[:2] == ["started", "preempted"]
+    for step in FAULTS:
+        assert product.history(step).count("started") >= 2, step
+        assert same(product.weights(step), undisturbed.weights(step)), step
+        ours, theirs = (p.run_folder(step) / "metrics.jsonl" for p in (product, undisturbed))
+        assert ours.read_text() == theirs.read_text()
+
+
+def test_a_time_limit_is_no_end(cluster: Cluster, few_images: Path, tmp_path: Path) -> None:
+    """Limits are whole minutes, and looked at every half; this run takes longer than the rest."""
+    settings = ["epochs=70", "warmup_epochs=1"]
+    product = Product(cluster, tmp_path / "slurm", few_images, *settings)
+    product.at_site("time_limit_minutes: 1", "warning_seconds: 50")
+    product.submit("--only", "width")
+    alone = Product(cluster, tmp_path / "local", few_images, *settings)
+    alone.run("--only", "width", *alone.launching, "--executor", "local", cores=1)
+    product.wait_for_end()
+    assert product.history("width")[:3] == ["started", "preempted", "started"]
+    assert "1 finished" in product.command("status")
+    assert same(product.weights("width"), alone.weights("width"))
+
+
+def test_two_nodes_share_a_run(cluster: Cluster, few_images: Path, tmp_path: Path) -> None:
+    """The bits of two processes on one machine, though the run had to make room in between."""
+    product = Product(cluster, tmp_path / "slurm", few_images, *SOME)
+    product.at_site("nodes: 2")
+    product.submit("--only", "ln")
+    product.wait_for_checkpoint("ln")
+    [job] = [line.split()[0] for line in product.jobs()]
+    cluster.command("scancel", "--signal=USR2", job.removesuffix("_N/A"))
+    product.wait_for_end()
+    assert product.history("ln") == ["started", "preempted", "started"]
+    record = json.loads((product.run_folder("ln") / "record.json").read_text())
+    assert record["status"] == "finished"
+    assert record["provenance"]["processes"] == 2
+
+    alone = Product(cluster, tmp_path / "local", few_images, *SOME)
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    subprocess.run(
+        [sys.executable, *torchrun, str(ROOT / "run_roadmap.py"), "--only", "ln", *alone.launching],
+        env=alone.environment, check=True, stdout=subprocess.DEVNULL, timeout=PATIENCE,
+    )  # fmt: skip
+    assert same(product.weights("ln"), alone.weights("ln"))
+
+
+def test_cancelled_runs_go_on_when_submitted_again(
+    cluster: Cluster, few_images: Path, tmp_path: Path
+) -> None:
+    product = Product(cluster, tmp_path, few_images, *SOME)
+    product.at_site("max_running: 1", "max_array_size: 2")
+    said = product.submit("--until", "patchify")
+    assert "Submitted 4 run(s)" in said
+    assert len({job.partition("_")[0] for job in product.jobs()}) == 2  # two arrays, one by one
+    product.wait_for_checkpoint("resnet")
+    assert "1 job(s)" in product.command("cancel", "recipe")
+    assert "3 job(s)" in product.command("cancel")
+    product.wait_for_end()
+    assert "0 job(s)" in product.command("cancel")
+    shown = product.command("status")
+    assert "launch again to go on" in shown
+    assert "3 missing" in shown
+    product.site.write_text("max_running: 4")
+    product.submit("--only", "resnet")
+    product.wait_for_end()
+    assert product.history("resnet") == ["started", "cancelled", "started"]
+    assert "1 finished" in product.command("status")
+
+
+def test_what_the_scheduler_refuses_is_said(
+    cluster: Cluster, few_images: Path, tmp_path: Path
+) -> None:
+    product = Product(cluster, tmp_path, few_images)
+    for line, message in [
+        ("partition: nowhere", "invalid partition specified: nowhere.* the site's key partition"),
+        ("memory: 900000G", "key memory"),
+        ("cpus_per_task: 99", "key nodes, cpus_per_task"),
+        ("constraint: h100", "key constraint"),
+    ]:
+        product.at_site(line)
+        executor = ["--executor", "slurm", "--site", str(product.site)]
+        said = product.run("--only", "ln", *product.launching, *executor, status=1)
+        assert re.search(message, said), said
+    assert product.jobs() == []
+    assert "1 missing" in product.command("status")
