@@ -273,7 +273,7 @@ def test_what_the_scheduler_refuses_is_said(
     for line, message in [
         ("partition: nowhere", "invalid partition specified: nowhere.* the site's key partition"),
         ("memory: 900000G", "key memory"),
-        ("cpus_per_task: 99", "key nodes, cpus_per_task"),
+        ("gpus_per_node: 3", "key nodes, cpus_per_task or gpus_per_node"),
         ("constraint: h100", "key constraint"),
     ]:
         product.at_site(line)
