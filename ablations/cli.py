@@ -374,7 +374,7 @@ def _collect(console: Console, study: Study) -> None:
 
     table = write_summary(study)
     written = [summary_path(study)]
-    figure = study_figure(study)
+    figure = study_figure(study, summary=table)
     written += [chart.save(figure, study.folder / f"roadmap.{kind}") for kind in ("png", "svg")]
     _print_summary(console, table)
     console.print("Wrote " + ", ".join(map(_from_here, written)), soft_wrap=True)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ablations.records import Study
     from ablations.survey import RunState
 
+MANY = 200  # runs, from which on only those that have not come to their end are listed
 TAIL = 5  # lines shown of a failed run's log
 FOLLOW_SECONDS = 0.5
 
@@ -65,8 +66,9 @@ def _survey(study: Study) -> list[RunState]:
 
 
 def _status(study: Study) -> Group:
-    """Returns the table of a study's runs, counts, and the ends of the logs of what went wrong."""
+    """Returns the table of a study's runs, counts, and the ends of the logs of what failed."""
     states = _survey(study)
+    shown = [s for s in states if len(states) <= MANY or not s.state.settled]
     rows = [
         {
             "step": s.run.key,
@@ -76,7 +78,7 @@ def _status(study: Study) -> Group:
             "preempted": f"{s.preempted} x" if s.preempted else "",
             "job": s.job,
         }
-        for s in states
+        for s in shown
     ]
     for column in ("preempted", "job"):
         if not any(row[column] for row in rows):
@@ -86,7 +88,7 @@ def _status(study: Study) -> Group:
     for s in states:
         counts[s.state] = counts.get(s.state, 0) + 1
     parts: list[Any] = [
-        tables.make_table(rows, right=("seed",)),
+        tables.make_table(rows, right=("seed",)) if rows else "",
         Text(f"{study.name}: " + ", ".join(f"{n} {state}" for state, n in counts.items())),
     ]
     for s in states:

@@ -32,10 +32,15 @@ def paper_figure() -> Figure:
     )
 
 
-def study_figure(study: Study, second: Study | None = None) -> Figure:
-    """Returns a measured study's chart, with a second one as grey bars if given."""
+def study_figure(
+    study: Study, second: Study | None = None, summary: pd.DataFrame | None = None
+) -> Figure:
+    """Returns a measured study's chart, with a second one as grey bars if given.
+
+    ``summary`` is the study's, where it has just been made.
+    """
     return chart.draw(
-        _table(study),
+        _table(study, summary),
         title=f"The roadmap as measured: {study.preset.title}",
         label=_label(study),
         second=_table(second) if second else None,
@@ -47,6 +52,6 @@ def _label(study: Study) -> str:
     return f"{REGIMES[study.manifest['regime']].start} regime ({study.name})"
 
 
-def _table(study: Study) -> pd.DataFrame:
-    table = read_summary(study)
+def _table(study: Study, summary: pd.DataFrame | None = None) -> pd.DataFrame:
+    table = read_summary(study) if summary is None else summary
     return table.assign(gflops=table["flops"] / 1e9)

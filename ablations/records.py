@@ -80,7 +80,7 @@ class Run:
             "seed": self.seed,
         }
 
-    @property
+    @functools.cached_property
     def name(self) -> str:
         """The run's folder: key and seed for people, then 10 digits that name its content."""
         canonical = json.dumps(self.content(), sort_keys=True)
@@ -278,16 +278,19 @@ class Study:
 
     def run(self, variant: Variant, seed: int) -> Run:
         """Returns one run of this study."""
-        recipe = self.preset.recipes.of(variant.training, self.manifest["regime"])
-        spec = recipe.apply_to(variant.spec)
-        return Run(variant.key, spec, recipe, self.manifest["images"], seed)
+        return next(self._runs_of(variant, [seed]))
 
     def runs(self) -> Iterator[tuple[Variant, Run, RunFolder]]:
         """Yields every run that the study asks for, variant by variant."""
         for variant in self.variants:
-            for seed in range(self.seeds):
-                run = self.run(variant, seed)
+            for run in self._runs_of(variant, range(self.seeds)):
                 yield variant, run, self.folder_of(run)
+
+    def _runs_of(self, variant: Variant, seeds: Iterable[int]) -> Iterator[Run]:
+        recipe = self.preset.recipes.of(variant.training, self.manifest["regime"])
+        spec = recipe.apply_to(variant.spec)
+        for seed in seeds:
+            yield Run(variant.key, spec, recipe, self.manifest["images"], seed)
 
     def folder_of(self, run: Run) -> RunFolder:
         """Returns where a run's files lie, whether or not they are there yet."""

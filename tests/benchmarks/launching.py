@@ -1,0 +1,114 @@
+"""Times what stands around the training: large studies, submissions, the local queue.
+
+    python tests/benchmarks/launching.py [--runs 10000] [--submit] [--local]
+
+Prints each figure beside the one aimed at: `status` and `collect` over many finished runs, with
+their memory; with --submit, the submission of 51 runs to a SLURM of its own (Debian's packages
+slurmctld, slurmd, slurm-client and munge); with --local, how much longer than its trainings a study
+of the local queue takes.
+"""
+
+import argparse
+import contextlib
+import dataclasses
+import io
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+RUN = [sys.executable, str(ROOT / "run_roadmap.py")]
+
+
+def make_study(results: Path, runs: int) -> int:
+    """Writes a study of finished runs, and returns how many."""
+    from ablations.experiment import design
+    from ablations.recipe import load_preset
+    from ablations.records import Record, Status
+    from ablations.studies import roadmap
+
+    variants = roadmap("nano")
+    seeds = runs // len(variants) + 1
+    study = design(results / "large", load_preset("nano"), "nano", variants, 1).study
+    study.manifest["seeds"] = seeds
+    study.write()
+    record = Record(Status.FINISHED, top1=80.0, top5=99.0, top1_best=80.5, best_epoch=4, epochs=5)
+    for number, (_variant, run, folder) in enumerate(study.runs()):
+        folder.describe(run)
+        folder.write_record(dataclasses.replace(record, top1=80 + number % 7, seconds=20.0))
+    return seeds * len(variants)
+
+
+def measure(*arguments: str) -> tuple[float, float]:
+    """Returns a command's seconds, and the most memory it had, in MiB (Linux)."""
+    start, peak = time.perf_counter(), 0.0
+    process = subprocess.Popen([*RUN, *arguments], stdout=subprocess.DEVNULL)
+    while process.poll() is None:
+        with contextlib.suppress(OSError, StopIteration):
+            lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
+            peak = int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1024
+        time.sleep(0.01)
+    if process.returncode:
+        raise SystemExit(process.returncode)
+    return time.perf_counter() - start, peak
+
+
+def submit(results: Path) -> float:
+    """Returns the seconds that handing 51 runs to SLURM takes, imports left out."""
+    from cluster import Cluster
+
+    with Cluster() as cluster:
+        os.environ.update(cluster.env)
+        from ablations import slurm
+        from ablations.cli import cli
+
+        assert slurm
+        options = ["--results", str(results), "--executor", "slurm", "--seeds", "3"]
+        start = time.perf_counter()
+        with contextlib.redirect_stdout(io.StringIO()) as said:
+            cli(options, standalone_mode=False)
+        took = time.perf_counter() - start
+        assert "Submitted 51 run(s)" in said.getvalue()
+        cluster.command("scancel", "--user", str(os.getuid()))
+    return took
+
+
+def local(results: Path) -> float:
+    """Returns a local study's wall time over its trainings' time shared among the slots."""
+    import pandas as pd
+
+    from ablations.launch import find_slots
+
+    start = time.perf_counter()
+    subprocess.run([*RUN, "--until", "ln", "--results", str(results)], check=True)
+    took = time.perf_counter() - start
+    table = pd.read_csv(results / "nano" / "summary.csv")
+    return took / (table["seconds"].sum() / len(find_slots(len(table))))
+
+
+def main() -> None:
+    """Prints a line per figure."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--runs", type=int, default=10_000)
+    parser.add_argument("--submit", action="store_true")
+    parser.add_argument("--local", action="store_true", help="train a study; some minutes")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        results = Path(folder)
+        runs = make_study(results, options.runs)
+        for command in ("status", "collect"):
+            took, peak = measure(command, "--name", "large", "--results", folder)
+            print(f"{command}, {runs:,} finished runs: {took:.2f} s (aim: under 3 s), "
+                  f"{peak:.0f} MiB (under 300 MiB)", flush=True)  # fmt: skip
+        if options.submit:
+            print(f"submit 51 runs: {submit(results / 'submit'):.2f} s (aim: under 5 s)")
+        if options.local:
+            print(f"local study: {local(results / 'local'):.3f} x its trainings (aim: 1.05)")
+
+
+if __name__ == "__main__":
+    main()
