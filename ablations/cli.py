@@ -256,6 +256,8 @@ def _run(console: Console, experiment: Experiment, jobs: int | None) -> None:
     study.write()
     needed = experiment.needed
     with launch.only_one(study.folder):
+        if needed:
+            launch.get_ready()
         slots = launch.find_slots(len(needed), jobs)
         if needed:
             console.print(

@@ -14,7 +14,7 @@ import gzip
 import hashlib
 import os
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -325,6 +325,46 @@ def _list_folder(choice: DataChoice) -> Folder:
         train_labels=train_labels,
         val=val_paths,
         val_labels=val_labels,
+        classes=tuple(classes),
+        digest=digest.hexdigest()[:16],
+    )
+
+
+def list_validation(folder: Path, classes: Sequence[str]) -> Folder:
+    """Returns the images of a folder of class folders, to evaluate on; there are none to train on.
+
+    Args:
+        folder: of the class folders; not all classes need one.
+        classes: the names of all classes, in the order of a network's logits.
+
+    Raises:
+        DataError: for a folder that is not there or holds no images, and for class folders of
+            other names.
+    """
+    folder = folder.expanduser().resolve()
+    if not folder.is_dir():
+        raise DataError(f"there is no folder {folder}; name one that has a folder per class.")
+    digest = hashlib.sha256()
+    try:
+        found = _class_names(folder)
+        strange = sorted(set(found).difference(classes))
+        if strange or not found:
+            has = f"has class folders such as {strange[0]!r}" if found else "has no class folders"
+            raise DataError(
+                f"{folder} {has}; the network's {len(classes)} classes are called "
+                f"{classes[0]}, {classes[1]}, ..., {classes[-1]}, and each image must lie in the "
+                "folder of its class."
+            )
+        paths, labels = _list_split(folder, list(classes), digest)
+    except OSError as error:
+        raise DataError(f"{folder} cannot be listed: {error}") from error
+    return Folder(
+        name="image-folder",
+        root=folder.parent,
+        train=paths[:0],
+        train_labels=labels[:0],
+        val=paths,
+        val_labels=labels,
         classes=tuple(classes),
         digest=digest.hexdigest()[:16],
     )

@@ -11,6 +11,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Generator, Iterator, Sequence
+from multiprocessing import forkserver
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import FrameType
@@ -59,6 +60,24 @@ class Tick:
 
 class RunsFailedError(RoadmapError):
     """Some runs of a study failed; the others are on record."""
+
+
+def get_ready() -> None:
+    """Begins to import what runs need, in a process of its own, for a queue that is to come."""
+    if _prepare_starts().get_start_method() == "forkserver":
+        forkserver.ensure_running()
+
+
+def _prepare_starts() -> Any:
+    """Returns what starts the processes of runs."""
+    # Threads that spin while they wait stall each other as soon as anything else wants a core.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    # Imported once, not once a run; the second is what the first optimizer made imports.
+    context.set_forkserver_preload(["ablations.train", "torch._dynamo"])
+    return context
 
 
 def find_slots(runs: int, jobs: int | None = None) -> list[Slot]:
@@ -126,12 +145,7 @@ def work_off(jobs: Sequence[Job], slots: Sequence[Slot]) -> Generator[Tick, None
     One failing run stops no other. Closing the iterator (as Ctrl-C does) stops those that run; each
     goes on from its last checkpoint the next time.
     """
-    available = "forkserver" in multiprocessing.get_all_start_methods()
-    context: Any = multiprocessing.get_context("forkserver" if available else "spawn")
-    # Threads that spin while they wait stall each other as soon as anything else wants a core.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    if available:  # torch is imported once, not once a run
-        context.set_forkserver_preload(["ablations.train"])
+    context = _prepare_starts()
     waiting, free = list(jobs), list(slots)
     running: dict[BaseProcess, tuple[Job, Slot]] = {}
     try:

@@ -19,7 +19,7 @@ from torch import Tensor
 from ablations.data import Folder, Images
 from ablations.decoding import BadImageError, Request, Served, Split, make_reader
 from ablations.recipe import DataChoice, Recipe
-from ablations.sampling import DeviceBatch, Sampling
+from ablations.sampling import DeviceBatch, Sampling, Share
 from ablations.transforms import evaluation_transform, training_transform
 from ablations.workers import Loader
 from modernize.errors import UsageError
@@ -35,19 +35,18 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 SMALL = 32_768
 
 
-class PhotoBatches:
-    """Images, in memory or on disk, as batches that worker processes prepare.
+class ValidationPhotos:
+    """Images, in memory or on disk, as validation batches that worker processes prepare.
 
     Args:
         images: what to serve.
         choice: how images are prepared.
-        recipe: how they are augmented; but for Mixup and CutMix, which mix whole batches.
-        sampling: which images, and whose turn it is.
         device: where batches are wanted.
-        workers: processes that decode and augment; 0: this one does it, when asked for a batch.
+        batch_size: images in a batch.
+        share: which of all images this process serves.
+        workers: processes that decode; 0: this one does it, when asked for a batch.
         channels_last: how batches are laid out in memory.
-        skip_bad_images: whether an unreadable image is passed over: the next one by number takes
-            its place in training, and validation leaves it out. Else it is an error.
+        skip_bad_images: whether an unreadable image is left out. Else it is an error.
 
     Attributes:
         data_wait: seconds spent waiting for workers; set it to 0 to count anew.
@@ -62,35 +61,24 @@ class PhotoBatches:
         self,
         images: Images | Folder,
         choice: DataChoice,
-        recipe: Recipe,
-        sampling: Sampling,
         device: torch.device,
         *,
+        batch_size: int,
+        share: Share = Share(),  # noqa: B008  # frozen
         workers: int,
         channels_last: bool = True,
         skip_bad_images: bool = False,
     ) -> None:
-        self.sampling, self.device = sampling, device
+        self.device, self.batch_size, self.share = device, batch_size, share
         self.channels_last, self.skip_bad_images = channels_last, skip_bad_images
         self.data_wait = 0.0
         self.bad_images = 0
         self.bad: dict[str, str] = {}
-        mean, std = normalisation(images, choice)
+        self.mean, std = normalisation(images, choice)
         # As wide as a row of pixels, for it is slow to go through memory three numbers at a time.
-        self._mean = torch.tensor([255 * m for m in mean]).repeat(choice.image_size).to(device)
+        self._mean = torch.tensor([255 * m for m in self.mean]).repeat(choice.image_size).to(device)
         self._std = torch.tensor([255 * s for s in std]).repeat(choice.image_size).to(device)
-        self._labels = torch.from_numpy(images.train_labels)
         self._val_labels = torch.from_numpy(images.val_labels)
-
-        training = Split(
-            make_reader(images, images.train),
-            functools.partial(training_transform, choice, recipe, mean),
-            channels=images.channels,
-            size=choice.image_size,
-            skip=skip_bad_images,
-            training=True,
-            erasing=recipe.random_erasing,
-        )
         validation = Split(
             make_reader(images, images.val),
             functools.partial(evaluation_transform, choice),
@@ -99,43 +87,21 @@ class PhotoBatches:
             skip=skip_bad_images,
         )
         # Built here once to find faults early, and so that workers need not import it again.
-        _ = training.transform, training.eraser, validation.transform
-        pin = device.type == "cuda"
-        self._training = Loader(training, workers, pin)
-        self._validation = Loader(validation, workers, pin)
+        _ = validation.transform
+        self._validation = Loader(validation, workers, pin=device.type == "cuda")
 
-    def training(
-        self, epoch: int, first_update: int = 0
-    ) -> Iterator[tuple[DeviceBatch, Tensor, Tensor]]:
-        """Yields this process's device batches of an epoch, from an update on.
+    def validation(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yields this process's validation images once, with their labels; no other has them.
 
-        Each comes with its images, float32 (B, C, H, W), augmented and normalised, and their labels
-        (B,), both on the device. One pass at a time: a new one ends the one before.
+        Images are float32 (B, C, H, W), normalised, labels (B,), both on the device; the last batch
+        may be smaller. One pass at a time: a new one ends the one before.
 
         Raises:
             BadImageError: unless such images are passed over.
             WorkerError: where a worker was killed.
         """
-        waiting: collections.deque[DeviceBatch] = collections.deque()  # asked for ahead
-        asked = self.sampling.epoch(epoch, first_update)
-
-        def requests() -> Iterator[list[Request]]:  # must not hold this object, which holds it
-            for batch in asked:
-                waiting.append(batch)
-                yield list(zip(batch.indices.tolist(), batch.seeds, strict=True))
-
-        for served in self._serve(self._training, requests()):
-            x = self._finish(served)
-            yield waiting.popleft(), x, self._to_device(self._labels[served.indices])
-
-    def validation(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yields this process's validation images once, with their labels; no other has them.
-
-        Batches are of twice as many images as go through the network in training; the last one may
-        be smaller. Shapes and errors are those of ``training``.
-        """
-        share, size = self.sampling.share, 2 * self.sampling.device_batch
-        mine = range(share.rank, len(self._val_labels), share.world)
+        mine = range(self.share.rank, len(self._val_labels), self.share.world)
+        size = self.batch_size
         requests = ([(i, 0) for i in mine[at : at + size]] for at in range(0, len(mine), size))
         for served in self._serve(self._validation, requests):
             if served.indices:
@@ -144,7 +110,6 @@ class PhotoBatches:
 
     def close(self) -> None:
         """Ends the workers; they also end with this object, or with the process."""
-        self._training.close()
         self._validation.close()
 
     def _serve(self, loader: Loader, requests: Iterable[list[Request]]) -> Iterator[Served]:
@@ -181,6 +146,85 @@ class PhotoBatches:
 
     def _to_device(self, x: Tensor) -> Tensor:
         return x.to(self.device, non_blocking=True)
+
+
+class PhotoBatches(ValidationPhotos):
+    """Images, in memory or on disk, as training and validation batches from worker processes.
+
+    Validation batches are of twice as many images as go through the network in training.
+
+    Args:
+        images, choice, device, workers, channels_last: as of :class:`ValidationPhotos`.
+        recipe: how training images are augmented, but for Mixup and CutMix, which mix batches.
+        sampling: which images, and whose turn it is.
+        skip_bad_images: whether an unreadable image is passed over: the next one by number takes
+            its place in training, and validation leaves it out. Else it is an error.
+    """
+
+    def __init__(
+        self,
+        images: Images | Folder,
+        choice: DataChoice,
+        recipe: Recipe,
+        sampling: Sampling,
+        device: torch.device,
+        *,
+        workers: int,
+        channels_last: bool = True,
+        skip_bad_images: bool = False,
+    ) -> None:
+        super().__init__(
+            images,
+            choice,
+            device,
+            batch_size=2 * sampling.device_batch,
+            share=sampling.share,
+            workers=workers,
+            channels_last=channels_last,
+            skip_bad_images=skip_bad_images,
+        )
+        self.sampling = sampling
+        self._labels = torch.from_numpy(images.train_labels)
+        training = Split(
+            make_reader(images, images.train),
+            functools.partial(training_transform, choice, recipe, self.mean),
+            channels=images.channels,
+            size=choice.image_size,
+            skip=skip_bad_images,
+            training=True,
+            erasing=recipe.random_erasing,
+        )
+        _ = training.transform, training.eraser
+        self._training = Loader(training, workers, pin=device.type == "cuda")
+
+    def training(
+        self, epoch: int, first_update: int = 0
+    ) -> Iterator[tuple[DeviceBatch, Tensor, Tensor]]:
+        """Yields this process's device batches of an epoch, from an update on.
+
+        Each comes with its images, float32 (B, C, H, W), augmented and normalised, and their labels
+        (B,), both on the device. One pass at a time: a new one ends the one before.
+
+        Raises:
+            BadImageError: unless such images are passed over.
+            WorkerError: where a worker was killed.
+        """
+        waiting: collections.deque[DeviceBatch] = collections.deque()  # asked for ahead
+        asked = self.sampling.epoch(epoch, first_update)
+
+        def requests() -> Iterator[list[Request]]:  # must not hold this object, which holds it
+            for batch in asked:
+                waiting.append(batch)
+                yield list(zip(batch.indices.tolist(), batch.seeds, strict=True))
+
+        for served in self._serve(self._training, requests()):
+            x = self._finish(served)
+            yield waiting.popleft(), x, self._to_device(self._labels[served.indices])
+
+    def close(self) -> None:
+        """Ends the workers; they also end with this object, or with the process."""
+        self._training.close()
+        super().close()
 
 
 def normalisation(

@@ -11,6 +11,7 @@ from typing import Any
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 FORMATS = ("table", "csv", "json", "markdown")
 WIDE = 1000  # columns; a table is no wider than its cells, so nothing wraps
@@ -43,12 +44,14 @@ def make_table(
     rows: Sequence[Mapping[str, str]], right: Sequence[str] = (), title: str = ""
 ) -> Table:
     """Returns a table of texts, the columns ``right`` set flush right."""
-    table = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    # Texts, or rich would take what stands in brackets for its markup.
+    head = Text(title) if title else None
+    table = Table(title=head, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for name in rows[0]:
         number = name in right
         table.add_column(name, justify="right" if number else "left", no_wrap=number)
     for row in rows:
-        table.add_row(*row.values())
+        table.add_row(*map(Text, row.values()))
     return table
 
 

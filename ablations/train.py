@@ -19,6 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ablations import checkpoint
+from ablations.evaluation import evaluate
 from ablations.mixing import Mixing
 from ablations.place import Place
 from ablations.recipe import Recipe
@@ -354,11 +355,12 @@ class _Trainer:
             "epoch": state.epoch + 1,
             "train_loss": loss.item() / self.sampling.updates,
             "learning_rate": self.recipe.learning_rate_at(iteration, self.sampling.updates),
-            **evaluate(state.network, self.pipeline, self.place),
         }
+        reached = evaluate(state.network, self.pipeline, self.place)
+        row |= {"top1": reached.top1, "top5": reached.top5}
         if state.ema:
             averaged = evaluate(state.ema.module, self.pipeline, self.place)
-            row |= {f"ema_{name}": value for name, value in averaged.items()}
+            row |= {"ema_top1": averaged.top1, "ema_top5": averaged.top5}
         if self.place.first:
             self._say(row)
         state.metrics.append(row)
@@ -418,22 +420,6 @@ def write_tensorboard(
         for name, value in {**metrics[-1], **speed[-1]}.items():
             if name != "epoch" and value is not None:
                 writer.add_scalar(name, value, metrics[-1]["epoch"])
-
-
-@torch.no_grad()
-def evaluate(network: nn.Module, pipeline: Pipeline, place: Place) -> dict[str, float]:
-    """Returns top-1 and top-5 over all validation images of all processes, in percent."""
-    network.eval()
-    counts = torch.zeros(3, dtype=torch.long, device=place.device)  # top-1, top-5, all
-    for x, labels in pipeline.validation():
-        with place.autocast():
-            logits = network(x)
-        ranked = logits.topk(min(5, logits.shape[1]), dim=1).indices == labels[:, None]
-        counts += torch.stack(
-            [ranked[:, 0].sum(), ranked.any(1).sum(), torch.tensor(len(x), device=place.device)]
-        )
-    top1, top5, total = place.sum(counts).double().cpu()
-    return {"top1": (100 * top1 / total).item(), "top5": (100 * top5 / total).item()}
 
 
 def judge(metrics: list[dict[str, Any]], num_classes: int, diverged: str = "") -> Record:

@@ -17,6 +17,5 @@ def test_a_process_that_trains_on_a_cpu_keeps_the_memory_that_it_frees():
     before, after, able = map(int, printed.split())
     if not able:
         pytest.skip("this C library has no mallopt")
-    pages = 40_000_000 / 4096
-    assert before > 0.5 * pages  # else there is nothing to gain, and nothing is shown
-    assert after < 0.05 * before
+    assert before > 20_000  # 80 MiB; else there is nothing to gain, and nothing is shown
+    assert after < before / 4

@@ -9,19 +9,14 @@ import re
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 from cluster import Cluster, require_slurm
+from product import PATIENCE, ROOT, Product, same
 
-from ablations.checkpoint import WEIGHTS
 from modernize.steps import STEPS
-
-ROOT = Path(__file__).parent.parent
-PATIENCE = 300
 
 pytestmark = pytest.mark.slow
 
@@ -31,74 +26,6 @@ def cluster() -> Iterator[Cluster]:
     require_slurm()
     with Cluster(extra="MaxArraySize=1001") as cluster:
         yield cluster
-
-
-class Product:
-    """The commands, on one study in one folder."""
-
-    def __init__(self, cluster: Cluster, results: Path, images: Path, *settings: str) -> None:
-        self.cluster, self.results = cluster, results
-        results.mkdir(exist_ok=True)
-        self.study = results / "study"
-        self.site = results / "site.yaml"
-        self.environment = {**os.environ, **cluster.env, "OMP_NUM_THREADS": "1"}
-        self.environment.pop("SLURM_CONF")  # the commands' wrappers know it
-        self.launching = ["--name", "study", "--results", str(results), "--data", str(images)]
-        for setting in ("batch_size=100", "device_batch=50", *settings):
-            self.launching += ["--set", setting]
-        self.at_site("max_running: 3")
-
-    def at_site(self, *lines: str) -> None:
-        self.site.write_text("\n".join(["setup: ['export OMP_NUM_THREADS=1']", *lines, ""]))
-
-    def run(self, *arguments: str, status: int = 0, cores: int | None = None) -> str:
-        """Runs a command; on few cores, for a run's threads, which decide how sums are rounded."""
-        command = [sys.executable, str(ROOT / "run_roadmap.py"), *arguments]
-        done = subprocess.run(
-            command, capture_output=True, text=True, env=self.environment, timeout=PATIENCE,
-            preexec_fn=lambda: os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores]),
-        )  # fmt: skip
-        assert done.returncode == status, done.stdout + done.stderr
-        return done.stdout + done.stderr
-
-    def submit(self, *arguments: str) -> str:
-        executor = ["--executor", "slurm", "--site", str(self.site)]
-        return self.run(*arguments, *self.launching, *executor)
-
-    def command(self, name: str, *arguments: str, status: int = 0) -> str:
-        there = ["--name", "study", "--results", str(self.results)]
-        return self.run(name, *arguments, *there, status=status)
-
-    def jobs(self) -> list[str]:
-        """Every job that waits or runs: "number_place STATE"."""
-        return self.cluster.command("squeue", "-h", "-r", "-o", "%F_%K %T").splitlines()
-
-    def run_folder(self, step: str) -> Path:
-        return next((self.study / "runs").glob(f"{step}-seed0-*"))
-
-    def history(self, step: str) -> list[str]:
-        lines = (self.run_folder(step) / "history.jsonl").read_text().splitlines()
-        return [json.loads(line)["event"] for line in lines]
-
-    def wait_until(self, condition: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + PATIENCE
-        while not condition():
-            assert time.monotonic() < deadline, self.command("status")
-            time.sleep(0.2)
-
-    def wait_for_checkpoint(self, step: str) -> None:
-        self.wait_until(lambda: any(self.study.glob(f"runs/{step}-*/checkpoint-*.pt")))
-
-    def wait_for_end(self) -> None:
-        self.wait_until(lambda: not self.jobs())
-
-    def weights(self, step: str) -> dict[str, torch.Tensor]:
-        loaded = torch.load(self.run_folder(step) / WEIGHTS, weights_only=True)
-        return dict(loaded["network"])
-
-
-def same(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> bool:
-    return ours.keys() == theirs.keys() and all(torch.equal(ours[k], theirs[k]) for k in ours)
 
 
 def test_every_step_as_one_array(cluster: Cluster, few_images: Path, tmp_path: Path) -> None:
@@ -221,15 +148,22 @@ def test_a_time_limit_is_no_end(cluster: Cluster, few_images: Path, tmp_path: Pa
 
 
 def test_two_nodes_share_a_run(cluster: Cluster, few_images: Path, tmp_path: Path) -> None:
-    """The bits of two processes on one machine, though the run had to make room in between."""
+    """The bits of two processes on one machine, though one died and the run had to make room."""
     product = Product(cluster, tmp_path / "slurm", few_images, *SOME)
     product.at_site("nodes: 2")
     product.submit("--only", "ln")
     product.wait_for_checkpoint("ln")
+    product.kill_rank(1)  # which the other process cannot do without
+    product.wait_for_end()
+    assert "1 finished" not in product.command("status")
+    product.submit("--only", "ln")  # picks it up
+    product.wait_until(lambda: product.history("ln").count("started") == 2)
+    done = product.epochs_done("ln")
+    product.wait_until(lambda: product.epochs_done("ln") > done)
     [job] = [line.split()[0] for line in product.jobs()]
     cluster.command("scancel", "--signal=USR2", job.removesuffix("_N/A"))
     product.wait_for_end()
-    assert product.history("ln") == ["started", "preempted", "started"]
+    assert product.history("ln") == ["started", "started", "preempted", "started"]
     record = json.loads((product.run_folder("ln") / "record.json").read_text())
     assert record["status"] == "finished"
     assert record["provenance"]["processes"] == 2

@@ -14,6 +14,7 @@ import torch
 from ablations import checkpoint, train
 from ablations.batches import Batches
 from ablations.data import Images, load_images
+from ablations.evaluation import evaluate
 from ablations.mixing import Mixing, numpy_seed
 from ablations.place import find_place, resolve_precision
 from ablations.recipe import load_preset
@@ -219,9 +220,10 @@ def test_evaluation_counts_by_rank(images: Images) -> None:
             return logits
 
     served = 0
-    result = train.evaluate(Oracle(), make_batches(images, make_run(images)), PLACE)
+    result = evaluate(Oracle(), make_batches(images, make_run(images)), PLACE)
     assert served == len(images.val)
-    assert result == {"top1": pytest.approx(10.0), "top5": pytest.approx(50.0)}
+    assert (result.top1, result.top5) == (pytest.approx(10.0), pytest.approx(50.0))
+    assert result.images == served
 
 
 @pytest.mark.parametrize("step", [step.key for step in STEPS])

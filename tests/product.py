@@ -1,0 +1,120 @@
+"""The commands as a user gives them, on a SLURM of the test's own, and what they leave behind."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from cluster import Cluster
+
+from ablations.checkpoint import WEIGHTS
+
+ROOT = Path(__file__).parent.parent
+PATIENCE = 300
+
+
+class Product:
+    """The commands, on one study in one folder.
+
+    Args:
+        cluster: which SLURM they find.
+        results: the folder of the study's folder.
+        images: what is trained on.
+        settings: more of the preset's keys, as `--set` takes them.
+        program: the program, where it is not this one but a copy.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        results: Path,
+        images: Path,
+        *settings: str,
+        program: Path = ROOT / "run_roadmap.py",
+    ) -> None:
+        self.cluster, self.results, self.program = cluster, results, program
+        results.mkdir(exist_ok=True)
+        self.study = results / "study"
+        self.site = results / "site.yaml"
+        self.environment = {**os.environ, **cluster.env, "OMP_NUM_THREADS": "1"}
+        self.environment.pop("SLURM_CONF")  # the commands' wrappers know it
+        self.launching = ["--name", "study", "--results", str(results), "--data", str(images)]
+        for setting in ("batch_size=100", "device_batch=50", *settings):
+            self.launching += ["--set", setting]
+        self.at_site("max_running: 3")
+
+    def at_site(self, *lines: str) -> None:
+        self.site.write_text("\n".join(["setup: ['export OMP_NUM_THREADS=1']", *lines, ""]))
+
+    def run(self, *arguments: str, status: int = 0, cores: int | None = None) -> str:
+        """Runs a command; on few cores, for a run's threads, which decide how sums are rounded."""
+        command = [sys.executable, str(self.program), *arguments]
+        done = subprocess.run(
+            command, capture_output=True, text=True, env=self.environment, timeout=PATIENCE,
+            preexec_fn=lambda: os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores]),
+        )  # fmt: skip
+        assert done.returncode == status, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    def submit(self, *arguments: str) -> str:
+        executor = ["--executor", "slurm", "--site", str(self.site)]
+        return self.run(*arguments, *self.launching, *executor)
+
+    def command(self, name: str, *arguments: str, status: int = 0) -> str:
+        there = ["--name", "study", "--results", str(self.results)]
+        return self.run(name, *arguments, *there, status=status)
+
+    def jobs(self) -> list[str]:
+        """Every job that waits or runs: "number_place STATE"."""
+        return self.cluster.command("squeue", "-h", "-r", "-o", "%F_%K %T").splitlines()
+
+    def run_folder(self, step: str) -> Path:
+        return next((self.study / "runs").glob(f"{step}-seed0-*"))
+
+    def history(self, step: str) -> list[str]:
+        lines = (self.run_folder(step) / "history.jsonl").read_text().splitlines()
+        return [json.loads(line)["event"] for line in lines]
+
+    def wait_until(self, condition: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + PATIENCE
+        while not condition():
+            assert time.monotonic() < deadline, self.command("status")
+            time.sleep(0.2)
+
+    def wait_for_checkpoint(self, step: str) -> None:
+        self.wait_until(lambda: any(self.study.glob(f"runs/{step}-*/checkpoint-*.pt")))
+
+    def kill_rank(self, rank: int) -> None:
+        """Kills one of the processes that share a run, as a node short of memory does."""
+        wanted = {f"SLURM_PROCID={rank}", f"SLURM_CONF={self.cluster.root}/slurm.conf"}
+        killed = 0
+        for environment in Path("/proc").glob("[0-9]*/environ"):
+            with contextlib.suppress(OSError):
+                process = environment.parent
+                command = (process / "cmdline").read_bytes().split(b"\0")
+                values = set(environment.read_text(errors="replace").split("\0"))
+                if b"submitit.core._submit" in command and wanted <= values:
+                    os.kill(int(process.name), signal.SIGKILL)
+                    killed += 1
+        assert killed == 1
+
+    def epochs_done(self, step: str) -> int:
+        metrics = self.run_folder(step) / "metrics.jsonl"
+        return len(metrics.read_text().splitlines()) if metrics.exists() else 0
+
+    def wait_for_end(self) -> None:
+        self.wait_until(lambda: not self.jobs())
+
+    def weights(self, step: str) -> dict[str, torch.Tensor]:
+        loaded = torch.load(self.run_folder(step) / WEIGHTS, weights_only=True)
+        return dict(loaded["network"])
+
+
+def same(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> bool:
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[k], theirs[k]) for k in ours)

@@ -1,0 +1,92 @@
+"""Another cluster: with accounting, GPUs on paper and users who matter more; and what is frozen."""
+
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cluster import Cluster, require_slurm
+from product import ROOT, Product, same
+
+pytestmark = pytest.mark.slow
+
+SHORT = ["epochs=1", "warmup_epochs=0"]
+LONG = ["epochs=10", "warmup_epochs=1"]
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    require_slurm()
+    with Cluster(gpus=2, accounting=True) as cluster:
+        yield cluster
+
+
+def test_another_job_takes_the_nodes(cluster: Cluster, few_images: Path, tmp_path: Path) -> None:
+    """A partition of higher priority preempts the run, which is queued again by itself."""
+    product = Product(cluster, tmp_path / "slurm", few_images, *LONG)
+    product.at_site("partition: main")
+    product.submit("--only", "width")
+    product.wait_for_checkpoint("width")
+    everything = ["--nodes=2", "--exclusive", "--partition=high", "--output=/dev/null"]
+    other = cluster.command("sbatch", "--parsable", *everything, "--wrap=sleep 2").strip()
+    product.wait_until(lambda: product.history("width")[-1] == "preempted")
+    product.wait_for_end()
+    assert product.history("width") == ["started", "preempted", "started"]
+    assert "JobState=COMPLETED" in cluster.command("scontrol", "show", "job", other)
+    shown = product.command("status")
+    assert re.search(r"finished.*1 x", shown), shown
+
+    alone = Product(cluster, tmp_path / "local", few_images, *LONG)
+    alone.run("--only", "width", *alone.launching, "--executor", "local", cores=1)
+    assert same(product.weights("width"), alone.weights("width"))
+
+
+def test_the_program_is_the_one_that_was_submitted(
+    cluster: Cluster, few_images: Path, tmp_path: Path
+) -> None:
+    """Jobs that wait do not see what becomes of the repository."""
+    copy = tmp_path / "copy"
+    for package in ("modernize", "ablations"):
+        shutil.copytree(ROOT / package, copy / package)
+    shutil.copy(ROOT / "run_roadmap.py", copy)
+    program = copy / "run_roadmap.py"
+    product = Product(cluster, tmp_path / "results", few_images, *SHORT, program=program)
+    for node in cluster.nodes:
+        cluster.command("scontrol", "update", f"node={node}", "state=drain", "reason=test")
+    product.submit("--until", "recipe")
+    for package in ("modernize", "ablations"):
+        for module in (copy / package).glob("*.py"):
+            module.write_text("raise SystemExit('this was edited')\n")
+    for node in cluster.nodes:
+        cluster.command("scontrol", "update", f"node={node}", "state=resume")
+    product.wait_for_end()
+    product.program = ROOT / "run_roadmap.py"
+    assert "2 finished" in product.command("status")
+
+
+def test_a_preset_for_clusters_goes_to_the_cluster_by_itself(
+    cluster: Cluster, few_images: Path, tmp_path: Path
+) -> None:
+    """Where it is asked for GPUs, it says so; and the accounting, where there is one, agrees."""
+    product = Product(cluster, tmp_path, few_images, *SHORT, "cluster=true")
+    product.at_site("gpus_per_node: 1", "cpus_per_task: 2")
+    product.environment["CONVNEXT_ROADMAP_SITE"] = str(product.site)
+    said = product.run("--only", "ln", *product.launching)
+    assert "Executor: slurm, whose controller answers" in said
+    assert "Submitted 1 run(s)" in said
+    [job] = [line.split()[0].partition("_")[0] for line in product.jobs()]
+    assert "gres:gpu:1" in cluster.command("scontrol", "show", "job", job).replace("/", ":")
+    product.wait_for_end()
+    assert "1 finished" in product.command("status")
+    assert f"{job}|COMPLETED" in cluster.command("sacct", "-j", job, "-o", "JobID,State")
+
+
+def test_a_preset_for_one_machine_stays_on_it(
+    cluster: Cluster, few_images: Path, tmp_path: Path
+) -> None:
+    product = Product(cluster, tmp_path, few_images, *SHORT)
+    said = product.run("--only", "ln", *product.launching)
+    assert "Submitted" not in said
+    assert product.jobs() == []
+    assert "1 finished" in product.command("status")
