@@ -23,6 +23,7 @@ from ablations.sampling import Sampling, Share
 from modernize import STEPS, spec_of
 from modernize.errors import UsageError
 from modernize.steps import Training
+from modernize.torchvision_ops import make_torchvision_importable
 
 CPU = torch.device("cpu")
 PRESET = load_preset("nano")
@@ -299,6 +300,7 @@ def test_labels_are_smoothed_as_torch_does(images: Images) -> None:
 
 
 def test_mixing_is_timms_and_leaves_numpys_generator_alone(images: Images) -> None:
+    make_torchvision_importable()  # timm imports it
     from timm.data.mixup import Mixup
 
     run = make_run(images, "mixup=0.8", "cutmix=1.0")
