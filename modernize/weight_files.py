@@ -157,7 +157,8 @@ def write_file(
         if path.suffix == SAFETENSORS_SUFFIX:
             metadata = {"format": "pt"} | ({"spec": json.dumps(spec)} if spec else {})
             aside.touch()
-            mode = aside.stat().st_mode  # safetensors lets nobody else read what it writes
+            mode = aside.stat().st_mode  # as any new file's; safetensors lets nobody else read
+            aside.unlink()  # to write over a file would flush it to the disk first
             safetensors.torch.save_file(whole, aside, metadata)
             aside.chmod(mode)
         else:
