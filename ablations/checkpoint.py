@@ -47,7 +47,11 @@ def save(folder: Path, update: int, state: dict[str, Any]) -> None:
 
 
 def save_weights(folder: Path, weights: dict[str, Any]) -> None:
-    """Writes what a run came to: ``{"network": state dict, "ema": state dict or None}``.
+    """Writes what a run came to, as :func:`modernize.weights.read` takes it.
+
+    Args:
+        folder: the run's folder.
+        weights: ``{"network": state dict, "ema": state dict or None, "spec": of the network}``.
 
     Raises:
         CheckpointError: naming the file and the reason.

@@ -554,6 +554,35 @@ def cancel(steps: tuple[str, ...], name: str | None, results: Path | None) -> No
     click.echo(f"{len(cancelled)} job(s) of {study.name} cancelled.")
 
 
+@cli.command()
+@click.argument("source", metavar="FILE", type=click.Path(path_type=Path))
+@click.option(
+    "--to", "layout", metavar="LAYOUT", help="torchvision, timm, timm-conv-mlp, official or ours."
+)
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="What to write: .safetensors, or .pth or .pt for torch's format.",
+)
+@click.option("--ema", is_flag=True, help="Take the moving average that the file has besides.")
+def convert(source: Path, layout: str | None, output: Path | None, ema: bool) -> None:
+    """Tell what a checkpoint FILE is, and write it as another implementation has it.
+
+    FILE is of torchvision, timm, the official ConvNeXt or ours; or it is the folder of a run.
+    """
+    from ablations import cli_convert
+
+    if (layout is None) != (output is None):
+        raise UsageError("--to LAYOUT and --output FILE go together; without both, FILE is told.")
+    if layout is not None and output is not None:
+        cli_convert.check_output(source, layout, output)
+    weights = cli_convert.read(source, ema=ema)
+    click.echo("\n".join(cli_convert.describe(source, weights)))
+    if layout is not None and output is not None:
+        click.echo(cli_convert.write(weights, layout, output))
+
+
 def _from_here(path: Path) -> str:
     """Returns a path as short as it can be typed from where we are."""
     with contextlib.suppress(ValueError):

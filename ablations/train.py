@@ -160,7 +160,8 @@ def train(
         if not diverged:
             ema = state.ema.module.state_dict() if state.ema else None
             network = state.network.state_dict()
-            checkpoint.save_weights(folder.path, {"network": network, "ema": ema})
+            spec = run.spec.to_dict()
+            checkpoint.save_weights(folder.path, {"network": network, "ema": ema, "spec": spec})
         folder.write_record(record)
         checkpoint.remove(folder.path)
     return record

@@ -22,8 +22,8 @@ class SpecError(UsageError):
     """A network description that cannot be built; names every fault it has."""
 
 
-class WeightsError(RoadmapError):
-    """A checkpoint that does not fit the network; names every tensor that is in the way."""
+class WeightsError(UsageError):
+    """A checkpoint that cannot be read, or does not fit; names every tensor that is in the way."""
 
 
 class UnknownNameError(UsageError):

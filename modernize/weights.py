@@ -1,94 +1,62 @@
-"""Checkpoints of other implementations, under the names of our networks.
+"""Weights in and out: checkpoints of torchvision, timm, the official ConvNeXt, and our own.
 
-A :class:`Layout` is a table that says what another implementation calls each part of a network, and
-which of our networks it has at all. A row names a module (or a single tensor) in both, once for the
-whole network, for a stage or for a block, by the placeholders that stand in it:
+:func:`read` takes a file of any of them, :func:`load` makes the network of it, :func:`write` writes
+any layout. What a file is, is found out from the names and shapes of its tensors; nothing is read
+but tensors and plain values. :mod:`modernize.layouts` has the tables of names.
 
-========== =====================================================================================
-{stage}    our number of the stage, from 0
-{from1}    the same, from 1
-{odd}      place of the stage among stages and what stands between them: 1, 3, 5, ...
-{even}     place of what stands before it: 0, 2, 4, ...; place 0 is the stem
-{block}    number of the block within its stage, from 0
-{at}       place of the block in ours, where the downsampling of a stage takes place 0 if separate
-========== =====================================================================================
-
-A row is used wherever our network has the tensors it names, so that a table can list what only some
-stages or blocks have. Both directions follow from the same table.
+Names and shapes tell the structure; they cannot tell what has no tensor. A timm ConvNeXt that was
+made with another activation than GELU, or another epsilon, looks like any other.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import enum
-from collections.abc import Iterator, Mapping
+import functools
+from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modernize.errors import WeightsError
-from modernize.spec import Downsampling, NetSpec
-from modernize.steps import spec_of
+from modernize.errors import UsageError, WeightsError
+from modernize.layouts import OURS, Layout, find_layout
+from modernize.recognition import infer_spec, lookalikes, recognise
+from modernize.spec import NetSpec
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from modernize.network import Network
 
-class Shape(enum.Enum):
-    """How the shape of a tensor in another implementation follows from ours."""
-
-    SAME = enum.auto()
-    MATRIX = (
-        enum.auto()
-    )  # a linear layer (out, in), where we have a 1x1 convolution (out, in, 1, 1)
-    MAP = enum.auto()  # a map (C, 1, 1), where we have a vector (C,)
-
-    def of(self, ours: tuple[int, ...]) -> tuple[int, ...]:
-        """Returns the other implementation's shape of a tensor of ours."""
-        if self is Shape.MATRIX and len(ours) == 4:  # its bias is a vector in both
-            return ours[:2]
-        return (*ours, 1, 1) if self is Shape.MAP else ours
+_COUNTER = "num_batches_tracked"  # of a BatchNorm: not learned, and files of old have none
+_STATISTICS = ("running_mean", "running_var", _COUNTER)
 
 
 @dataclasses.dataclass(frozen=True)
-class Row:
-    """One module or tensor: what it is called there and here, and how it is shaped there."""
-
-    theirs: str
-    ours: str
-    shape: Shape = Shape.SAME
-
-
-@dataclasses.dataclass(frozen=True)
-class Layout:
-    """What another implementation calls the parts of a network.
+class Weights:
+    """The tensors of one network under our names.
 
     Attributes:
-        name: the network as its implementation calls it.
-        like: a network of ours with the same structure.
-        free: fields of NetSpec in which a network may differ from ``like``. Sizes are free even
-            where the other implementation fixes them: a wrong one shows as tensors that do not fit.
-        rows: the table.
+        layout: the layout they came in.
+        spec: the network that they are for.
+        tensors: what ``Network(spec).load_state_dict`` takes, strictly.
     """
 
-    name: str
-    like: NetSpec
-    free: frozenset[str]
-    rows: tuple[Row, ...]
+    layout: Layout
+    spec: NetSpec
+    tensors: Mapping[str, Tensor]
 
-    def misfits(self, spec: NetSpec) -> list[str]:
-        """Returns why the layout has no such network, field by field; nothing if it has."""
-        faults = [
-            f"{field} is {mine} where it has {theirs}"
-            for field, (mine, theirs) in spec.diff(self.like).items()
-            if field not in self.free
-        ]
-        if bool(spec.layer_scale) != bool(self.like.layer_scale):
-            faults.append(f"it has {'a' if self.like.layer_scale else 'no'} Layer Scale")
-        return faults
+    @property
+    def params(self) -> int:
+        """Learned numbers; running statistics are none."""
+        return sum(
+            tensor.numel()
+            for name, tensor in self.tensors.items()
+            if not name.endswith(_STATISTICS)
+        )
 
 
 @dataclasses.dataclass(frozen=True)
 class Pair:
-    """One tensor: its name and shape in both implementations."""
+    """One tensor: its name and shape in another implementation and in ours."""
 
     theirs: str
     their_shape: tuple[int, ...]
@@ -96,70 +64,130 @@ class Pair:
     our_shape: tuple[int, ...]
 
 
-# Sizes, and what only training sees, are free; only whether there is a Layer Scale matters.
-_SIZES = frozenset({"depths", "width", "kernel_size", "in_channels", "num_classes"})
-_FREE = _SIZES | {"layer_scale", "drop_path", "init"}
-
-# fmt: off
-TORCHVISION: tuple[Layout, ...] = (
-    Layout("torchvision's ResNet with bottleneck blocks", spec_of("resnet"), _FREE, (
-        Row("conv1",                               "stem.0"),
-        Row("bn1",                                 "stem.1"),
-        Row("layer{from1}.{block}.conv1",          "stages.{stage}.{at}.branch.0"),
-        Row("layer{from1}.{block}.bn1",            "stages.{stage}.{at}.branch.1"),
-        Row("layer{from1}.{block}.conv2",          "stages.{stage}.{at}.branch.3"),
-        Row("layer{from1}.{block}.bn2",            "stages.{stage}.{at}.branch.4"),
-        Row("layer{from1}.{block}.conv3",          "stages.{stage}.{at}.branch.6"),
-        Row("layer{from1}.{block}.bn3",            "stages.{stage}.{at}.branch.7"),
-        Row("layer{from1}.{block}.downsample.0",   "stages.{stage}.{at}.shortcut.0"),
-        Row("layer{from1}.{block}.downsample.1",   "stages.{stage}.{at}.shortcut.1"),
-        Row("fc",                                  "head"),
-    )),
-    Layout("torchvision's ConvNeXt", spec_of("downsample"), _FREE, (
-        Row("features.0.0",                        "stem.0"),
-        Row("features.0.1",                        "stem.1"),
-        Row("features.{even}.0",                   "stages.{stage}.0.0"),
-        Row("features.{even}.1",                   "stages.{stage}.0.1"),
-        Row("features.{odd}.{block}.block.0",      "stages.{stage}.{at}.branch.0"),
-        Row("features.{odd}.{block}.block.2",      "stages.{stage}.{at}.branch.1"),
-        Row("features.{odd}.{block}.block.3",      "stages.{stage}.{at}.branch.2", Shape.MATRIX),
-        Row("features.{odd}.{block}.block.5",      "stages.{stage}.{at}.branch.4", Shape.MATRIX),
-        Row("features.{odd}.{block}.layer_scale",  "stages.{stage}.{at}.branch.5.gamma", Shape.MAP),
-        Row("classifier.0",                        "norm"),
-        Row("classifier.2",                        "head"),
-    )),
-)
-# fmt: on
-
-
-def from_torchvision(state_dict: Mapping[str, Tensor], spec: NetSpec) -> dict[str, Tensor]:
-    """Returns a torchvision state dict under our names and in our shapes.
+def read(path: Path | str, spec: NetSpec | None = None, *, ema: bool = False) -> Weights:
+    """Returns the weights in a checkpoint, under our names; no more of the file is read than used.
 
     Args:
-        state_dict: of a torchvision ResNet with bottleneck blocks, or ConvNeXt.
-        spec: the network that the tensors are for.
+        path: a ``torch.save`` file or safetensors, whatever its name: a state dict of torchvision's
+            or timm's ResNet with bottleneck blocks or ConvNeXt, of the official ConvNeXt, or of any
+            network of ours; alone, or under ``model``, ``state_dict`` or ``network``.
+        spec: the network that they are for. By default it is found out from the tensors, or, where
+            they have our own names, read from the file; a file that :func:`write` made says it.
+        ema: take the moving average of the weights that stands beside them.
 
     Returns:
-        What ``Network(spec).load_state_dict`` takes; its tensors share memory with those given.
+        Weights whose tensors are on the CPU and memory-mapped, but in torch's old format.
 
     Raises:
-        WeightsError: if torchvision has no network of this structure, or else naming every missing,
-            unexpected and misshapen tensor.
+        WeightsError: for a file that cannot be read or is of no network known here; or else naming
+            every tensor that is missing, unexpected, misshapen or of the wrong type.
     """
-    return _rename(state_dict, find_layout(TORCHVISION, spec), spec)
+    from modernize.weight_files import read_file
+
+    content = read_file(Path(path), ema=ema)
+    if spec is None and content.spec is not None:
+        try:
+            spec = NetSpec.from_dict(content.spec)
+        except (UsageError, TypeError) as error:
+            raise WeightsError(f"{path} describes no network of ours: {error}") from error
+    try:
+        return from_state_dict(content.tensors, spec)
+    except WeightsError as error:
+        raise WeightsError(f"{path}: {error}") from None
 
 
-def find_layout(layouts: tuple[Layout, ...], spec: NetSpec) -> Layout:
-    """Returns the layout that has a network of this structure.
+def load(path: Path | str, spec: NetSpec | None = None, *, ema: bool = False) -> Network:
+    """Returns the network of a checkpoint, in training mode; arguments and errors as :func:`read`.
+
+    Its parameters are in single precision, whatever the file has.
+    """
+    import torch
+
+    from modernize.network import Network
+
+    weights = read(path, spec, ema=ema)
+    with torch.device("meta"):  # no weights are drawn only to be written over
+        network = Network(weights.spec)
+    network.to_empty(device="cpu").load_state_dict(weights.tensors)
+    return network
+
+
+def write(weights: Weights | Network, path: Path | str, layout: str) -> None:
+    """Writes weights as another implementation has them, or as we do.
+
+    Args:
+        weights: what :func:`read` returned, or a network of ours.
+        path: its suffix decides the format: ``.safetensors``, or ``.pth`` or ``.pt`` for torch's.
+        layout: ``torchvision``, ``timm``, ``timm-conv-mlp``, ``official`` or ``ours``; the last one
+            has every network, and says in the file which it is.
 
     Raises:
-        WeightsError: saying for each layout what keeps it from fitting.
+        UnknownNameError: for another layout.
+        WeightsError: where that implementation has no network of this structure, saying why.
+        UsageError: for another suffix, or a folder that is not there.
+        UnwritableFileError: where the file cannot be written; what was there stays.
     """
-    for layout in layouts:
-        if not layout.misfits(spec):
-            return layout
-    reasons = "".join(f"\n  {o.name}: {', '.join(o.misfits(spec))}" for o in layouts)
-    raise WeightsError(f"no layout of weights fits this network:{reasons}")
+    from modernize.weight_files import write_file
+
+    chosen = find_layout(layout, weights.spec)
+    spec = weights.spec.to_dict() if chosen is OURS else None
+    write_file(Path(path), to_state_dict(weights, layout), chosen.wrapper, spec)
+
+
+def from_state_dict(given: Mapping[str, Any], spec: NetSpec | None = None) -> Weights:
+    """Returns a state dict of any layout under our names and in our shapes.
+
+    A BatchNorm's counter of batches may be missing, as it is in files of old; it is then 0.
+
+    Args:
+        given: tensors by name; they are not copied.
+        spec: the network that they are for; by default it is found out from them.
+
+    Raises:
+        WeightsError: where no layout has such names, or the layout has no such network; or else
+            naming every tensor that is missing, unexpected, misshapen or of the wrong type.
+    """
+    import torch
+
+    shapes = {name: tuple(v.shape) for name, v in given.items() if isinstance(v, torch.Tensor)}
+    layout = recognise(shapes)
+    spec = spec or infer_spec(layout, shapes)
+    misfits = layout.misfits(spec)
+    if misfits:
+        raise WeightsError(f"these are weights of {layout.title}: {', '.join(misfits)}.")
+    wanted = pairs(layout, spec)
+    faults = _faults(given, wanted)
+    if faults:
+        seems = "; ".join(lookalikes(faults))
+        raise WeightsError(
+            f"these weights, read as {layout.title} with depths "
+            f"{','.join(map(str, spec.depths))} and width {spec.width}, do not fit in "
+            f"{len(faults)} tensor(s)"
+            + (f". The roadmap has no network with: {seems}" if seems else "")
+            + ":\n  "
+            + "\n  ".join(faults)
+        )
+    tensors = {
+        pair.ours: given[pair.theirs].reshape(pair.our_shape)
+        if pair.theirs in given
+        else torch.tensor(0)
+        for pair in wanted
+    }
+    return Weights(layout, spec, tensors)
+
+
+def to_state_dict(weights: Weights | Network, layout: str) -> dict[str, Tensor]:
+    """Returns weights under another implementation's names and in its shapes; nothing is copied.
+
+    Raises:
+        UnknownNameError: for a layout that does not exist.
+        WeightsError: where that implementation has no network of this structure, saying why.
+    """
+    tensors = weights.tensors if isinstance(weights, Weights) else weights.state_dict()
+    return {
+        pair.theirs: tensors[pair.ours].reshape(pair.their_shape)
+        for pair in pairs(find_layout(layout, weights.spec), weights.spec)
+    }
 
 
 def pairs(layout: Layout, spec: NetSpec) -> list[Pair]:
@@ -168,64 +196,63 @@ def pairs(layout: Layout, spec: NetSpec) -> list[Pair]:
     Raises:
         WeightsError: if the layout's table does not name all of the network's tensors.
     """
+    rows = {row.ours: row for row in layout.expand(spec.depths)}
+    found, nameless = [], []
+    for name, shape in _shapes(spec):
+        module, _, leaf = name.rpartition(".")
+        if layout is OURS:
+            found.append(Pair(name, shape, name, shape))
+        elif name in rows:
+            found.append(Pair(rows[name].theirs, rows[name].shape.of(shape), name, shape))
+        elif module in rows:
+            row = rows[module]
+            found.append(Pair(f"{row.theirs}.{leaf}", row.shape.of(shape), name, shape))
+        else:
+            nameless.append(name)
+    if nameless:
+        raise WeightsError(f"{layout.title} has no name for {', '.join(nameless)}.")
+    return found
+
+
+@functools.lru_cache(maxsize=8)
+def _shapes(spec: NetSpec) -> tuple[tuple[str, tuple[int, ...]], ...]:
+    """Returns the name and shape of every tensor of a network."""
     import torch
 
     from modernize.network import Network
 
     with torch.device("meta"):
         tensors = Network(spec).state_dict()
-    rows = {row.ours: row for row in _expand(layout, spec)}
-    found, nameless = [], []
-    for name, tensor in tensors.items():
-        module, _, leaf = name.rpartition(".")
-        shape = tuple(tensor.shape)
-        if name in rows:
-            theirs, row = rows[name].theirs, rows[name]
-        elif module in rows:
-            theirs, row = f"{rows[module].theirs}.{leaf}", rows[module]
-        else:
-            nameless.append(name)
-            continue
-        found.append(Pair(theirs, row.shape.of(shape), name, shape))
-    if nameless:
-        raise WeightsError(f"{layout.name} has no name for {', '.join(nameless)}.")
-    return found
+    return tuple((name, tuple(tensor.shape)) for name, tensor in tensors.items())
 
 
-def _expand(layout: Layout, spec: NetSpec) -> Iterator[Row]:
-    """Writes every row out for the stages and blocks of a network."""
-    for row in layout.rows:
-        for place in _places(spec):
-            yield Row(row.theirs.format_map(place), row.ours.format_map(place), row.shape)
-
-
-def _places(spec: NetSpec) -> Iterator[dict[str, Any]]:
-    """Gives the placeholders of every block of a network."""
-    separate = spec.downsampling is Downsampling.SEPARATE
-    for stage, depth in enumerate(spec.depths):
-        for block in range(depth):
-            yield {
-                "stage": stage,
-                "from1": stage + 1,
-                "odd": 2 * stage + 1,
-                "even": 2 * stage,
-                "block": block,
-                "at": block + (1 if separate and stage else 0),
-            }
-
-
-def _rename(given: Mapping[str, Tensor], layout: Layout, spec: NetSpec) -> dict[str, Tensor]:
-    """Takes their tensors by name and returns ours; refuses unless every single one fits."""
-    wanted = pairs(layout, spec)
-    faults = [f"missing: {pair.theirs}" for pair in wanted if pair.theirs not in given]
+def _faults(given: Mapping[str, Any], wanted: list[Pair]) -> list[str]:
+    """Returns a line for every tensor that is in the way."""
     known = {pair.theirs for pair in wanted}
-    faults += [f"unexpected: {name}" for name in given if name not in known]
-    faults += [
-        f"misshapen: {pair.theirs} is {tuple(given[pair.theirs].shape)}, not {pair.their_shape}"
+    faults = [
+        f"missing: {pair.theirs}"
         for pair in wanted
-        if pair.theirs in given and tuple(given[pair.theirs].shape) != pair.their_shape
+        if pair.theirs not in given and not pair.theirs.endswith(_COUNTER)
     ]
-    if faults:
-        listed = "\n  ".join(faults)
-        raise WeightsError(f"these weights, read as {layout.name}, do not fit:\n  {listed}")
-    return {pair.ours: given[pair.theirs].reshape(pair.our_shape) for pair in wanted}
+    faults += [f"unexpected: {name}" for name in given if name not in known]
+    for pair in wanted:
+        if pair.theirs in given:
+            fault = _fault(given[pair.theirs], pair)
+            faults += [fault] if fault else []
+    return faults
+
+
+def _fault(value: Any, pair: Pair) -> str | None:
+    """Returns what is wrong with one tensor, if anything."""
+    import torch
+
+    if not isinstance(value, torch.Tensor):
+        return f"mistyped: {pair.theirs} is {type(value).__name__}, no tensor"
+    if tuple(value.shape) != pair.their_shape:
+        return f"misshapen: {pair.theirs} is {tuple(value.shape)}, not {pair.their_shape}"
+    if value.is_floating_point() == pair.theirs.endswith(_COUNTER) or value.is_complex():
+        return f"mistyped: {pair.theirs} is {str(value.dtype).removeprefix('torch.')}"
+    dense = value.layout is torch.strided and not value.is_meta and not value.is_quantized
+    # Else a few bytes could claim to be gigabytes.
+    backed = dense and value.untyped_storage().nbytes() >= value.numel() * value.element_size()
+    return None if backed else f"mistyped: {pair.theirs} is not held whole, value by value"

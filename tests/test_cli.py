@@ -36,6 +36,7 @@ def roadmap(*arguments: str | Path, status: int = 0) -> subprocess.CompletedProc
         ["steps", "downsample"],
         ["flops", "--regime", "nano"],
         ["plot", "--from", "paper", "--output", "OUT.svg"],
+        ["convert", "--help"],
         ["--bad-option"],
     ],
     ids=" ".join,
@@ -151,6 +152,18 @@ def test_the_main_job_from_nothing_to_the_chart_and_again(
         in_process(monkeypatch, "plot", "--from", "nano", "--results", tmp_path, "--output", path)
         assert path.stat().st_size > 5_000
 
+    # What a run came to is told from its folder or its file, and written for others as far as they
+    # have such a network: it has other images than torchvision's, but the same structure.
+    folder = next(study.glob("runs/recipe-*"))
+    for source in (folder, folder / "weights.pt"):
+        in_process(monkeypatch, "convert", source, "--to", "timm", "--output", tmp_path / "t.pth")
+        told = capsys.readouterr().out
+        assert "step            resnet\n" in told
+        assert "depths          1,1,2,1\n" in told
+        assert f"Wrote {tmp_path / 't.pth'}: layout timm, " in told
+    in_process(monkeypatch, "convert", tmp_path / "t.pth")
+    assert "torchvision's or timm's ResNet, all tensors fit" in capsys.readouterr().out
+
     # A damaged record is said and done anew; nothing else is.
     victim = min(records)
     victim.write_text('{"status": "fini')
@@ -217,6 +230,13 @@ def test_ctrl_c_keeps_what_is_finished_and_the_same_command_goes_on(
         (["plot", "--from", "nowhere"], "no study 'nowhere'"),
         (["plot", "--from", "paper", "--output", "x.gif"], ".gif"),
         (["collect", "--name", "nowhere"], "no study 'nowhere'"),
+        (["convert", "nothing.pth"], "there is no file nothing.pth"),
+        (["convert", "EMPTY"], "EMPTY is no folder of a finished run"),
+        (["convert", "a.pth", "--to", "timm"], "--to LAYOUT and --output FILE go together"),
+        (["convert", "a.pth", "--to", "tim", "--output", "b.pth"], "Did you mean 'timm'?"),
+        (["convert", "a.pth", "--to", "timm", "--output", "b.h5"], "b.h5 does not say which"),
+        (["convert", "README.md", "--to", "timm", "--output", "no/b.pt"], "there is no folder no"),
+        (["convert", "SELF", "--to", "timm", "--output", "SELF"], "is the file that is read"),
         (["--jobs", "0"], "--jobs"),
         (["flop"], "flop"),
     ],
@@ -229,7 +249,9 @@ def test_wrong_use_is_one_message_and_status_2(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    arguments = [a.replace("EMPTY", str(tmp_path)) for a in arguments]
+    (tmp_path / "self.pt").touch()
+    places = {"EMPTY": str(tmp_path), "SELF": str(tmp_path / "self.pt")}
+    arguments = [places.get(a, a) for a in arguments]
     if arguments[0].startswith("--"):
         arguments = ["--dry-run", *arguments] if "flops" not in arguments else arguments
     monkeypatch.setattr(sys, "argv", ["run_roadmap.py", *arguments])

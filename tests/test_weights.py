@@ -1,17 +1,24 @@
-"""Both ends of the roadmap against torchvision's networks, weight by weight and logit by logit."""
+"""Checkpoints of others against their own networks, weight by weight and logit by logit."""
+
+import itertools
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
-from modernize.errors import WeightsError
+from modernize.errors import UnknownNameError, WeightsError
+from modernize.layouts import LAYOUTS, NAMES, OURS, find_layout
 from modernize.network import Network
 from modernize.spec import NetSpec
-from modernize.steps import spec_of
+from modernize.steps import REGIMES, STEPS, fold, spec_of, step_of
 from modernize.torchvision_ops import make_torchvision_importable
-from modernize.weights import TORCHVISION, find_layout, from_torchvision, pairs
+from modernize.weights import from_state_dict, load, pairs, read, to_state_dict, write
 
 make_torchvision_importable()
+import timm  # noqa: E402
+import timm.models.convnext  # noqa: E402
+import timm.models.resnet  # noqa: E402
 from torchvision import models  # noqa: E402
 from torchvision.models.convnext import CNBlockConfig, ConvNeXt  # noqa: E402
 from torchvision.models.resnet import Bottleneck, ResNet  # noqa: E402
@@ -24,7 +31,7 @@ def randomise(network, seed=0):
         for name, tensor in network.state_dict().items():
             if name.endswith("num_batches_tracked"):
                 tensor.fill_(3)
-            elif name.endswith(("running_var", "layer_scale")) or (
+            elif name.endswith(("running_var", "layer_scale", "gamma")) or (
                 name.endswith("weight") and tensor.ndim == 1
             ):
                 tensor.uniform_(0.5, 1.5)
@@ -35,59 +42,231 @@ def randomise(network, seed=0):
     return network
 
 
-def torchvisions(factory, *args, **kwargs):
-    """One of torchvision's networks, without drawing its own weights first."""
+def made(factory, *args, **kwargs):
+    """A network of someone else, without drawing its own weights first."""
     with torch.device("meta"):
         network = factory(*args, **kwargs)
     return randomise(network.to_empty(device="cpu"))
 
 
-def ours(theirs, spec):
-    network = Network(spec)
-    network.load_state_dict(from_torchvision(theirs.state_dict(), spec))
-    return network
+class OfficialNorm(nn.Module):
+    """LayerNorm over the channels of (N, C, H, W), or of (N, C), as the formula has it."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self.bias = nn.Parameter(torch.zeros(width))
+
+    def forward(self, x):
+        variance, mean = torch.var_mean(x, dim=1, keepdim=True, unbiased=False)
+        shape = (-1,) + (1,) * (x.ndim - 2)
+        return (x - mean) / (variance + 1e-6).sqrt() * self.weight.view(shape) + self.bias.view(
+            shape
+        )
+
+
+class OfficialBlock(nn.Module):
+    """A block with the names of the official release; its 1x1s are linear layers."""
+
+    def __init__(self, width, scaled):
+        super().__init__()
+        self.dwconv = nn.Conv2d(width, width, 7, padding=3, groups=width)
+        self.norm = OfficialNorm(width)
+        self.pwconv1 = nn.Linear(width, 4 * width)
+        self.pwconv2 = nn.Linear(4 * width, width)
+        self.gamma = nn.Parameter(torch.ones(width)) if scaled else None
+
+    def forward(self, x):
+        out = self.norm(self.dwconv(x)).movedim(1, -1)
+        out = self.pwconv2(F.gelu(self.pwconv1(out)))
+        return x + (out if self.gamma is None else self.gamma * out).movedim(-1, 1)
+
+
+class Official(nn.Module):
+    """A network with the names of the official release."""
+
+    def __init__(self, depths, widths, num_classes, scaled=True):
+        super().__init__()
+        stem = nn.Sequential(nn.Conv2d(3, widths[0], 4, stride=4), OfficialNorm(widths[0]))
+        between = [
+            nn.Sequential(OfficialNorm(a), nn.Conv2d(a, b, 2, stride=2))
+            for a, b in itertools.pairwise(widths)
+        ]
+        self.downsample_layers = nn.ModuleList([stem, *between])
+        self.stages = nn.ModuleList(
+            nn.Sequential(*(OfficialBlock(width, scaled) for _ in range(depth)))
+            for depth, width in zip(depths, widths, strict=True)
+        )
+        self.norm = OfficialNorm(widths[-1])
+        self.head = nn.Linear(widths[-1], num_classes)
+
+    def forward(self, x):
+        for downsample, stage in zip(self.downsample_layers, self.stages, strict=True):
+            x = stage(downsample(x))
+        return self.head(self.norm(x.mean((2, 3))))
 
 
 def small_resnet():
-    return torchvisions(ResNet, Bottleneck, [1, 2, 1, 1], num_classes=5)
+    return made(ResNet, Bottleneck, [1, 2, 1, 1], num_classes=5)
 
 
 def small_convnext():
     stages = [(8, 16, 1), (16, 32, 2), (32, 64, 1), (64, None, 1)]
-    return torchvisions(ConvNeXt, [CNBlockConfig(*stage) for stage in stages], num_classes=5)
+    return made(ConvNeXt, [CNBlockConfig(*stage) for stage in stages], num_classes=5)
+
+
+def timms_resnet(block=timm.models.resnet.Bottleneck, **options):
+    return made(timm.models.resnet.ResNet, block, [1, 2, 1, 1], num_classes=5, **options)
+
+
+def timms_convnext(**options):
+    sizes = {"depths": (1, 2, 1, 1), "dims": (8, 16, 32, 64), "num_classes": 5}
+    return made(timm.models.convnext.ConvNeXt, **sizes, **options)
+
+
+def official(**options):
+    return made(Official, (1, 2, 1, 1), (8, 16, 32, 64), 5, **options)
 
 
 SMALL_RESNET = NetSpec(depths=(1, 2, 1, 1), width=64, num_classes=5)
 SMALL_CONVNEXT = spec_of("downsample", depths=(1, 2, 1, 1), width=8, num_classes=5)
+FOREIGN = {  # the network of others, the same of ours, and the layout's name
+    "torchvision-resnet": (small_resnet, SMALL_RESNET, "torchvision"),
+    "torchvision-convnext": (small_convnext, SMALL_CONVNEXT, "torchvision"),
+    "timm-resnet": (timms_resnet, SMALL_RESNET, "timm"),
+    "timm-resnet-grey": (
+        lambda: timms_resnet(in_chans=1), SMALL_RESNET.replace(in_channels=1), "timm"
+    ),
+    "timm-convnext": (timms_convnext, SMALL_CONVNEXT, "timm"),
+    "timm-convnext-unscaled": (
+        lambda: timms_convnext(ls_init_value=None, kernel_sizes=5),
+        SMALL_CONVNEXT.replace(layer_scale=0.0, kernel_size=5),
+        "timm",
+    ),
+    "timm-conv-mlp": (lambda: timms_convnext(conv_mlp=True), SMALL_CONVNEXT, "timm-conv-mlp"),
+    "official": (official, SMALL_CONVNEXT, "official"),
+    "official-unscaled": (
+        lambda: official(scaled=False), SMALL_CONVNEXT.replace(layer_scale=0.0), "official"
+    ),
+}  # fmt: skip
+every_foreign = pytest.mark.parametrize(("make", "spec", "layout"), FOREIGN.values(), ids=FOREIGN)
 
 ENDS = {
-    "resnet50": (lambda: torchvisions(models.resnet50), spec_of("resnet"), 128),
+    "resnet50": (lambda: made(models.resnet50), spec_of("resnet"), 128),
     "resnet200": (
-        lambda: torchvisions(ResNet, Bottleneck, [3, 24, 36, 3]),
+        lambda: made(ResNet, Bottleneck, [3, 24, 36, 3]),
         spec_of("resnet", "resnet200"),
         64,
     ),
-    "convnext_tiny": (lambda: torchvisions(models.convnext_tiny), spec_of("downsample"), 128),
+    "convnext_tiny": (lambda: made(models.convnext_tiny), spec_of("downsample"), 128),
     "convnext_base": (
-        lambda: torchvisions(models.convnext_base),
+        lambda: made(models.convnext_base),
         spec_of("downsample", "resnet200"),
         64,
     ),
 }
 
 
+def check_logits(theirs, network, spec, size=64):
+    x = torch.randn(2, spec.in_channels, size, size)
+    with torch.no_grad():
+        expected, logits = theirs.eval()(x), network.eval()(x)
+    scale = expected.std()
+    assert 1e-2 < scale < 1e4
+    assert not torch.allclose(expected[0] / scale, expected[1] / scale, atol=1e-2)
+    torch.testing.assert_close(logits / scale, expected / scale, rtol=1e-5, atol=1e-5)
+
+
+def check_same(tensors, others):
+    assert tensors.keys() == others.keys()
+    for name, tensor in tensors.items():
+        torch.testing.assert_close(others[name], tensor, rtol=0, atol=0, msg=name)
+
+
 @pytest.mark.parametrize("name", ENDS)
 def test_logits_are_torchvisions(name):
     make, spec, size = ENDS[name]
-    theirs = make().eval()
-    network = ours(theirs, spec).eval()
-    x = torch.randn(2, 3, size, size)
-    with torch.no_grad():
-        expected, logits = theirs(x), network(x)
-        scale = expected.std()
-        assert 1e-2 < scale < 1e4
-        assert not torch.allclose(expected[0] / scale, expected[1] / scale, atol=1e-2)
-        torch.testing.assert_close(logits / scale, expected / scale, rtol=1e-5, atol=1e-5)
+    theirs = make()
+    weights = from_state_dict(theirs.state_dict())
+    assert weights.spec == spec
+    assert weights.params == sum(p.numel() for p in theirs.parameters())
+    network = Network(spec)
+    network.load_state_dict(weights.tensors)
+    check_logits(theirs, network, spec, size)
+
+
+@every_foreign
+def test_a_file_of_others_gives_their_logits(make, spec, layout, tmp_path):
+    theirs = make()
+    path = tmp_path / "any name"
+    torch.save(theirs.state_dict(), path)
+    weights = read(path)
+    assert weights.spec == spec
+    assert layout in weights.layout.names
+    assert step_of(weights.spec) == (
+        None if spec.kernel_size == 5 else "resnet" if spec.width == 64 else "downsample"
+    )
+    check_logits(theirs, load(path), spec)
+
+
+@every_foreign
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+def test_others_load_what_we_write(make, spec, layout, suffix, tmp_path):
+    network = randomise(Network(spec), seed=1)
+    path = tmp_path / f"written{suffix}"
+    write(network, path, layout)
+    if suffix == ".safetensors":
+        from safetensors.torch import load_file
+
+        written = load_file(path)
+    else:
+        written = torch.load(path, weights_only=True)
+        if layout == "official":
+            assert list(written) == ["model"]
+            written = written["model"]
+    theirs = make()
+    theirs.load_state_dict(written)
+    check_logits(theirs, network, spec)
+
+
+@every_foreign
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+def test_round_trips_are_exact(make, spec, layout, suffix, tmp_path):
+    theirs = make().state_dict()
+    once, twice = tmp_path / f"once{suffix}", tmp_path / f"twice{suffix}"
+    write(from_state_dict(theirs), once, "ours")
+    write(read(once), twice, layout)
+    assert read(once).spec == spec
+    assert read(once).layout is OURS
+    check_same(to_state_dict(read(twice), layout), theirs)
+    check_same(read(twice).tensors, read(once).tensors)
+
+
+def test_timm_takes_our_official_file_for_the_release(tmp_path):
+    network = randomise(Network(SMALL_CONVNEXT))
+    write(network, tmp_path / "official.pth", "official")
+    theirs = timms_convnext()
+    released = torch.load(tmp_path / "official.pth", weights_only=True)
+    theirs.load_state_dict(timm.models.convnext.checkpoint_filter_fn(released, theirs))
+    check_logits(theirs, network, SMALL_CONVNEXT)
+
+
+def test_half_precision_stays_as_it_is(tmp_path):
+    theirs = timms_convnext().bfloat16().state_dict()
+    write(from_state_dict(theirs), tmp_path / "half.safetensors", "timm")
+    check_same(to_state_dict(read(tmp_path / "half.safetensors"), "timm"), theirs)
+    network = load(tmp_path / "half.safetensors")
+    assert {p.dtype for p in network.parameters()} == {torch.float32}
+    assert torch.equal(network.head.weight, theirs["head.fc.weight"].float())
+
+
+def test_batch_counters_may_be_missing():
+    weights = small_resnet().state_dict()
+    for name in [name for name in weights if name.endswith("num_batches_tracked")]:
+        del weights[name]
+    tensors = from_state_dict(weights).tensors
+    Network(SMALL_RESNET).load_state_dict(tensors)
+    assert tensors["stem.1.num_batches_tracked"] == 0
 
 
 @pytest.mark.parametrize(
@@ -97,14 +276,15 @@ def test_logits_are_torchvisions(name):
 )
 def test_gradients_are_torchvisions(make, spec, training):
     theirs = make().train(training)
-    network = ours(theirs, spec).train(training)
+    network = Network(spec).train(training)
+    network.load_state_dict(from_state_dict(theirs.state_dict()).tensors)
     x, labels = torch.randn(4, 3, 64, 64), torch.tensor([0, 1, 2, 3])
     for each in (theirs, network):
         nn.functional.cross_entropy(each(x), labels).backward()
 
     gradients = {name: p.grad for name, p in theirs.named_parameters()}
     buffers = dict(theirs.named_buffers())  # in training, the running statistics have moved too
-    expected = from_torchvision(gradients | buffers, spec)
+    expected = from_state_dict(gradients | buffers).tensors
     for name, parameter in network.named_parameters():
         scale = expected[name].abs().max()
         assert scale > 0
@@ -115,69 +295,172 @@ def test_gradients_are_torchvisions(make, spec, training):
         torch.testing.assert_close(buffer, expected[name], msg=name)
 
 
-@pytest.mark.parametrize(
-    ("make", "spec"),
-    [(small_resnet, SMALL_RESNET), (small_convnext, SMALL_CONVNEXT)],
-    ids=["resnet", "convnext"],
-)
-def test_every_fault_is_named_at_once(make, spec):
+@every_foreign
+@pytest.mark.parametrize("given", [True, False], ids=["spec-given", "spec-found"])
+def test_every_fault_is_named_at_once(make, spec, layout, given):
     weights = dict(make().state_dict())
     names = list(weights)
     del weights[names[0]], weights[names[7]]
     weights[names[3]] = torch.zeros(2, 3)
+    weights[names[9]] = 7
+    weights[names[10]] = weights[names[10]].to(torch.int8)
+    weights[names[-1]] = torch.zeros(()).expand(weights[names[-1]].shape)
     weights["ema.decay"] = torch.zeros(1)
     with pytest.raises(WeightsError) as error:
-        from_torchvision(weights, spec)
-    message = str(error.value)
-    assert f"missing: {names[0]}\n" in message
-    assert f"missing: {names[7]}\n" in message
-    assert "unexpected: ema.decay\n" in message
-    assert f"misshapen: {names[3]} is (2, 3), not (" in message
-    assert len(message.splitlines()) == 5
+        from_state_dict(weights, spec if given else None)
+    first, *lines = (line.strip() for line in str(error.value).splitlines())
+    assert f"read as {find_layout(layout, spec).title} with depths 1,2,1,1" in first
+    assert {line for line in lines if not line.startswith("mis")} == {"unexpected: ema.decay"}
+    assert f"missing: {names[0]}" in lines
+    assert f"missing: {names[7]}" in lines
+    assert f"mistyped: {names[9]} is int, no tensor" in lines
+    assert f"mistyped: {names[10]} is int8" in lines
+    assert f"mistyped: {names[-1]} is not held whole, value by value" in lines
+    assert any(line.startswith(f"misshapen: {names[3]} is (2, 3), not (") for line in lines)
+    assert len(lines) == 7
 
 
 def test_a_head_for_other_classes_is_named():
     with pytest.raises(WeightsError, match=r"fc\.weight is \(5, 2048\), not \(9, 2048\)"):
-        from_torchvision(small_resnet().state_dict(), SMALL_RESNET.replace(num_classes=9))
+        from_state_dict(small_resnet().state_dict(), SMALL_RESNET.replace(num_classes=9))
 
 
-def test_the_weights_of_the_other_end_do_not_fit():
-    with pytest.raises(WeightsError, match=r"missing: conv1\.weight"):
-        from_torchvision(small_convnext().state_dict(), SMALL_RESNET)
+def test_a_given_network_of_another_structure_is_refused():
+    with pytest.raises(WeightsError, match=r"torchvision's ConvNeXt: .*stem is resnet where it"):
+        from_state_dict(small_convnext().state_dict(), SMALL_RESNET)
+
+
+LOOKALIKES = {
+    "resnet-d": (
+        lambda: timms_resnet(stem_width=32, stem_type="deep", avg_down=True),
+        "a stem of several convolutions",
+        ["missing: conv1.weight", "unexpected: conv1.0.weight"],
+    ),
+    "resnext": (
+        lambda: made(ResNet, Bottleneck, [1, 1, 1, 1], groups=32, width_per_group=4),
+        "grouped or wider",
+        ["misshapen: layer1.0.conv2.weight is (128, 4, 3, 3), not (64, 64, 3, 3)"],
+    ),
+    "basic": (
+        lambda: timms_resnet(timm.models.resnet.BasicBlock),
+        "basic blocks",
+        ["missing: layer2.1.conv3.weight", "misshapen: fc.weight is (5, 512), not (5, 2048)"],
+    ),
+    "squeeze-excitation": (
+        lambda: timms_resnet(block_args={"attn_layer": "se"}),
+        "squeeze and excitation",
+        ["unexpected: layer1.0.se.fc1.weight"],
+    ),
+    "convnext-v2": (
+        lambda: timms_convnext(use_grn=True, ls_init_value=None),
+        "Global Response Normalization",
+        ["unexpected: stages.0.blocks.0.mlp.grn.weight"],
+    ),
+    "overlapping-stem": (
+        lambda: timms_convnext(stem_type="overlap"), "another stem", ["unexpected: stem.2.weight"]
+    ),
+    "patch-2": (
+        lambda: timms_convnext(patch_size=2),
+        "another stem",
+        ["misshapen: stem.0.weight is (8, 3, 2, 2), not (8, 3, 4, 4)"],
+    ),
+    "norm-first": (
+        lambda: timms_convnext(head_norm_first=True),
+        "another head",
+        ["missing: head.norm.weight", "unexpected: norm_pre.bias"],
+    ),
+    "features": (
+        lambda: made(timm.models.resnet.ResNet, timm.models.resnet.Bottleneck, [1, 1, 1, 1],
+                     num_classes=0),
+        "no classifier",
+        ["missing: fc.weight", "missing: fc.bias"],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("make", "seems", "faults"), LOOKALIKES.values(), ids=LOOKALIKES)
+def test_networks_that_only_look_alike_are_refused(make, seems, faults):
+    with pytest.raises(WeightsError) as error:
+        from_state_dict(make().state_dict())
+    first, *lines = str(error.value).splitlines()
+    assert seems in first
+    assert {f"  {fault}" for fault in faults} <= set(lines)
 
 
 @pytest.mark.parametrize(
-    ("step", "reason"),
+    "names",
     [
-        ("patchify", "stem is patchify where it has resnet"),
-        ("ln", "downsampling is block where it has separate"),
+        ["cls_token", "blocks.0.attn.qkv.weight", "norm.weight"],
+        ["module.conv1.weight", "module.layer1.0.conv1.weight"],
+        [f"layer{'9' * 5000}.0.conv1.weight", "layer1.99999999.conv1.weight", "x"],
     ],
+    ids=["transformer", "prefixed", "forged"],
 )
-def test_a_network_between_the_ends_has_no_layout(step, reason):
+def test_weights_of_nothing_known_are_refused(names):
+    with pytest.raises(WeightsError, match=r"no network known here: tensors such as .*Known"):
+        from_state_dict(dict.fromkeys(names, torch.zeros(4, 4)))
+
+
+def test_a_forged_number_of_a_block_makes_no_giant():
+    weights = small_resnet().state_dict()
+    weights["layer1.999999.conv1.weight"] = torch.zeros(1)
     with pytest.raises(WeightsError) as error:
-        from_torchvision({}, spec_of(step))
+        from_state_dict(weights)
+    assert "unexpected: layer1.999999.conv1.weight" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("spec", "layout", "reason"),
+    [
+        (spec_of("patchify"), "torchvision", "stem is patchify where it has resnet"),
+        (spec_of("ln"), "timm", "downsampling is block where it has separate"),
+        (spec_of("resnet"), "official", "the official ConvNeXt: stem is resnet"),
+        (SMALL_CONVNEXT.replace(layer_scale=0.0), "torchvision", "it has a Layer Scale"),
+        (SMALL_RESNET.replace(depths=(1, 1)), "timm", "it has 4 stages"),
+    ],
+    ids=["patchify", "ln", "resnet", "unscaled", "two-stages"],
+)
+def test_what_others_do_not_have_cannot_be_written_for_them(spec, layout, reason, tmp_path):
+    with pytest.raises(WeightsError, match="'ours' has all") as error:
+        write(Network(spec.replace(width=2)), tmp_path / "out.pth", layout)
     assert reason in str(error.value)
-    assert all(layout.name in str(error.value) for layout in TORCHVISION)
+    assert not list(tmp_path.iterdir())
 
 
-def test_a_convnext_without_layer_scale_has_no_layout():
-    with pytest.raises(WeightsError, match="it has a Layer Scale"):
-        find_layout(TORCHVISION, SMALL_CONVNEXT.replace(layer_scale=0.0))
-    find_layout(TORCHVISION, SMALL_CONVNEXT.replace(layer_scale=0.5))
+def test_an_unknown_layout_is_refused():
+    with pytest.raises(UnknownNameError, match="Did you mean 'official'"):
+        find_layout("oficial", SMALL_CONVNEXT)
 
 
-@pytest.mark.parametrize("spec", [SMALL_RESNET, SMALL_CONVNEXT], ids=["resnet", "convnext"])
-def test_the_table_is_one_to_one_and_keeps_sizes(spec):
-    table = pairs(find_layout(TORCHVISION, spec), spec)
+def test_every_layout_can_be_asked_for():
+    assert set(NAMES) == {"torchvision", "timm", "timm-conv-mlp", "official", "ours"}
+    for layout in LAYOUTS:
+        spec = layout.like or SMALL_RESNET
+        assert all(find_layout(name, spec) is layout for name in layout.names)
+
+
+@every_foreign
+def test_the_table_is_one_to_one_and_keeps_sizes(make, spec, layout):
+    table = pairs(find_layout(layout, spec), spec)
     assert [pair.ours for pair in table] == list(Network(spec).state_dict())
-    assert len({pair.theirs for pair in table}) == len(table)
+    assert len({pair.theirs for pair in table}) == len(table) == len(make().state_dict())
     for pair in table:
         assert torch.Size(pair.their_shape).numel() == torch.Size(pair.our_shape).numel()
 
 
 def test_tensors_share_memory_with_those_given():
     weights = small_convnext().state_dict()
-    mine = from_torchvision(weights, SMALL_CONVNEXT)
+    mine = from_state_dict(weights).tensors
     name = "features.1.0.block.3.weight"
     assert mine["stages.0.0.branch.2.weight"].data_ptr() == weights[name].data_ptr()
     assert mine["stages.0.0.branch.2.weight"].shape == (32, 8, 1, 1)
+
+
+@pytest.mark.parametrize("regime", REGIMES)
+def test_a_step_is_found_by_its_structure(regime):
+    for variant in fold(STEPS, REGIMES[regime]):
+        spec = variant.spec.replace(num_classes=7, drop_path=0.1, layer_scale=0.5)
+        # The second row is the first one's network, trained otherwise.
+        assert step_of(spec) == ("resnet" if variant.key == "recipe" else variant.key)
+    assert step_of(spec_of("ln", depths=(2, 2), width=10)) == "ln"
+    assert step_of(spec_of("ln", activation="relu")) is None

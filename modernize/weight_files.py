@@ -1,0 +1,199 @@
+"""Files of named tensors: torch's own format, old and new, and safetensors.
+
+Which of them a file is, is read from its first bytes. Tensors are memory-mapped where the format
+allows it, so that a file is read no further than it is used. No file can run code.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import re
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from modernize.errors import RoadmapError, UsageError, WeightsError
+
+TORCH_SUFFIXES = (".pth", ".pt")
+SAFETENSORS_SUFFIX = ".safetensors"
+
+_ZIP = b"PK\x03\x04"  # how torch's format of today begins
+_WRAPPERS = ("model", "state_dict", "network")  # keys under which programs put their state dict
+_AVERAGES = ("model_ema", "state_dict_ema", "ema")  # and its moving average
+_FORBIDDEN = re.compile(r"GLOBAL (\S+)")  # what torch says of an object that is no tensor
+_REREAD = "Fetch or save it anew, or name another file."
+
+
+class UnwritableFileError(RoadmapError):
+    """A file of weights that cannot be written."""
+
+
+class Content(NamedTuple):
+    """What a file holds.
+
+    Attributes:
+        tensors: everything in its state dict by name; a value that is no tensor stays as it is.
+        spec: what the file says of its network, as ``NetSpec.to_dict`` does; None: nothing.
+    """
+
+    tensors: dict[str, Any]
+    spec: Any
+
+
+def read_file(path: Path, *, ema: bool = False) -> Content:
+    """Returns what a file holds; its tensors are on the CPU, and memory-mapped where possible.
+
+    Args:
+        path: written by ``torch.save`` or safetensors. The state dict may stand under one of the
+            usual keys: ``model``, ``state_dict`` or ``network``.
+        ema: take the moving average of the weights that stands beside them.
+
+    Raises:
+        WeightsError: for a file that is missing, damaged, no checkpoint, or that holds more than
+            tensors and plain values, saying which.
+    """
+    if path.is_dir():
+        raise WeightsError(f"{path} is a folder; name the file of weights in it.")
+    if not path.is_file():
+        raise WeightsError(f"there is no file {path}; check the spelling.")
+    try:
+        with path.open("rb") as file:
+            head = file.read(9)
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read: {error.strerror or error}.") from error
+    mapped = head.startswith(_ZIP)
+    if head[8:] == b"{" and not mapped:
+        return _read_safetensors(path, ema=ema)
+    return _unwrap(path, _load(path, mapped=mapped), ema=ema)
+
+
+def _read_safetensors(path: Path, *, ema: bool) -> Content:
+    if ema:
+        raise WeightsError(f"{path} holds one set of weights and no moving average beside it.")
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            spec = (file.metadata() or {}).get("spec")
+            return Content(tensors, None if spec is None else json.loads(spec))
+    except Exception as error:  # whatever the bytes of a damaged file lead to
+        raise _damaged(path, error) from error
+
+
+def _load(path: Path, *, mapped: bool) -> Any:
+    """Returns what ``torch.save`` wrote: tensors, containers and plain values."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of an unusual pickle; it is read or it is not
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+    except pickle.UnpicklingError as error:
+        found = _FORBIDDEN.search(str(error))
+        if found is None:
+            raise _damaged(path, error) from error
+        raise WeightsError(
+            f"{path} holds a Python object ({found[1]}), and reading that could run code; only "
+            "tensors and plain values are read. If you trust where it comes from, save its state "
+            "dict alone with torch.save, and read that."
+        ) from error
+    except Exception as error:  # whatever the bytes of a damaged file lead to
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> WeightsError:
+    reason = type(error).__name__
+    if isinstance(error, RuntimeError | safetensors.SafetensorError) and str(error):
+        reason = str(error).splitlines()[0].partition(". ")[0].removesuffix(".")
+    size = f"{path.stat().st_size:,} bytes" if path.exists() else "gone"
+    return WeightsError(
+        f"{path} is no whole file of weights ({size}; {reason}): damaged, cut short, or neither "
+        f"torch's format nor safetensors. {_REREAD}"
+    )
+
+
+def _unwrap(path: Path, loaded: Any, *, ema: bool) -> Content:
+    """Finds the state dict in what was loaded."""
+    if isinstance(loaded, Mapping):
+        keys = _AVERAGES if ema else _WRAPPERS
+        wrapped = [loaded[key] for key in keys if isinstance(loaded.get(key), Mapping)]
+        if ema and not wrapped:
+            raise WeightsError(f"{path} has no moving average of the weights; leave out ema.")
+        tensors: Mapping[Any, Any] = wrapped[0] if wrapped else loaded
+        if any(isinstance(value, Tensor) for value in tensors.values()):
+            spec = loaded.get("spec") if wrapped else None
+            return Content({str(name): value for name, value in tensors.items()}, spec)
+    raise WeightsError(
+        f"{path} holds no state dict, which is tensors by name, alone or under one of "
+        f"{', '.join(_WRAPPERS)}. {_REREAD}"
+    )
+
+
+def write_file(
+    path: Path, tensors: Mapping[str, Tensor], wrapper: str | None, spec: Mapping[str, Any] | None
+) -> None:
+    """Writes tensors aside and renames the file, so that it is there whole or not at all.
+
+    Args:
+        path: its suffix decides the format: ``.safetensors``, or ``.pth`` or ``.pt`` for torch's.
+        tensors: by name.
+        wrapper: in torch's format, the key under which they stand.
+        spec: what the file says of its network.
+
+    Raises:
+        UsageError: for another suffix, or a folder that is not there.
+        UnwritableFileError: where it cannot be written, with the reason; what was there stays.
+    """
+    check_writable(path)
+    # Only what a tensor shows is written, not the larger storage that it may be a part of.
+    whole = {name: _compact(tensor) for name, tensor in tensors.items()}
+    aside = path.with_name(f".{path.name}.{os.getpid()}")  # torch saves this name less its suffix
+    try:
+        if path.suffix == SAFETENSORS_SUFFIX:
+            metadata = {"format": "pt"} | ({"spec": json.dumps(spec)} if spec else {})
+            aside.touch()
+            mode = aside.stat().st_mode  # as any new file's; safetensors lets nobody else read
+            aside.unlink()  # to write over a file would flush it to the disk first
+            safetensors.torch.save_file(whole, aside, metadata)
+            aside.chmod(mode)
+        else:
+            content: dict[str, Any] = {wrapper: whole} if wrapper else whole
+            torch.save(content | ({"spec": dict(spec)} if spec else {}), aside)
+        aside.replace(path)
+    except (OSError, RuntimeError, safetensors.SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        raise UnwritableFileError(
+            f"cannot write {path}: {reason}. Make room or give rights there, or name another file."
+        ) from error
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def check_writable(path: Path) -> None:
+    """Refuses a file to write whose suffix names no format, or whose folder is not there.
+
+    Raises:
+        UsageError: saying what is valid.
+    """
+    suffixes = (SAFETENSORS_SUFFIX, *TORCH_SUFFIXES)
+    if path.suffix not in suffixes:
+        raise UsageError(
+            f"{path} does not say which format to write; its name must end in one of "
+            f"{', '.join(suffixes)}."
+        )
+    if not path.parent.is_dir():
+        raise UsageError(f"there is no folder {path.parent} to write {path.name} into; make it.")
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder; name a file to write.")
+
+
+def _compact(tensor: Tensor) -> Tensor:
+    """Returns the tensor in a storage of its own size, in the usual order; itself if it is so."""
+    tensor = tensor.detach().cpu().contiguous()
+    whole = tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size()
+    return tensor if whole else tensor.clone()
