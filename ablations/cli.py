@@ -493,7 +493,7 @@ def _print_models(console: Console, style: str) -> None:
     else:
         tables.print_table(console, texts, model_costs.NUMBERS)
     for note in model_costs.footnotes(rows):
-        click.echo(note if style == "table" else f"- {note}")
+        click.echo(note if style == "table" else "- " + note.replace("*", r"\*"))
 
 
 @cli.command()

@@ -12,7 +12,7 @@ import decimal
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 
-from ablations.paper import PRINTED, Cell, model_cells
+from ablations.paper import UNITS, Cell, model_cells
 from ablations.peer_costs import ProductCost, peer_cost
 from ablations.peers import PEERS, find_peer
 from modernize.cost import cost
@@ -61,8 +61,6 @@ CUTS: Mapping[str, str] = {
     TRUNCATED: decimal.ROUND_DOWN,
 }
 """How a figure may have been cut to its digits, the usual way first."""
-
-_UNITS = {column: Decimal(unit.partition(" ")[0]) for column, unit in PRINTED.items()}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,7 +152,7 @@ def _count(model: str, image_size: int) -> tuple[str, ProductCost]:
 def _figures(cells: Sequence[Cell], counted: ProductCost) -> tuple[Figure, ...]:
     """Returns the different figures of one model at one size, those of each column together."""
     figures: list[Figure] = []
-    for column in PRINTED:
+    for column in UNITS:
         found: dict[str, list[Cell]] = {}
         for cell in cells:
             if cell.column == column:
@@ -212,7 +210,7 @@ def _distance(figure: Figure, counted: ProductCost) -> str:
 
 def _cut(count: int, column: str, digits: int, cut: str) -> Decimal:
     """Returns a count in the unit of a column, with so many digits after the point."""
-    return (count / _UNITS[column]).quantize(Decimal(1).scaleb(-digits), CUTS[cut])
+    return (Decimal(count) / UNITS[column]).quantize(Decimal(1).scaleb(-digits), CUTS[cut])
 
 
 def _decimals(printed: str) -> int:

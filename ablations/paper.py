@@ -32,8 +32,8 @@ MODEL_TABLES = (
 )
 """The tables of whole models, as file names without their suffix."""
 
-PRINTED = {"params_m": "1e6 parameters", "gflops": "1e9 FLOPs"}
-"""Columns of what a model costs, and the unit of each."""
+UNITS: Mapping[str, int] = {"params_m": 10**6, "gflops": 10**9}
+"""Column of what a model costs -> how many parameters or FLOPs are 1 there."""
 
 REFERENCE_STEP = "swin"
 SEEDS = 3
@@ -183,7 +183,7 @@ def model_cells() -> list[Cell]:
             pretraining = next((row[c] for c in _PRETRAINING_COLUMNS if c in row), "")
             sized = "image_size" in row
             size = int(_number(row, "image_size", name)) if sized else _IMAGE_SIZE
-            for column in PRINTED:
+            for column in UNITS:
                 if column in row:
                     _number(row, column, name)
                     cells.append(
