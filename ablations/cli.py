@@ -163,18 +163,23 @@ def _choose(executor: str, experiment: Experiment) -> tuple[str, str]:
 
 def _refuse_given(ctx: click.Context) -> None:
     """Refuses the main job's options in front of a subcommand, where they would do nothing."""
-    given = [
+    given = _given(ctx)
+    if given:
+        raise click.UsageError(
+            f"{', '.join(given)} stands before a subcommand and belongs to the main job; "
+            "put a subcommand's own options after its name."
+        )
+
+
+def _given(ctx: click.Context) -> list[str]:
+    """Returns the options that were typed, by their names."""
+    return [
         parameter.opts[0]
         for parameter in ctx.command.params
         if parameter.expose_value
         and parameter.name
         and ctx.get_parameter_source(parameter.name) is ParameterSource.COMMANDLINE
     ]
-    if given:
-        raise click.UsageError(
-            f"{', '.join(given)} stands before a subcommand and belongs to the main job; "
-            "put a subcommand's own options after its name."
-        )
 
 
 def _design(
@@ -419,20 +424,38 @@ def steps(step: str | None, regime: str) -> None:
 @click.option(
     "--image-size", type=click.IntRange(min=1), metavar="PIXELS", help="[default: the regime's]"
 )
+@click.option(
+    "--models",
+    is_flag=True,
+    help="The paper's models instead of the steps, from ResNet-50 to ConvNeXt-XL, and Swin.",
+)
 @click.option("--format", "style", type=FORMATS, default="table", show_default=True)
+@click.pass_context
 def flops(
+    ctx: click.Context,
+    /,
     regimes: tuple[str, ...],
     last: str | None,
     step: str | None,
     image_size: int | None,
+    models: bool,
     style: str,
 ) -> None:
-    """Count parameters and FLOPs of the steps, and set them beside the paper's."""
+    """Count parameters and FLOPs of the steps or the models, and set them beside the paper's."""
     from ablations import costs
     from ablations.studies import roadmap
     from modernize.steps import find_regime
 
     console = Console(highlight=False)
+    if models:
+        given = [name for name in _given(ctx) if name not in ("--models", "--format")]
+        if given:
+            raise click.UsageError(
+                f"{', '.join(given)} does not go with --models, which counts each model at the "
+                "image sizes that the paper's tables have."
+            )
+        _print_models(console, style)
+        return
     chosen = [find_regime(name) for name in regimes]
     if step is not None:
         for regime in chosen:
@@ -455,6 +478,24 @@ def flops(
             tables.print_table(console, texts, costs.NUMBERS, title)
         for note in costs.footnotes(rows):
             console.print(note, markup=False, soft_wrap=True)
+
+
+def _print_models(console: Console, style: str) -> None:
+    """Prints what the paper's models cost."""
+    from ablations import model_costs
+
+    rows = model_costs.model_rows()
+    if style in ("csv", "json"):
+        render = tables.as_csv if style == "csv" else tables.as_json
+        click.echo(render(model_costs.as_values(rows)))
+        return
+    texts = [model_costs.as_texts(row) for row in rows]
+    if style == "markdown":
+        click.echo(f"{tables.as_markdown(texts, model_costs.NUMBERS)}\n")
+    else:
+        tables.print_table(console, texts, model_costs.NUMBERS)
+    for note in model_costs.footnotes(rows):
+        click.echo(note if style == "table" else "- " + note.replace("*", r"\*"))
 
 
 @cli.command()

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from modernize.errors import RoadmapError
-from modernize.steps import STEPS, until
+from modernize.steps import REGIMES, STEPS, until
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,12 +24,25 @@ FOLDER = Path(__file__).parent.parent / "results" / "paper"
 TABLES: Mapping[str, str] = {"resnet50": "table10_resnet50", "resnet200": "table11_resnet200"}
 """Regime -> the table that the paper has of it, as a file name without its suffix."""
 
+MODEL_TABLES = (
+    "table1_v100_throughput",
+    "table2_isotropic",
+    "table8_robustness",
+    "table12_a100_throughput",
+)
+"""The tables of whole models, as file names without their suffix."""
+
+UNITS: Mapping[str, int] = {"params_m": 10**6, "gflops": 10**9}
+"""Column of what a model costs -> how many parameters or FLOPs are 1 there."""
+
 REFERENCE_STEP = "swin"
 SEEDS = 3
 """How many seeds a mean with a deviation is over; a row without one is one run."""
 
 _COLUMNS = ("step", "label", "top1", "top1_std", "gflops")
 _MISPRINT_COLUMNS = ("table", "step", "column", "printed", "reason")
+_PRETRAINING_COLUMNS = ("pretraining", "data")  # as Tables 1 and 8 call it
+_IMAGE_SIZE = 224  # of a table without a column for it
 
 
 class PaperError(RoadmapError):
@@ -49,6 +62,29 @@ class Reference:
     label: str
     top1: float
     gflops: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """One published figure of what a whole model costs.
+
+    Attributes:
+        model: its name in the table.
+        image_size: height and width in pixels.
+        column: ``"params_m"`` or ``"gflops"``.
+        printed: the figure exactly as printed.
+        table: the table's number.
+        pretraining: the data that the row's model was pre-trained on, where the table says so.
+        misprint: whether the cell is taken for a misprint.
+    """
+
+    model: str
+    image_size: int
+    column: str
+    printed: str
+    table: str
+    pretraining: str = ""
+    misprint: bool = False
 
 
 def published(regime: str) -> pd.DataFrame | None:
@@ -72,15 +108,15 @@ def published(regime: str) -> pd.DataFrame | None:
     rows = []
     for variant in until(STEPS[-1].key, regime):
         row = cells[variant.key]
-        deviation = _number(row, "top1_std", regime) if row["top1_std"] else math.nan
+        deviation = _number(row, "top1_std", TABLES[regime]) if row["top1_std"] else math.nan
         rows.append(
             {
                 "step": variant.key,
                 "label": variant.title,
                 "n": 1 if math.isnan(deviation) else SEEDS,
-                "top1": _number(row, "top1", regime),
+                "top1": _number(row, "top1", TABLES[regime]),
                 "top1_std": deviation,
-                "gflops": _number(row, "gflops", regime),
+                "gflops": _number(row, "gflops", TABLES[regime]),
                 "status": "finished",
                 "section": variant.section,
                 "adopted": variant.adopted,
@@ -98,8 +134,8 @@ def reference(regime: str) -> Reference | None:
     """
     if regime not in TABLES:
         return None
-    row = _table(regime)[REFERENCE_STEP]
-    return Reference(row["label"], _number(row, "top1", regime), _number(row, "gflops", regime))
+    row, name = _table(regime)[REFERENCE_STEP], TABLES[regime]
+    return Reference(row["label"], _number(row, "top1", name), _number(row, "gflops", name))
 
 
 def printed_gflops(regime: str) -> dict[str, str]:
@@ -135,6 +171,51 @@ def misprints(regime: str) -> dict[str, str]:
     return found
 
 
+def model_cells() -> list[Cell]:
+    """Returns what the paper prints of whole models: the tables of models, the ends of the roads.
+
+    Raises:
+        PaperError: for a file that is missing or malformed.
+    """
+    cells = []
+    for name in MODEL_TABLES:
+        for row in _read(name, ("model", "gflops")):
+            pretraining = next((row[c] for c in _PRETRAINING_COLUMNS if c in row), "")
+            sized = "image_size" in row
+            size = int(_number(row, "image_size", name)) if sized else _IMAGE_SIZE
+            for column in UNITS:
+                if column in row:
+                    _number(row, column, name)
+                    cells.append(
+                        Cell(row["model"], size, column, row[column], _number_of(name), pretraining)
+                    )
+    for regime, name in TABLES.items():
+        table, road, wrong = _table(regime), REGIMES[regime], misprints(regime)
+        ends = {
+            STEPS[0].key: road.start,
+            STEPS[-1].key: road.end,
+            REFERENCE_STEP: table[REFERENCE_STEP]["label"],
+        }
+        for step, model in ends.items():
+            _number(table[step], "gflops", name)
+            cells.append(
+                Cell(
+                    model,
+                    road.image_size,
+                    "gflops",
+                    table[step]["gflops"],
+                    _number_of(name),
+                    misprint=step in wrong,
+                )
+            )
+    return cells
+
+
+def _number_of(name: str) -> str:
+    """Returns a table's number, which its file name begins with."""
+    return name.partition("_")[0].removeprefix("table")
+
+
 def _table(regime: str) -> dict[str, dict[str, str]]:
     """Returns step -> its cells as text, having checked that every step is there once."""
     rows = _read(TABLES[regime], _COLUMNS)
@@ -166,15 +247,15 @@ def _read(name: str, columns: Iterable[str]) -> list[dict[str, str]]:
     return rows
 
 
-def _number(row: Mapping[str, str], column: str, regime: str) -> float:
-    """Returns a cell as a finite number."""
+def _number(row: Mapping[str, str], column: str, name: str) -> float:
+    """Returns a cell of a file as a finite number; the file's first column says which row it is."""
     try:
         value = float(row[column])
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
+        key, which = next(iter(row.items()))
         raise PaperError(
-            f"{FOLDER / TABLES[regime]}.csv, step {row['step']!r}: "
-            f"{column} is {row[column]!r}, not a number."
+            f"{FOLDER / name}.csv, {key} {which!r}: {column} is {row[column]!r}, not a number."
         )
     return value

@@ -81,9 +81,10 @@ def _stem(spec: NetSpec, image_size: int) -> tuple[Arithmetic, int]:
         side = _strided(image_size, 2)
         conv = _conv(spec.in_channels, width, side, kernel=7, bias=False)
         return conv + _norm(width), _strided(side, 2)  # the 3x3/2 max pool, padding 1
-    side = image_size // 4
-    conv = _conv(spec.in_channels, width, side, kernel=4, bias=True)
-    if spec.downsampling is Downsampling.SEPARATE:
+    patch = 16 if spec.stem is Stem.PATCHIFY_16 else 4
+    side = image_size // patch
+    conv = _conv(spec.in_channels, width, side, kernel=patch, bias=True)
+    if spec.stem is Stem.PATCHIFY and spec.downsampling is Downsampling.SEPARATE:
         conv += _norm(width)
     return conv, side
 

@@ -20,20 +20,14 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import hashlib
 import importlib
-import importlib.metadata
-import json
-import os
-import tempfile
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import platformdirs
-
+from modernize import counts
 from modernize.spec import Init, NetSpec
 
 if TYPE_CHECKING:
@@ -76,13 +70,7 @@ def cost(spec: NetSpec, image_size: int) -> Cost:
     """
     spec.check_image_size(image_size)
     key = f"{_counted_as(spec).digest()}-{image_size}"
-    path = cache_path()
-    known = _read_cache(path)
-    if key not in known:
-        known[key] = count(spec, image_size)
-        # Another process may have written meanwhile: its entries stay, as of now.
-        _write_cache(path, {**_read_cache(path), key: known[key]})
-    return known[key]
+    return counts.remember(cache_path(), key, Cost, lambda: count(spec, image_size))
 
 
 def count(spec: NetSpec, image_size: int) -> Cost:
@@ -239,47 +227,10 @@ def _both(
 
 def cache_path() -> Path:
     """Returns the file of the counts that hold for this code and these libraries."""
-    folder = Path(platformdirs.user_cache_dir("convnext-roadmap"))
-    return folder / f"cost-{_fingerprint()}.json"
+    return counts.cache_folder() / f"cost-{_fingerprint()}.json"
 
 
 @functools.cache
 def _fingerprint() -> str:
-    """16 hexadecimal digits that change with whatever could change a count."""
     here = Path(__file__)
-    parts = [here.with_name(name).read_bytes() for name in _COUNTED_SOURCES]
-    parts += [importlib.metadata.version(name).encode() for name in _COUNTED_PACKAGES]
-    return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
-
-
-def _read_cache(path: Path) -> dict[str, Cost]:
-    """Returns the counts in a file; an unreadable one has none, an odd entry is left out."""
-    try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    if not isinstance(entries, dict):
-        return {}
-    width = len(dataclasses.fields(Cost))
-    return {
-        key: Cost(*numbers)
-        for key, numbers in entries.items()
-        if isinstance(numbers, list)
-        and len(numbers) == width
-        and all(type(number) is int and number >= 0 for number in numbers)
-    }
-
-
-def _write_cache(path: Path, entries: dict[str, Cost]) -> None:
-    """Replaces the file as a whole, so that no reader sees half of it; gives up where it cannot."""
-    text = json.dumps({key: dataclasses.astuple(entry) for key, entry in entries.items()})
-    with contextlib.suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text)
-            Path(name).replace(path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+    return counts.fingerprint(map(here.with_name, _COUNTED_SOURCES), _COUNTED_PACKAGES)

@@ -21,7 +21,7 @@ class Network(nn.Module):
     """Stem, stages of blocks, global average pooling, linear head.
 
     Images (N, in_channels, H, W) -> logits (N, num_classes). H and W should be multiples of
-    ``spec.total_stride`` (32); other sizes work as far as strided convolutions round.
+    ``spec.total_stride`` (32 on the roadmap); others work as far as strided convolutions round.
     """
 
     def __init__(self, spec: NetSpec) -> None:
@@ -50,7 +50,7 @@ class Network(nn.Module):
         initialise(self, spec.init)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.stem(x)  # (N, in_channels, H, W) -> (N, C, H/4, W/4)
+        x = self.stem(x)  # (N, in_channels, H, W) -> (N, C, H/s, W/s); s is 4, isotropic 16
         for stage in self.stages:
             x = stage(x)  # height and width halve at stages 2, 3, ...
         x = self.norm(self.pool(x)).flatten(1)  # (N, width of the last stage)
@@ -63,7 +63,7 @@ class Network(nn.Module):
 
 
 class Stem(nn.Sequential):
-    """The image (N, in_channels, H, W) -> (N, C, H/4, W/4)."""
+    """The image (N, in_channels, H, W) -> (N, C, H/s, W/s) for the stem's stride s."""
 
     def __init__(self, spec: NetSpec) -> None:
         width = spec.narrow_widths[0]
@@ -75,9 +75,11 @@ class Stem(nn.Sequential):
                 nn.MaxPool2d(3, stride=2, padding=1),
             )
         else:
-            super().__init__(nn.Conv2d(spec.in_channels, width, 4, stride=4))
-            # Separate downsampling brings its own norms, here as well; until then there is none.
-            if spec.downsampling is s.Downsampling.SEPARATE:
+            patch = spec.stem.stride
+            super().__init__(nn.Conv2d(spec.in_channels, width, patch, stride=patch))
+            # Separate downsampling brings its own norms, here as well; until then there is none,
+            # and an isotropic network, which never downsamples, has none here.
+            if spec.stem is s.Stem.PATCHIFY and spec.downsampling is s.Downsampling.SEPARATE:
                 self.append(norm(spec, width))
 
 

@@ -18,10 +18,16 @@ from modernize.errors import SpecError, UnknownNameError, UsageError
 
 
 class Stem(enum.StrEnum):
-    """How an image becomes the first feature map, at a quarter of its height and width."""
+    """How an image becomes the first feature map."""
 
     RESNET = "resnet"  # 7x7/2 convolution, norm, activation, 3x3/2 max pool
     PATCHIFY = "patchify"  # one 4x4/4 convolution
+    PATCHIFY_16 = "patchify-16"  # one 16x16/16 convolution: isotropic networks, of one stage
+
+    @property
+    def stride(self) -> int:
+        """How many pixels of an image's side become one position of the first feature map."""
+        return 16 if self is Stem.PATCHIFY_16 else 4
 
 
 class SpatialConv(enum.StrEnum):
@@ -72,7 +78,7 @@ class Downsampling(enum.StrEnum):
 
     BLOCK = "block"  # a strided first block with a projection shortcut
     SEPARATE = "separate"  # norm and 2x2/2 convolution before the blocks; norms also after the
-    #                        patchify stem and after global pooling
+    #                        4x4/4 stem and after global pooling
 
 
 class Init(enum.StrEnum):
@@ -209,7 +215,7 @@ class NetSpec:
     @property
     def total_stride(self) -> int:
         """How many pixels of an image's side become one position of the last feature map."""
-        return 4 << (len(self.depths) - 1)
+        return self.stem.stride << (len(self.depths) - 1)
 
     def check_image_size(self, image_size: int) -> None:
         """Refuses images too small for the last feature map to have a position.

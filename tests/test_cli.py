@@ -35,6 +35,7 @@ def roadmap(*arguments: str | Path, status: int = 0) -> subprocess.CompletedProc
         ["steps"],
         ["steps", "downsample"],
         ["flops", "--regime", "nano"],
+        ["flops", "--models"],
         ["plot", "--from", "paper", "--output", "OUT.svg"],
         ["convert", "--help"],
         ["--bad-option"],

@@ -123,6 +123,36 @@ def test_a_malformed_file_says_what_is_wrong(copy, old, new, message):
         paper.published("resnet50")
 
 
+def test_cells_of_models():
+    cells = paper.model_cells()
+    large = [c for c in cells if (c.model, c.image_size, c.table) == ("ConvNeXt-L", 384, "1")]
+    assert [(c.column, c.printed, c.pretraining) for c in large] == [
+        ("params_m", "198", "1K"),
+        ("gflops", "101.0", "1K"),
+        ("params_m", "198", "22K"),
+        ("gflops", "101.0", "22K"),
+    ]
+    assert paper.Cell("ConvNeXt-T", 224, "gflops", "4.49", "10", misprint=True) in cells
+    assert paper.Cell("Swin-B", 224, "gflops", "15.43", "11") in cells
+    assert paper.Cell("ViT-L", 224, "params_m", "304", "2") in cells
+    assert sum(c.misprint for c in cells) == 1
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("224,29,4.5", "224,29,few", r"table1.*model 'ConvNeXt-T': gflops is 'few', not a number"),
+        ("224,29,4.5", "big,29,4.5", r"table1.*model 'ConvNeXt-T': image_size is 'big'"),
+        ("gflops,", "cost,", r"table1.*lacks the columns gflops"),
+    ],
+)
+def test_a_malformed_table_of_models_says_what_is_wrong(copy, old, new, message):
+    path = copy / "table1_v100_throughput.csv"
+    path.write_text(path.read_text().replace(old, new, 1))
+    with pytest.raises(RoadmapError, match=message):
+        paper.model_cells()
+
+
 def test_an_empty_file(copy):
     (copy / "table11_resnet200.csv").write_text("")
     with pytest.raises(RoadmapError, match=r"table11_resnet200\.csv.*no rows"):

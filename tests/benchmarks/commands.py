@@ -77,6 +77,7 @@ def main() -> None:
             "--help": 0.5,
             "steps": 0.5,
             "flops --regime resnet50 --regime resnet200": 1.0,  # asked again
+            "flops --models": 1.0,  # asked again
             f"plot --from paper --output {folder}/roadmap.png": 3.0,
         }
         for command, aim in commands.items():

@@ -1,0 +1,84 @@
+"""The networks of other libraries that the paper's are compared with, as data.
+
+They are built with random weights, so nothing is downloaded.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from modernize.errors import UnknownNameError
+from modernize.torchvision_ops import make_torchvision_importable
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclasses.dataclass(frozen=True)
+class Peer:
+    """One network of another library.
+
+    Attributes:
+        model: its name in the paper's tables.
+        library: ``"torchvision"`` or ``"timm"``.
+        name: what the library calls it.
+        image_sizes: heights and widths in pixels that it is for.
+    """
+
+    model: str
+    library: str
+    name: str
+    image_sizes: tuple[int, ...] = (224, 384)
+
+    def build(self) -> nn.Module:
+        """Returns the network, from images (N, 3, H, W) to logits (N, 1000), in training mode."""
+        make_torchvision_importable()
+        if self.library == "timm":
+            import timm
+
+            return timm.create_model(self.name)
+        from torchvision import models
+
+        network: nn.Module = models.get_model(self.name)  # type: ignore[attr-defined]  # public
+        return network
+
+
+# fmt: off
+PEERS: Sequence[Peer] = (
+    Peer("ResNet-50",   "torchvision", "resnet50"),
+    Peer("ResNet-50",   "timm",        "resnet50"),
+    Peer("ConvNeXt-T",  "torchvision", "convnext_tiny"),
+    Peer("ConvNeXt-T",  "timm",        "convnext_tiny"),
+    Peer("ConvNeXt-S",  "torchvision", "convnext_small"),
+    Peer("ConvNeXt-B",  "torchvision", "convnext_base"),
+    Peer("ConvNeXt-L",  "torchvision", "convnext_large"),
+    Peer("ConvNeXt-XL", "timm",        "convnext_xlarge"),
+    # A Swin is made for one image size: at 384 its windows are 12 wide instead of 7.
+    Peer("Swin-T",      "torchvision", "swin_t", (224,)),
+    Peer("Swin-S",      "torchvision", "swin_s", (224,)),
+    Peer("Swin-B",      "torchvision", "swin_b", (224,)),
+    Peer("Swin-B",      "timm",        "swin_base_patch4_window12_384", (384,)),
+    Peer("Swin-L",      "timm",        "swin_large_patch4_window7_224", (224,)),
+    Peer("Swin-L",      "timm",        "swin_large_patch4_window12_384", (384,)),
+)
+# fmt: on
+
+
+def find_peer(model: str, image_size: int) -> Peer:
+    """Returns the first peer of that name for images of that size.
+
+    Args:
+        model: its name in the paper's tables.
+        image_size: height and width in pixels.
+
+    Raises:
+        UnknownNameError: listing the networks that there are.
+    """
+    for peer in PEERS:
+        if peer.model == model and image_size in peer.image_sizes:
+            return peer
+    valid = [f"{peer.model} at {size}" for peer in PEERS for size in peer.image_sizes]
+    wanted = f"{model} at {image_size}"
+    raise UnknownNameError("network of another library", wanted, dict.fromkeys(valid))
