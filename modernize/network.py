@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from modernize import spec as s
 from modernize.depthwise import DepthwiseConv2d
+from modernize.pointwise import PointwiseConv2d
 from modernize.spec import NetSpec
 
 
@@ -116,8 +117,8 @@ class Block(nn.Module):
             if spec.spatial_conv is s.SpatialConv.DEPTHWISE
             else nn.Conv2d(spatial_width, spatial_width, k, stride, pad, bias=bias)
         )
-        expand = nn.Conv2d(in_width, hidden, 1, bias=bias)
-        project = nn.Conv2d(hidden, out_width, 1, bias=bias)
+        expand = PointwiseConv2d(in_width, hidden, bias=bias)
+        project = PointwiseConv2d(hidden, out_width, bias=bias)
         convs = [spatial, expand, project] if first else [expand, spatial, project]
 
         every_norm = spec.norms is s.Placement.EVERY
@@ -160,6 +161,17 @@ class LayerNorm2d(nn.LayerNorm):
         return x.permute(0, 3, 1, 2)
 
 
+class GELU(nn.GELU):
+    """The exact GELU, of a tensor taken in the order of its memory.
+
+    torch has oneDNN's, on a CPU two thirds of the time of its own, for contiguous tensors alone;
+    with the channels last in shape as well as in memory, a tensor is one.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.gelu(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
 class LayerScale(nn.Module):
     """A learned factor per channel, small at first."""
 
@@ -199,7 +211,7 @@ def norm(spec: NetSpec, width: int) -> nn.Module:
 
 def activation(spec: NetSpec) -> nn.Module:
     """Returns the spec's activation function."""
-    return nn.ReLU(inplace=True) if spec.activation is s.Activation.RELU else nn.GELU()
+    return nn.ReLU(inplace=True) if spec.activation is s.Activation.RELU else GELU()
 
 
 @torch.no_grad()

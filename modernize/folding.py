@@ -1,0 +1,51 @@
+"""A network made ready to infer: what follows a convolution is multiplied into its weights."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from modernize.network import LayerScale
+
+if TYPE_CHECKING:
+    from modernize.network import Network
+
+
+@torch.no_grad()
+def folded(network: Network, dtype: torch.dtype = torch.float32) -> Network:
+    """Returns a copy that gives the same logits, but for rounding, in less time.
+
+    Each BatchNorm is folded into the convolution before it, as is each Layer Scale. A LayerNorm
+    stays: it depends on the image.
+
+    Args:
+        network: any; it stays as it is.
+        dtype: what convolutions and linear layers will compute in, by autocast. Their weights are
+            held in it, where they would otherwise be rounded anew for every batch.
+
+    Returns:
+        A network in evaluation mode, with which nothing can be trained.
+    """
+    copied = copy.deepcopy(network).eval().requires_grad_(False)
+    for layers in [m for m in copied.modules() if isinstance(m, nn.Sequential)]:
+        for number, (before, after) in enumerate(itertools.pairwise(list(layers))):
+            if not isinstance(before, nn.Conv2d):
+                continue
+            if isinstance(after, nn.BatchNorm2d):
+                layers[number] = fuse_conv_bn_eval(before, after)
+            elif isinstance(after, LayerScale):
+                before.weight.mul_(after.gamma.view(-1, 1, 1, 1))
+                if before.bias is not None:
+                    before.bias.mul_(after.gamma)
+            else:
+                continue
+            layers[number + 1] = nn.Identity()
+    for module in copied.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            module.to(dtype)
+    return copied
