@@ -330,16 +330,16 @@ def _list_folder(choice: DataChoice) -> Folder:
     )
 
 
-def list_validation(folder: Path, classes: Sequence[str]) -> Folder:
+def list_validation(folder: Path, classes: Sequence[str] | int) -> Folder:
     """Returns the images of a folder of class folders, to evaluate on; there are none to train on.
 
     Args:
-        folder: of the class folders; not all classes need one.
-        classes: the names of all classes, in the order of a network's logits.
+        folder: of the class folders.
+        classes: the names of all classes, in the order of a network's logits; not all need a
+            folder. Or how many there must be; then they are in the order of their names.
 
     Raises:
-        DataError: for a folder that is not there or holds no images, and for class folders of
-            other names.
+        DataError: for a folder that is not there or holds no images, and for other class folders.
     """
     folder = folder.expanduser().resolve()
     if not folder.is_dir():
@@ -347,13 +347,19 @@ def list_validation(folder: Path, classes: Sequence[str]) -> Folder:
     digest = hashlib.sha256()
     try:
         found = _class_names(folder)
+        if isinstance(classes, int):
+            if len(found) != classes:
+                raise DataError(
+                    f"{folder} has {len(found)} class folders, but the network has {classes} "
+                    "classes; name the folder of the images that it was trained for."
+                )
+            classes = found
         strange = sorted(set(found).difference(classes))
         if strange or not found:
             has = f"has class folders such as {strange[0]!r}" if found else "has no class folders"
             raise DataError(
-                f"{folder} {has}; the network's {len(classes)} classes are called "
-                f"{classes[0]}, {classes[1]}, ..., {classes[-1]}, and each image must lie in the "
-                "folder of its class."
+                f"{folder} {has}; the network's {len(classes)} classes are called {classes[0]}, "
+                f"..., {classes[-1]}, and each image must lie in the folder of its class."
             )
         paths, labels = _list_split(folder, list(classes), digest)
     except OSError as error:

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from ablations.data import Folder, list_validation
+from ablations.photos import ValidationPhotos
 from ablations.place import Place
 from ablations.recipe import DataChoice
 from ablations.transforms import library
+from modernize.folding import folded
+
+if TYPE_CHECKING:
+    from modernize.network import Network
 
 LARGE = 384  # pixels from which on the whole image is seen, as the paper's larger evaluations do
 
@@ -76,6 +82,44 @@ def evaluate(network: nn.Module, served: Served, place: Place) -> Accuracy:
     )
 
 
+def evaluate_weights(
+    network: Network,
+    images: Folder,
+    choice: DataChoice,
+    place: Place,
+    *,
+    batch_size: int,
+    workers: int,
+    skip_bad_images: bool = False,
+) -> Accuracy:
+    """Returns the accuracy of a network, whose norms are folded away, on a folder of images.
+
+    Args:
+        network: takes images of 3 channels.
+        images: as :func:`list_images` returns them.
+        choice: how they are prepared.
+        place: where, and in which precision.
+        batch_size: images at once.
+        workers: processes that decode images.
+        skip_bad_images: whether an unreadable image is left out; else it is an error.
+
+    Raises:
+        BadImageError: naming an unreadable image.
+    """
+    ready = place.put(folded(network, place.dtype))
+    served = ValidationPhotos(
+        images,
+        choice,
+        place.device,
+        batch_size=batch_size,
+        workers=workers,
+        channels_last=place.channels_last,
+        skip_bad_images=skip_bad_images,
+    )
+    with contextlib.closing(served):
+        return evaluate(ready, served, place)
+
+
 def imagenet_transform(image_size: int, resize: int | None = None) -> DataChoice:
     """Returns how the paper prepares ImageNet's images for an evaluation (Section 3.1, Table 5).
 
@@ -95,16 +139,19 @@ def imagenet_transform(image_size: int, resize: int | None = None) -> DataChoice
     )
 
 
-def list_imagenet(folder: Path) -> Folder:
-    """Returns ImageNet's validation images, or some classes of them, labelled in ImageNet's order.
+def list_images(folder: Path, num_classes: int) -> Folder:
+    """Returns the images of class folders, labelled in the order of a network's logits.
 
     Args:
-        folder: holds a folder for each class, named by its synset (n01440764, ...).
+        folder: has a folder of images for each class. Where the network has ImageNet's 1000, it is
+            named by its synset (n01440764, ...), and some may be missing; else all must be there.
+        num_classes: logits of the network.
 
     Raises:
-        DataError: for a folder that is not there or empty, or that has folders of other names.
+        DataError: for a folder that is not there or empty, or has other classes.
     """
-    return list_validation(folder, synsets())
+    names = synsets()
+    return list_validation(folder, names if num_classes == len(names) else num_classes)
 
 
 def synsets() -> Sequence[str]:

@@ -42,6 +42,8 @@ SEEDS = 3
 _COLUMNS = ("step", "label", "top1", "top1_std", "gflops")
 _MISPRINT_COLUMNS = ("table", "step", "column", "printed", "reason")
 _PRETRAINING_COLUMNS = ("pretraining", "data")  # as Tables 1 and 8 call it
+_TOP1_COLUMNS = {"top1": "1K", "clean": "1K", "in1k_top1": "1K", "in22k_top1": "22K"}
+"""Column of an accuracy -> the data it was trained on first, unless a column of its own says it."""
 _IMAGE_SIZE = 224  # of a table without a column for it
 
 
@@ -85,6 +87,21 @@ class Cell:
     table: str
     pretraining: str = ""
     misprint: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Top1:
+    """One published accuracy of a network on ImageNet's validation images.
+
+    Attributes:
+        printed: percent, exactly as printed.
+        table: the table's number.
+        pretraining: ``"1K"`` or ``"22K"``: the ImageNet that it was trained on first.
+    """
+
+    printed: str
+    table: str
+    pretraining: str
 
 
 def published(regime: str) -> pd.DataFrame | None:
@@ -209,6 +226,41 @@ def model_cells() -> list[Cell]:
                 )
             )
     return cells
+
+
+def printed_top1(model: str, image_size: int) -> list[Top1]:
+    """Returns every accuracy that the tables of models print of a network; none if it is in none.
+
+    Args:
+        model: its name there.
+        image_size: height and width in pixels of the evaluation.
+
+    Raises:
+        PaperError: for a file that is missing or malformed.
+    """
+    found = []
+    for name in MODEL_TABLES:
+        for row in _read(name, ("model",)):
+            if row["model"] != model or int(row.get("image_size", _IMAGE_SIZE)) != image_size:
+                continue
+            stated = next((row[c] for c in _PRETRAINING_COLUMNS if c in row), None)
+            found += [
+                Top1(row[column], _number_of(name), stated or pretraining)
+                for column, pretraining in _TOP1_COLUMNS.items()
+                if row.get(column)
+            ]
+    return found
+
+
+def printed_top1_of_step(step: str, regime: str) -> Top1 | None:
+    """Returns the accuracy that the roadmap's table prints of a step; None where there is no table.
+
+    Raises:
+        PaperError: for a file that is missing or malformed.
+    """
+    if regime not in TABLES:
+        return None
+    return Top1(_table(regime)[step]["top1"], _number_of(TABLES[regime]), "1K")
 
 
 def _number_of(name: str) -> str:

@@ -6,14 +6,14 @@ They are built with random weights, so nothing is downloaded.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from modernize.errors import UnknownNameError
 from modernize.torchvision_ops import make_torchvision_importable
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +43,23 @@ class Peer:
 
         network: nn.Module = models.get_model(self.name)  # type: ignore[attr-defined]  # public
         return network
+
+    def fetch(self, weights: str) -> Mapping[str, Tensor]:
+        """Returns trained weights, which torchvision fetches, or has fetched before.
+
+        Args:
+            weights: torchvision's name for them, such as ``"IMAGENET1K_V1"``.
+
+        Raises:
+            OSError: where there is no connection.
+            RuntimeError: for a file that is not what its checksum says.
+        """
+        make_torchvision_importable()
+        from torchvision import models
+
+        known: Any = models.get_model_weights(self.name)  # type: ignore[attr-defined]  # public
+        state: Mapping[str, Tensor] = known[weights].get_state_dict(progress=True, check_hash=True)
+        return state
 
 
 # fmt: off

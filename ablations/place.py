@@ -10,16 +10,18 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 from ablations.recipe import Compute
 from ablations.records import read_json, write_json
 from ablations.sampling import Share
 from modernize.errors import UsageError
+
+Module = TypeVar("Module", bound=nn.Module)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +50,13 @@ class Place:
         """Returns the context of the forward pass."""
         mixed = self.dtype is not torch.float32
         return torch.autocast(self.device.type, dtype=self.dtype, enabled=mixed)
+
+    def put(self, network: Module) -> Module:
+        """Moves a network here, laid out as this place wants it, and returns it."""
+        network.to(self.device)
+        if self.channels_last:
+            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in its stubs
+        return network
 
     def sum(self, x: Tensor) -> Tensor:
         """Returns the sum of a tensor over all processes."""

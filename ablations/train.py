@@ -170,9 +170,7 @@ def train(
 def begin(run: Run, place: Place) -> State:
     """Returns a run's state before its first update; the seed alone decides the weights."""
     torch.manual_seed(run.seed)
-    network = Network(run.spec).to(place.device)
-    if place.channels_last:
-        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in its stubs
+    network = place.put(Network(run.spec))
     if run.recipe.sync_batch_norm and place.share.world > 1:
         convert: Any = nn.SyncBatchNorm.convert_sync_batchnorm  # untyped
         network = convert(network)

@@ -29,3 +29,12 @@ MODELS: Mapping[str, NetSpec] = {
     "ConvNeXt-L (iso.)": _ISOTROPIC.replace(depths=(36,), width=1024, layer_scale=1e-6),
 }
 # fmt: on
+
+
+def model_of(spec: NetSpec) -> str | None:
+    """Returns the name of the paper's network that this one is; None where it is none of them.
+
+    What only training sees does not count, nor the start of a Layer Scale, nor the classes.
+    """
+    beside = {"drop_path", "init", "layer_scale", "num_classes"}
+    return next((name for name, s in MODELS.items() if spec.diff(s).keys() <= beside), None)

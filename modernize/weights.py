@@ -101,11 +101,15 @@ def load(path: Path | str, spec: NetSpec | None = None, *, ema: bool = False) ->
 
     Its parameters are in single precision, whatever the file has.
     """
+    return network_of(read(path, spec, ema=ema))
+
+
+def network_of(weights: Weights) -> Network:
+    """Returns the network with these weights, in single precision and in training mode."""
     import torch
 
     from modernize.network import Network
 
-    weights = read(path, spec, ema=ema)
     with torch.device("meta"):  # no weights are drawn only to be written over
         network = Network(weights.spec)
     network.to_empty(device="cpu").load_state_dict(weights.tensors)

@@ -1,0 +1,199 @@
+"""Weights evaluated on folders of images: as torchvision would, and in ImageNet's order."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from urllib.error import URLError
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from ablations import cli_evaluate, evaluation
+from ablations.cli import cli, main
+from ablations.peers import Peer
+from ablations.transforms import evaluation_transform
+from modernize.torchvision_ops import make_torchvision_importable
+
+SIZES = ((260, 300), (400, 240), (224, 224), (300, 500), (256, 256), (333, 280))
+
+
+def photo(number: int) -> Image.Image:
+    """A smooth picture of its own."""
+    height, width = SIZES[number % len(SIZES)]
+    y, x = np.mgrid[0:height, 0:width] / 50
+    waves = [np.sin(x * (number + 1) + c) + np.cos(y * (3 - c) + number) for c in range(3)]
+    return Image.fromarray((63 * np.stack(waves, 2) + 127).astype(np.uint8))
+
+
+@pytest.fixture(scope="module")
+def resnet(tmp_path_factory: pytest.TempPathFactory) -> tuple[nn.Module, Path]:
+    """A small ResNet of torchvision's with ImageNet's classes, and the file of its weights."""
+    make_torchvision_importable()
+    from torchvision.models.resnet import Bottleneck, ResNet
+
+    torch.manual_seed(0)
+    network = ResNet(Bottleneck, [1, 1, 1, 1])
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.running_var, 0.5, 2)
+    path = tmp_path_factory.mktemp("weights") / "resnet.pth"
+    torch.save(network.state_dict(), path)
+    return network.eval(), path
+
+
+def torchvision_ranks(network: nn.Module, image: Image.Image, size: int, resize: int) -> list[int]:
+    """The classes of an image, likeliest first, by torchvision's own preparation."""
+    from torchvision import transforms as t
+
+    prepare = t.Compose(
+        [t.Resize(resize, t.InterpolationMode.BICUBIC), t.CenterCrop(size), t.ToTensor(),
+         t.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))]
+    )  # fmt: skip
+    with torch.inference_mode():
+        logits = network(prepare(image)[None])
+    return list(logits[0].argsort(descending=True).tolist())
+
+
+def save(folder: Path, number: int, class_index: int) -> None:
+    into = folder / evaluation.synsets()[class_index]
+    into.mkdir(parents=True, exist_ok=True)
+    photo(number).save(into / f"{number}.png")
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
+    cli(["evaluate", *map(str, arguments)], standalone_mode=False)
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("size", "resize"), [(224, 256), (384, 384), (160, 183)])
+def test_accuracy_is_torchvisions(
+    resnet: tuple[nn.Module, Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    size: int,
+    resize: int,
+) -> None:
+    """Three images lie under their likeliest class, two under their fourth, one under its tenth."""
+    network, weights = resnet
+    for number, rank in enumerate((0, 3, 0, 9, 3, 0)):
+        save(tmp_path, number, torchvision_ranks(network, photo(number), size, resize)[rank])
+    asked = ["--weights", weights, "--data", tmp_path, "--image-size", str(size), "--workers", "0"]
+    [found] = json.loads(run(capsys, *asked, "--format", "json"))
+    assert found["top1"] == 50
+    assert found["top5"] == pytest.approx(100 * 5 / 6)
+    assert found["images"] == 6
+    assert (found["precision"], found["resize"]) == ("float32", resize)
+    assert found["layout"] == "torchvision's or timm's ResNet"
+    assert found["paper"] == f"none of this network at {size}"
+
+
+def test_the_transform_is_the_papers() -> None:
+    for size, resize in ((224, 256), (384, 384)):
+        choice = evaluation.imagenet_transform(size)
+        assert (choice.resize, choice.interpolation) == (resize, "bicubic")
+        image = evaluation_transform(choice)(photo(1))
+        assert image.size == (size, size)
+
+
+def test_what_the_paper_says_of_a_network() -> None:
+    from modernize.models import MODELS
+
+    said = {name: cli_evaluate.printed(spec, 224) for name, spec in MODELS.items()}
+    assert said["ConvNeXt-T"].startswith("82.1 in Table 1, trained on 1K; 82.9 in Table 1, trained")
+    assert "81.97 in Table 10" in said["ConvNeXt-T"]
+    assert "76.1 in Table 8" in said["ResNet-50"]
+    assert "79.7 in Table 2" in said["ConvNeXt-S (iso.)"]
+    assert "85.5 in Table 1" in cli_evaluate.printed(MODELS["ConvNeXt-L"], 384)
+
+
+def message(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
+    """What wrong use is told, having ended with the status 2 (1: a failure)."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.argv", ["run_roadmap.py", "evaluate", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+    said = capsys.readouterr().err
+    return f"{ended.value.code}: {said}"
+
+
+def test_wrong_use(
+    resnet: tuple[nn.Module, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, weights = resnet
+    (tmp_path / "cats").mkdir()
+    (tmp_path / "empty" / "n01440764").mkdir(parents=True)
+    tell: Callable[..., str] = lambda *a: message(capsys, *a)  # noqa: E731
+    of = ("--weights", weights)
+    assert "2: Error: say what to evaluate" in tell()
+    assert "--weights needs --data" in tell(*of)
+    assert "there is no folder" in tell(*of, "--data", tmp_path / "none")
+    assert "class folders such as 'cats'" in tell(*of, "--data", tmp_path)
+    assert "there are no images" in tell(*of, "--data", tmp_path / "empty")
+    assert "--seed: an option of a run" in tell(*of, "--data", tmp_path, "--seed", "1")
+    assert "--ema: an option of --weights" in tell("--step", "ln", "--ema")
+    assert "depths is [1, 1, 1, 1], not [3, 4, 6, 3]" in tell(
+        *of, "--step", "resnet", "--data", tmp_path
+    )
+    assert "image size 16 is too small" in tell(*of, "--data", tmp_path, "--image-size", "16")
+    fetch = ("--weights", "torchvision", "--data", tmp_path)
+    assert "needs --step" in tell(*fetch)
+    assert "torchvision has no weights of this step" in tell(*fetch, "--step", "ln")
+
+
+def test_other_classes_than_imagenets_go_by_name(tmp_path: Path) -> None:
+    for name in ("b", "a", "c"):
+        (tmp_path / name).mkdir()
+        photo(0).save(tmp_path / name / "x.png")
+    images = evaluation.list_images(tmp_path, 3)
+    assert images.classes == ("a", "b", "c")
+    with pytest.raises(cli_evaluate.UsageError, match="has 3 class folders, but the network has 4"):
+        evaluation.list_images(tmp_path, 4)
+
+
+def test_torchvision_fetches_its_own_weights(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from torchvision import models
+
+    asked = []
+
+    def fetched(url: str, **_: object) -> dict[str, torch.Tensor]:
+        asked.append(url)
+        torch.manual_seed(0)
+        return dict(models.resnet50().state_dict())
+
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", fetched)
+    save(tmp_path, 0, 7)
+    of = ("--weights", "torchvision", "--step", "resnet", "--data", tmp_path)
+    said = run(capsys, *of, "--workers", "0")
+    assert asked == ["https://download.pytorch.org/models/resnet50-0676ba61.pth"]
+    assert said.startswith("ResNet-50 (step resnet), weights: torchvision\n")
+    assert "1 of 1 classes" in said
+
+    def unreachable(_self: Peer, _weights: str) -> None:
+        raise URLError("no route to host")
+
+    monkeypatch.setattr(Peer, "fetch", unreachable)
+    said = message(capsys, *of)
+    assert said.startswith("1: Error: torchvision could not fetch the weights of resnet50")
+
+
+def test_a_finished_run_is_what_its_record_says(
+    few_images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = ("epochs=2", "batch_size=100", "device_batch=100", "enhanced.warmup_epochs=0.5")
+    there = ["--name", "study", "--results", str(tmp_path)]
+    launch = ["--only", "gelu", *there, "--data", str(few_images), "--executor", "debug"]
+    cli([*launch, *(w for s in settings for w in ("--set", s))], standalone_mode=False)
+    capsys.readouterr()
+    [record] = [json.loads(p.read_text()) for p in tmp_path.glob("study/runs/*/record.json")]
+    [found] = json.loads(run(capsys, "--step", "gelu", *there, "--format", "json"))
+    assert found["top1"] == record["top1"]
+    assert found["top5"] == record["top5"]
+    assert found["its record"] == f"{record['top1']:.3f}"
+    assert "has no run of 'ln' with seed 0; it has the steps gelu" in message(
+        capsys, "--step", "ln", *there
+    )
