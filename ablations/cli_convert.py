@@ -9,6 +9,7 @@ from ablations.records import read_json
 from modernize import weights
 from modernize.errors import UnknownNameError, UsageError
 from modernize.layouts import NAMES
+from modernize.models import model_of
 from modernize.spec import NetSpec
 from modernize.steps import step_of
 from modernize.weight_files import check_writable
@@ -49,6 +50,7 @@ def describe(source: Path, found: weights.Weights) -> list[str]:
     """Returns lines that say what a file holds."""
     spec = found.spec
     rows = {
+        "model": model_of(spec) or "none of the paper's",
         "step": step_of(spec) or "none: no step has this structure",
         "depths": ",".join(map(str, spec.depths)),
         "width": str(spec.width),

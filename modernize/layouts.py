@@ -25,6 +25,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from modernize.errors import UnknownNameError, WeightsError
+from modernize.models import MODELS
 from modernize.spec import Downsampling, NetSpec
 from modernize.steps import spec_of
 
@@ -173,6 +174,16 @@ _OFFICIAL_CONVNEXT = (
     Row("norm",                                "norm"),
     Row("head",                                "head"),
 )
+_OFFICIAL_ISOTROPIC = (
+    Row("stem",                                "stem.0"),
+    Row("blocks.{block}.dwconv",               "stages.{stage}.{at}.branch.0"),
+    Row("blocks.{block}.norm",                 "stages.{stage}.{at}.branch.1"),
+    Row("blocks.{block}.pwconv1",              "stages.{stage}.{at}.branch.2", Shape.MATRIX),
+    Row("blocks.{block}.pwconv2",              "stages.{stage}.{at}.branch.4", Shape.MATRIX),
+    Row("blocks.{block}.gamma",                "stages.{stage}.{at}.branch.5.gamma"),
+    Row("norm",                                "norm"),
+    Row("head",                                "head"),
+)
 # fmt: on
 
 _CONVNEXT = spec_of("downsample")
@@ -193,6 +204,14 @@ LAYOUTS: tuple[Layout, ...] = (
         ("official",),
         _CONVNEXT,
         _OFFICIAL_CONVNEXT,
+        scale_optional=True,
+        wrapper="model",
+    ),
+    Layout(
+        "the official isotropic ConvNeXt",
+        ("official",),
+        MODELS["ConvNeXt-L (iso.)"],
+        _OFFICIAL_ISOTROPIC,
         scale_optional=True,
         wrapper="model",
     ),

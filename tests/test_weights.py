@@ -9,6 +9,7 @@ from torch import nn
 
 from modernize.errors import UnknownNameError, WeightsError
 from modernize.layouts import LAYOUTS, NAMES, OURS, find_layout
+from modernize.models import MODELS
 from modernize.network import Network
 from modernize.spec import NetSpec
 from modernize.steps import REGIMES, STEPS, fold, spec_of, step_of
@@ -106,6 +107,23 @@ class Official(nn.Module):
         return self.head(self.norm(x.mean((2, 3))))
 
 
+class OfficialIsotropic(nn.Module):
+    """An isotropic network with the names of the official release."""
+
+    def __init__(self, depth, width, num_classes, scaled=True):
+        super().__init__()
+        self.stem = nn.Conv2d(3, width, 16, stride=16)
+        self.blocks = nn.ModuleList(OfficialBlock(width, scaled) for _ in range(depth))
+        self.norm = OfficialNorm(width)
+        self.head = nn.Linear(width, num_classes)
+
+    def forward(self, x):
+        x = self.stem(x)
+        for block in self.blocks:
+            x = block(x)
+        return self.head(self.norm(x.mean((2, 3))))
+
+
 def small_resnet():
     return made(ResNet, Bottleneck, [1, 2, 1, 1], num_classes=5)
 
@@ -130,6 +148,7 @@ def official(**options):
 
 SMALL_RESNET = NetSpec(depths=(1, 2, 1, 1), width=64, num_classes=5)
 SMALL_CONVNEXT = spec_of("downsample", depths=(1, 2, 1, 1), width=8, num_classes=5)
+SMALL_ISOTROPIC = MODELS["ConvNeXt-L (iso.)"].replace(depths=(3,), width=16, num_classes=5)
 FOREIGN = {  # the network of others, the same of ours, and the layout's name
     "torchvision-resnet": (small_resnet, SMALL_RESNET, "torchvision"),
     "torchvision-convnext": (small_convnext, SMALL_CONVNEXT, "torchvision"),
@@ -147,6 +166,14 @@ FOREIGN = {  # the network of others, the same of ours, and the layout's name
     "official": (official, SMALL_CONVNEXT, "official"),
     "official-unscaled": (
         lambda: official(scaled=False), SMALL_CONVNEXT.replace(layer_scale=0.0), "official"
+    ),
+    "official-isotropic": (
+        lambda: made(OfficialIsotropic, 3, 16, 5), SMALL_ISOTROPIC, "official"
+    ),
+    "official-isotropic-unscaled": (
+        lambda: made(OfficialIsotropic, 3, 16, 5, scaled=False),
+        SMALL_ISOTROPIC.replace(layer_scale=0.0),
+        "official",
     ),
 }  # fmt: skip
 every_foreign = pytest.mark.parametrize(("make", "spec", "layout"), FOREIGN.values(), ids=FOREIGN)
@@ -204,7 +231,11 @@ def test_a_file_of_others_gives_their_logits(make, spec, layout, tmp_path):
     assert weights.spec == spec
     assert layout in weights.layout.names
     assert step_of(weights.spec) == (
-        None if spec.kernel_size == 5 else "resnet" if spec.width == 64 else "downsample"
+        None
+        if spec.kernel_size == 5 or len(spec.depths) == 1
+        else "resnet"
+        if spec.width == 64
+        else "downsample"
     )
     check_logits(theirs, load(path), spec)
 
@@ -309,7 +340,8 @@ def test_every_fault_is_named_at_once(make, spec, layout, given):
     with pytest.raises(WeightsError) as error:
         from_state_dict(weights, spec if given else None)
     first, *lines = (line.strip() for line in str(error.value).splitlines())
-    assert f"read as {find_layout(layout, spec).title} with depths 1,2,1,1" in first
+    depths = ",".join(map(str, spec.depths))
+    assert f"read as {find_layout(layout, spec).title} with depths {depths}" in first
     assert {line for line in lines if not line.startswith("mis")} == {"unexpected: ema.decay"}
     assert f"missing: {names[0]}" in lines
     assert f"missing: {names[7]}" in lines
