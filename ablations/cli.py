@@ -671,6 +671,9 @@ def evaluate(
     **options: Any,
 ) -> None:
     """Evaluate weights on ImageNet's validation images, or a finished run of ours on its own."""
+    from ablations import launch
+
+    launch.wait_passively()
     from ablations import cli_evaluate
 
     _refuse_others(ctx, of_weights=weights is not None)

@@ -68,10 +68,18 @@ def get_ready() -> None:
         forkserver.ensure_running()
 
 
+def wait_passively() -> None:
+    """Has the threads of torch, which is yet to be imported, sleep while they wait for each other.
+
+    Those that spin stall each other as soon as anything else, such as a worker that decodes images,
+    wants a core.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
 def _prepare_starts() -> Any:
     """Returns what starts the processes of runs."""
-    # Threads that spin while they wait stall each other as soon as anything else wants a core.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    wait_passively()
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
