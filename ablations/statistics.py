@@ -152,13 +152,13 @@ def welch_difference(ours: Summary, baseline: Summary) -> Difference:
     )
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
+def holm(p_values: Sequence[float] | FloatArray) -> list[float]:
     """Returns p-values corrected for their number by Holm's method.
 
     The chance that any difference of a whole table is called one although there is none stays at
     or below the level, however the tests depend on each other.
     """
-    if not p_values:
+    if not len(p_values):
         return []
     from statsmodels.stats.multitest import multipletests
 
