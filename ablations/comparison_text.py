@@ -28,10 +28,8 @@ def as_values(table: pd.DataFrame) -> list[dict[str, Any]]:
 def as_texts(table: pd.DataFrame) -> list[dict[str, str]]:
     """Returns the rows for people; a column without any text is left out."""
     rows = [_texts({k: _value(v) for k, v in row.items()}) for row in _rows(table)]
-    return [
-        {name: text for name, text in row.items() if any(other[name] for other in rows)}
-        for row in rows
-    ]
+    filled = [name for name in rows[0] if any(row[name] for row in rows)]
+    return [{name: row[name] for name in filled} for row in rows]
 
 
 def notes(found: Samples, table: pd.DataFrame, against: str) -> list[str]:

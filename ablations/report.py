@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections import Counter
 from collections.abc import Sequence
@@ -108,13 +109,17 @@ def _status(counts: Counter[str]) -> str:
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
-    numbers = [v for v in values if v is not None]
+    numbers = _finite(values)
     return statistics.fmean(numbers) if numbers else None
 
 
 def _deviation(values: Sequence[float | None]) -> float | None:
-    numbers = [v for v in values if v is not None]
+    numbers = _finite(values)
     return statistics.stdev(numbers) if len(numbers) > 1 else None
+
+
+def _finite(values: Sequence[float | None]) -> list[float]:
+    return [v for v in values if v is not None and math.isfinite(v)]
 
 
 def summary_path(study: Study) -> Path:
