@@ -9,7 +9,7 @@ from rich.console import Console
 
 from ablations import cli_runs, samples, tables
 from ablations.comparison import compare
-from ablations.comparison_text import NUMBERS, as_texts, as_values, notes
+from ablations.comparison_text import NUMBERS, as_texts, as_values, fit, notes
 from ablations.samples import Samples
 from modernize.errors import UsageError
 
@@ -53,6 +53,10 @@ def show(console: Console, found: Samples, against: str, style: str) -> None:
         click.echo(f"{title}\n\n{tables.as_markdown(texts, NUMBERS)}\n")
         click.echo("\n".join(f"- {line}" for line in lines))
         return
+    if console.is_terminal:
+        texts, dropped = fit(texts, console.width)
+        if dropped:
+            lines.append(f"No room here for: {', '.join(dropped)}. A wider terminal shows them.")
     tables.print_table(console, texts, NUMBERS, title)
     for line in lines:
         console.print(line, markup=False, soft_wrap=True)

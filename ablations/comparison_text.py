@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ablations.comparison import PAIRED, hanging_on_print
@@ -19,6 +19,15 @@ NUMBERS = (
 )
 """The columns that are flush right."""
 
+DISPENSABLE = (
+    *("95 % interval", "p", "bootstrap", "deviation", "against", "p corrected", "left out"),
+    "seeds needed",
+)
+"""The columns that a narrow terminal can do without, first the one that is missed least."""
+
+_WRAPPED = {"verdict": 30, "left out": 16}  # columns that still read well when broken into lines
+_GAP = 3  # what each column takes beside its text
+
 
 def as_values(table: pd.DataFrame) -> list[dict[str, Any]]:
     """Returns the rows for programs: all digits, and None where there is nothing."""
@@ -30,6 +39,26 @@ def as_texts(table: pd.DataFrame) -> list[dict[str, str]]:
     rows = [_texts({k: _value(v) for k, v in row.items()}) for row in _rows(table)]
     filled = [name for name in rows[0] if any(row[name] for row in rows)]
     return [{name: row[name] for name in filled} for row in rows]
+
+
+def fit(rows: Sequence[Mapping[str, str]], width: int) -> tuple[list[dict[str, str]], list[str]]:
+    """Returns the rows with as many columns as have room, and the names of the others.
+
+    Args:
+        rows: as :func:`as_texts` has them.
+        width: of the terminal, in characters.
+    """
+    widths = {
+        name: _GAP
+        + min(max(len(row[name]) for row in [{name: name}, *rows]), _WRAPPED.get(name, width))
+        for name in rows[0]
+    }
+    dropped = []
+    for name in DISPENSABLE:
+        if name in widths and sum(widths.values()) > width:
+            dropped.append(name)
+            del widths[name]
+    return [{name: row[name] for name in widths} for row in rows], dropped
 
 
 def notes(found: Samples, table: pd.DataFrame, against: str) -> list[str]:

@@ -18,7 +18,7 @@ import pytest
 from ablations import samples
 from ablations.cli import main
 from ablations.comparison import COLUMNS, compare, hanging_on_print
-from ablations.comparison_text import as_texts, as_values, notes
+from ablations.comparison_text import as_texts, as_values, fit, notes
 from ablations.recipe import load_preset
 from ablations.records import Record, Status, Study, write_json
 from ablations.report import write_summary
@@ -372,6 +372,23 @@ def test_wrong_use_is_one_message_and_status_2(arguments, message, study, monkey
 def test_columns_without_any_text_are_left_out():
     texts = as_texts(compare(two([80.0], [80.3])))
     assert list(texts[0]) == ["step", "n", "top-1", "against", "verdict"]
+
+
+@pytest.mark.parametrize("width", [80, 120, 1000])
+def test_a_narrow_terminal_shows_every_verdict_and_says_what_it_lacks(width, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as on a terminal
+    monkeypatch.setenv("NO_COLOR", "1")
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", command(monkeypatch, capsys, "paper"))
+    every = as_texts(compare(of_paper("resnet50")))
+    rows, dropped = fit(every, width)
+    assert {*rows[0], *dropped} == {*every[0]}
+    words = " ".join(shown.split())
+    assert ("No room here for: " in words) == bool(dropped)
+    assert all(name in words for name in dropped)
+    assert shown.partition("Distinguishable")[0].count("distinguishable") == 8
+    assert "fewer-acts" in shown
+    assert "\N{HORIZONTAL ELLIPSIS}" not in shown
 
 
 def test_only_comparing_pays_for_the_statistics_libraries():
