@@ -562,6 +562,41 @@ def collect(name: str | None, style: str, results: Path | None) -> None:
 
 
 @cli.command()
+@click.argument("source", required=False, metavar="[STUDY|paper]")
+@click.option("--regime", metavar="NAME", help="Of the paper's tables.  [default: resnet50]")
+@click.option(
+    "--against",
+    default="parent",
+    show_default=True,
+    metavar="parent|STEP",
+    help="What each step is compared with: the one it builds on, or always the same.",
+)
+@click.option(
+    "--best-epoch",
+    is_flag=True,
+    help="Take the best of all epochs, which is optimistic, instead of the last.",
+)
+@click.option("--format", "style", type=FORMATS, default="table", show_default=True)
+@study_option
+def compare(
+    source: str | None,
+    regime: str | None,
+    against: str,
+    best_epoch: bool,
+    style: str,
+    name: str | None,
+    results: Path | None,
+) -> None:
+    """Test which changes stand out from the noise, in a study or in the paper's own figures."""
+    from ablations import cli_compare
+
+    if source is not None and name is not None:
+        raise UsageError("name the study once, as STUDY or with --name.")
+    samples = cli_compare.find(source or name, regime, results, best_epoch=best_epoch)
+    cli_compare.show(Console(highlight=False), samples, against, style)
+
+
+@cli.command()
 @click.option("--watch", is_flag=True, help="Refresh until nothing waits or runs.")
 @click.option("--every", type=float, default=5.0, show_default=True, metavar="SECONDS")
 @study_option

@@ -38,6 +38,8 @@ UNITS: Mapping[str, int] = {"params_m": 10**6, "gflops": 10**9}
 REFERENCE_STEP = "swin"
 SEEDS = 3
 """How many seeds a mean with a deviation is over; a row without one is one run."""
+PRINTED_UNIT = 0.01
+"""The last printed digit of accuracies and their deviations, in percentage points."""
 
 _COLUMNS = ("step", "label", "top1", "top1_std", "gflops")
 _MISPRINT_COLUMNS = ("table", "step", "column", "printed", "reason")

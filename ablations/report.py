@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ablations.records import Record, ResultsError, RunFolder, Status, Study
-from ablations.survey import is_alive
+from ablations.ends import Ends, describe_seeds, read_ends
+from ablations.records import ResultsError, Status, Study
 from modernize.cost import cost
 from modernize.errors import UsageError
 from modernize.steps import Variant
@@ -36,10 +37,8 @@ def summarise(study: Study) -> pd.DataFrame:
     import pandas as pd
 
     image_size = study.preset.data.image_size
-    folders: dict[str, list[RunFolder]] = {}
-    for variant, _run, folder in study.runs():
-        folders.setdefault(variant.key, []).append(folder)
-    rows = [_row(variant, folders[variant.key], image_size) for variant in study.variants]
+    ends = read_ends(study)
+    rows = [_row(variant, ends[variant.key], image_size) for variant in study.variants]
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
@@ -78,22 +77,9 @@ def read_summary(study: Study) -> pd.DataFrame:
     return table
 
 
-def _row(variant: Variant, folders: Sequence[RunFolder], image_size: int) -> dict[str, Any]:
-    records: dict[int, Record] = {}
-    other: dict[int, str] = {}
-    for seed, folder in enumerate(folders):
-        try:
-            record = folder.read_record()
-        except ResultsError:
-            other[seed] = "unreadable"
-            continue
-        if record is not None:
-            records[seed] = record
-        else:
-            other[seed] = "running" if is_alive(folder) else "missing"
-    states = {**{seed: str(r.status) for seed, r in records.items()}, **other}
-    finished = [r for r in records.values() if r.status is Status.FINISHED]
-    measured = finished or [r for r in records.values() if r.status is Status.COLLAPSED]
+def _row(variant: Variant, ends: Ends, image_size: int) -> dict[str, Any]:
+    finished = list(ends.finished.values())
+    measured = finished or [r for r in ends.records.values() if r.status is Status.COLLAPSED]
     counted = cost(variant.spec, image_size)
     return {
         "step": variant.key,
@@ -107,8 +93,8 @@ def _row(variant: Variant, folders: Sequence[RunFolder], image_size: int) -> dic
         "params": counted.params,
         "flops": counted.flops,
         "seconds": _mean([r.seconds for r in measured]),
-        "status": _status(Counter(states.values())),
-        "detail": _detail(states),
+        "status": _status(Counter(ends.states.values())),
+        "detail": describe_seeds(ends.unfinished),
         "section": variant.section,
         "adopted": variant.adopted,
         "parent": variant.parent or "",
@@ -122,21 +108,18 @@ def _status(counts: Counter[str]) -> str:
     return next((status for status in worst_first if counts[status]), "missing")
 
 
-def _detail(states: dict[int, str]) -> str:
-    """Names the seeds that did not finish: "seed 1 collapsed, seed 2 missing"."""
-    return ", ".join(
-        f"seed {seed} {state}" for seed, state in sorted(states.items()) if state != "finished"
-    )
-
-
 def _mean(values: Sequence[float | None]) -> float | None:
-    numbers = [v for v in values if v is not None]
+    numbers = _finite(values)
     return statistics.fmean(numbers) if numbers else None
 
 
 def _deviation(values: Sequence[float | None]) -> float | None:
-    numbers = [v for v in values if v is not None]
+    numbers = _finite(values)
     return statistics.stdev(numbers) if len(numbers) > 1 else None
+
+
+def _finite(values: Sequence[float | None]) -> list[float]:
+    return [v for v in values if v is not None and math.isfinite(v)]
 
 
 def summary_path(study: Study) -> Path:

@@ -37,6 +37,7 @@ def roadmap(*arguments: str | Path, status: int = 0) -> subprocess.CompletedProc
         ["flops", "--regime", "nano"],
         ["flops", "--models"],
         ["plot", "--from", "paper", "--output", "OUT.svg"],
+        ["compare", "paper"],
         ["convert", "--help"],
         ["--bad-option"],
     ],

@@ -1,0 +1,400 @@
+"""Samples -> verdicts: every case in words, the paper's own table, records, and the command."""
+
+import csv
+import dataclasses
+import gc
+import io
+import json
+import math
+import re
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ablations import samples
+from ablations.cli import main
+from ablations.comparison import COLUMNS, compare, hanging_on_print
+from ablations.comparison_text import as_texts, as_values, fit, notes
+from ablations.recipe import load_preset
+from ablations.records import Record, Status, Study, write_json
+from ablations.report import write_summary
+from ablations.samples import BEST, LAST, Sample, Samples, of_paper, of_study
+from ablations.statistics import summarise_values
+from ablations.studies import roadmap
+from ablations.verdicts import half_width, p_text, signed
+from modernize.errors import UnknownNameError, UsageError
+from modernize.steps import STEPS
+
+ROOT = Path(__file__).parent.parent
+
+
+def sample(key, parent, values, left_out=()):
+    """A variant with its accuracies by seed; None for a seed that did not come to any."""
+    top1 = {seed: v for seed, v in enumerate(values) if v is not None}
+    summary = summarise_values(list(top1.values())) if top1 else None
+    return Sample(key, key, parent, summary, top1, dict(left_out))
+
+
+def two(before, after, missing_before=(), missing_after=()):
+    """A step and the one after it."""
+    rows = sample("a", None, before, missing_before), sample("b", "a", after, missing_after)
+    return Samples("study", LAST, rows)
+
+
+def verdict(before, after, missing_before=(), missing_after=()):
+    return compare(two(before, after, missing_before, missing_after))["verdict"][1]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "words"),
+    [
+        ([80.0], [80.3], "+0.30; one run each: no test"),
+        ([80.0, 80.1], [80.05], "+0.05; b is one run: no test"),
+        ([80.0, 80.2], [80.3, 80.4], "+0.25, not distinguishable from zero at n = 2"),
+        (
+            [80.0, 80.1, 80.2],
+            [80.1, 80.1, 80.25],
+            "+0.05, not distinguishable from zero at n = 3",
+        ),
+        ([80.0, 80.1, 80.2], [81.0, 81.2, 81.3], "+1.07 ± 0.14 (95 %), p < 0.001"),
+        ([80.0, 80.1, 80.2], [79.0, 79.2, 79.1], "-1.00 ± 0.25 (95 %), p = 0.003"),
+        ([80.0, 80.1, 80.2], [80.1, 80.2, 80.3], "+0.10; the same in each of 3 seeds: no test"),
+        ([80.0, 80.1, 80.2], [80.0, 80.1, 80.2], "0.00; the same in each of 3 seeds: no test"),
+        ([80.0, 80.0, 80.0], [80.1, 80.2, 80.1], "+0.13, not distinguishable from zero at n = 3"),
+        ([80.0, None], [None, 80.4], "no comparison: no seed finished both here and in a"),
+        ([None], [80.4], "no comparison: no finished run of a"),
+        ([80.0], [None], "no comparison: no finished run"),
+    ],
+)
+def test_verdicts(before, after, words):
+    assert verdict(before, after) == words
+
+
+def test_seeds_that_did_not_finish_in_both_are_counted_by_reason():
+    words = verdict(
+        [80.0, 80.1, 80.2, None, None],
+        [80.3, None, 80.4, 80.2, None],
+        {3: "diverged", 4: "missing"},
+        {1: "collapsed", 4: "missing"},
+    )
+    assert words == (
+        "+0.25, not distinguishable from zero at n = 2 "
+        "(left out: 1 collapsed, 1 missing, 1 diverged in a)"
+    )
+    assert verdict([80.0, 80.1], [80.2, 80.9], {}, {2: "failed"}).endswith("(left out: 1 failed)")
+
+
+def test_what_does_not_hold_for_all_tests_together_is_said_to_fail_the_correction():
+    """Ten changes: one with p = 0.0075 alone, and nine that are nothing."""
+    base = sample("a", None, [80.0, 80.1, 80.2])
+    found = sample("b", "a", [80.4, 80.6, 80.7])
+    nothing = [sample(f"c{i}", "a", [80.1, 80.0, 80.25]) for i in range(9)]
+    alone = compare(Samples("study", LAST, (base, found)))
+    assert alone["p"][1] == alone["p_holm"][1] == pytest.approx(0.0055, abs=5e-4)
+    assert alone["verdict"][1].startswith("+0.47 ± 0.14 (95 %), p = 0.005")
+    table = compare(Samples("study", LAST, (base, found, *nothing)))
+    assert table["p_holm"][1] == pytest.approx(10 * table["p"][1])
+    assert table["verdict"][1] == ("+0.47, not distinguishable from zero at n = 3 after correction")
+    assert table["verdict"][2] == "+0.02, not distinguishable from zero at n = 3"
+    assert int(table["seeds_needed_corrected"][1]) > int(table["seeds_needed"][1])
+
+
+def test_a_baseline_for_all_instead_of_the_parents():
+    rows = (
+        sample("a", None, [80.0, 80.2, 80.1]),
+        sample("b", "a", [80.1, 80.3, 80.3]),
+        sample("c", "gone", [80.5, 80.9, 80.6]),
+    )
+    parents = compare(Samples("study", LAST, rows))
+    assert list(parents["against"]) == ["", "a", "gone"]
+    assert parents["verdict"][0] == "builds on no other step"
+    assert parents["verdict"][2] == "no comparison: gone is not in the table"
+    last = compare(Samples("study", LAST, rows), "c")
+    assert list(last["against"]) == ["c"] * 3
+    assert last["change"][0] == pytest.approx(80.1 - 80.6666667)
+    assert last["verdict"][2] == "what the others are compared with"
+    with pytest.raises(UnknownNameError, match=r"unknown step 'd'.*parent, a, b, c"):
+        compare(Samples("study", LAST, rows), "d")
+
+
+def test_numbers_for_people():
+    assert [signed(v) for v in (0.054, -1.2, -0.004, 0.0)] == ["+0.05", "-1.20", "0.00", "0.00"]
+    assert [p_text(p) for p in (1e-9, 0.00999, 0.0496, 0.0504, 1.0)] == [
+        "< 0.001", "= 0.010", "= 0.04960", "= 0.05040", "= 1.000",
+    ]  # fmt: skip
+    table = compare(two([80.0, 80.1, 80.2], [81.0, 81.1, 81.2001]))
+    assert "± <0.01 (95 %)" in table["verdict"][1]
+    assert half_width(samples.summarise_values([80.0])) == ""
+
+
+def test_the_papers_own_table():
+    """Which of its steps stand out of its noise."""
+    found = of_paper("resnet50")
+    table = compare(found).set_index("step")
+    tested = table[table["p"].notna()]
+    assert len(tested) == 15
+    assert set(tested["test"]) == {"Welch t"}
+    assert list(tested.index[tested["p_holm"] < 0.05]) == [
+        "stage-ratio", "depthwise", "width", "inverted", "move-up", "kernel-5", "downsample",
+    ]  # fmt: skip
+    assert table.loc["gelu", "verdict"] == "+0.05, not distinguishable from zero at n = 3"
+    assert table.loc["ln", "verdict"] == "+0.06, not distinguishable from zero at n = 3"
+    assert table.loc["recipe", "verdict"] == "+2.69; resnet is one run: no test"
+    # Equal deviations: Welch's t is Student's with 4 degrees of freedom, whose tail is elementary.
+    t = 0.54 / (0.07 * math.sqrt(2 / 3))
+    tail = 1 - t * (t * t + 6) / (t * t + 4) ** 1.5
+    assert table.loc["stage-ratio", "p"] == pytest.approx(tail, abs=1e-9)
+    assert table.loc["kernel-9", "change"] == 0
+    assert table.loc["kernel-9", "seeds_needed"] == ">1000"
+
+
+def test_the_paper_s_verdicts_hang_on_how_its_deviations_are_read():
+    readings = list(hanging_on_print(of_paper("resnet50")).values())
+    assert readings == [["depthwise", "inverted", "kernel-5", "downsample"], ["inverted"]]
+
+
+def test_one_run_each_is_never_tested():
+    found = of_paper("resnet200")
+    table = compare(found)
+    assert table["p"].isna().all()
+    assert table["seeds_needed"].eq("").all()
+    assert table["verdict"][1] == "+2.94; one run each: no test"
+    assert "No change can be tested" in notes(found, table, "parent")[-1]
+
+
+def test_a_chain_without_differences_errs_no_more_often_than_nominal(monkeypatch):
+    """Neighbouring changes share a step, so their tests hang together; Holm's method allows it."""
+    monkeypatch.setattr(gc, "collect", lambda: 0)  # statsmodels does so in each of its calls
+    simulations, rng = 250, np.random.default_rng(7)
+    wrong = 0
+    for accuracies in rng.normal(80, 0.1, (simulations, 6, 3)):
+        rows = [
+            sample(str(i), str(i - 1) if i else None, list(values))
+            for i, values in enumerate(accuracies)
+        ]
+        words = " ".join(compare(Samples("study", LAST, tuple(rows)))["verdict"])
+        assert words.count("not distinguishable") + words.count("after") >= 5
+        wrong += " (95 %)" in words
+    assert wrong / simulations < 0.05 + 3.5 * math.sqrt(0.05 * 0.95 / simulations)
+
+
+def finished(top1, best=None):
+    return Record(Status.FINISHED, top1=top1, top5=99.0, top1_best=best or top1 + 0.5, epochs=2)
+
+
+COLLAPSED = Record(Status.COLLAPSED, "at chance", top1=10.0, top1_best=12.0, epochs=2)
+DIVERGED = Record(Status.DIVERGED, "the loss became nan")
+
+
+@pytest.fixture
+def study(tmp_path):
+    """Four steps and three seeds, with all kinds of ends."""
+    made = Study.join(
+        tmp_path / "mine",
+        preset=load_preset("nano"),
+        regime="nano",
+        images={"name": "fashion-mnist", "train_images": 1, "val_images": 1, "sha256": "0"},
+        variants=roadmap("nano", last="depthwise"),
+        seeds=3,
+        order=[step.key for step in STEPS],
+    )
+    made.write()
+    ends = {
+        "resnet": [finished(80.0), finished(81.0), finished(80.4)],
+        "recipe": [finished(85.1), finished(86.0), finished(85.6)],
+        "stage-ratio": [finished(85.0), None, COLLAPSED],
+        "patchify": [COLLAPSED, DIVERGED, None],
+        "depthwise": [finished(85.0), finished(math.nan), Record(Status.FINISHED)],
+    }
+    for variant, run, folder in made.runs():
+        record = ends[variant.key][run.seed]
+        if record is not None:
+            folder.prepare(run)
+            folder.write_record(record)
+    return made
+
+
+def test_a_study_from_its_records(study):
+    table = compare(of_study(study)).set_index("step")
+    assert list(table["n"]) == [3, 3, 1, 0, 1]
+    assert table.loc["recipe", "change"] == pytest.approx(5.1)
+    assert table.loc["recipe", "change_std"] == pytest.approx(statistics.stdev([5.1, 5.0, 5.2]))
+    assert table.loc["recipe", "verdict"] == "+5.10 ± 0.25 (95 %), p < 0.001"
+    assert table.loc["recipe", "test"] == "paired t"
+    assert table.loc["stage-ratio", "left_out"] == "seed 1 missing, seed 2 collapsed"
+    assert table.loc["stage-ratio", "verdict"] == (
+        "-0.10; stage-ratio is one run: no test (left out: 1 missing, 1 collapsed)"
+    )
+    assert table.loc["patchify", "verdict"] == (
+        "no comparison: no finished run (seed 0 collapsed, seed 1 diverged, seed 2 missing)"
+    )
+    assert table.loc["depthwise", "verdict"] == (
+        "no comparison: no finished run of patchify "
+        "(seed 0 collapsed, seed 1 diverged, seed 2 missing)"
+    )
+    assert table.loc["depthwise", "left_out"] == (
+        "seed 1 without accuracy, seed 2 without accuracy"
+    )
+    told = notes(of_study(study), table.reset_index(), "parent")
+    assert any("collapsed and diverged ones among them, are in no mean" in line for line in told)
+
+
+def test_the_best_epoch_is_never_shown_without_saying_so(study):
+    best = of_study(study, best_epoch=True)
+    table = compare(best)
+    assert table["top1"][0] == pytest.approx(statistics.mean([80.5, 81.5, 80.9]))
+    assert set(table["accuracy"]) == {BEST}
+    assert "optimistic" in BEST
+    assert notes(best, table, "parent")[0].startswith("OPTIMISTIC")
+    assert set(compare(of_study(study))["accuracy"]) == {LAST}
+
+
+def test_only_a_summary_was_kept(study):
+    write_summary(study)
+    (study.folder / "runs").rename(study.folder.parent / "elsewhere")
+    table = compare(of_study(study)).set_index("step")
+    assert table.loc["recipe", "test"] == "Welch t"
+    assert table.loc["recipe", "change"] == pytest.approx(5.1, abs=1e-3)
+    assert table.loc["patchify", "n"] == 0
+    assert table.loc["patchify", "verdict"].startswith("no comparison: no finished run (seed 0")
+    with pytest.raises(UsageError, match=r"only summary\.csv is kept"):
+        of_study(study, best_epoch=True)
+
+
+def test_different_numbers_of_runs_are_both_said():
+    rows = (
+        Sample("a", "a", None, samples.summary_from(3, 80.0, 0.2)),
+        Sample("b", "b", "a", samples.summary_from(5, 80.1, 0.2)),
+    )
+    words = compare(Samples("study", LAST, rows))["verdict"][1]
+    assert words == "+0.10, not distinguishable from zero at n = 5 and 3"
+
+
+def test_ten_thousand_records(tmp_path):
+    """A thousand variants with ten seeds each, each on top of the one before."""
+    first = roadmap("nano", last="resnet")[0]
+    keys = [f"v{i}" for i in range(1000)]
+    variants = [
+        dataclasses.replace(first, key=key, parent=keys[i - 1] if i else None)
+        for i, key in enumerate(keys)
+    ]
+    made = Study.join(
+        tmp_path / "many",
+        preset=load_preset("nano"),
+        regime="nano",
+        images={"name": "fashion-mnist"},
+        variants=variants,
+        seeds=10,
+        order=keys,
+    )
+    made.write()
+    top1 = np.random.default_rng(8).normal(80, 0.1, (1000, 10))
+    top1[17:] += 1.0
+    for variant, run, folder in made.runs():
+        folder.path.mkdir(parents=True)
+        value = top1[keys.index(variant.key), run.seed]
+        write_json(folder.path / "record.json", {"status": "finished", "top1": value})
+    table = compare(of_study(made))
+    assert len(table) == 1000
+    assert table["top1"].to_numpy() == pytest.approx(top1.mean(axis=1))
+    assert table["change"].to_numpy()[1:] == pytest.approx(np.diff(top1, axis=0).mean(axis=1))
+    assert table["boot_low"].notna().sum() == table["p"].notna().sum() == 999
+    assert list(table["step"][table["p_holm"] < 0.05]) == ["v17"]
+
+
+def command(monkeypatch, capsys, *arguments, status=0):
+    monkeypatch.setattr(sys, "argv", ["run_roadmap.py", "compare", *map(str, arguments)])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    told = capsys.readouterr()
+    assert caught.value.code == status, told.err
+    return told.out if status == 0 else told.err
+
+
+def test_the_command_in_all_formats(study, monkeypatch, capsys):
+    there = ["--results", study.folder.parent]
+    for name in ([], ["mine"], ["--name", "mine"]):
+        text = command(monkeypatch, capsys, *name, *there)
+        assert "mine: top-1 in percent, last epoch" in text
+        assert "+5.10 ± 0.25 (95 %), p < 0.001" in text
+        assert "Distinguishable from zero: recipe." in text
+    best = command(monkeypatch, capsys, "mine", *there, "--best-epoch")
+    assert "optimistic" in best
+    text = command(monkeypatch, capsys, *there, "--format", "csv", "--against", "resnet")
+    rows = list(csv.DictReader(io.StringIO(text)))
+    assert tuple(rows[0]) == COLUMNS
+    assert rows[1]["pairs"] == "3"
+    assert float(rows[2]["change"]) == pytest.approx(5.0)
+    assert rows[0]["change"] == rows[0]["p"] == ""
+    objects = json.loads(command(monkeypatch, capsys, *there, "--format", "json"))
+    assert objects == as_values(compare(of_study(study)))
+    assert objects[0]["p"] is None
+    markdown = command(monkeypatch, capsys, *there, "--format", "markdown", "--best-epoch")
+    assert "| recipe | 3 |" in markdown
+    assert "\n- OPTIMISTIC" in markdown
+
+
+@pytest.mark.parametrize("style", ["table", "csv", "json", "markdown"])
+@pytest.mark.parametrize("best", [[], ["--best-epoch"]])
+def test_nothing_that_is_no_number_is_shown_as_one(study, style, best, monkeypatch, capsys):
+    there = ["--results", study.folder.parent, *best]
+    words = command(monkeypatch, capsys, *there, "--format", style)
+    assert not re.search(r"\b(nan|inf|infinity|nat)\b|<na>", words, flags=re.IGNORECASE)
+    if best:
+        assert "optimistic" in words
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere"], "no study 'nowhere'"),
+        (["mine", "--name", "mine"], "name the study once"),
+        (["mine", "--against", "recipee"], "unknown step 'recipee'. Did you mean 'recipe'?"),
+        (["mine", "--regime", "nano"], "--regime goes with the paper"),
+        (["paper", "--regime", "nano"], "unknown published regime 'nano'. Valid: resnet50"),
+        (["paper", "--best-epoch"], "--best-epoch goes with a study"),
+        (["paper", "--against", "swin"], "unknown step 'swin'"),
+        (["--format", "xml"], "xml"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_wrong_use_is_one_message_and_status_2(arguments, message, study, monkeypatch, capsys):
+    there = ["--results", study.folder.parent]
+    error = command(monkeypatch, capsys, *arguments, *there, status=2)
+    assert message in error
+    assert "Traceback" not in error
+
+
+def test_columns_without_any_text_are_left_out():
+    texts = as_texts(compare(two([80.0], [80.3])))
+    assert list(texts[0]) == ["step", "n", "top-1", "against", "verdict"]
+
+
+@pytest.mark.parametrize("width", [80, 120, 1000])
+def test_a_narrow_terminal_shows_every_verdict_and_says_what_it_lacks(width, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as on a terminal
+    monkeypatch.setenv("NO_COLOR", "1")
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", command(monkeypatch, capsys, "paper"))
+    every = as_texts(compare(of_paper("resnet50")))
+    rows, dropped = fit(every, width)
+    assert {*rows[0], *dropped} == {*every[0]}
+    words = " ".join(shown.split())
+    assert ("No room here for: " in words) == bool(dropped)
+    assert all(name in words for name in dropped)
+    assert shown.partition("Distinguishable")[0].count("distinguishable") == 8
+    assert "fewer-acts" in shown
+    assert "\N{HORIZONTAL ELLIPSIS}" not in shown
+
+
+def test_only_comparing_pays_for_the_statistics_libraries():
+    code = (
+        "import sys, ablations.cli, ablations.cli_compare\n"
+        "assert not {'scipy', 'statsmodels', 'torch'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
