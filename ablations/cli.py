@@ -597,6 +597,25 @@ def compare(
 
 
 @cli.command()
+@click.argument("source", required=False, metavar="[STUDY]")
+@click.option(
+    "--best-epoch",
+    is_flag=True,
+    help="Take the best of all epochs, which is optimistic, instead of the last.",
+)
+@study_option
+def report(source: str | None, best_epoch: bool, name: str | None, results: Path | None) -> None:
+    """Write a study as one HTML page, and as Markdown: chart, tables, curves, what failed."""
+    from ablations import cli_report
+
+    if source is not None and name is not None:
+        raise UsageError("name the study once, as STUDY or with --name.")
+    study = cli_runs.find_study(source or name, results)
+    page, text = cli_report.write(study, best_epoch=best_epoch)
+    click.echo(f"Wrote {_from_here(page)}, {_from_here(text)}")
+
+
+@cli.command()
 @click.option("--watch", is_flag=True, help="Refresh until nothing waits or runs.")
 @click.option("--every", type=float, default=5.0, show_default=True, metavar="SECONDS")
 @study_option

@@ -34,10 +34,10 @@ def as_values(table: pd.DataFrame) -> list[dict[str, Any]]:
     return [{k: _value(v) for k, v in row.items()} for row in _rows(table)]
 
 
-def as_texts(table: pd.DataFrame) -> list[dict[str, str]]:
-    """Returns the rows for people; a column without any text is left out."""
+def as_texts(table: pd.DataFrame, *, every_column: bool = False) -> list[dict[str, str]]:
+    """Returns the rows for people; a column without any text is left out, unless all are wanted."""
     rows = [_texts({k: _value(v) for k, v in row.items()}) for row in _rows(table)]
-    filled = [name for name in rows[0] if any(row[name] for row in rows)]
+    filled = [name for name in rows[0] if every_column or any(row[name] for row in rows)]
     return [{name: row[name] for name in filled} for row in rows]
 
 
@@ -62,7 +62,12 @@ def fit(rows: Sequence[Mapping[str, str]], width: int) -> tuple[list[dict[str, s
 
 
 def notes(found: Samples, table: pd.DataFrame, against: str) -> list[str]:
-    """Returns what came of a comparison, and how to read it, a sentence or two each.
+    """Returns what came of a comparison, and how to read it: see the two functions below."""
+    return [*findings(found, table, against), *how_to_read(table)]
+
+
+def findings(found: Samples, table: pd.DataFrame, against: str) -> list[str]:
+    """Returns what came of a comparison, a sentence or two each.
 
     Args:
         found: what was compared.
@@ -94,10 +99,14 @@ def notes(found: Samples, table: pd.DataFrame, against: str) -> list[str]:
             for words, keys in hanging_on_print(found, against).items()
             if keys
         ]
-    return [*lines, *_how_to_read(tested)]
+    return lines
 
 
-def _how_to_read(tested: pd.DataFrame) -> list[str]:
+def how_to_read(table: pd.DataFrame) -> list[str]:
+    """Returns how the tests of a comparison are to be read; nothing where there are none."""
+    tested = table[table["p"].notna()]
+    if not len(tested):
+        return []
     paired = (tested["test"] == PAIRED).all()
     how = (
         "paired over the seeds that finished in both steps"

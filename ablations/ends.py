@@ -51,5 +51,14 @@ def read_ends(study: Study) -> dict[str, Ends]:
 
 
 def describe_seeds(states: Mapping[int, str]) -> str:
-    """Names seeds with their states: "seed 1 collapsed, seed 2 missing"."""
-    return ", ".join(f"seed {seed} {state}" for seed, state in sorted(states.items()))
+    """Names seeds with their states: "seed 1 collapsed, seeds 3 to 9 missing"."""
+    spans: list[tuple[int, int, str]] = []
+    for seed, state in sorted(states.items()):
+        if spans and spans[-1][1:] == (seed - 1, state):
+            spans[-1] = (spans[-1][0], seed, state)
+        else:
+            spans.append((seed, seed, state))
+    return ", ".join(
+        f"seed {first} {state}" if first == last else f"seeds {first} to {last} {state}"
+        for first, last, state in spans
+    )

@@ -33,16 +33,20 @@ def paper_figure() -> Figure:
 
 
 def study_figure(
-    study: Study, second: Study | None = None, summary: pd.DataFrame | None = None
+    study: Study,
+    second: Study | None = None,
+    summary: pd.DataFrame | None = None,
+    accuracy: str = "",
 ) -> Figure:
     """Returns a measured study's chart, with a second one as grey bars if given.
 
-    ``summary`` is the study's, where it has just been made.
+    ``summary`` is the study's, where it has just been made, and ``accuracy`` says what its
+    accuracies are of, where that is not the last epoch.
     """
     return chart.draw(
         _table(study, summary),
         title=f"The roadmap as measured: {study.preset.title}",
-        label=_label(study),
+        label=_label(study) + (f", {accuracy}" if accuracy else ""),
         second=_table(second) if second else None,
         second_label=_label(second) if second else "",
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,8 +24,8 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def summarise(study: Study) -> pd.DataFrame:
-    """Returns a study's table, one row per variant.
+def summarise(study: Study, ends: Mapping[str, Ends] | None = None) -> pd.DataFrame:
+    """Returns a study's table, one row per variant; ``ends``, where they have just been read.
 
     Columns: ``step``, ``label``; ``n``, the runs that finished, and over them the means ``top1``,
     ``top5`` (last epoch) and ``top1_best`` (best epoch: optimistic), the sample deviations
@@ -37,7 +37,7 @@ def summarise(study: Study) -> pd.DataFrame:
     import pandas as pd
 
     image_size = study.preset.data.image_size
-    ends = read_ends(study)
+    ends = read_ends(study) if ends is None else ends
     rows = [_row(variant, ends[variant.key], image_size) for variant in study.variants]
     return pd.DataFrame(rows, columns=list(COLUMNS))
 

@@ -63,18 +63,21 @@ class Samples:
         return all(sample.top1 is not None for sample in self.rows)
 
 
-def of_study(study: Study, *, best_epoch: bool = False) -> Samples:
+def of_study(
+    study: Study, *, best_epoch: bool = False, ends: Mapping[str, Ends] | None = None
+) -> Samples:
     """Returns what a study measured: from its records, or ``summary.csv`` where only that was kept.
 
     Args:
         study: which one.
         best_epoch: take the highest accuracy of all epochs instead of the last one's.
+        ends: how its runs ended, where that has just been read.
 
     Raises:
         UsageError: where it has neither, or only a summary, which lacks what ``best_epoch`` needs.
     """
-    if (study.folder / "runs").is_dir():
-        ends = read_ends(study)
+    if ends is not None or (study.folder / "runs").is_dir():
+        ends = read_ends(study) if ends is None else ends
         rows = tuple(
             _measured(v.key, v.title, v.parent, ends[v.key], best_epoch) for v in study.variants
         )

@@ -1,0 +1,96 @@
+"""How a study is made again: the command, and the preset as text."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shlex
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import yaml
+
+from ablations import studies
+from ablations.recipe import Preset, load_preset, preset_names
+from ablations.records import Study
+from modernize.steps import Variant
+
+MOST_SETTINGS = 10  # beyond which a preset's text is easier to read than the options
+
+
+@dataclasses.dataclass(frozen=True)
+class Reproduction:
+    """How a study is made again.
+
+    Attributes:
+        command: to be typed; empty where no command makes these variants.
+        preset: the resolved preset as YAML, which ``--preset`` takes.
+        file: what the command calls the preset's file; empty where it needs none.
+    """
+
+    command: str
+    preset: str
+    file: str
+
+
+def reproduction(study: Study) -> Reproduction:
+    """Returns how a study is made again.
+
+    Raises:
+        ResultsError: where another version of this program wrote it.
+    """
+    text = yaml.safe_dump(study.preset.model_dump(mode="json"), sort_keys=False)
+    chosen = _which_variants(study)
+    if chosen is None:
+        return Reproduction("", text, "")
+    preset, file = _which_preset(study.preset), ""
+    if preset is None:
+        file = f"{study.name}.yaml"
+        preset = ["--preset", file]
+    regime = study.manifest["regime"]
+    words = [*preset, *(["--regime", regime] if regime != study.preset.regime else []), *chosen]
+    words += ["--seeds", str(study.seeds), "--name", study.name]
+    return Reproduction(f"python run_roadmap.py {shlex.join(words)}", text, file)
+
+
+def _which_variants(study: Study) -> list[str] | None:
+    """Returns the options that choose a study's variants from the roadmap, or None."""
+    keys, road = [v.key for v in study.variants], studies.roadmap(study.manifest["regime"])
+    if not keys or not set(keys) <= {v.key for v in road}:
+        return None
+    chosen = studies.roadmap(study.manifest["regime"], only=keys)
+    first = study.variants[0].spec
+    fitted = studies.fit_to_images(chosen, first.in_channels, first.num_classes)
+    if [_content(v) for v in fitted] != [_content(v) for v in study.variants]:
+        return None
+    if len(keys) > 1 and keys == [v.key for v in road[: len(keys)]]:
+        return ["--until", keys[-1]]
+    return ["--only", ",".join(keys)]
+
+
+def _content(variant: Variant) -> tuple[Any, ...]:
+    return variant.key, variant.spec, variant.training
+
+
+def _which_preset(preset: Preset) -> list[str] | None:
+    """Returns the options that make a preset of one that is shipped, or None."""
+    ours = dict(_leaves(preset.model_dump(mode="json")))
+    candidates = {}
+    for name in preset_names():
+        shipped = dict(_leaves(load_preset(name).model_dump(mode="json")))
+        candidates[name] = [
+            f"{key}={json.dumps(value)}" for key, value in ours.items() if shipped.get(key) != value
+        ]
+    name = min(candidates, key=lambda name: len(candidates[name]))
+    settings = candidates[name]
+    if len(settings) > MOST_SETTINGS or load_preset(name, settings) != preset:
+        return None
+    return ["--preset", name, *(word for setting in settings for word in ("--set", setting))]
+
+
+def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
