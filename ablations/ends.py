@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Mapping
 
 from ablations.records import Record, ResultsError, Status, Study
 from ablations.survey import is_alive
+
+RANGE = 2  # seeds in a row that are named one by one; of more, the first and the last
+LISTED = 12  # names of seeds; where there are more, the seeds are counted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,14 +55,22 @@ def read_ends(study: Study) -> dict[str, Ends]:
 
 
 def describe_seeds(states: Mapping[int, str]) -> str:
-    """Names seeds with their states: "seed 1 collapsed, seeds 3 to 9 missing"."""
-    spans: list[tuple[int, int, str]] = []
+    """Names seeds with their states: "seed 1 collapsed, seed 2 missing, seeds 4 to 9 failed".
+
+    Where that would be a long list, the seeds of each state are counted: "40 seeds failed".
+    """
+    spans: list[list[tuple[int, str]]] = []
     for seed, state in sorted(states.items()):
-        if spans and spans[-1][1:] == (seed - 1, state):
-            spans[-1] = (spans[-1][0], seed, state)
+        if spans and spans[-1][-1] == (seed - 1, state):
+            spans[-1].append((seed, state))
         else:
-            spans.append((seed, seed, state))
-    return ", ".join(
-        f"seed {first} {state}" if first == last else f"seeds {first} to {last} {state}"
-        for first, last, state in spans
-    )
+            spans.append([(seed, state)])
+    texts = []
+    for span in spans:
+        if len(span) > RANGE:
+            texts.append(f"seeds {span[0][0]} to {span[-1][0]} {span[0][1]}")
+        else:
+            texts += [f"seed {seed} {state}" for seed, state in span]
+    if len(texts) > LISTED:
+        texts = [f"{count} seeds {state}" for state, count in Counter(states.values()).items()]
+    return ", ".join(texts)
