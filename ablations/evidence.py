@@ -89,7 +89,8 @@ def gather(study: Study) -> Evidence | None:
         return None
     ends = read_ends(study)
     curves: dict[str, list[Curve]] = {variant.key: [] for variant in study.variants}
-    troubles, count = [], 0
+    troubles: list[Trouble] = []
+    count = 0
     submissions = scheduler.read_submissions(study.folder)
     for variant, run, folder in study.runs():
         key, seed = variant.key, run.seed

@@ -20,7 +20,7 @@ def origin_rows(records: Iterable[Record]) -> list[dict[str, str]]:
     Properties that no record has are left out.
     """
     known = list(records)
-    provenances = [record.provenance for record in known]
+    provenances = [record.provenance for record in known if record.provenance]
     packages = dict.fromkeys(name for p in provenances for name in _packages(p))
     properties: dict[str, Callable[[Mapping[str, Any]], str]] = {
         "program": _program,
@@ -37,7 +37,11 @@ def origin_rows(records: Iterable[Record]) -> list[dict[str, str]]:
         counts = Counter(map(read, provenances))
         if set(counts) - {NOT_RECORDED}:
             rows += _rows(name, counts)
-    return [*rows, *_times(known)]
+    rows += _times(known)
+    if provenances and (silent := len(known) - len(provenances)):
+        value = "ended before it was known"
+        rows.append({"property": NOT_RECORDED, "value": value, "runs": f"{silent:,}"})
+    return rows
 
 
 def _rows(name: str, counts: Counter[str]) -> list[dict[str, str]]:

@@ -15,7 +15,7 @@ from ablations import comparison, comparison_text, page_pictures, samples
 from ablations.evidence import Evidence, Trouble, gather
 from ablations.origins import moment, origin_rows
 from ablations.page_pictures import Picture
-from ablations.records import Study
+from ablations.records import Status, Study
 from ablations.report import read_summary, summarise
 from ablations.reproduction import Reproduction, reproduction
 from modernize.steps import REGIMES
@@ -79,8 +79,8 @@ NUMBERS = (
 )
 """The columns that are flush right."""
 
-_OF_CHANGES = ("step", "against", "interval of change", "bootstrap", "p", "p corrected",
-               "seeds needed", "verdict")  # fmt: skip
+_OF_CHANGES = ("step", "against", "verdict", "interval of change", "bootstrap", "p", "p corrected",
+               "seeds needed")  # fmt: skip
 
 
 def make(study: Study, *, best_epoch: bool = False) -> Page:
@@ -118,7 +118,7 @@ def make(study: Study, *, best_epoch: bool = False) -> Page:
         tornado=None if tornado is None else page_pictures.tornado(tornado),
         baseline="" if tornado is None else str(tornado["against"].iloc[0]),
         curves=curves,
-        curves_note=page_pictures.curves_note(study, evidence) if curves else "",
+        curves_note=page_pictures.curves_note(study, evidence) if evidence and curves else "",
         costs=costs,
         front=front,
         troubles=evidence.troubles if evidence else (),
@@ -164,10 +164,9 @@ def _state(study: Study, evidence: Evidence | None, summary: pd.DataFrame) -> st
     if evidence is None:
         return f"{int(summary['n'].sum())} of {total:,} runs finished.{when}"
     counts = Counter(state for ends in evidence.ends.values() for state in ends.states.values())
-    others = "".join(
-        f", {n:,} {state}" for state, n in sorted(counts.items()) if state != "finished"
-    )
-    return f"{counts['finished']:,} of {total:,} runs finished{others}.{when}"
+    finished = counts.pop("finished", 0)
+    others = "".join(f", {n:,} {state}" for state, n in sorted(counts.items()))
+    return f"{finished:,} of {total:,} runs finished{others}.{when}"
 
 
 def _with_best(summary: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
@@ -179,6 +178,7 @@ def _with_best(summary: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
 def _results(summary: pd.DataFrame, table: pd.DataFrame) -> Rows:
     """Returns a row a step: accuracies from the comparison, costs and states from the summary."""
     texts = {row["step"]: row for row in comparison_text.as_texts(table, every_column=True)}
+    whole = (summary["status"] == Status.FINISHED).all()  # as the head of the page says
     rows = []
     for row in summary.to_dict("records"):
         text = texts[row["step"]]
@@ -188,14 +188,19 @@ def _results(summary: pd.DataFrame, table: pd.DataFrame) -> Rows:
                 "step": row["step"],
                 "label": row["label"],
                 **{name: text[name] for name in ("n", "top-1", "deviation", "95 % interval")},
-                "top-5": f"{row['top5']:.2f}" if row["n"] and row["top5"] == row["top5"] else "",
+                "top-5": _number(row["top5"], ".2f") if row["n"] else "",
                 "parameters": f"{row['params']:,.0f}",
                 "MFLOPs": f"{row['flops'] / 1e6:,.2f}",
-                "seconds": f"{row['seconds']:,.0f}" if row["seconds"] == row["seconds"] else "",
-                "status": f"{row['status']}{detail}",
+                "seconds": _number(row["seconds"], ",.0f"),
+                "status": "" if whole else f"{row['status']}{detail}",
             }
         )
     return _filled(rows)
+
+
+def _number(value: float | None, style: str) -> str:
+    """Returns a number in this style; nothing for what is no number."""
+    return "" if value is None or value != value else format(value, style)
 
 
 def _changes(table: pd.DataFrame) -> Rows:

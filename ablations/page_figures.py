@@ -6,8 +6,8 @@ Each takes numbers and returns a figure, narrow enough to be read on a phone wit
 from __future__ import annotations
 
 import io
+import itertools
 import math
-import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from ablations.chart_canvas import GREY, INK, RULE, STYLE
+from ablations.chart_layout import wrap
+from ablations.chart_rows import MINUS
 from ablations.evidence import Curve, FloatArray
 
 if TYPE_CHECKING:
@@ -26,12 +28,14 @@ if TYPE_CHECKING:
 
 SIZE = 7.5  # points
 PANEL_WIDTH, PANEL_HEIGHT = 1.9, 1.25  # inches; a panel's title comes on top
-TITLE_LINE, TITLE_CHARACTERS = 0.14, 28
+TITLE_LINE, TITLE_LINES, TITLE_LEFT = 0.14, 3, 0.05  # a line's height; the most lines
 THIN_LINES = 5  # up to so many seeds have a line each; more are shown as a band
 MOST_UNFINISHED = 10  # lines of one step's runs that did not finish
-PLOT_WIDTH = 4.1
+PLOT_WIDTH = 3.8
 UP, DOWN = "#2f7f86", "#cf8558"
 FRONT = "#8c4a5c"
+
+Box = tuple[float, float, float, float]  # left, bottom, right, top
 
 
 def to_svg(figure: Figure) -> bytes:
@@ -93,9 +97,9 @@ def curves_figure(
     height = PANEL_HEIGHT + head
     with mpl.rc_context(STYLE):
         figure, axes = _sheet(PANEL_WIDTH, height, left=0.34, right=0.06, top=head, bottom=0.34)
-        text = "\n".join(_wrapped(title, lines))
+        text = "\n".join(_wrapped(title))
         figure.text(
-            0.34 / PANEL_WIDTH, 1 - 0.04 / height, text, size=SIZE, weight="bold", color=INK,
+            TITLE_LEFT / PANEL_WIDTH, 1 - 0.04 / height, text, size=SIZE, weight="bold", color=INK,
             va="top", parse_math=False,
         )  # fmt: skip
         low, high, last = limits
@@ -187,6 +191,7 @@ def tornado_figure(table: pd.DataFrame) -> Figure:
         for y, row in enumerate(rows.to_dict("records")):
             change = float(row["change"])
             name = f"difference-{row['step']}"
+            text = f"{change:+.2f}".replace("-", MINUS)
             face = UP if change >= 0 else DOWN
             axes.barh(y + 0.17, change, height=0.3, color=face, zorder=2, gid=name)
             if not math.isnan(row["change_low"]):
@@ -194,7 +199,7 @@ def tornado_figure(table: pd.DataFrame) -> Figure:
                 how: dict[str, Any] = {"color": INK, "linewidth": 0.9, "marker": "|"}
                 axes.plot(ends, (y + 0.17,) * 2, markersize=4, zorder=3, **how)
             axes.annotate(
-                f"{row['label']}  {change:+.2f}", (0, y - 0.2), xycoords=("axes fraction", "data"),
+                f"{row['label']}  {text}", (0, y - 0.2), xycoords=("axes fraction", "data"),
                 size=SIZE, color=INK, va="center", parse_math=False, zorder=4,
                 bbox={"boxstyle": "square,pad=0.08", "facecolor": "white", "edgecolor": "none"},
             )  # fmt: skip
@@ -228,27 +233,25 @@ def _line(axes: Axes, epochs: FloatArray, values: FloatArray, **how: Any) -> Non
         axes.plot(epochs, values, **how)
 
 
-def _wrapped(title: str, lines: int | None = None) -> list[str]:
-    """Returns a title in lines as wide as a panel; what is beyond some lines is cut, and said so."""
-    words: dict[str, Any] = {"max_lines": lines or 2, "placeholder": " ..."}
-    return textwrap.wrap(title, TITLE_CHARACTERS, **words) or [""]
+def _wrapped(title: str) -> list[str]:
+    """Returns a title in lines as wide as a panel; dots stand for what is beyond the last."""
+    lines = wrap(title, PANEL_WIDTH - 2 * TITLE_LEFT, SIZE, "bold")
+    return lines if len(lines) <= TITLE_LINES else [*lines[: TITLE_LINES - 1], "..."]
 
 
 def _name_points(figure: Figure, axes: Axes, table: pd.DataFrame, front: Sequence[bool]) -> None:
     """Writes the names of the points, those on the front first, each where it covers nothing."""
-    renderer: Any = FigureCanvasAgg(figure).get_renderer()
+    figure.draw_without_rendering()  # which settles the limits of the axes
+    canvas: Any = FigureCanvasAgg(figure)  # untyped
+    renderer = canvas.get_renderer()
     within = axes.get_window_extent(renderer)
     rows = sorted(zip(table.to_dict("records"), front, strict=True), key=lambda pair: not pair[1])
     centres = [axes.transData.transform((r["cost"], r["top1"])) for r, _ in rows]
     dot = 3.5 * figure.dpi / 72
     taken = [(x - dot, y - dot, x + dot, y + dot) for x, y in centres]
-    places = [
-        ((5, 4), "left", "bottom"), ((-5, 4), "right", "bottom"), ((5, -4), "left", "top"),
-        ((-5, -4), "right", "top"), ((6, 0), "left", "center"), ((-6, 0), "right", "center"),
-        ((0, 7), "center", "bottom"), ((0, -7), "center", "top"),
-    ]  # fmt: skip
+    taken += _line_boxes(axes, table, front)
     for row, is_on in rows:
-        for offset, across, up in places:
+        for offset, across, up in _BESIDE + (_AROUND if is_on else ()):
             text = axes.annotate(
                 row["step"], (row["cost"], row["top1"]), offset, textcoords="offset points",
                 size=SIZE - 0.5, color=INK if is_on else GREY, ha=across, va=up,
@@ -262,3 +265,22 @@ def _name_points(figure: Figure, axes: Axes, table: pd.DataFrame, front: Sequenc
                 taken.append((x0, y0, x1, y1))
                 break
             text.remove()
+
+
+# Where a name stands about its point, in points. Other than beside it, it might be taken for the
+# name of a neighbour; those on the front stand out.
+_BESIDE = (((6, 0), "left", "center_baseline"), ((-6, 0), "right", "center_baseline"))
+_AROUND = (
+    ((-5, 4), "right", "bottom"), ((5, -5), "left", "top"), ((5, 4), "left", "bottom"),
+    ((-5, -5), "right", "top"), ((0, 7), "center", "bottom"), ((0, -8), "center", "top"),
+)  # fmt: skip
+
+
+def _line_boxes(axes: Axes, table: pd.DataFrame, front: Sequence[bool]) -> list[Box]:
+    """Returns the stairs of the front as boxes, one a stair's tread and one its rise."""
+    on = table[front].sort_values(["cost", "top1"])
+    points = axes.transData.transform(on[["cost", "top1"]].to_numpy(float))
+    boxes: list[Box] = []
+    for (x0, y0), (x1, y1) in itertools.pairwise(points):
+        boxes += [(x0, y0 - 1, x1, y0 + 1), (x1 - 1, y0, x1 + 1, y1)]
+    return boxes

@@ -81,7 +81,7 @@ def _failed(page: Page, nothing: str) -> Iterator[str]:
     for trouble in page.troubles:
         yield from _trouble(trouble)
     if more := page.trouble_count - len(page.troubles):
-        yield f"And {more:,} more; the table of results has the seeds."
+        yield f"And {more:,} more; their records and logs are in runs/."
 
 
 def _trouble(trouble: Trouble) -> Iterator[str]:

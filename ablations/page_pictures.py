@@ -56,14 +56,19 @@ def colors(summary: pd.DataFrame) -> dict[str, str]:
 
 
 def chart(study: Study, summary: pd.DataFrame, found: Samples) -> Picture:
+    """Returns the chart of all steps."""
     note = "best epoch (optimistic)" if found.accuracy == BEST else ""
     figure = figures.study_figure(study, summary=summary, accuracy=note)
-    return Picture("chart", "A bar of top-1 accuracy for each step, with its change and its "
-                   "GFLOPs; the table of results has the same numbers.", to_svg(figure))  # fmt: skip
+    alt = (
+        "A bar of top-1 accuracy for each step, with its change and its GFLOPs; the table of "
+        "results has the same numbers."
+    )
+    return Picture("chart", alt, to_svg(figure))
 
 
 def tornado(table: pd.DataFrame) -> Picture:
-    largest = table.loc[table["change"].abs().idxmax()]
+    """Returns the differences of a comparison's rows, which all have one baseline."""
+    largest = max(table.to_dict("records"), key=lambda row: abs(row["change"]))
     alt = (
         f"Bars of the differences of {len(table)} networks from {largest['against']}; the largest "
         f"is {largest['step']} with {largest['change']:+.2f} percentage points."
@@ -72,6 +77,7 @@ def tornado(table: pd.DataFrame) -> Picture:
 
 
 def curves(study: Study, evidence: Evidence, colors: Mapping[str, str]) -> list[Picture]:
+    """Returns the learning curves, a picture for each step that has any."""
     shown = [v for v in study.variants if evidence.curves[v.key]][:MOST_PANELS]
     if not shown:
         return []
@@ -98,6 +104,7 @@ def _curve_words(curves: Sequence[Curve]) -> str:
 
 
 def curves_note(study: Study, evidence: Evidence) -> str:
+    """Returns how the learning curves are drawn."""
     finished = [sum(c.finished for c in curves) for curves in evidence.curves.values()]
     notes = ["Top-1 accuracy in percent after each epoch, on the same axes for all steps."]
     if max(finished) > 1:
@@ -116,6 +123,7 @@ def curves_note(study: Study, evidence: Evidence) -> str:
 
 
 def costs(summary: pd.DataFrame, colors: Mapping[str, str]) -> tuple[list[Picture], str]:
+    """Returns accuracy against FLOPs and parameters, and the steps on their Pareto fronts."""
     known = summary[summary["status"].isin(DRAWN) & summary["top1"].notna()]
     known = known.assign(color=known["step"].map(colors))
     if len(known) < 2:
@@ -125,7 +133,7 @@ def costs(summary: pd.DataFrame, colors: Mapping[str, str]) -> tuple[list[Pictur
         unit, letter = next((u, s) for u, s in _UNITS if known[column].max() >= u)
         table = known.assign(cost=known[column] / unit)
         front = pareto_front(list(table["cost"]), list(table["top1"]))
-        keys = ", ".join(table.loc[front, "step"])
+        keys = ", ".join(table[front].sort_values("cost", kind="stable")["step"])
         axis = f"{letter}FLOPs (one image)" if column == "flops" else f"parameters ({letter})"
         alt = f"Top-1 accuracy against {name}, a point a step; on the Pareto front: {keys}."
         pictures.append(Picture(column, alt, to_svg(cost_figure(table, axis))))

@@ -19,12 +19,13 @@ TITLES = {
 
 def captions(page: Page) -> dict[str, str]:
     """Returns what stands beside tables and pictures."""
+    interval = "95\N{NO-BREAK SPACE}% interval"
     return {
         "results": f"Each step: top-1 in percent, {page.accuracy}, its mean over n finished runs, "
-        "sample deviation and 95 % interval; cost of one image; seconds of training a run",
+        f"sample deviation and {interval}; cost of one image; seconds of training a run",
         "changes": "Each step against the one that it builds on, in percentage points",
-        "tornado": f"Differences from {page.baseline}, the largest first, with their 95 % "
-        "intervals where there are any.",
+        "tornado": f"Differences from {page.baseline}, the largest first, each with its {interval} "
+        "where there is one.",
         "cost": "Lines: deviation to either side, where there is one. The Pareto front joins the "
         "steps that no other betters at the same cost or less, by their means, which is no test: "
         f"{page.front}. Hollow: side branches. Where there is no room a name is left out.",
@@ -50,7 +51,7 @@ def again(page: Page) -> list[str]:
             "These are not the roadmap's own steps as this version has them, so that no command "
             "is known that makes them; study.json has each network in full."
         ]
-    lines = ["With the commit named above, where one is:"] if page.origins else []
+    lines = ["With the program at the commit named above:"] if page.origins else []
     if page.again.file:
         lines.append(f"Save the preset below as {page.again.file}.")
     return lines

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -15,6 +15,7 @@ from ablations.recipe import Preset, load_preset, preset_names
 from ablations.records import Study
 from modernize.steps import Variant
 
+LINE = 80  # characters of a command, beyond which it is broken
 MOST_SETTINGS = 10  # beyond which a preset's text is easier to read than the options
 
 
@@ -50,7 +51,15 @@ def reproduction(study: Study) -> Reproduction:
     regime = study.manifest["regime"]
     words = [*preset, *(["--regime", regime] if regime != study.preset.regime else []), *chosen]
     words += ["--seeds", str(study.seeds), "--name", study.name]
-    return Reproduction(f"python run_roadmap.py {shlex.join(words)}", text, file)
+    return Reproduction(_typed(words), text, file)
+
+
+def _typed(words: Sequence[str]) -> str:
+    """Returns the command; where it is long, a line for each option."""
+    options = [shlex.join(words[i : i + 2]) for i in range(0, len(words), 2)]
+    line = " ".join(["python run_roadmap.py", *options])
+    broken = " \\\n    ".join(["python run_roadmap.py", *options])
+    return line if len(line) <= LINE else broken
 
 
 def _which_variants(study: Study) -> list[str] | None:
@@ -78,14 +87,31 @@ def _which_preset(preset: Preset) -> list[str] | None:
     candidates = {}
     for name in preset_names():
         shipped = dict(_leaves(load_preset(name).model_dump(mode="json")))
-        candidates[name] = [
-            f"{key}={json.dumps(value)}" for key, value in ours.items() if shipped.get(key) != value
-        ]
+        differ = {key: value for key, value in ours.items() if shipped.get(key) != value}
+        candidates[name] = _settings(differ)
     name = min(candidates, key=lambda name: len(candidates[name]))
     settings = candidates[name]
     if len(settings) > MOST_SETTINGS or load_preset(name, settings) != preset:
         return None
     return ["--preset", name, *(word for setting in settings for word in ("--set", setting))]
+
+
+def _settings(values: Mapping[str, Any]) -> list[str]:
+    """Returns ``key=value`` texts; what is the same in both recipes by its short name."""
+    settings = []
+    for key, value in values.items():
+        classic, _, short = key.rpartition(".")
+        if classic == "recipes.enhanced" and values.get(f"recipes.classic.{short}") == value:
+            continue
+        both = classic == "recipes.classic" and values.get(f"recipes.enhanced.{short}") == value
+        settings.append(f"{short if both else key}={_yaml(value)}")
+    return settings
+
+
+def _yaml(value: Any) -> str:
+    """Returns a value in one line, as YAML reads it back."""
+    plain = isinstance(value, str) and yaml.safe_load(value) == value
+    return value if plain else json.dumps(value)
 
 
 def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

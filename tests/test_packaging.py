@@ -8,7 +8,7 @@ import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-OURS = {"cluster", "product", "modernize", "ablations", "tests"}
+OURS = {"cluster", "product", "browser", "reporting", "modernize", "ablations", "tests"}
 
 
 def imported(*folders: str) -> set[str]:

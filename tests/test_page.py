@@ -1,0 +1,667 @@
+"""Reports: what stands in them is what the records say, nothing more, and text stays text."""
+
+import dataclasses
+import itertools
+import random
+import re
+import statistics
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from browser import open_browser, require_browser
+from reporting import HOSTILE, finished, write_study
+
+from ablations import evidence, page_figures, page_pictures
+from ablations.cli import main
+from ablations.cli_report import write
+from ablations.comparison import compare
+from ablations.comparison_text import notes
+from ablations.ends import describe_seeds
+from ablations.evidence import Curve
+from ablations.origins import origin_rows
+from ablations.page import Page, make, tornado_table
+from ablations.page_figures import curves_figure, mean_curve, pareto_front, tornado_figure
+from ablations.page_html import as_html
+from ablations.page_markdown import as_markdown
+from ablations.page_words import TITLES, captions
+from ablations.recipe import load_preset
+from ablations.records import Record, Status, Study
+from ablations.report import write_summary
+from ablations.reproduction import reproduction
+from ablations.samples import BEST, of_study
+from modernize.errors import RoadmapError, UsageError
+
+SKETCH = b"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 4 3'/>"
+ROOT = Path(__file__).parent.parent
+RECIPE, STAGES = [85.0, 85.5, 85.25], [86.0, 86.4, 86.1]
+DIVERGED = Record(Status.DIVERGED, "the loss became nan at iteration 7", top1=20.0, epochs=3)
+FAILED = Record(Status.FAILED, HOSTILE)
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Study:
+    """Four steps of three seeds: two whole, one with every bad end, one that never began."""
+    made = write_study(
+        tmp_path / "mixed",
+        {"recipe": RECIPE, "stage-ratio": STAGES, "patchify": [DIVERGED, FAILED, None], "ln": []},
+    )
+    for variant, run, folder in made.runs():
+        if variant.key == "patchify":
+            lines = [f"line {number} of seed {run.seed}" for number in range(100)]
+            if folder.path.is_dir():
+                folder.log.write_text("\n".join([*lines, HOSTILE]))
+    return made
+
+
+@pytest.fixture
+def star(tmp_path: Path) -> Study:
+    """A study in which all steps leave from one baseline."""
+    ends = {"resnet": [80.0, 80.2, 80.1], "recipe": [80.3, 80.4, 80.4],
+            "patchify": [77.0, 77.5, 77.1], "ln": [81.0, 81.4, 81.2]}  # fmt: skip
+
+    def change(variant):
+        parent = None if variant.key == "resnet" else "resnet"
+        return dataclasses.replace(variant, parent=parent, title=f"without {variant.title}")
+
+    return write_study(tmp_path / "star", ends, change=change)
+
+
+@pytest.fixture
+def drawn() -> None:
+    """Has the pictures drawn, which takes most of a report's time."""
+
+
+@pytest.fixture(autouse=True)
+def _sketches(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leaves the pictures out where a test is not about them."""
+    if "drawn" not in request.fixturenames:
+        for name in ("cost_figure", "curves_figure", "tornado_figure"):
+            monkeypatch.setattr(page_pictures, name, lambda *_: None)
+        monkeypatch.setattr(page_pictures.figures, "study_figure", lambda *_, **__: None)
+        monkeypatch.setattr(page_pictures, "to_svg", lambda _: SKETCH)
+
+
+class Reader(HTMLParser):
+    """Collects what a page has: tags with their attributes, texts, and the cells of its tables."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: dict[str, list[str]] = {}
+        self.tables: list[list[list[str]]] = []
+        self._open: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in ("meta", "img"):
+            self._open.append(tag)
+        if tag == "table":
+            self.tables.append([])
+        if tag == "tr":
+            self.tables[-1].append([])
+        if tag in ("td", "th"):
+            self.tables[-1][-1].append("")
+        self.texts.setdefault(tag, []).append("")
+
+    def handle_endtag(self, tag):
+        assert self._open.pop() == tag
+
+    def handle_data(self, data):
+        for tag in self._open:
+            self.texts[tag][-1] += data
+        if self._open and self._open[-1] in ("td", "th"):
+            self.tables[-1][-1][-1] += data
+
+
+def read(page: Page) -> Reader:
+    return Reader(as_html(page))
+
+
+def rows(table: list[list[str]]) -> dict[str, dict[str, str]]:
+    return {cells[0]: dict(zip(table[0], cells, strict=True)) for cells in table[1:]}
+
+
+def test_the_numbers_on_the_page_are_the_records(study: Study) -> None:
+    results, changes, _ = map(rows, read(make(study)).tables)
+    assert list(results) == ["recipe", "stage-ratio", "patchify", "ln"]
+    for step, values in (("recipe", RECIPE), ("stage-ratio", STAGES)):
+        assert results[step]["n"] == "3"
+        assert results[step]["top-1"] == f"{statistics.mean(values):.2f}"
+        assert results[step]["deviation"] == f"{statistics.stdev(values):.2f}"
+    assert results["recipe"]["parameters"] == "580,346"
+    assert results["recipe"]["seconds"] == "30"
+    assert results["patchify"]["n"] == "0"
+    assert results["patchify"]["top-1"] == ""
+    assert results["patchify"]["status"] == (
+        "diverged (seed 0 diverged, seed 1 failed, seed 2 missing)"
+    )
+    assert results["ln"]["status"] == "missing (seeds 0 to 2 missing)"
+    table = compare(of_study(study)).set_index("step")
+    assert changes["stage-ratio"]["verdict"] == table.loc["stage-ratio", "verdict"]
+    assert changes["stage-ratio"]["p"] == f"{table.loc['stage-ratio', 'p']:.3f}"
+
+
+def test_the_findings_are_those_of_compare(study: Study) -> None:
+    page, found = make(study), of_study(study)
+    assert [*page.findings, *page.reading] == notes(found, compare(found), "parent")
+    items = read(page).texts["li"]
+    assert set(page.findings) | set(page.reading) <= set(items)
+    assert "Distinguishable from zero: stage-ratio." in items
+
+
+def test_the_head_says_what_was_compared_on_what(study: Study) -> None:
+    text = " ".join(read(make(study)).texts["header"][0].split())
+    assert "4 networks between ResNet-nano and ConvNeXt-nano" in text
+    assert "5 epochs from 3 seeds, on 1,200 images of fashion-mnist, and evaluated on 34" in text
+    assert "6 of 12 runs finished, 1 diverged, 1 failed, 4 missing." in text
+
+
+def test_what_failed_is_told_with_its_reason_and_the_end_of_its_log(study: Study) -> None:
+    page = make(study)
+    failed = read(page).texts
+    assert failed["h3"] == ["patchify, seed 0: diverged", "patchify, seed 1: failed"]
+    assert "the loss became nan at iteration 7" in failed["pre"]
+    assert HOSTILE in failed["pre"]
+    assert page.unfinished == "4 without a record yet"
+    log = next(text for text in failed["pre"] if "line 99 of seed 1" in text)
+    assert "line 50" not in log
+    assert log.endswith(HOSTILE)
+
+
+def test_hostile_text_stays_text(study: Study) -> None:
+    (tag_names, attributes) = zip(*read(make(study)).tags, strict=True)
+    assert "script" not in tag_names
+    assert not any(name.startswith("on") for found in attributes for name in found)
+    assert as_html(make(study)).count("{{7*7}}") == 3  # in a reason and two logs
+
+
+def test_hostile_titles_and_values_stay_text(tmp_path: Path) -> None:
+    made = write_study(
+        tmp_path / "x",
+        {"recipe": [finished(80.0, device=HOSTILE)], "patchify": [81.0]},
+        change=lambda v: dataclasses.replace(v, title=f"{HOSTILE} | `{v.key}`", section=HOSTILE),
+    )
+    page = make(made)
+    reader = read(page)
+    assert {name for name, _ in reader.tags}.isdisjoint({"script", "iframe", "object"})
+    assert any(HOSTILE in cell for row in reader.tables[0] for cell in row)
+    text = as_markdown(page)
+    outside = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+    assert re.findall(r"(?<!\\)<", outside) == []
+    line = next(line for line in outside.splitlines() if line.startswith("| recipe"))
+    header = next(line for line in outside.splitlines() if line.startswith("| step"))
+    assert len(re.findall(r"(?<!\\)\|", line)) == header.count("|")
+
+
+def test_the_page_asks_for_nothing_from_elsewhere(study: Study) -> None:
+    reader = read(make(study))
+    for name, attributes in reader.tags:
+        for attribute in ("src", "srcset", "data", "poster", "action", "href"):
+            value = attributes.get(attribute)
+            if value is None:
+                continue
+            inside = value.startswith(("data:image/svg+xml;base64,", "#"))
+            assert inside or (name == "a" and value.startswith("https://arxiv.org/")), value
+    assert {name for name, _ in reader.tags}.isdisjoint({"script", "link", "base", "iframe"})
+    assert "url(" not in reader.texts["style"][0]
+    assert "@import" not in reader.texts["style"][0]
+
+
+def test_it_can_be_read_without_seeing(study: Study) -> None:
+    reader = read(make(study))
+    assert reader.texts["h1"] == ["mixed"]
+    assert reader.texts["h2"] == list(TITLES.values())
+    images = [attributes for name, attributes in reader.tags if name == "img"]
+    assert len(images) == 1 + 3 + 2  # the chart, three steps' curves, two costs
+    assert all(len(str(attributes["alt"])) > 20 for attributes in images)
+    ids = {str(attributes["id"]) for _, attributes in reader.tags if "id" in attributes}
+    for _, attributes in reader.tags:
+        for name in ("aria-labelledby", "href"):
+            if (value := attributes.get(name, "") or "").startswith("#") or name != "href":
+                assert not value or value.removeprefix("#") in ids
+    scopes = [attributes.get("scope") for name, attributes in reader.tags if name == "th"]
+    assert set(scopes) == {"col", "row"}
+    assert ("html", {"lang": "en"}) in reader.tags
+
+
+def test_a_study_of_which_nothing_has_ended(tmp_path: Path) -> None:
+    made = write_study(tmp_path / "new", {"recipe": [None, None], "ln": [None]})
+    page = make(made)  # there is not even a folder for its runs
+    assert not (made.folder / "runs").exists()
+    text = as_html(page)
+    assert "0 of 4 runs finished, 4 missing." in text
+    for words in ("No run has trained an epoch yet.", "There is no record yet.",
+                  "This takes two steps with a finished run.",
+                  "No run has failed, diverged or collapsed.",
+                  "No change can be tested"):  # fmt: skip
+        assert words in text
+    assert page.unfinished == "4 without a record yet"
+
+
+@pytest.mark.usefixtures("drawn")
+def test_a_run_that_is_under_way_shows_its_epochs(tmp_path: Path) -> None:
+    made = write_study(tmp_path / "begun", {"recipe": [None]})
+    ((_, run, folder),) = made.runs()
+    folder.prepare(run)
+    folder.write_progress(fraction=0.5)
+    folder.write_metrics([{"epoch": 1, "top1": 50.0}, {"epoch": 2, "top1": 60.0}])
+    page = make(made)
+    assert page.unfinished == "1 still being trained"
+    (curve,) = page.curves
+    assert "no finished run, 1 unfinished" in curve.alt
+    assert b"unfinished-0" in curve.svg
+    assert "Dashed" in page.curves_note
+
+
+def test_one_seed_has_no_deviation_and_no_test(tmp_path: Path) -> None:
+    page = make(write_study(tmp_path / "one", {"recipe": [85.0], "stage-ratio": [86.0]}))
+    assert "deviation" not in page.results[0]
+    assert page.changes[-1]["verdict"] == "+1.00; one run each: no test"
+    assert "Thick" not in page.curves_note
+    assert page.reading == []
+
+
+def test_a_study_of_which_only_the_summary_is_kept(study: Study) -> None:
+    whole = make(study)
+    write_summary(study)
+    (study.folder / "runs").rename(study.folder / "elsewhere")
+    page = make(study)
+    assert page.only_summary
+    assert [row["top-1"] for row in page.results] == [row["top-1"] for row in whole.results]
+    text = as_html(page)
+    assert text.count("Not known: the runs are not kept here.") == 3
+    assert "6 of 12 runs finished." in text
+    assert page.costs
+    with pytest.raises(UsageError, match="without --best-epoch"):
+        make(study, best_epoch=True)
+
+
+@pytest.mark.usefixtures("drawn")
+def test_the_best_epoch_is_labelled_wherever_it_stands(study: Study) -> None:
+    page = make(study, best_epoch=True)
+    assert page.accuracy == BEST
+    assert page.results[0]["top-1"] == f"{statistics.mean(RECIPE) + 1:.2f}"
+    assert page.findings[0].startswith("OPTIMISTIC")
+    assert all(BEST in text for text in (captions(page)["results"], as_markdown(page)))
+    assert 'class="optimistic"' in as_html(page)
+    assert 'class="optimistic"' not in as_html(make(study))
+    assert page.chart.svg != make(study).chart.svg
+
+
+def test_damaged_files_are_named_and_stop_nothing(study: Study) -> None:
+    folders = {(v.key, r.seed): f.path for v, r, f in study.runs()}
+    (folders["recipe", 0] / "record.json").write_text('{"status": "fin')
+    (folders["recipe", 1] / "metrics.jsonl").write_text('{"epoch": 1, "to')
+    page = make(study)
+    found = {(t.step, t.seed): t for t in page.troubles}
+    assert found["recipe", 0].state == found["recipe", 1].state == "unreadable"
+    assert "damaged" in found["recipe", 0].reason
+    assert page.results[0]["n"] == "2"  # the second has a good record
+
+
+def test_of_many_failures_the_first_are_shown_and_the_others_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evidence, "MOST_LOGS", 2)
+    page = make(write_study(tmp_path / "bad", {"recipe": [FAILED] * 5}))
+    assert len(page.troubles) == 2
+    assert "And 3 more" in as_html(page)
+    assert "And 3 more" in as_markdown(page)
+
+
+def test_each_file_is_read_once(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    read_text, opened = Path.read_text, []
+
+    def count(path: Path, *arguments: object, **options: object) -> str:
+        opened.append(path)
+        return read_text(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "read_text", count)
+    make(study)
+    ours = [path for path in opened if path.name in ("record.json", "metrics.jsonl")]
+    records = [path for path in ours if path.name == "record.json" and path.exists()]
+    assert len(records) == 8
+    assert len(ours) == len(set(ours))
+
+
+def test_provenance_counts_the_runs_of_each_value() -> None:
+    records = [finished(80.0), finished(81.0, device="H200"), finished(82.0, dirty=True)]
+    found = [(r["property"], r["value"], r["runs"]) for r in origin_rows(records)]
+    assert ("program", "commit abcdef012345", "2") in found
+    assert ("", "commit abcdef012345, with changes", "1") in found
+    assert ("device", "cpu", "2") in found
+    assert ("", "H200", "1") in found
+    assert ("torch", "2.9.0", "3") in found
+    assert ("processes and threads", "1 process, 2 threads", "3") in found
+    assert ("wall time", "1 min 30 s in all, 30 s a run", "3") in found
+    assert ("trained", "2023-11-14 22:13 UTC to 2023-11-14 22:14 UTC", "3") in found
+    assert "images that could not be read" not in [name for name, _, _ in found]
+    assert origin_rows([FAILED]) == []
+    assert [row["runs"] for row in origin_rows([*records, FAILED, FAILED])][-1] == "2"
+    assert ("device", "cpu", "2") in found
+
+
+def test_what_some_records_do_not_say_is_told() -> None:
+    old = finished(80.0)
+    provenance = {name: value for name, value in old.provenance.items() if name != "precision"}
+    found = origin_rows([old, dataclasses.replace(old, provenance=provenance)])
+    assert [r["value"] for r in found if r["property"] == "precision"] == ["float32"]
+    assert sum(r["value"] == "not recorded" for r in found) == 1
+
+
+def test_provenance_with_many_values_is_cut_and_says_so() -> None:
+    found = origin_rows(finished(80.0, device=f"node{number}") for number in range(30))
+    devices = [r for r in found if r["value"].startswith("node") or "other values" in r["value"]]
+    assert len(devices) == 13
+    assert (devices[-1]["value"], devices[-1]["runs"]) == ("18 other values", "18")
+
+
+def test_seeds_of_one_state_are_named_as_a_range() -> None:
+    states = {
+        0: "missing",
+        1: "missing",
+        2: "failed",
+        4: "missing",
+        5: "missing",
+        6: "missing",
+        7: "failed",
+    }
+    assert describe_seeds(states) == (
+        "seed 0 missing, seed 1 missing, seed 2 failed, seeds 4 to 6 missing, seed 7 failed"
+    )
+    many = {seed: "failed" if seed % 2 else "missing" for seed in range(200)}
+    assert describe_seeds(many) == "100 seeds missing, 100 seeds failed"
+
+
+def dominated(i: int, costs: list[float], values: list[float]) -> bool:
+    return any(
+        costs[j] <= costs[i]
+        and values[j] >= values[i]
+        and (costs[j] < costs[i] or values[j] > values[i])
+        for j in range(len(costs))
+    )
+
+
+def test_the_pareto_front_is_what_no_other_betters() -> None:
+    draw = random.Random(0)  # noqa: S311
+    for count in range(12):
+        for _ in range(50):  # few different values, so that many are equal
+            costs = [float(draw.randrange(5)) for _ in range(count)]
+            values = [float(draw.randrange(5)) for _ in range(count)]
+            expected = [not dominated(i, costs, values) for i in range(count)]
+            assert pareto_front(costs, values) == expected, (costs, values)
+
+
+def test_the_page_names_the_front(tmp_path: Path) -> None:
+    ends = {"recipe": [85.0], "stage-ratio": [84.0], "patchify": [86.0], "depthwise": [83.0]}
+    page = make(write_study(tmp_path / "front", ends))
+    # Of these patchify costs less than stage-ratio and more than recipe, depthwise least.
+    assert page.front == (
+        "by FLOPs: depthwise, recipe, patchify; by parameters: depthwise, recipe, patchify"
+    )
+    assert page.front in as_html(page)
+
+
+def test_the_mean_curve_is_over_finished_runs_alone() -> None:
+    epochs = np.array([1.0, 2.0, 3.0])
+    curves = [
+        Curve(0, True, epochs, np.array([10.0, 20.0, 30.0])),
+        Curve(1, True, epochs, np.array([12.0, 22.0, 36.0])),
+        Curve(2, False, epochs[:1], np.array([90.0])),
+    ]
+    found, mean, spread = mean_curve(curves)
+    assert list(found) == [1, 2, 3]
+    assert list(mean) == [11, 21, 33]
+    assert spread == pytest.approx([2**0.5, 2**0.5, 18**0.5])
+    assert all(len(part) == 0 for part in mean_curve(curves[2:]))
+
+
+@pytest.mark.parametrize(("seeds", "names"), [(1, {"mean"}), (3, {"mean", "seed-0", "seed-2"}),
+                                              (6, {"mean", "band"})])  # fmt: skip
+def test_few_seeds_are_lines_and_many_a_band(seeds: int, names: set[str]) -> None:
+    epochs = np.array([1.0, 2.0])
+    curves = [Curve(s, True, epochs, np.array([s, s + 1.0])) for s in range(seeds)]
+    figure = curves_figure("a step", curves, curves[:1], (0, 10, 2), "black")
+    found = {artist.get_gid() for artist in figure.findobj() if artist.get_gid()}
+    assert names | {"before"} <= found
+    assert ("band" in found) == (seeds == 6)
+    assert ("seed-0" in found) == (seeds == 3)
+    (line,) = [a for a in figure.findobj() if a.get_gid() == "mean"]
+    assert list(line.get_ydata()) == pytest.approx([(seeds - 1) / 2, (seeds + 1) / 2])
+
+
+def test_a_long_title_stays_on_its_panel() -> None:
+    epochs = np.array([1.0])
+    title = "without " + "a very long name of something that was left out " * 5 + "W" * 90
+    curves = [Curve(0, True, epochs, np.array([5.0]))]
+    lines = page_figures.title_lines([title])
+    figure = curves_figure(title, curves, [], (0, 10, 1), "black", lines)
+    figure.draw_without_rendering()
+    (head,) = figure.texts
+    box = head.get_window_extent()
+    assert box.x0 >= 0
+    assert box.x1 <= figure.bbox.x1
+    assert box.y0 >= figure.axes[0].get_window_extent().y1
+
+
+def test_the_tornado_is_sorted_by_size(star: Study) -> None:
+    table = tornado_table(compare(of_study(star)))
+    assert table is not None
+    assert set(table["against"]) == {"resnet"}
+    figure = tornado_figure(table)
+    bars = [a for a in figure.findobj() if (a.get_gid() or "").startswith("difference-")]
+    places = {bar.get_gid(): (bar.get_y(), bar.get_width()) for bar in bars}
+    assert sorted(places, key=lambda name: places[name][0]) == [
+        "difference-patchify", "difference-ln", "difference-recipe"
+    ]  # fmt: skip
+    assert places["difference-patchify"][1] == pytest.approx(-2.9)
+    page = make(star)
+    assert page.baseline == "resnet"
+    assert page.tornado is not None
+    assert "patchify with -2.90" in page.tornado.alt
+    assert "Differences from resnet" in as_html(page)
+
+
+def test_there_is_no_tornado_where_the_parents_differ(study: Study, star: Study) -> None:
+    assert make(study).tornado is None
+    table = compare(of_study(star))
+    assert tornado_table(table[table["step"] != "resnet"]) is None  # the baseline is not in it
+    assert tornado_table(table[:2]) is None  # one difference is no tornado
+    table["change"] = float("nan")
+    assert tornado_table(table) is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ([], "--preset nano --only recipe,ln --seeds 2 --name again"),
+        (["epochs=2"], "--preset nano --set epochs=2 --only recipe,ln --seeds 2"),
+        (["enhanced.epochs=2"], "--preset nano --set recipes.enhanced.epochs=2"),
+        (["data.source=/a b", "title=a b"], "--set 'title=a b' --set 'data.source=/a b'"),
+    ],
+)
+def test_the_command_makes_the_same_study(tmp_path, settings, words) -> None:
+    made = write_study(tmp_path / "again", {"recipe": [1.0, 2.0], "ln": []}, settings=settings)
+    found = reproduction(made)
+    line = found.command.replace("\\\n   ", "")
+    assert words in re.sub(" +", " ", line)
+    (tmp_path / "preset.yaml").write_text(found.preset)
+    assert load_preset(str(tmp_path / "preset.yaml")) == made.preset
+    assert found.file == ""
+
+
+def test_a_preset_unlike_any_goes_with_the_page(tmp_path: Path) -> None:
+    settings = [f"enhanced.{key}" for key in (
+        "epochs=9", "batch_size=8", "device_batch=4", "learning_rate=1", "weight_decay=0",
+        "mixup=0.5", "cutmix=0.5", "drop_path=0.3", "label_smoothing=0", "flip=0",
+        "crop_padding=0",
+    )]  # fmt: skip
+    found = reproduction(write_study(tmp_path / "odd", {"recipe": [1.0]}, settings=settings))
+    assert "--preset odd.yaml" in found.command
+    assert found.file == "odd.yaml"
+
+
+def test_networks_that_are_not_the_roadmaps_have_no_command(tmp_path: Path) -> None:
+    def widen(variant):
+        return dataclasses.replace(variant, spec=variant.spec.replace(width=32))
+
+    made = write_study(tmp_path / "own", {"recipe": [80.0]}, change=widen)
+    assert reproduction(made).command == ""
+    assert "study.json has each network in full" in as_html(make(made))
+
+
+def test_the_whole_road_and_its_beginning_are_named_shortly(tmp_path: Path) -> None:
+    made = write_study(tmp_path / "two", {"resnet": [80.0], "recipe": [81.0]})
+    assert "--until recipe" in reproduction(made).command
+
+
+@pytest.mark.usefixtures("drawn")
+def test_the_markdown_has_it_all(study: Study) -> None:
+    html_file, text_file = write(study, best_epoch=False)
+    text = text_file.read_text(encoding="utf-8")
+    assert re.findall(r"^## (.*)$", text, flags=re.MULTILINE) == list(TITLES.values())
+    assert f"| {statistics.mean(STAGES):.2f} |" in text
+    assert "line 99 of seed 1" in text
+    shown = re.findall(r"!\[.+?\]\((.+?)\)", text)
+    assert len(shown) == 6
+    for path in shown:
+        assert (study.folder / path).read_text(encoding="utf-8").startswith("<?xml")
+    for line in make(study).findings:
+        assert line.replace("_", r"\_") in text
+    assert html_file.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+
+
+def test_a_log_cannot_leave_its_block(study: Study) -> None:
+    for variant, _, folder in study.runs():
+        if variant.key == "patchify" and folder.path.is_dir():
+            folder.log.write_text("```\n# a heading\n````\n")
+    text = as_markdown(make(study))
+    assert "`````\n```\n# a heading\n````\n`````" in text
+
+
+@pytest.mark.usefixtures("drawn")
+def test_the_same_files_give_the_same_pictures(study: Study) -> None:
+    first, second = make(study), make(study)
+    for ours, theirs in itertools.zip_longest(
+        [first.chart, *first.curves, *first.costs], [second.chart, *second.curves, *second.costs]
+    ):
+        assert ours.svg == theirs.svg
+
+
+def run(*arguments: str | Path, status: int = 0) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(ROOT / "run_roadmap.py"), *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == status, done.stdout + done.stderr
+    return done
+
+
+def test_the_command_writes_both_and_says_so(study: Study, capsys, monkeypatch) -> None:
+    monkeypatch.chdir(study.folder.parent)
+    options = ["--results", str(study.folder.parent)]
+    for which in (["mixed"], ["--name", "mixed"], []):
+        monkeypatch.setattr(sys, "argv", ["run_roadmap.py", "report", *which, *options])
+        with pytest.raises(SystemExit) as end:
+            main()
+        assert end.value.code == 0
+        assert capsys.readouterr().out == "Wrote mixed/report.html, mixed/report.md\n"
+
+
+def test_the_command_imports_no_torch(star: Study) -> None:
+    make(star)  # counts the networks, with torch; asked again, without
+    code = (
+        "import sys\nfrom ablations.cli import main\n"
+        "try: main()\nexcept SystemExit as end: assert not end.code\n"
+        "assert 'torch' not in sys.modules\nprint('torch-free')"
+    )
+    argv = [sys.executable, "-c", code, "report", "star", "--results", str(star.folder.parent)]
+    done = subprocess.run(argv, capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout.endswith("torch-free\n"), done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["nothing"], "no study 'nothing'"),
+        (["mixed", "--name", "mixed"], "name the study once"),
+    ],
+)
+def test_wrong_use_is_named(study, arguments, words, capsys, monkeypatch) -> None:
+    options = ["--results", str(study.folder.parent)]
+    monkeypatch.setattr(sys, "argv", ["run_roadmap.py", "report", *arguments, *options])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 2
+    assert words in capsys.readouterr().err
+
+
+def test_what_cannot_be_written_is_named(study: Study) -> None:
+    (study.folder / "report").write_text("in the way")
+    with pytest.raises(RoadmapError, match=r"cannot write .*report"):
+        write(study, best_epoch=False)
+
+
+@pytest.mark.usefixtures("drawn")
+def test_a_step_on_its_own_without_parents(tmp_path: Path) -> None:
+    page = make(write_study(tmp_path / "alone", {"resnet": [80.0, 81.0]}))
+    assert page.changes == []
+    assert "No step here builds on another." in as_html(page)
+    assert "No step here builds on another." in as_markdown(page)
+    assert page.costs == []
+
+
+def test_costs_far_apart_stand_on_a_logarithmic_axis() -> None:
+    table = pd.DataFrame({
+        "step": ["a", "b", "c"], "cost": [1.0, 5.0, 200.0], "top1": [70.0, 71.0, 72.0],
+        "top1_std": [0.1, float("nan"), 0.2], "adopted": [True, False, True], "color": ["k"] * 3,
+    })  # fmt: skip
+    assert page_figures.cost_figure(table, "MFLOPs").axes[0].get_xscale() == "log"
+    figure = page_figures.cost_figure(table[:2], "MFLOPs")
+    assert figure.axes[0].get_xscale() == "linear"
+    (front,) = [a for a in figure.findobj() if a.get_gid() == "front"]
+    assert list(front.get_xdata()) == [1.0, 5.0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("which", ["mixed", "star"])
+@pytest.mark.usefixtures("drawn")
+def test_a_real_browser_shows_it_without_a_network(study, star, which, tmp_path) -> None:
+    require_browser()
+    page, _ = write({"mixed": study, "star": star}[which], best_epoch=False)
+    with open_browser(tmp_path / "profile") as browser:
+        for width in (1200, 390):
+            browser.open(page, width)
+            assert browser.requests() == [page.as_uri()]
+            assert browser.complaints() == []
+            heads = browser.ask("Array.from(document.querySelectorAll('h2'), h => h.innerText)")
+            assert heads == list(TITLES.values())
+            sizes = browser.ask(
+                "Array.from(document.images, i => [i.complete, i.naturalWidth, i.clientWidth])"
+            )
+            assert len(sizes) == {"mixed": 6, "star": 8}[which]
+            assert all(done and natural > 0 and shown > 100 for done, natural, shown in sizes)
+            browser.ask("document.querySelectorAll('details').forEach(it => { it.open = true })")
+            assert browser.ask("window.innerWidth") == width
+            assert browser.ask("document.documentElement.scrollWidth") <= width
+        assert browser.ask("document.querySelectorAll('script').length") == 0
+
+
+@pytest.mark.slow
+def test_the_browser_would_tell_of_what_a_page_asks_for(tmp_path: Path) -> None:
+    """The checks above can fail: a page with all that they look for."""
+    page = tmp_path / "page.html"
+    page.write_text(
+        "<!DOCTYPE html><body style='width:900px'><img src='http://example.org/x.png'>"
+        "<script>console.error('complaint')</script>"
+    )
+    with open_browser(tmp_path / "profile") as browser:
+        browser.open(page, 390)
+        assert browser.requests() == [page.as_uri(), "http://example.org/x.png"]
+        assert any("complaint" in line for line in browser.complaints())
+        assert browser.ask("document.images[0].naturalWidth") == 0
+        assert browser.ask("document.documentElement.scrollWidth") > 390
