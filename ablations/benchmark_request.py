@@ -114,6 +114,7 @@ def parse_modes(text: str) -> tuple[str, ...]:
 def run(
     contestants: Sequence[Contestant],
     request: Request,
+    conditions: Conditions,
     *,
     title: str,
     regime: str | None,
@@ -124,13 +125,11 @@ def run(
     Interrupted, it returns the rounds that are complete, if there are any.
 
     Raises:
-        UsageError: for what the device cannot have.
         NothingMeasuredError: where every network failed.
     """
     from ablations import benchmark as measure
     from ablations.records import provenance
 
-    conditions = request.conditions()
     place = conditions.place()
     started = time.time()
     rows = measure.make_rows(contestants, request.modes)

@@ -42,6 +42,7 @@ def place_labels(
     sizes: Sequence[tuple[float, float]],
     radius: float,
     panel: Box,
+    obstacles: Sequence[Box] = (),
 ) -> list[Box]:
     """Returns a place for the label of each point, near it and clear of all else where it can be.
 
@@ -52,6 +53,7 @@ def place_labels(
         sizes: width and height of each label.
         radius: of a point.
         panel: where labels may stand.
+        obstacles: what else they should not cover.
     """
     dots = [Box(x - radius, y - radius, x + radius, y + radius) for x, y in points]
 
@@ -60,7 +62,7 @@ def place_labels(
 
     placed: dict[int, Box] = {}
     for number in sorted(range(len(points)), key=crowd, reverse=True):
-        taken = [*dots, *placed.values()]
+        taken = [*dots, *obstacles, *placed.values()]
 
         def cost(box: Box, taken: Sequence[Box] = taken) -> float:
             area = (box.right - box.left) * (box.high - box.low)

@@ -135,9 +135,11 @@ def benchmark(
             **{name: asked[name] for name in _REQUESTED},
         )
         known = accuracies(accuracy, regime.name if regime else None, image_size, results)
+        conditions = request.conditions()
         measured = benchmark_request.run(
             _contestants(image_size, **asked),
             request,
+            conditions,
             title=f"{regime.start} to {regime.end}" if regime else "models of Table 12",
             regime=regime.name if regime else None,
             console=Console(stderr=True, highlight=False),

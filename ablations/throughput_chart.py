@@ -35,9 +35,10 @@ from modernize.errors import UsageError
 if TYPE_CHECKING:
     import pandas as pd
 
+SPEED = "images_per_second"
 COLUMNS = (
     *("name", "label", "group", "parent", "adopted", "top1", "top1_std", "gflops"),
-    *("images_per_second", "images_per_second_min", "images_per_second_max"),
+    *(SPEED, f"{SPEED}_min", f"{SPEED}_max"),
 )
 """What a table must have; further columns are ignored.
 
@@ -53,6 +54,7 @@ PANEL_WIDTH = (PAGE_WIDTH - LEFT - BETWEEN - RIGHT) / 2
 BELOW = 0.44  # ticks and names of the axes
 RADIUS = 0.038  # of a point
 ROOM = 0.10  # share of a panel's side that is left free around the points
+HAIR = 0.02  # how wide a line is to a label
 KEY_COLUMNS = 3
 
 
@@ -70,7 +72,8 @@ def draw(table: pd.DataFrame, *, title: str, speed_label: str, note: str = "") -
     """
     rows = _read(table)
     groups = list(dict.fromkeys(row["group"] for row in rows))
-    hues = {group: HUES[number % len(HUES)] for number, group in enumerate(groups)}
+    palette = (*HUES, INK)
+    hues = {group: palette[number % len(palette)] for number, group in enumerate(groups)}
     named = len(rows) <= NAMED
     labels = [row["label"] if named else str(number) for number, row in enumerate(rows, 1)]
     titles, notes = wrap(title, WIDTH, TITLE, "bold"), wrap(note, WIDTH, SMALL) if note else []
@@ -86,7 +89,7 @@ def draw(table: pd.DataFrame, *, title: str, speed_label: str, note: str = "") -
         page.set_axis_off()
         _write(page, MARGIN, MARGIN + 0.08, titles, TITLE_LINE, TITLE, weight="bold")
         for number, (column, name) in enumerate(
-            (("images_per_second", speed_label), ("gflops", "GFLOPs per image"))
+            ((SPEED, speed_label), ("gflops", "GFLOPs per image"))
         ):
             left = LEFT + number * (PANEL_WIDTH + BETWEEN)
             panel = figure.add_axes(
@@ -133,8 +136,8 @@ def _draw_panel(
 ) -> None:
     """Draws accuracy against one column: lines, points, spreads, labels."""
     x_ends = [row[column] for row in rows]
-    if column == "images_per_second":
-        x_ends += [row[f"{column}_{end}"] for row in rows for end in ("min", "max")]
+    if column == SPEED:
+        x_ends += [row[f"{SPEED}_{end}"] for row in rows for end in ("min", "max")]
     panel.set_xlim(*_limits(x_ends))
     panel.set_ylim(*_limits([row["top1"] for row in rows]))
     panel.spines[["top", "right"]].set_visible(False)
@@ -144,19 +147,26 @@ def _draw_panel(
     panel.set_axisbelow(True)
 
     by_name = {row["name"]: row for row in rows}
-    for row in rows:
-        if (parent := by_name.get(row["parent"])) is not None:
-            ends = [parent[column], row[column]], [parent["top1"], row["top1"]]
-            style = "-" if row["adopted"] else (0, (3, 2))
-            panel.plot(*ends, color="#b5b5b5", linewidth=0.8, linestyle=style, zorder=2)
+    links = [(by_name[row["parent"]], row) for row in rows if row["parent"] in by_name]
+    for parent, row in links:
+        ends = [parent[column], row[column]], [parent["top1"], row["top1"]]
+        style = "-" if row["adopted"] else (0, (3, 2))
+        panel.plot(*ends, color="#b5b5b5", linewidth=0.8, linestyle=style, zorder=2)
     for row in rows:
         _draw_point(panel, row, column, hues[row["group"]])
     boxes = [_in_inches(panel, row[column], row["top1"]) for row in rows]
+    centres = {row["name"]: box for row, box in zip(rows, boxes, strict=True)}
     size = SMALL if numbered else SIZE
     places = place_labels(
-        boxes, [(width(text, size), size / 72) for text in labels], RADIUS,
+        boxes,
+        [(width(text, size), size / 72) for text in labels],
+        RADIUS,
         Box(0, 0, PANEL_WIDTH, PANEL_HEIGHT),
-    )  # fmt: skip
+        obstacles=[
+            *(box for row in rows for box in _spreads(panel, row, column)),
+            *(box for link in links for box in _along(*(centres[end["name"]] for end in link))),
+        ],
+    )
     for row, text, (x, y), place in zip(rows, labels, boxes, places, strict=True):
         middle = (place.left + place.right) / 2, (place.low + place.high) / 2
         if place.far_from(x, y, 2.5 * RADIUS):
@@ -176,17 +186,46 @@ def _draw_panel(
 def _draw_point(panel: Axes, row: dict[str, Any], column: str, hue: str) -> None:
     """Draws one network, with the spread of its throughput and the deviation of its accuracy."""
     x, y = row[column], row["top1"]
-    thin: dict[str, Any] = {"color": hue, "linewidth": 0.7, "zorder": 3}
-    if column == "images_per_second":
-        panel.plot([row[f"{column}_min"], row[f"{column}_max"]], [y, y], **thin)
-    deviation = row["top1_std"]
-    if deviation == deviation:
-        panel.plot([x, x], [y - deviation, y + deviation], **thin)
+    for across, up in _spread_lines(row, column):
+        panel.plot(across, up, color=hue, linewidth=0.7, zorder=3)
     panel.plot(
         [x], [y], marker="o", markersize=2 * RADIUS * 72, linestyle="none", zorder=4,
         markerfacecolor=hue if row["adopted"] else "white", markeredgecolor=hue,
         markeredgewidth=0.8, gid=f"point-{column}-{row['name']}",
     )  # fmt: skip
+
+
+def _spread_lines(row: dict[str, Any], column: str) -> list[tuple[list[float], list[float]]]:
+    """Returns the lines of a network's spreads, in the units of the data."""
+    x, y, deviation = row[column], row["top1"], row["top1_std"]
+    lines = []
+    if column == SPEED:
+        lines.append(([row[f"{SPEED}_min"], row[f"{SPEED}_max"]], [y, y]))
+    if deviation == deviation:  # no deviation is NaN
+        lines.append(([x, x], [y - deviation, y + deviation]))
+    return lines
+
+
+def _spreads(panel: Axes, row: dict[str, Any], column: str) -> list[Box]:
+    """Returns the same lines as thin boxes, in inches of the panel."""
+    half = HAIR / 2
+    boxes = []
+    for across, up in _spread_lines(row, column):
+        (left, low), (right, high) = (
+            _in_inches(panel, *end) for end in zip(across, up, strict=True)
+        )
+        boxes.append(Box(left - half, low - half, right + half, high + half))
+    return boxes
+
+
+def _along(start: tuple[float, float], end: tuple[float, float]) -> list[Box]:
+    """Returns small boxes along a line, all in inches."""
+    count, half = math.ceil(math.dist(start, end) / 0.03), HAIR / 2
+    boxes = []
+    for part in range(count + 1):
+        x, y = (a + (b - a) * part / max(count, 1) for a, b in zip(start, end, strict=True))
+        boxes.append(Box(x - half, y - half, x + half, y + half))
+    return boxes
 
 
 def _draw_key(

@@ -38,6 +38,7 @@ def roadmap(*arguments: str | Path, status: int = 0) -> subprocess.CompletedProc
         ["flops", "--models"],
         ["plot", "--from", "paper", "--output", "OUT.svg"],
         ["convert", "--help"],
+        ["benchmark", "--help"],
         ["--bad-option"],
     ],
     ids=" ".join,
