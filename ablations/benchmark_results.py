@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ FILE = "benchmark.json"
 MODES = INFERENCE, TRAINING = "inference", "training"
 CONDITIONS = ("precision", "memory_format", "compile", "batch_size", "image_size", "threads")
 """The settings that every row of the CSV file repeats."""
+STEADY = 1.3  # times that the rounds of a network may differ without a word
 
 
 @dataclasses.dataclass
@@ -73,6 +75,11 @@ class Ratio:
     def median(self) -> float:
         """The median over the rounds."""
         return statistics.median(self.values)
+
+    @property
+    def of_best(self) -> float:
+        """The ratio of the best round of each, which other programs disturbed least."""
+        return max(self.ours.images_per_second) / max(self.theirs.images_per_second)
 
 
 @dataclasses.dataclass
@@ -225,6 +232,8 @@ def as_texts(benchmark: Benchmark) -> list[dict[str, str]]:
     networks: dict[tuple[Any, ...], dict[str, Row]] = {}
     for row in benchmark.rows:
         networks.setdefault((row.names, row.library), {})[row.mode] = row
+    # Three digits of the least.
+    decimals = max(3, 2 - math.floor(math.log10(min(row.flops for row in benchmark.rows) / 1e9)))
     texts = []
     for (names, library), modes in networks.items():
         row = next(iter(modes.values()))
@@ -232,7 +241,7 @@ def as_texts(benchmark: Benchmark) -> list[dict[str, str]]:
             "network": ", ".join(names),
             "library": library,
             "params (M)": f"{row.params / 1e6:.2f}",
-            "GFLOPs": f"{row.flops / 1e9:.3f}",
+            "GFLOPs": f"{row.flops / 1e9:.{decimals}f}",
         }
         for mode, memory in zip(MODES, ("MiB", "MiB "), strict=True):
             if mode in benchmark.settings["modes"]:
@@ -255,6 +264,12 @@ def footnotes(benchmark: Benchmark) -> list[str]:
         for row in benchmark.rows
         if row.failure
     ]
+    unsteady = max((_unsteadiness(row) for row in benchmark.rows if row.measured), default=1.0)
+    if unsteady > STEADY:
+        lines.append(
+            f"Rounds of the same network differ by up to {unsteady:.1f} times: something else used "
+            "the machine. Try again when it is idle, or with OMP_NUM_THREADS=1 and more --rounds."
+        )
     return [*lines, *_ratio_lines([*peer_ratios(benchmark), *transformer_ratios(benchmark)])]
 
 
@@ -264,13 +279,18 @@ def _ratio_lines(ratios: Sequence[Ratio]) -> list[str]:
     for ratio in ratios:
         row, best = ratio.ours, ratio.theirs
         low, high = min(ratio.values), max(ratio.values)
-        text = f"{row.mode} {ratio.median:.2f} ({low:.2f} to {high:.2f}; {best.library} "
-        text += f"{best.version})"
+        text = f"{row.mode} {ratio.median:.2f} ({low:.2f} to {high:.2f}, best rounds "
+        text += f"{ratio.of_best:.2f}; {best.library} {best.version}".strip() + ")"
         if ratio.published is not None:
             text += f", in the paper {ratio.published:.2f}"
         other = "fastest peer" if row.model == best.model else best.model
         lines.setdefault(f"{', '.join(row.names)}: ours / {other}", []).append(text)
     return [f"{head}: {', '.join(texts)}" for head, texts in lines.items()]
+
+
+def _unsteadiness(row: Row) -> float:
+    """Returns how many times the slowest round took as long as the fastest."""
+    return max(row.images_per_second) / min(row.images_per_second)
 
 
 def _speed(row: Row) -> str:

@@ -88,6 +88,8 @@ def throughput_figure(
     import pandas as pd
 
     mode = benchmark.settings["modes"][0]
+    drawn = _drawn(benchmark, mode)
+    unknown = [name for name in drawn if name not in accuracy]
     points = [
         {
             "name": name,
@@ -97,7 +99,7 @@ def throughput_figure(
             "images_per_second_min": min(row.images_per_second),
             "images_per_second_max": max(row.images_per_second),
         }
-        for name, row in _drawn(benchmark, mode).items()
+        for name, row in drawn.items()
         if name in accuracy
     ]
     if not points:
@@ -110,7 +112,8 @@ def throughput_figure(
         note=f"{settings['precision']}, {settings['memory_format']}, batches of "
         f"{settings['batch_size']} at {settings['image_size']} x {settings['image_size']}, "
         f"{settings['threads']} CPU thread(s){', compiled' * settings['compile']}; median, least "
-        f"and most of {settings['rounds']} round(s). Accuracies: {source}.",
+        f"and most of {settings['rounds']} round(s). Accuracies: {source}."
+        + (f" Not drawn, for want of one: {', '.join(unknown)}." if unknown else ""),
     )
 
 
