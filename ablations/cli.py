@@ -15,6 +15,8 @@ from click.core import ParameterSource
 from rich.console import Console
 
 from ablations import cli_runs, tables
+from ablations.cli_benchmark import benchmark
+from ablations.cli_options import FORMATS, from_here, results_folder, results_option
 from modernize.errors import RoadmapError, UsageError
 
 if TYPE_CHECKING:
@@ -23,18 +25,7 @@ if TYPE_CHECKING:
     from ablations.site import Site
 
 EXECUTORS = ("auto", "local", "slurm", "debug")
-FORMATS = click.Choice(tables.FORMATS)
 INTERRUPTED = 130  # what a shell reports after Ctrl-C
-
-
-def results_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds ``--results``."""
-    return click.option(
-        "--results",
-        type=click.Path(path_type=Path, file_okay=False),
-        metavar="FOLDER",
-        help="Where studies lie.  [default: results/ of the repository]",
-    )(command)
 
 
 @click.group(invoke_without_command=True, context_settings={"max_content_width": 100})
@@ -206,7 +197,7 @@ def _design(
     regime = regime or chosen.regime
     keys = [key.strip() for key in only.split(",") if key.strip()]
     variants = studies.roadmap(regime, first, last, keys)
-    folder = _results(results) / experiment.study_name(name, preset, chosen.regime, regime)
+    folder = results_folder(results) / experiment.study_name(name, preset, chosen.regime, regime)
     return experiment.design(
         folder,
         chosen,
@@ -384,7 +375,7 @@ def _collect(console: Console, study: Study) -> None:
     figure = study_figure(study, summary=table)
     written += [chart.save(figure, study.folder / f"roadmap.{kind}") for kind in ("png", "svg")]
     _print_summary(console, table)
-    console.print("Wrote " + ", ".join(map(_from_here, written)), soft_wrap=True)
+    console.print("Wrote " + ", ".join(map(from_here, written)), soft_wrap=True)
 
 
 def _print_summary(console: Console, table: Any) -> None:
@@ -521,7 +512,7 @@ def plot(source: str, second: str | None, outputs: tuple[Path, ...], results: Pa
     """Draw the roadmap chart."""
     from ablations import chart, figures
 
-    folder = _results(results) / source
+    folder = results_folder(results) / source
     if source == "paper":
         if second is not None:
             raise UsageError("--second goes with a study; the paper's chart has both regimes.")
@@ -531,7 +522,7 @@ def plot(source: str, second: str | None, outputs: tuple[Path, ...], results: Pa
             _open(source, results), _open(second, results) if second else None
         )
     for path in outputs or [folder / "roadmap.png", folder / "roadmap.svg"]:
-        click.echo(f"Wrote {_from_here(chart.save(figure, path))}")
+        click.echo(f"Wrote {from_here(chart.save(figure, path))}")
 
 
 def study_option(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -739,23 +730,13 @@ def _refuse_others(ctx: click.Context, *, of_weights: bool) -> None:
         raise UsageError(f"{', '.join(given)}: an option of {what}; leave it away.")
 
 
-def _from_here(path: Path) -> str:
-    """Returns a path as short as it can be typed from where we are."""
-    with contextlib.suppress(ValueError):
-        return str(path.resolve().relative_to(Path.cwd()))
-    return str(path)
-
-
-def _results(results: Path | None) -> Path:
-    from ablations.records import RESULTS
-
-    return results or RESULTS
+cli.add_command(benchmark)
 
 
 def _open(name: str, results: Path | None) -> Study:
     from ablations.records import Study
 
-    return Study.open(_results(results) / name)
+    return Study.open(results_folder(results) / name)
 
 
 def main() -> None:

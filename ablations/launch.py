@@ -64,7 +64,7 @@ class RunsFailedError(RoadmapError):
 
 def get_ready() -> None:
     """Begins to import what runs need, in a process of its own, for a queue that is to come."""
-    if _prepare_starts().get_start_method() == "forkserver":
+    if prepare_starts().get_start_method() == "forkserver":
         forkserver.ensure_running()
 
 
@@ -77,7 +77,7 @@ def wait_passively() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
-def _prepare_starts() -> Any:
+def prepare_starts() -> Any:
     """Returns what starts the processes of runs."""
     wait_passively()
     if "forkserver" not in multiprocessing.get_all_start_methods():
@@ -153,7 +153,7 @@ def work_off(jobs: Sequence[Job], slots: Sequence[Slot]) -> Generator[Tick, None
     One failing run stops no other. Closing the iterator (as Ctrl-C does) stops those that run; each
     goes on from its last checkpoint the next time.
     """
-    context = _prepare_starts()
+    context = prepare_starts()
     waiting, free = list(jobs), list(slots)
     running: dict[BaseProcess, tuple[Job, Slot]] = {}
     try:

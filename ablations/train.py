@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import itertools
-import resource
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -363,7 +361,8 @@ class _Trainer:
         if self.place.first:
             self._say(row)
         state.metrics.append(row)
-        state.speed.append({"epoch": state.epoch + 1, **self.rate, "memory_mib": self._memory()})
+        memory = self.place.peak_memory()
+        state.speed.append({"epoch": state.epoch + 1, **self.rate, "memory_mib": memory})
         state.epoch, state.update = state.epoch + 1, 0
         state.loss_sum = torch.zeros_like(state.loss_sum)
         if self.place.first:
@@ -391,13 +390,6 @@ class _Trainer:
             done = self.state.epoch * self.sampling.updates + self.state.update
             checkpoint.save(self.folder.path, done, self.state.to_dict())
             self.save_seconds = time.perf_counter() - self.last_saved
-
-    def _memory(self) -> float:
-        """Returns the most memory used so far, in MiB: the GPU's, or this process's."""
-        if self.place.device.type == "cuda":
-            return torch.cuda.max_memory_allocated(self.place.device) / 2**20
-        unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
 
 
 def write_tensorboard(

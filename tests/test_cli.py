@@ -39,6 +39,7 @@ def roadmap(*arguments: str | Path, status: int = 0) -> subprocess.CompletedProc
         ["plot", "--from", "paper", "--output", "OUT.svg"],
         ["compare", "paper"],
         ["convert", "--help"],
+        ["benchmark", "--help"],
         ["--bad-option"],
     ],
     ids=" ".join,
