@@ -66,14 +66,15 @@ def read_summary(study: Study) -> pd.DataFrame:
     path = study.folder / "summary.csv"
     if not path.is_file():
         raise UsageError(f"the study {study.name!r} has no runs yet; launch it first.")
+    texts = ["step", "label", "status", "detail", "section", "parent"]
     try:
-        table = pd.read_csv(path)
+        # Where a column of texts is all empty, pandas would take it for numbers.
+        table = pd.read_csv(path, dtype=dict.fromkeys(texts, str))
     except (OSError, ValueError) as error:
         raise ResultsError(f"{path} cannot be read ({error}).") from error
     if lacking := [name for name in COLUMNS if name not in table]:
         raise ResultsError(f"{path} lacks the columns {', '.join(lacking)}; collect it anew.")
-    texts = ["step", "label", "status", "detail", "section", "parent"]
-    table[texts] = table[texts].fillna("").astype(str)
+    table[texts] = table[texts].fillna("")
     return table
 
 
