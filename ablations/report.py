@@ -68,8 +68,7 @@ def read_summary(study: Study) -> pd.DataFrame:
         raise UsageError(f"the study {study.name!r} has no runs yet; launch it first.")
     texts = ["step", "label", "status", "detail", "section", "parent"]
     try:
-        # Where a column of texts is all empty, pandas would take it for numbers.
-        table = pd.read_csv(path, dtype=dict.fromkeys(texts, str))
+        table = pd.read_csv(path, dtype=dict.fromkeys(texts, "str"))  # even where all are empty
     except (OSError, ValueError) as error:
         raise ResultsError(f"{path} cannot be read ({error}).") from error
     if lacking := [name for name in COLUMNS if name not in table]:
