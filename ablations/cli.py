@@ -462,11 +462,10 @@ def flops(
     for regime, rows in zip(chosen, counted, strict=True):
         size = image_size or regime.image_size
         title = f"{regime.start} to {regime.end} at {size} x {size}"
-        texts = [costs.as_texts(row) for row in rows]
         if style == "markdown":
-            click.echo(f"{title}\n\n{tables.as_markdown(texts, costs.NUMBERS)}\n")
-        else:
-            tables.print_table(console, texts, costs.NUMBERS, title)
+            click.echo(f"{title}\n\n{costs.as_markdown(rows)}\n")
+            continue
+        tables.print_table(console, [costs.as_texts(row) for row in rows], costs.NUMBERS, title)
         for note in costs.footnotes(rows):
             console.print(note, markup=False, soft_wrap=True)
 

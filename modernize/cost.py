@@ -114,6 +114,30 @@ def breakdown(spec: NetSpec, image_size: int, depth: int = 2) -> str:
     return "\n".join([head, *rows, "", str(by_module)])
 
 
+def flops_by_module(spec: NetSpec, image_size: int) -> dict[str, int]:
+    """Returns ``{module: its flops}`` of one network, as :class:`Cost` counts them.
+
+    A module is named by its path, as in the network's ``named_modules()``: ``"stages.2"`` is the
+    third stage, ``"stages.2.1"`` the second of what stands in it, ``""`` the whole network. Each
+    holds the FLOPs of all that is inside it.
+
+    Args:
+        spec: the network.
+        image_size: height and width of the image in pixels.
+
+    Raises:
+        UsageError: for an image smaller than ``spec.total_stride``.
+    """
+    spec.check_image_size(image_size)
+    with _fvcore() as fvcore:
+        analysis = _analysis(fvcore.FlopCountAnalysis, *_network_and_no_images(spec, image_size))
+        counted = analysis.by_module_and_operator()
+    return {
+        module: int(sum(operators.get(name, 0) for name in _HEADLINE_OPERATORS))
+        for module, operators in counted.items()
+    }
+
+
 # -- counting ------------------------------------------------------------------------------------
 
 

@@ -116,7 +116,7 @@ def test_counting_on_no_images_is_counting_on_one(step):
 
 
 def test_images_below_the_total_stride_are_refused():
-    for ask in (cost.count, cost.cost, cost.breakdown):
+    for ask in (cost.count, cost.cost, cost.breakdown, cost.flops_by_module):
         with pytest.raises(UsageError, match=r"31.*at least 32"):
             ask(NANO, 31)
 
@@ -129,6 +129,24 @@ def test_breakdown_lists_operators_and_modules():
     assert sum(numbers) == cost.count(NANO, 32).flops_total
     assert "stages.0" in text
     assert "stages.1.0" not in cost.breakdown(NANO, 32, depth=1)
+
+
+@pytest.mark.parametrize("step", ["resnet", "downsample"])
+def test_flops_by_module_add_up_to_the_network(step):
+    spec = spec_of(step, "nano")
+    flops = cost.flops_by_module(spec, 32)
+    assert flops[""] == cost.count(spec, 32).flops
+    assert flops[""] == flops["stem"] + flops["stages"] + flops["head"]
+    assert flops["stages"] == sum(flops[f"stages.{n}"] for n in range(4))
+    assert flops["head"] == spec.stream_widths[-1] * spec.num_classes
+
+
+def test_flops_by_module_names_the_layers():
+    flops = cost.flops_by_module(NANO, 32)
+    width, positions = NANO.width, 8 * 8  # of the first stage
+    spatial, expand, project = (flops[f"stages.0.0.branch.{n}"] for n in (0, 2, 4))
+    assert spatial == width * NANO.kernel_size**2 * positions
+    assert expand == project == 4 * width**2 * positions
 
 
 def test_counting_says_nothing(caplog, capfd):
