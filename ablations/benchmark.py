@@ -22,11 +22,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ablations.benchmark_results import INFERENCE, Row
+from ablations.benchmark_results import INFERENCE, TRAINING, Row
 from ablations.contestants import Contestant, Source
 from ablations.launch import prepare_starts
 from ablations.place import Place, find_place
 from ablations.recipe import Compute
+from modernize.folding import folded
+from modernize.network import Network
 
 LEAST = 3  # iterations that are timed in a turn, however long they take
 CLASSES = 1000  # of the labels, and of all the networks
@@ -110,15 +112,27 @@ class Resident:
         source: builds it.
         place: where.
         images, labels: what passes through it.
+        modes: those that it is for.
     """
 
-    def __init__(self, source: Source, place: Place, images: Tensor, labels: Tensor) -> None:
+    def __init__(
+        self, source: Source, place: Place, images: Tensor, labels: Tensor, modes: Sequence[str]
+    ) -> None:
         torch.manual_seed(0)
         self.place, self.images, self.labels = place, images, labels
-        self.network = source.build().to(place.device)
-        if place.channels_last:
-            self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in its stubs
-        self.model: Any = torch.compile(self.network) if place.compile else self.network
+        self.network = place.put(source.build())
+        self.ready: Any = None
+        if TRAINING not in modes:  # then the network itself need not stay
+            self.network = self.ready = self._make_ready()
+        elif place.compile and INFERENCE in modes:  # once, not once a turn
+            self.ready = self._make_ready()
+        compiles = place.compile and TRAINING in modes
+        self.model: Any = torch.compile(self.network) if compiles else self.network
+
+    def _make_ready(self) -> Any:
+        """Returns the network, or a copy of it, as it is for inference."""
+        ready = self.place.put(prepare_for_inference(self.network, self.place.dtype))
+        return torch.compile(ready) if self.place.compile else ready
 
     @contextlib.contextmanager
     def begin(self, mode: str) -> Iterator[Iterate]:
@@ -128,11 +142,12 @@ class Resident:
 
     @contextlib.contextmanager
     def _inference(self) -> Iterator[Iterate]:
-        prepare_for_inference(self.network)
+        self.network.eval()
+        model = self.ready or self._make_ready()
 
         def iterate() -> None:
             with torch.inference_mode(), self.place.autocast():
-                self.model(self.images)
+                model(self.images)
 
         yield iterate
 
@@ -161,9 +176,13 @@ class Resident:
             optimizer.zero_grad(set_to_none=True)
 
 
-def prepare_for_inference(network: nn.Module) -> None:
-    """Makes a network ready to be evaluated."""
-    network.eval()
+def prepare_for_inference(network: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """Returns what infers as the network's own project would have it.
+
+    That is a copy with all folded away that can be, for ours; what other libraries come with is the
+    network in evaluation mode.
+    """
+    return folded(network, dtype) if isinstance(network, Network) else network.eval()
 
 
 def take_turn(
@@ -292,7 +311,7 @@ def _look(source: Source, mode: str, conditions: Conditions) -> Look:
             torch.cuda.reset_peak_memory_stats(place.device)
         # On a GPU the peak begins anew here; that of a process began as the process did.
         before = place.peak_memory()
-        resident = Resident(source, place, images, labels)
+        resident = Resident(source, place, images, labels, [mode])
         with resident.begin(mode) as iterate:
             iterate()
             synchronize()
@@ -360,7 +379,8 @@ def make_lanes(
         if not able:
             continue
         try:
-            resident = Resident(contestant.source, place, images, labels)
+            modes_asked = [row.mode for row in able]
+            resident = Resident(contestant.source, place, images, labels, modes_asked)
         except Exception as error:  # whatever it is, the others go on
             for row in able:
                 row.failure = describe_failure(error)
