@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from ablations.records import Record, ResultsError, RunFolder, Status, Study
 from ablations.survey import is_alive
-from modernize.cost import cost
 from modernize.errors import UsageError
 from modernize.steps import Variant
 
@@ -35,11 +34,12 @@ def summarise(study: Study) -> pd.DataFrame:
     """
     import pandas as pd
 
-    image_size = study.preset.data.image_size
     folders: dict[str, list[RunFolder]] = {}
     for variant, _run, folder in study.runs():
         folders.setdefault(variant.key, []).append(folder)
-    rows = [_row(variant, folders[variant.key], image_size) for variant in study.variants]
+    rows = [
+        _row(variant, folders[variant.key], study.cost_of(variant)) for variant in study.variants
+    ]
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
@@ -78,7 +78,7 @@ def read_summary(study: Study) -> pd.DataFrame:
     return table
 
 
-def _row(variant: Variant, folders: Sequence[RunFolder], image_size: int) -> dict[str, Any]:
+def _row(variant: Variant, folders: Sequence[RunFolder], costs: tuple[int, int]) -> dict[str, Any]:
     records: dict[int, Record] = {}
     other: dict[int, str] = {}
     for seed, folder in enumerate(folders):
@@ -94,7 +94,7 @@ def _row(variant: Variant, folders: Sequence[RunFolder], image_size: int) -> dic
     states = {**{seed: str(r.status) for seed, r in records.items()}, **other}
     finished = [r for r in records.values() if r.status is Status.FINISHED]
     measured = finished or [r for r in records.values() if r.status is Status.COLLAPSED]
-    counted = cost(variant.spec, image_size)
+    params, flops = costs
     return {
         "step": variant.key,
         "label": variant.title,
@@ -104,8 +104,8 @@ def _row(variant: Variant, folders: Sequence[RunFolder], image_size: int) -> dic
         "top5": _mean([r.top5 for r in measured]),
         "top5_std": _deviation([r.top5 for r in measured]),
         "top1_best": _mean([r.top1_best for r in measured]),
-        "params": counted.params,
-        "flops": counted.flops,
+        "params": params,
+        "flops": flops,
         "seconds": _mean([r.seconds for r in measured]),
         "status": _status(Counter(states.values())),
         "detail": _detail(states),

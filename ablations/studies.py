@@ -1,4 +1,4 @@
-"""Which variants a study compares."""
+"""The roadmap's steps as a person asks for them, and variants made to fit images."""
 
 from __future__ import annotations
 
@@ -6,39 +6,16 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from modernize.errors import UsageError
-from modernize.steps import STEPS, Variant, find_regime, find_step, fold, until
+from modernize.steps import STEPS, Variant, find_regime, fold, until
 
 
-def roadmap(
-    regime: str,
-    first: str | None = None,
-    last: str | None = None,
-    only: Sequence[str] = (),
-) -> tuple[Variant, ...]:
-    """Returns the roadmap's variants, or a piece of it.
-
-    Args:
-        regime: its name.
-        first: key or index of the first step wanted; None: the road's first.
-        last: key or index of the last step wanted; None: the road's last.
-        only: keys or indices of the steps wanted; all where empty.
+def roadmap(regime: str, last: str | None = None) -> tuple[Variant, ...]:
+    """Returns the roadmap's variants, up to a step where one is given by key or index.
 
     Raises:
         UnknownNameError: for an unknown step or regime.
-        UsageError: where nothing is left.
     """
-    variants = fold(STEPS, find_regime(regime))
-    begin = find_step(first) if first is not None else 0
-    end = find_step(last) if last is not None else len(variants) - 1
-    wanted = {find_step(step) for step in only} or set(range(len(variants)))
-    chosen = tuple(v for i, v in enumerate(variants) if begin <= i <= end and i in wanted)
-    if not chosen:
-        asked = [f"--from {first}"] * bool(first) + [f"--until {last}"] * bool(last)
-        asked += [f"--only {','.join(only)}"] * bool(only)
-        order = ", ".join(step.key for step in STEPS)
-        raise UsageError(f"{' '.join(asked)} leaves no step. Their order: {order}.")
-    return chosen
+    return until(STEPS[-1].key if last is None else last, regime)
 
 
 def fit_to_images(
