@@ -588,7 +588,15 @@ def cancel(steps: tuple[str, ...], name: str | None, results: Path | None) -> No
     help="What to write: .safetensors, or .pth or .pt for torch's format.",
 )
 @click.option("--ema", is_flag=True, help="Take the moving average that the file has besides.")
-def convert(source: Path, layout: str | None, output: Path | None, ema: bool) -> None:
+@click.option(
+    "--layers",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="The Python file of the network's own layers, where it has any; it is run.",
+)
+def convert(
+    source: Path, layout: str | None, output: Path | None, ema: bool, layers: Path | None
+) -> None:
     """Tell what a checkpoint FILE is, and write it as another implementation has it.
 
     FILE is of torchvision, timm, the official ConvNeXt or ours; or it is the folder of a run.
@@ -599,7 +607,7 @@ def convert(source: Path, layout: str | None, output: Path | None, ema: bool) ->
         raise UsageError("--to LAYOUT and --output FILE go together; without both, FILE is told.")
     if layout is not None and output is not None:
         cli_convert.check_output(source, layout, output)
-    weights = cli_convert.read(source, ema=ema)
+    weights = cli_convert.read(source, ema=ema, layers=layers)
     click.echo("\n".join(cli_convert.describe(source, weights)))
     if layout is not None and output is not None:
         click.echo(cli_convert.write(weights, layout, output))

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from ablations.variants import Comparison
     from modernize.steps import Variant
 
+MANY = 10  # variants out of proportion, above which only the dearest is named
+
 _ASKING = (
     click.option(
         "--study",
@@ -169,15 +171,23 @@ def find_speed(
 
 
 def notes(rows: Sequence[PlanRow], reference: PlanRow, comparison: Comparison) -> list[str]:
-    """Returns which variants are out of proportion, and which cannot be."""
+    """Returns which variants are out of proportion, and which cannot be, a line each."""
     from ablations import counting
 
     dear = [row for row in rows if row.times > counting.OUT_OF_PROPORTION]
-    lines = [
-        f"Out of proportion: {row.key} costs {counting.gflops(row.cost.flops)}, "
-        f"{counting.times(row.times)} those of {reference.key}"
-        for row in dear
-    ]
+    if len(dear) > MANY:
+        most = max(dear, key=lambda row: row.times)
+        lines = [
+            f"Out of proportion: {len(dear)} variants; {most.key} most, with "
+            f"{counting.gflops(most.cost.flops)}, {counting.times(most.times)} those of "
+            f"{reference.key}"
+        ]
+    else:
+        lines = [
+            f"Out of proportion: {row.key} costs {counting.gflops(row.cost.flops)}, "
+            f"{counting.times(row.times)} those of {reference.key}"
+            for row in dear
+        ]
     return lines + [f"Not among them: {key}: {reason}" for key, reason in comparison.left_out]
 
 

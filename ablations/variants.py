@@ -70,7 +70,7 @@ def compare(study: WrittenStudy, regime: str) -> Comparison:
     maker = _Maker(study, find_regime(regime))
     if study.file.base is not None:
         maker.add_base(study.file.base)
-    if not maker.faults:  # else each variant would repeat the base's
+    if maker.base or not study.file.base:  # else each variant would repeat the base's faults
         for index, entry in enumerate(study.file.variants):
             maker.add(("variants", index), entry)
     if maker.faults:
