@@ -21,14 +21,16 @@ if TYPE_CHECKING:
 
 MANY = 10  # variants out of proportion, above which only the dearest is named
 
+DEFAULT = "roadmap"
+SHIPPED = sorted(path.stem for path in (Path(__file__).parent / "study_files").glob("*.yaml"))
+
 _ASKING = (
     click.option(
         "--study",
-        default="roadmap",
+        default=DEFAULT,
         show_default=True,
         metavar="NAME|FILE",
-        help="What to compare: roadmap, leave-one-out, one-at-a-time, kernel-size, order, "
-        "stage-ratio, or a file of your own.",
+        help=f"What to compare: {', '.join(SHIPPED)}, or a file of your own.",
     ),
     click.option("--until", "last", metavar="STEP", help="Last step wanted: its key or index."),
     click.option("--from", "first", metavar="STEP", help="First step wanted."),
@@ -118,7 +120,7 @@ def resolve(
         UsageError: for what does not exist, or cannot be.
     """
     from ablations.recipe import load_preset
-    from ablations.study_file import DEFAULT, read_study
+    from ablations.study_file import read_study
     from ablations.variants import compare, select
 
     if data is not None:

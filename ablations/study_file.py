@@ -19,8 +19,6 @@ from modernize.errors import UnknownNameError
 from modernize.layers import Layers, load_layers
 
 STUDIES = Path(__file__).parent / "study_files"
-DEFAULT = "roadmap"
-
 EACH = "each"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import itertools
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -24,6 +25,8 @@ from modernize.steps import (
     find_step,
     fold,
 )
+
+MOST = 10_000  # variants of one sweep
 
 # What a study cannot decide, and what does.
 ELSEWHERE = {
@@ -169,6 +172,11 @@ class _Maker:
         for name, values in lists.items():
             if not isinstance(values, list) or not values:
                 raise UsageError(f"sweep: {name} is {values!r}; give a list of values")
+        combinations = math.prod(map(len, lists.values()))
+        if not lists:
+            raise UsageError("sweep names no field")
+        if combinations > MOST:
+            raise UsageError(f"sweep has {combinations:,} combinations; at most {MOST:,} are made")
         for values in itertools.product(*lists.values()):
             fields = dict(zip(lists, values, strict=True))
             name = ", ".join(f"{_words(field)} {_show(value)}" for field, value in fields.items())

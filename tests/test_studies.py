@@ -265,6 +265,9 @@ variants:
   - sweep: {kernel_size: [3, 4]}
   - sweep: {kernel_size: 3}
   - path: {steps: [resnet, resnet]}
+  - sweep: {}
+  - sweep: {width: [1, 2, 3, 4, 5, 6, 7, 8, 9, 10], kernel_size: &k [1, 3, 5, 7, 9, 11, 13, 15],
+            in_channels: *k, num_classes: *k, layer_scale: *k}
 """,
     )
     for line in (
@@ -287,9 +290,11 @@ variants:
         "line 22: variants.14: no such network: kernel_size is 4",
         "line 23: variants.15: sweep: kernel_size is 3; give a list of values",
         "line 24: variants.16: the step 'resnet' stands twice",
+        "line 25: variants.17: sweep names no field",
+        "line 26: variants.18: sweep has 40,960 combinations; at most 10,000 are made",
     ):
         assert line in message, line
-    assert "has 19 fault(s)" in message
+    assert "has 21 fault(s)" in message
 
 
 def test_an_impossible_base_is_said_once(tmp_path: Path) -> None:
