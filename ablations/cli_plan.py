@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -166,6 +167,8 @@ def find_speed(
         return given_speed(images_per_second, reference.key, reference.cost.flops)
     if not measure:
         return None
+    # As the queue does before torch is there: threads that spin while they wait stall each other.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from ablations.measure import measure_speed
 
     size = preset.data.image_size

@@ -32,7 +32,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from ablations.recipe import Preset, Recipe
-from modernize.cost import cost
+from modernize.arithmetic import arithmetic
 from modernize.errors import RoadmapError, UsageError
 from modernize.layers import Layers
 from modernize.spec import NetSpec
@@ -281,16 +281,15 @@ class Study:
         return self.order[find_key(step, self.order)]
 
     def cost_of(self, variant: Variant) -> tuple[int, int]:
-        """Returns a network's parameters and FLOPs for one image.
+        """Returns a network's parameters and FLOPs for one image, by formula.
 
-        Those with layers of their own were counted when the study was planned: whoever looks at a
-        study later runs no code of its.
+        There is none for layers of one's own. Networks that have any were counted when the study
+        was planned, so that whoever looks at it later runs no code of its.
         """
         if variant.key in (known := self.manifest.get("own_costs", {})):
             params, flops = known[variant.key]
             return params, flops
-        counted = cost(variant.spec, self.preset.data.image_size)
-        return counted.params, counted.flops
+        return arithmetic(variant.spec, self.preset.data.image_size)
 
     def layers_file(self, spec: NetSpec) -> Path | None:
         """Returns the file of a network's own layers, where it has any."""

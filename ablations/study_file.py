@@ -15,7 +15,7 @@ from pydantic import AfterValidator, Field, model_validator
 from ablations import yaml_file
 from ablations.recipe import Count, RegimeName
 from ablations.yaml_file import Key, Table
-from modernize.errors import UnknownNameError
+from modernize.errors import UnknownNameError, UsageError
 from modernize.layers import Layers, load_layers
 
 STUDIES = Path(__file__).parent / "study_files"
@@ -172,7 +172,7 @@ class WrittenStudy:
         beside = self.path.parent / self.file.preset
         return str(beside) if beside.is_file() else self.file.preset
 
-    def refuse(self, faults: list[tuple[Key, str]]) -> Exception:
+    def refuse(self, faults: list[tuple[Key, str]]) -> UsageError:
         """Returns the error that names these faults of the file with their lines."""
         name = f"the study {self.name!r}"
         return yaml_file.refusal(faults, name, self.places, self.path.name)

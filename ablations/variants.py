@@ -12,7 +12,7 @@ from typing import Any
 from ablations.study_file import EACH, Base, Entry, OwnStep, Rows, WrittenStudy
 from ablations.yaml_file import Key
 from modernize.errors import SpecError, UnknownNameError, UsageError
-from modernize.layers import TABLES, Layers
+from modernize.layers import TABLES, Layers, builtin
 from modernize.spec import NetSpec, field_types
 from modernize.steps import (
     STEPS,
@@ -280,8 +280,8 @@ class _Maker:
             if name in ELSEWHERE:
                 raise UsageError(f"{name} is not for a study to say: {ELSEWHERE[name]}")
         for name in TABLES.keys() & values.keys():
-            builtin = field_types()[name].__args__[0]
-            if self.layers and isinstance(values[name], str) and values[name] not in list(builtin):
+            own = isinstance(values[name], str) and values[name] not in builtin(name)
+            if self.layers and own:
                 values[name] = self.layers.named(name, values[name])
         return values
 

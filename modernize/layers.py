@@ -66,7 +66,7 @@ class Layers:
             UnknownNameError: listing what the field may name.
         """
         if name not in self.tables[field]:
-            raise UnknownNameError(field, name, [*_builtin(field), *self.tables[field]])
+            raise UnknownNameError(field, name, [*builtin(field), *self.tables[field]])
         return OwnLayer(name, self.digest)
 
 
@@ -155,7 +155,7 @@ def _run(path: Path, content: bytes) -> Layers:
     return Layers(path, content, {field: dict(table) for field, table in tables.items()})
 
 
-def _builtin(field: str) -> list[str]:
+def builtin(field: str) -> list[str]:
     """Returns what a field may name without a file."""
     return list(get_args(field_types()[field])[0])
 
@@ -168,7 +168,7 @@ def _faults(field: str, table: Any) -> list[str]:
     for name, make in table.items():
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             faults.append(f"{TABLES[field]} has {name!r}; write names as in star-relu")
-        elif name in _builtin(field):
+        elif name in builtin(field):
             faults.append(
                 f"{TABLES[field]} has {name!r}, which there is already; call it otherwise"
             )
