@@ -1,8 +1,8 @@
 """Parameters and multiply-accumulates of a NetSpec in closed form, with pencil and paper.
 
 It checks :mod:`modernize.cost`, which counts the built network, and stands in for it where networks
-are many: it neither builds one nor imports torch. The convention is the one of the published tables: multiply-accumulates
-of convolutions and linear layers, for one image.
+are many: it neither builds one nor imports torch. The convention is the one of the published
+tables: multiply-accumulates of convolutions and linear layers, for one image.
 
 A k x k convolution from ``a`` to ``b`` channels in ``g`` groups has a*b*k*k/g weights, and each of
 them is used once at every position of its output.
