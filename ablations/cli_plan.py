@@ -121,8 +121,9 @@ def resolve(
         UsageError: for what does not exist, or cannot be.
     """
     from ablations.recipe import load_preset
+    from ablations.studies import pick
     from ablations.study_file import read_study
-    from ablations.variants import compare, select
+    from ablations.variants import compare
 
     if data is not None:
         settings = (*settings, f"data.source={data}")
@@ -140,7 +141,7 @@ def resolve(
     return Asked(
         comparison,
         chosen,
-        select(comparison, first, last, keys),
+        pick(comparison.variants, first, last, keys),
         seeds or written.file.seeds,
         "-".join(parts),
     )

@@ -6,16 +6,48 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from modernize.steps import STEPS, Variant, find_regime, fold, until
+from modernize.errors import UsageError
+from modernize.steps import STEPS, Variant, find_key, find_regime, fold, until
 
 
-def roadmap(regime: str, last: str | None = None) -> tuple[Variant, ...]:
-    """Returns the roadmap's variants, up to a step where one is given by key or index.
+def roadmap(
+    regime: str,
+    first: str | None = None,
+    last: str | None = None,
+    only: Sequence[str] = (),
+) -> tuple[Variant, ...]:
+    """Returns the roadmap's variants, or a piece of it; arguments and errors as :func:`pick`."""
+    return pick(fold(STEPS, find_regime(regime)), first, last, only)
+
+
+def pick(
+    variants: Sequence[Variant],
+    first: str | None = None,
+    last: str | None = None,
+    only: Sequence[str] = (),
+) -> tuple[Variant, ...]:
+    """Returns some of a study's variants, in its order.
+
+    Args:
+        variants: all of them.
+        first: key or index of the first one wanted; None: the study's first.
+        last: key or index of the last one wanted; None: the study's last.
+        only: keys or indices of those wanted; all where empty.
 
     Raises:
-        UnknownNameError: for an unknown step or regime.
+        UnknownNameError: for an unknown variant.
+        UsageError: where nothing is left.
     """
-    return until(STEPS[-1].key if last is None else last, regime)
+    keys = [v.key for v in variants]
+    begin = find_key(first, keys) if first is not None else 0
+    end = find_key(last, keys) if last is not None else len(keys) - 1
+    wanted = {find_key(key, keys) for key in only} or set(range(len(keys)))
+    chosen = tuple(v for i, v in enumerate(variants) if begin <= i <= end and i in wanted)
+    if not chosen:
+        asked = [f"--from {first}"] * bool(first) + [f"--until {last}"] * bool(last)
+        asked += [f"--only {','.join(only)}"] * bool(only)
+        raise UsageError(f"{' '.join(asked)} leaves no step. Their order: {', '.join(keys)}.")
+    return chosen
 
 
 def fit_to_images(

@@ -20,7 +20,6 @@ from modernize.steps import (
     Step,
     Training,
     Variant,
-    find_key,
     find_regime,
     find_step,
     fold,
@@ -313,36 +312,6 @@ def _reorder(rows: Sequence[Step], order: Sequence[str]) -> list[Step]:
             + (f"; there is no {', '.join(unknown)}" if unknown else "")
         )
     return [by_key[key] for key in order]
-
-
-def select(
-    comparison: Comparison,
-    first: str | None = None,
-    last: str | None = None,
-    only: Sequence[str] = (),
-) -> tuple[Variant, ...]:
-    """Returns a piece of a study.
-
-    Args:
-        comparison: the study.
-        first: key or index of the first variant wanted; None: the study's first.
-        last: key or index of the last variant wanted; None: the study's last.
-        only: keys or indices of the variants wanted; all where empty.
-
-    Raises:
-        UnknownNameError: for an unknown variant.
-        UsageError: where nothing is left.
-    """
-    keys = [v.key for v in comparison.variants]
-    begin = find_key(first, keys) if first is not None else 0
-    end = find_key(last, keys) if last is not None else len(keys) - 1
-    wanted = {find_key(key, keys) for key in only} or set(range(len(keys)))
-    chosen = [v for i, v in enumerate(comparison.variants) if begin <= i <= end and i in wanted]
-    if not chosen:
-        asked = [f"--from {first}"] * bool(first) + [f"--until {last}"] * bool(last)
-        asked += [f"--only {','.join(only)}"] * bool(only)
-        raise UsageError(f"{' '.join(asked)} leaves no step. Their order: {', '.join(keys)}.")
-    return tuple(chosen)
 
 
 def _words(field: str) -> str:

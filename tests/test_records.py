@@ -123,7 +123,7 @@ def test_a_piece_of_the_road_joins_in_the_roads_order(tmp_path: Path) -> None:
         preset=load_preset("nano"),
         regime="nano",
         images=IMAGES,
-        variants=[v for v in roadmap("nano") if v.key in ("ln", "patchify")],
+        variants=roadmap("nano", only=["ln", "patchify"]),
         seeds=1,
         order=ORDER,
     )

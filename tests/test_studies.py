@@ -8,8 +8,9 @@ import torch
 
 from ablations.counting import OUT_OF_PROPORTION, find_images, given_speed, plan_rows, timed
 from ablations.recipe import load_preset
+from ablations.studies import pick
 from ablations.study_file import STUDIES, read_study, study_names
-from ablations.variants import Comparison, compare, select
+from ablations.variants import Comparison, compare
 from modernize.arithmetic import arithmetic
 from modernize.cost import cost
 from modernize.errors import LayersError, UnknownNameError, UsageError
@@ -186,10 +187,10 @@ def test_a_sweep_of_two_fields_is_every_combination_but_the_base(tmp_path: Path)
 
 def test_a_piece_of_a_study_by_keys_or_places() -> None:
     study = shipped("leave-one-out")
-    assert [v.key for v in select(study, only=["no-gelu", "0"])] == ["convnext", "no-gelu"]
-    assert len(select(study, first="no-ln")) == 3
+    assert [v.key for v in pick(study.variants, only=["no-gelu", "0"])] == ["convnext", "no-gelu"]
+    assert len(pick(study.variants, first="no-ln")) == 3
     with pytest.raises(UnknownNameError, match="Did you mean 'no-gelu'"):
-        select(study, only=["no-geluu"])
+        pick(study.variants, only=["no-geluu"])
 
 
 # -- what is refused -----------------------------------------------------------------------------
