@@ -22,6 +22,7 @@ from filelock import FileLock, Timeout
 from ablations.recipe import Compute, DataChoice
 from ablations.records import Record, ResultsError, Run, RunFolder, Status
 from modernize.errors import RoadmapError, UsageError
+from modernize.layers import Layers, load_layers
 
 if TYPE_CHECKING:
     from ablations.place import Place
@@ -32,7 +33,15 @@ STOP_SECONDS = 20  # how long a run may take to stop before it is killed
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """One run to be trained, and where its files go."""
+    """One run to be trained, and where its files go.
+
+    Attributes:
+        run, folder: what, and where to.
+        data, compute: the images, and how the network is computed.
+        skip_bad_images: whether an unreadable image is passed over.
+        tensorboard: whether the metrics are written for TensorBoard, too.
+        layers: the study's copy of the file of the network's own layers, where it has any.
+    """
 
     run: Run
     folder: Path
@@ -40,6 +49,16 @@ class Job:
     compute: Compute
     skip_bad_images: bool = False
     tensorboard: bool = False
+    layers: Path | None = None
+
+    def load_layers(self) -> Layers | None:
+        """Returns the network's own layers, from the file that it was planned with and no other.
+
+        Raises:
+            LayersError: where that is gone, or has changed.
+        """
+        digests = [own.digest for own in self.run.spec.own_layers.values()]
+        return load_layers(self.layers, digests[0]) if self.layers and digests else None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -291,6 +310,7 @@ def train_here(
         place,
         keep_going,
         tensorboard=job.tensorboard,
+        layers=job.load_layers(),
     )
 
 
