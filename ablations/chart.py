@@ -9,6 +9,7 @@ lines, boxes and texts are in :mod:`ablations.chart_canvas`.
 from __future__ import annotations
 
 import dataclasses
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from ablations.paper import Reference
 
-__all__ = ["COLUMNS", "draw", "save"]
+__all__ = ["COLUMNS", "as_png", "draw", "save"]
 
 SUFFIXES = (".png", ".svg", ".pdf")
 
@@ -134,6 +135,14 @@ def save(figure: Figure, path: str | Path) -> Path:
     except OSError as error:
         raise RoadmapError(f"cannot write the chart {str(path)!r}: {error}.") from error
     return path
+
+
+def as_png(figure: Figure) -> bytes:
+    """Returns a figure as :func:`save` writes it to a PNG, for a page or a notebook."""
+    buffer = io.BytesIO()
+    with mpl.rc_context(STYLE):
+        figure.savefig(buffer, format="png", dpi=PNG_DPI)
+    return buffer.getvalue()
 
 
 def _hue(section: Section) -> str:

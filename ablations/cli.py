@@ -14,7 +14,9 @@ import click
 from click.core import ParameterSource
 from rich.console import Console
 
-from ablations import cli_runs, tables
+from ablations import cli_plan, cli_runs, tables
+from ablations.cli_benchmark import benchmark
+from ablations.cli_options import FORMATS, from_here, results_folder, results_option
 from modernize.errors import RoadmapError, UsageError
 
 if TYPE_CHECKING:
@@ -23,53 +25,15 @@ if TYPE_CHECKING:
     from ablations.site import Site
 
 EXECUTORS = ("auto", "local", "slurm", "debug")
-FORMATS = click.Choice(tables.FORMATS)
 INTERRUPTED = 130  # what a shell reports after Ctrl-C
 
 
-def results_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds ``--results``."""
-    return click.option(
-        "--results",
-        type=click.Path(path_type=Path, file_okay=False),
-        metavar="FOLDER",
-        help="Where studies lie.  [default: results/ of the repository]",
-    )(command)
-
-
 @click.group(invoke_without_command=True, context_settings={"max_content_width": 100})
-@click.option("--until", "last", metavar="STEP", help="Last step wanted: its key or index.")
-@click.option("--from", "first", metavar="STEP", help="First step wanted.")
-@click.option("--only", metavar="STEP,...", default="", help="Only these steps.")
+@cli_plan.asking_options
 @click.option(
-    "--seeds",
-    type=click.IntRange(min=1),
-    default=1,
-    show_default=True,
-    help="Runs of each step, from seeds 0, 1, ...",
-)
-@click.option(
-    "--preset",
-    default="nano",
-    show_default=True,
-    metavar="NAME|FILE",
-    help="What to train on, and how.",
-)
-@click.option(
-    "--regime", metavar="NAME", help="resnet50, resnet200 or nano.  [default: the preset's]"
-)
-@click.option(
-    "--name", metavar="NAME", help="The study's folder in results/.  [default: the preset's]"
-)
-@click.option(
-    "--data", metavar="FOLDER", help="Where the images are.  [default: as the preset says]"
-)
-@click.option(
-    "--set",
-    "settings",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Another value for a key of the preset; may be repeated.",
+    "--name",
+    metavar="NAME",
+    help="The study's folder in results/.  [default: its own, or for the roadmap the preset's]",
 )
 @click.option(
     "--jobs",
@@ -98,6 +62,7 @@ def results_option(command: Callable[..., Any]) -> Callable[..., Any]:
 )
 @results_option
 @click.option("--dry-run", is_flag=True, help="Show what would be run and skipped, and stop.")
+@cli_plan.speed_options
 @click.option("--debug", is_flag=True, expose_value=False, help="Show tracebacks.")
 @click.version_option(package_name="convnext-roadmap")
 @click.pass_context
@@ -105,6 +70,8 @@ def cli(
     ctx: click.Context,
     /,
     dry_run: bool,
+    images_per_second: float | None,
+    measure: bool,
     jobs: int | None,
     executor: str,
     site: Path | None,
@@ -119,6 +86,8 @@ def cli(
     if ctx.invoked_subcommand is not None:
         _refuse_given(ctx)
         return
+    if (images_per_second or measure) and not dry_run:
+        raise UsageError("--images-per-second and --measure go with --dry-run, or with `plan`.")
     from ablations.launch import started_together
     from ablations.site import load_site
 
@@ -128,7 +97,7 @@ def cli(
     results = results or (Path(where.results) if where.results else None)
     experiment = _design(results=results, **options)
     executor, why = _choose(executor, experiment)
-    _print_plan(console, experiment)
+    _print_plan(console, experiment, images_per_second, measure)
     if not started_together():
         console.print(f"Executor: {executor}, {why}", soft_wrap=True)
     if jobs is not None:
@@ -184,73 +153,73 @@ def _given(ctx: click.Context) -> list[str]:
 
 def _design(
     *,
-    first: str | None,
-    last: str | None,
-    only: str,
-    seeds: int,
-    preset: str,
-    regime: str | None,
     name: str | None,
-    data: str | None,
-    settings: tuple[str, ...],
     skip_bad_images: bool,
     tensorboard: bool,
     results: Path | None,
+    **asking: Any,
 ) -> Experiment:
-    from ablations import experiment, studies
-    from ablations.recipe import load_preset
+    from ablations import experiment
 
-    if data is not None:
-        settings = (*settings, f"data.source={data}")
-    chosen = load_preset(preset, settings)
-    regime = regime or chosen.regime
-    keys = [key.strip() for key in only.split(",") if key.strip()]
-    variants = studies.roadmap(regime, first, last, keys)
-    folder = _results(results) / experiment.study_name(name, preset, chosen.regime, regime)
+    asked = cli_plan.resolve(**asking)
     return experiment.design(
-        folder,
-        chosen,
-        regime,
-        variants,
-        seeds,
+        results_folder(results) / experiment.study_name(name, asked.folder),
+        asked.preset,
+        asked.comparison,
+        asked.variants,
+        asked.seeds,
         skip_bad_images=skip_bad_images,
         tensorboard=tensorboard,
     )
 
 
-def _print_plan(console: Console, experiment: Experiment) -> None:
+def _print_plan(
+    console: Console, experiment: Experiment, images_per_second: float | None, measure: bool
+) -> None:
+    from ablations import counting
 
     study, planned = experiment.study, experiment.planned
+    rows, reference = experiment.rows()
+    speed = cli_plan.find_speed(
+        rows, reference, study.preset, experiment.comparison, images_per_second, measure
+    )
+    costs = {row.key: row for row in (counting.timed(rows, speed) if speed else rows)}
     images = study.manifest["images"]
     console.print(
         f"Study {study.name}: {study.preset.title}; regime {study.manifest['regime']}; "
         f"{images['train_images']:,} training and {images['val_images']:,} validation images",
         soft_wrap=True,
     )
-    rows = [
-        {
+    texts = []
+    for p in planned:
+        row = costs[p.run.key]
+        text = {
             "step": p.run.key,
             "seed": str(p.run.seed),
             "parameters": f"{p.cost.params:,}",
             "MFLOPs": f"{p.cost.flops / 1e6:.2f}",
+            "of base": counting.times(row.times),
             "epochs": str(p.run.recipe.epochs),
             "recipe": str(p.variant.training),
-            "what will be done": p.state,
         }
-        for p in planned
-    ]
-    tables.print_table(console, rows, right=("seed", "parameters", "MFLOPs", "epochs"))
+        if row.hours is not None:
+            text["hours"] = counting.hours(row.hours * p.share_left)
+        texts.append({**text, "what will be done": p.state})
+    right = ("seed", "parameters", "MFLOPs", "of base", "epochs", "hours")
+    tables.print_table(console, texts, right=right)
     for line in experiment.cautions():
         console.print(f"Note: {line}", soft_wrap=True)
-    # Backward costs about twice forward.
-    work = sum(
-        3 * p.cost.flops * p.run.recipe.epochs * images["train_images"] for p in experiment.needed
-    )
+    for line in cli_plan.notes(list(costs.values()), reference, experiment.comparison):
+        console.print(line, markup=False, soft_wrap=True)
+    work = sum(costs[p.run.key].work * p.share_left for p in experiment.needed)
     console.print(
         f"{len(experiment.needed)} of {len(planned)} runs to do, "
         f"{work / 1e12:,.1f} tera-multiply-accumulates in all",
         soft_wrap=True,
     )
+    if speed:
+        left = sum((costs[p.run.key].hours or 0) * p.share_left for p in experiment.needed)
+        console.print(cli_plan.in_all(left, speed), markup=False, soft_wrap=True)
 
 
 def _run(console: Console, experiment: Experiment, jobs: int | None) -> None:
@@ -384,7 +353,7 @@ def _collect(console: Console, study: Study) -> None:
     figure = study_figure(study, summary=table)
     written += [chart.save(figure, study.folder / f"roadmap.{kind}") for kind in ("png", "svg")]
     _print_summary(console, table)
-    console.print("Wrote " + ", ".join(map(_from_here, written)), soft_wrap=True)
+    console.print("Wrote " + ", ".join(map(from_here, written)), soft_wrap=True)
 
 
 def _print_summary(console: Console, table: Any) -> None:
@@ -393,6 +362,9 @@ def _print_summary(console: Console, table: Any) -> None:
     tables.print_table(
         console, format_summary(table), right=("n", "top-1", "change", "top-5", "MFLOPs", "seconds")
     )
+
+
+cli.add_command(cli_plan.plan)
 
 
 @cli.command()
@@ -471,11 +443,10 @@ def flops(
     for regime, rows in zip(chosen, counted, strict=True):
         size = image_size or regime.image_size
         title = f"{regime.start} to {regime.end} at {size} x {size}"
-        texts = [costs.as_texts(row) for row in rows]
         if style == "markdown":
-            click.echo(f"{title}\n\n{tables.as_markdown(texts, costs.NUMBERS)}\n")
-        else:
-            tables.print_table(console, texts, costs.NUMBERS, title)
+            click.echo(f"{title}\n\n{costs.as_markdown(rows)}\n")
+            continue
+        tables.print_table(console, [costs.as_texts(row) for row in rows], costs.NUMBERS, title)
         for note in costs.footnotes(rows):
             console.print(note, markup=False, soft_wrap=True)
 
@@ -521,7 +492,7 @@ def plot(source: str, second: str | None, outputs: tuple[Path, ...], results: Pa
     """Draw the roadmap chart."""
     from ablations import chart, figures
 
-    folder = _results(results) / source
+    folder = results_folder(results) / source
     if source == "paper":
         if second is not None:
             raise UsageError("--second goes with a study; the paper's chart has both regimes.")
@@ -531,7 +502,7 @@ def plot(source: str, second: str | None, outputs: tuple[Path, ...], results: Pa
             _open(source, results), _open(second, results) if second else None
         )
     for path in outputs or [folder / "roadmap.png", folder / "roadmap.svg"]:
-        click.echo(f"Wrote {_from_here(chart.save(figure, path))}")
+        click.echo(f"Wrote {from_here(chart.save(figure, path))}")
 
 
 def study_option(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -612,7 +583,7 @@ def report(source: str | None, best_epoch: bool, name: str | None, results: Path
         raise UsageError("name the study once, as STUDY or with --name.")
     study = cli_runs.find_study(source or name, results)
     page, text = cli_report.write(study, best_epoch=best_epoch)
-    click.echo(f"Wrote {_from_here(page)}, {_from_here(text)}")
+    click.echo(f"Wrote {from_here(page)}, {from_here(text)}")
 
 
 @cli.command()
@@ -661,7 +632,15 @@ def cancel(steps: tuple[str, ...], name: str | None, results: Path | None) -> No
     help="What to write: .safetensors, or .pth or .pt for torch's format.",
 )
 @click.option("--ema", is_flag=True, help="Take the moving average that the file has besides.")
-def convert(source: Path, layout: str | None, output: Path | None, ema: bool) -> None:
+@click.option(
+    "--layers",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="The Python file of the network's own layers, where it has any; it is run.",
+)
+def convert(
+    source: Path, layout: str | None, output: Path | None, ema: bool, layers: Path | None
+) -> None:
     """Tell what a checkpoint FILE is, and write it as another implementation has it.
 
     FILE is of torchvision, timm, the official ConvNeXt or ours; or it is the folder of a run.
@@ -672,7 +651,7 @@ def convert(source: Path, layout: str | None, output: Path | None, ema: bool) ->
         raise UsageError("--to LAYOUT and --output FILE go together; without both, FILE is told.")
     if layout is not None and output is not None:
         cli_convert.check_output(source, layout, output)
-    weights = cli_convert.read(source, ema=ema)
+    weights = cli_convert.read(source, ema=ema, layers=layers)
     click.echo("\n".join(cli_convert.describe(source, weights)))
     if layout is not None and output is not None:
         click.echo(cli_convert.write(weights, layout, output))
@@ -758,23 +737,13 @@ def _refuse_others(ctx: click.Context, *, of_weights: bool) -> None:
         raise UsageError(f"{', '.join(given)}: an option of {what}; leave it away.")
 
 
-def _from_here(path: Path) -> str:
-    """Returns a path as short as it can be typed from where we are."""
-    with contextlib.suppress(ValueError):
-        return str(path.resolve().relative_to(Path.cwd()))
-    return str(path)
-
-
-def _results(results: Path | None) -> Path:
-    from ablations.records import RESULTS
-
-    return results or RESULTS
+cli.add_command(benchmark)
 
 
 def _open(name: str, results: Path | None) -> Study:
     from ablations.records import Study
 
-    return Study.open(_results(results) / name)
+    return Study.open(results_folder(results) / name)
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from ablations import cli_runs, samples, tables
 from ablations.comparison import compare
-from ablations.comparison_text import NUMBERS, as_texts, as_values, fit, notes
+from ablations.comparison_text import NUMBERS, as_markdown, as_texts, as_values, fit, notes, title
 from ablations.samples import Samples
 from modernize.errors import UsageError
 
@@ -47,16 +47,14 @@ def show(console: Console, found: Samples, against: str, style: str) -> None:
         values = as_values(table)
         click.echo(tables.as_csv(values) if style == "csv" else tables.as_json(values))
         return
-    texts, lines = as_texts(table), notes(found, table, against)
-    title = f"{found.name}: top-1 in percent, {found.accuracy}"
     if style == "markdown":
-        click.echo(f"{title}\n\n{tables.as_markdown(texts, NUMBERS)}\n")
-        click.echo("\n".join(f"- {line}" for line in lines))
+        click.echo(as_markdown(found, table, against))
         return
+    texts, lines = as_texts(table), notes(found, table, against)
     if console.is_terminal:
         texts, dropped = fit(texts, console.width)
         if dropped:
             lines.append(f"No room here for: {', '.join(dropped)}. A wider terminal shows them.")
-    tables.print_table(console, texts, NUMBERS, title)
+    tables.print_table(console, texts, NUMBERS, title(found))
     for line in lines:
         console.print(line, markup=False, soft_wrap=True)

@@ -8,6 +8,7 @@ from ablations.checkpoint import WEIGHTS
 from ablations.records import read_json
 from modernize import weights
 from modernize.errors import UnknownNameError, UsageError
+from modernize.layers import load_layers
 from modernize.layouts import NAMES
 from modernize.models import model_of
 from modernize.spec import NetSpec
@@ -28,22 +29,29 @@ def check_output(source: Path, layout: str, output: Path) -> None:
         raise UsageError(f"--output {output} is the file that is read; name another one.")
 
 
-def read(source: Path, *, ema: bool) -> weights.Weights:
+def read(source: Path, *, ema: bool, layers: Path | None = None) -> weights.Weights:
     """Returns the weights of a file, or of a run's folder, whose configuration says the network.
 
+    Args:
+        source: the file or folder.
+        ema: whether the moving average is meant.
+        layers: the Python file of the network's own layers; no other is ever run.
+
     Raises:
+        LayersError: for a network with layers of its own, where their file is not given.
         WeightsError: where they cannot be read, or are of no network known here.
         UsageError: for a folder that is no run's.
     """
+    own = load_layers(layers) if layers else None
     if not source.is_dir():
-        return weights.read(source, ema=ema)
+        return weights.read(source, ema=ema, layers=own)
     config = read_json(source / "config.json")
     if config is None or not _file(source).is_file():
         raise UsageError(
             f"{source} is no folder of a finished run: it needs config.json and {WEIGHTS}. Name "
             "a folder in results/<study>/runs/, or a file of weights."
         )
-    return weights.read(_file(source), NetSpec.from_dict(config["spec"]), ema=ema)
+    return weights.read(_file(source), NetSpec.from_dict(config["spec"]), ema=ema, layers=own)
 
 
 def describe(source: Path, found: weights.Weights) -> list[str]:

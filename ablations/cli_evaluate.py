@@ -14,6 +14,7 @@ from ablations.place import Place, find_place
 from ablations.recipe import Compute
 from ablations.sampling import Sampling
 from modernize.errors import RoadmapError, UsageError, WeightsError
+from modernize.layers import load_layers
 from modernize.models import MODELS, model_of
 from modernize.spec import NetSpec
 from modernize.steps import REGIMES, STEPS, fold, spec_of, step_of
@@ -253,7 +254,8 @@ def of_run(study: Study, data: str | None, options: Options) -> Evaluated:
         )
     [(run, folder)] = matching
     record = folder.read_record()
-    found = cli_convert.read(folder.path, ema=False)
+    own = study.layers_file(run.spec)
+    found = cli_convert.read(folder.path, ema=False, layers=own)
     preset, recipe = study.preset, run.recipe
     choice = preset.data.model_copy(update={"source": data} if data is not None else {})
     images = load_images(choice)
@@ -271,7 +273,7 @@ def of_run(study: Study, data: str | None, options: Options) -> Evaluated:
         threads=slot.threads,
         skip_bad_images=options.skip_bad_images,
     )
-    network = place.put(network_of(found))
+    network = place.put(network_of(found, load_layers(own) if own else None))
     accuracy = evaluation.evaluate(network, pipeline, place)
     said = "none" if record is None or record.top1 is None else f"{record.top1:.3f}"
     return Evaluated(

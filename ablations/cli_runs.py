@@ -105,9 +105,7 @@ def show_log(study: Study, step: str, seed: int, *, follow: bool) -> None:
     Raises:
         UsageError: where the study has no such run, or it has no log.
     """
-    from modernize.steps import STEPS, find_step
-
-    key = STEPS[find_step(step)].key
+    key = study.key_of(step)
     state = _find(study, key, seed)
     path = state.log or state.folder.log
     if not path.is_file() and not follow:
@@ -146,9 +144,8 @@ def _find(study: Study, key: str, seed: int) -> RunState:
 def cancel_runs(study: Study, steps: tuple[str, ...]) -> list[RunState]:
     """Has the scheduler end a study's jobs, or those of some steps, and returns what they were."""
     from ablations import scheduler
-    from modernize.steps import STEPS, find_step
 
-    keys = {STEPS[find_step(step)].key for step in steps}
+    keys = {study.key_of(step) for step in steps}
     states = [s for s in _survey(study) if s.job and (not keys or s.run.key in keys)]
     if states:
         scheduler.cancel([s.job for s in states])

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ablations.comparison import PAIRED, hanging_on_print
+from ablations import tables
+from ablations.comparison import PAIRED, PARENT, hanging_on_print
 from ablations.samples import BEST, PUBLISHED, Samples
 from ablations.statistics import LEVEL
 from ablations.verdicts import p_text, signed
@@ -59,6 +60,23 @@ def fit(rows: Sequence[Mapping[str, str]], width: int) -> tuple[list[dict[str, s
             dropped.append(name)
             del widths[name]
     return [{name: row[name] for name in widths} for row in rows], dropped
+
+
+def as_markdown(found: Samples, table: pd.DataFrame, against: str = PARENT) -> str:
+    """Returns a comparison as a Markdown table, beneath a title, above its :func:`notes`.
+
+    Args:
+        found: what was compared.
+        table: what came of it.
+        against: what with.
+    """
+    lines = [f"- {line}" for line in notes(found, table, against)]
+    return "\n".join([title(found), "", tables.as_markdown(as_texts(table), NUMBERS), "", *lines])
+
+
+def title(found: Samples) -> str:
+    """Returns what a comparison's accuracies are of."""
+    return f"{found.name}: top-1 in percent, {found.accuracy}"
 
 
 def notes(found: Samples, table: pd.DataFrame, against: str) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
+from ablations import tables
 from ablations.paper import misprints, printed_gflops
 from modernize.cost import breakdown, cost
 from modernize.steps import Regime, Variant, until
@@ -113,3 +114,11 @@ def as_texts(row: CostRow) -> dict[str, str]:
 def footnotes(rows: Sequence[CostRow]) -> list[str]:
     """Returns what the stars of :func:`as_texts` mean."""
     return [f"* {row.step}: {row.note}" for row in rows if row.note]
+
+
+def as_markdown(rows: Sequence[CostRow]) -> str:
+    """Returns the rows as a Markdown table, with what its stars mean beneath."""
+    # A star at the start of a line would be taken for a list's.
+    notes = ["- " + note.replace("*", r"\*") for note in footnotes(rows)]
+    table = tables.as_markdown([as_texts(row) for row in rows], NUMBERS)
+    return "\n".join([table, "", *notes] if notes else [table])

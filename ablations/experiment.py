@@ -8,14 +8,17 @@ from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 
 from ablations import launch, scheduler, studies
+from ablations.counting import PlanRow, TrainingImages, count, plan_rows
 from ablations.data import SOURCES, load_images
 from ablations.recipe import Preset
 from ablations.records import Record, ResultsError, Run, RunFolder, Study
 from ablations.survey import survey
-from modernize.cost import Cost, cost
+from ablations.variants import Comparison
+from modernize.arithmetic import Arithmetic
 from modernize.errors import UsageError
+from modernize.layers import Layers
 from modernize.spec import Norm
-from modernize.steps import STEPS, Training, Variant
+from modernize.steps import Training, Variant
 
 PAPER_DEVICE_BATCH = 128  # 4 x 8 GPUs of the authors' step-by-step code
 
@@ -36,7 +39,7 @@ class Planned:
     variant: Variant
     run: Run
     folder: RunFolder
-    cost: Cost
+    cost: Arithmetic
     record: Record | None
     epochs_done: int
     fault: str = ""
@@ -51,6 +54,11 @@ class Planned:
     def work(self) -> int:
         """Multiply-accumulates per training image, over what is left of its epochs."""
         return self.cost.flops * (self.run.recipe.epochs - self.epochs_done)
+
+    @property
+    def share_left(self) -> float:
+        """What part of its epochs is still to be trained."""
+        return 1 - self.epochs_done / self.run.recipe.epochs if self.needed else 0.0
 
     @property
     def state(self) -> str:
@@ -69,11 +77,20 @@ class Planned:
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """A study, and the runs of it that were asked for."""
+    """A study, and the runs of it that were asked for.
+
+    Attributes:
+        study, preset: what it is.
+        planned: its runs.
+        comparison: what the study compares in all.
+        skip_bad_images: whether an unreadable image is passed over.
+        tensorboard: whether the metrics are written for TensorBoard, too.
+    """
 
     study: Study
     preset: Preset
     planned: Sequence[Planned]
+    comparison: Comparison
     skip_bad_images: bool = False
     tensorboard: bool = False
 
@@ -82,10 +99,21 @@ class Experiment:
         """The runs still to be run."""
         return [p for p in self.planned if p.needed]
 
+    def rows(self) -> tuple[list[PlanRow], PlanRow]:
+        """Returns what each variant asked for costs, for one run; and what the reference does."""
+        images, spec = self.study.manifest["images"], self.planned[0].run.spec
+        return plan_rows(
+            self.comparison,
+            list(dict.fromkeys(p.variant for p in self.planned)),
+            self.preset,
+            1,
+            TrainingImages(images["train_images"], spec.in_channels, spec.num_classes),
+        )
+
     def anew(self) -> Experiment:
         """Returns the same experiment as it stands now."""
         asked = [(p.variant, p.run.seed) for p in self.planned]
-        return dataclasses.replace(self, planned=_plan(self.study, asked))
+        return dataclasses.replace(self, planned=_plan(self.study, asked, self.study.layers))
 
     def cautions(self) -> list[str]:
         """Returns what may keep the results from being comparable with the paper's."""
@@ -140,19 +168,19 @@ class Experiment:
                 compute,
                 self.skip_bad_images,
                 self.tensorboard,
+                layers.absolute() if layers else None,
             )
-            for p in planned
+            for p, layers in ((p, self.study.layers_file(p.run.spec)) for p in planned)
         ]
 
 
-def study_name(name: str | None, preset: str, preset_regime: str, regime: str) -> str:
-    """Returns the study's name: as given, or the preset's, with the regime where it is another.
+def study_name(name: str | None, otherwise: str) -> str:
+    """Returns the name of a study's folder: as given, or otherwise.
 
     Raises:
         UsageError: for a name that is no plain folder name, or that is taken.
     """
-    stem = Path(preset).stem
-    name = name or (stem if regime == preset_regime else f"{stem}-{regime}")
+    name = name or otherwise
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name):
         raise UsageError(
             f"--name {name!r} cannot name a folder; use letters, digits, '.', '_' and '-'."
@@ -165,7 +193,7 @@ def study_name(name: str | None, preset: str, preset_regime: str, regime: str) -
 def design(
     folder: Path,
     preset: Preset,
-    regime: str,
+    comparison: Comparison,
     variants: Sequence[Variant],
     seeds: int,
     *,
@@ -177,8 +205,8 @@ def design(
     Args:
         folder: the study's folder, there or not.
         preset: what to train on, and how.
-        regime: the regime of the variants.
-        variants: what to train.
+        comparison: what the study compares in all.
+        variants: what of it to train.
         seeds: runs of each, from seeds 0, 1, ...
         skip_bad_images: whether an unreadable image is passed over; else it stops its run.
         tensorboard: whether the metrics are written for TensorBoard, too.
@@ -188,22 +216,28 @@ def design(
     """
     images = load_images(preset.data)
     variants = studies.fit_to_images(variants, images.channels, images.num_classes)
-    order = [step.key for step in STEPS]
+    layers, size = comparison.layers, preset.data.image_size
     study = Study.join(
         folder,
         preset=preset,
-        regime=regime,
+        regime=comparison.regime,
         images=images.identity(),
         variants=variants,
         seeds=seeds,
-        order=order,
+        order=[v.key for v in comparison.variants],
+        name=comparison.name,
+        title=comparison.title,
+        own_costs={v.key: count(v.spec, size, layers) for v in variants if v.spec.own_layers},
+        layers=layers,
     )
     asked = [(variant, seed) for variant in variants for seed in range(seeds)]
-    planned = _plan(study, asked)
-    return Experiment(study, preset, planned, skip_bad_images, tensorboard)
+    planned = _plan(study, asked, layers)
+    return Experiment(study, preset, planned, comparison, skip_bad_images, tensorboard)
 
 
-def _plan(study: Study, asked: Sequence[tuple[Variant, int]]) -> list[Planned]:
+def _plan(
+    study: Study, asked: Sequence[tuple[Variant, int]], layers: Layers | None
+) -> list[Planned]:
     """Returns what there is to do about these variants and seeds, as things are now."""
     held = {
         state.run.name: f"{state.state}{f' as job {state.job}' if state.job else ''}"
@@ -220,7 +254,7 @@ def _plan(study: Study, asked: Sequence[tuple[Variant, int]]) -> list[Planned]:
         except ResultsError as error:
             fault = str(error)
         done = len(folder.read_metrics()) if folder.has_checkpoint() else 0
-        network = cost(run.spec, study.preset.data.image_size)
+        network = count(run.spec, study.preset.data.image_size, layers)
         waits = held.get(run.name, "")
         planned.append(Planned(variant, run, folder, network, record, done, fault, waits))
     return planned

@@ -45,7 +45,7 @@ def study_figure(
     """
     return chart.draw(
         _table(study, summary),
-        title=f"The roadmap as measured: {study.preset.title}",
+        title=f"{study.title} as measured: {study.preset.title}",
         label=_label(study) + (f", {accuracy}" if accuracy else ""),
         second=_table(second) if second else None,
         second_label=_label(second) if second else "",

@@ -22,6 +22,7 @@ from filelock import FileLock, Timeout
 from ablations.recipe import Compute, DataChoice
 from ablations.records import Record, ResultsError, Run, RunFolder, Status
 from modernize.errors import RoadmapError, UsageError
+from modernize.layers import Layers, load_layers
 
 if TYPE_CHECKING:
     from ablations.place import Place
@@ -32,7 +33,15 @@ STOP_SECONDS = 20  # how long a run may take to stop before it is killed
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """One run to be trained, and where its files go."""
+    """One run to be trained, and where its files go.
+
+    Attributes:
+        run, folder: what, and where to.
+        data, compute: the images, and how the network is computed.
+        skip_bad_images: whether an unreadable image is passed over.
+        tensorboard: whether the metrics are written for TensorBoard, too.
+        layers: the study's copy of the file of the network's own layers, where it has any.
+    """
 
     run: Run
     folder: Path
@@ -40,6 +49,16 @@ class Job:
     compute: Compute
     skip_bad_images: bool = False
     tensorboard: bool = False
+    layers: Path | None = None
+
+    def load_layers(self) -> Layers | None:
+        """Returns the network's own layers, from the file that it was planned with and no other.
+
+        Raises:
+            LayersError: where that is gone, or has changed.
+        """
+        digests = [own.digest for own in self.run.spec.own_layers.values()]
+        return load_layers(self.layers, digests[0]) if self.layers and digests else None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +83,7 @@ class RunsFailedError(RoadmapError):
 
 def get_ready() -> None:
     """Begins to import what runs need, in a process of its own, for a queue that is to come."""
-    if _prepare_starts().get_start_method() == "forkserver":
+    if prepare_starts().get_start_method() == "forkserver":
         forkserver.ensure_running()
 
 
@@ -77,7 +96,7 @@ def wait_passively() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
-def _prepare_starts() -> Any:
+def prepare_starts() -> Any:
     """Returns what starts the processes of runs."""
     wait_passively()
     if "forkserver" not in multiprocessing.get_all_start_methods():
@@ -153,7 +172,7 @@ def work_off(jobs: Sequence[Job], slots: Sequence[Slot]) -> Generator[Tick, None
     One failing run stops no other. Closing the iterator (as Ctrl-C does) stops those that run; each
     goes on from its last checkpoint the next time.
     """
-    context = _prepare_starts()
+    context = prepare_starts()
     waiting, free = list(jobs), list(slots)
     running: dict[BaseProcess, tuple[Job, Slot]] = {}
     try:
@@ -291,6 +310,7 @@ def train_here(
         place,
         keep_going,
         tensorboard=job.tensorboard,
+        layers=job.load_layers(),
     )
 
 

@@ -150,8 +150,8 @@ def _about(study: Study) -> str:
     epochs = sorted({recipe.epochs for recipe in recipes})
     seeds, steps = study.seeds, len(study.variants)
     return (
-        f"{study.preset.title}: {steps} network{'s' * (steps != 1)} between {regime.start} and "
-        f"{regime.end}, each trained for {' or '.join(map(str, epochs))} "
+        f"{study.title}, {study.preset.title}: {steps} network{'s' * (steps != 1)} of the regime "
+        f"{regime.start} to {regime.end}, each trained for {' or '.join(map(str, epochs))} "
         f"epoch{'s' * (epochs != [1])} from {seeds} seed{'s' * (seeds != 1)}, on "
         f"{images['train_images']:,} images of {images['name']}, and evaluated on "
         f"{images['val_images']:,} others."

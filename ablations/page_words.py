@@ -48,8 +48,8 @@ def again(page: Page) -> list[str]:
     """Returns what is to be known of the command that makes a study again."""
     if not page.again.command:
         return [
-            "These are not the roadmap's own steps as this version has them, so that no command "
-            "is known that makes them; study.json has each network in full."
+            "This is no study that ships with this version, or it has changed since, so that no "
+            "command is known that makes it; study.json has each network in full."
         ]
     lines = ["With the program at the commit named above:"] if page.origins else []
     if page.again.file:

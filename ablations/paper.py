@@ -24,11 +24,12 @@ FOLDER = Path(__file__).parent.parent / "results" / "paper"
 TABLES: Mapping[str, str] = {"resnet50": "table10_resnet50", "resnet200": "table11_resnet200"}
 """Regime -> the table that the paper has of it, as a file name without its suffix."""
 
+THROUGHPUT_TABLE = "table12_a100_throughput"
 MODEL_TABLES = (
     "table1_v100_throughput",
     "table2_isotropic",
     "table8_robustness",
-    "table12_a100_throughput",
+    THROUGHPUT_TABLE,
 )
 """The tables of whole models, as file names without their suffix."""
 
@@ -104,6 +105,19 @@ class Top1:
     printed: str
     table: str
     pretraining: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Throughput:
+    """What Table 12 prints of a model at one image size.
+
+    Attributes:
+        images_per_second: inference on an A100, in TF32 and channels-last.
+        top1: accuracy in percent, pre-trained on nothing but ImageNet-1K; None where not printed.
+    """
+
+    images_per_second: float
+    top1: float | None
 
 
 def published(regime: str) -> pd.DataFrame | None:
@@ -263,6 +277,22 @@ def printed_top1_of_step(step: str, regime: str) -> Top1 | None:
     if regime not in TABLES:
         return None
     return Top1(_table(regime)[step]["top1"], _number_of(TABLES[regime]), "1K")
+
+
+def throughputs() -> dict[tuple[str, int], Throughput]:
+    """Returns (model, image size in pixels) -> its row of Table 12.
+
+    Raises:
+        PaperError: for a file that is missing or malformed.
+    """
+    name = THROUGHPUT_TABLE
+    rows = {}
+    for row in _read(name, ("model", "image_size", "images_per_second", "in1k_top1")):
+        rows[row["model"], int(_number(row, "image_size", name))] = Throughput(
+            _number(row, "images_per_second", name),
+            _number(row, "in1k_top1", name) if row["in1k_top1"] else None,
+        )
+    return rows
 
 
 def _number_of(name: str) -> str:

@@ -6,6 +6,7 @@ They are built with random weights, so nothing is downloaded.
 from __future__ import annotations
 
 import dataclasses
+import importlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -24,17 +25,21 @@ class Peer:
         model: its name in the paper's tables.
         library: ``"torchvision"`` or ``"timm"``.
         name: what the library calls it.
-        image_sizes: heights and widths in pixels that it is for.
+        image_sizes: heights and widths in pixels that it is for; empty: any.
     """
 
     model: str
     library: str
     name: str
-    image_sizes: tuple[int, ...] = (224, 384)
+    image_sizes: tuple[int, ...] = ()
+
+    def takes(self, image_size: int) -> bool:
+        """Returns whether it is for images of this height and width in pixels."""
+        return not self.image_sizes or image_size in self.image_sizes
 
     def build(self) -> nn.Module:
         """Returns the network, from images (N, 3, H, W) to logits (N, 1000), in training mode."""
-        make_torchvision_importable()
+        import_libraries()
         if self.library == "timm":
             import timm
 
@@ -69,13 +74,18 @@ PEERS: Sequence[Peer] = (
     Peer("ConvNeXt-T",  "torchvision", "convnext_tiny"),
     Peer("ConvNeXt-T",  "timm",        "convnext_tiny"),
     Peer("ConvNeXt-S",  "torchvision", "convnext_small"),
+    Peer("ConvNeXt-S",  "timm",        "convnext_small"),
     Peer("ConvNeXt-B",  "torchvision", "convnext_base"),
+    Peer("ConvNeXt-B",  "timm",        "convnext_base"),
     Peer("ConvNeXt-L",  "torchvision", "convnext_large"),
     Peer("ConvNeXt-XL", "timm",        "convnext_xlarge"),
     # A Swin is made for one image size: at 384 its windows are 12 wide instead of 7.
     Peer("Swin-T",      "torchvision", "swin_t", (224,)),
+    Peer("Swin-T",      "timm",        "swin_tiny_patch4_window7_224", (224,)),
     Peer("Swin-S",      "torchvision", "swin_s", (224,)),
+    Peer("Swin-S",      "timm",        "swin_small_patch4_window7_224", (224,)),
     Peer("Swin-B",      "torchvision", "swin_b", (224,)),
+    Peer("Swin-B",      "timm",        "swin_base_patch4_window7_224", (224,)),
     Peer("Swin-B",      "timm",        "swin_base_patch4_window12_384", (384,)),
     Peer("Swin-L",      "timm",        "swin_large_patch4_window7_224", (224,)),
     Peer("Swin-L",      "timm",        "swin_large_patch4_window12_384", (384,)),
@@ -94,8 +104,33 @@ def find_peer(model: str, image_size: int) -> Peer:
         UnknownNameError: listing the networks that there are.
     """
     for peer in PEERS:
-        if peer.model == model and image_size in peer.image_sizes:
+        if peer.model == model and peer.takes(image_size):
             return peer
-    valid = [f"{peer.model} at {size}" for peer in PEERS for size in peer.image_sizes]
+    valid = [
+        f"{peer.model} at {size}" for peer in PEERS for size in peer.image_sizes or ("any size",)
+    ]
     wanted = f"{model} at {image_size}"
     raise UnknownNameError("network of another library", wanted, dict.fromkeys(valid))
+
+
+def import_libraries() -> None:
+    """Imports torchvision and timm (which imports torchvision)."""
+    make_torchvision_importable()
+    importlib.import_module("timm")
+
+
+def without_stochastic_depth(network: nn.Module) -> nn.Module:
+    """Sets every rate of stochastic depth in a peer to 0, which both libraries then pass over.
+
+    Libraries differ in their defaults: torchvision's ConvNeXt has 0.1, timm's has none.
+    """
+    import_libraries()
+    from timm.layers.drop import DropPath
+    from torchvision.ops import StochasticDepth
+
+    for module in network.modules():
+        if isinstance(module, StochasticDepth):
+            module.p = 0.0
+        elif isinstance(module, DropPath):
+            module.drop_prob = 0.0
+    return network

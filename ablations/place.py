@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import dataclasses
 import datetime
+import resource
 import sys
 import time
 from collections.abc import Iterator
@@ -68,6 +69,13 @@ class Place:
         """Overwrites a tensor with the first process's."""
         if self.share.world > 1:
             dist.broadcast(x, 0)
+
+    def peak_memory(self) -> float:
+        """Returns the most memory used so far, in MiB: the GPU's, or this process's."""
+        if self.device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self.device) / 2**20
+        unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
 
     def describe(self) -> str:
         """Returns the device's name, as records have it."""

@@ -3,6 +3,7 @@
 A study is a folder of runs::
 
     results/<study>/study.json          what is compared: preset, regime, images, variants, seeds
+    results/<study>/layers/             the study's own layers, by their content
     results/<study>/runs/<run>/         config.json, record.json, metrics.jsonl, progress.json, ...
     results/<study>/submissions/        what was handed to a scheduler, and the code as it was then
     results/<study>/summary.csv         made from the records, as often as one likes
@@ -31,9 +32,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from ablations.recipe import Preset, Recipe
+from modernize.arithmetic import arithmetic
 from modernize.errors import RoadmapError, UsageError
+from modernize.layers import Layers
 from modernize.spec import NetSpec
-from modernize.steps import Training, Variant
+from modernize.steps import STEPS, Training, Variant, find_key
 
 REPOSITORY = Path(__file__).parent.parent
 RESULTS = REPOSITORY / "results"
@@ -239,11 +242,15 @@ class Study:
     Attributes:
         folder: where it lies.
         manifest: what study.json says.
+        layers: the study's own, where it is about to be written.
     """
 
-    def __init__(self, folder: Path, manifest: dict[str, Any]) -> None:
+    def __init__(
+        self, folder: Path, manifest: dict[str, Any], layers: Layers | None = None
+    ) -> None:
         self.folder = folder
         self.manifest = manifest
+        self.layers = layers
 
     @property
     def name(self) -> str:
@@ -254,6 +261,40 @@ class Study:
     def variants(self) -> tuple[Variant, ...]:
         """What is compared, in order."""
         return tuple(_variant_from(values) for values in self.manifest["variants"])
+
+    @property
+    def title(self) -> str:
+        """What the study compares, in words."""
+        return str(self.manifest.get("title", "The roadmap"))
+
+    @property
+    def order(self) -> list[str]:
+        """The keys of all variants that there may be, in order."""
+        return list(self.manifest.get("order", [step.key for step in STEPS]))
+
+    def key_of(self, step: str) -> str:
+        """Returns the key of a variant, given by itself or by its place in the order.
+
+        Raises:
+            UnknownNameError: listing the keys.
+        """
+        return self.order[find_key(step, self.order)]
+
+    def cost_of(self, variant: Variant) -> tuple[int, int]:
+        """Returns a network's parameters and FLOPs for one image, by formula.
+
+        There is none for layers of one's own. Networks that have any were counted when the study
+        was planned, so that whoever looks at it later runs no code of its.
+        """
+        if variant.key in (known := self.manifest.get("own_costs", {})):
+            params, flops = known[variant.key]
+            return params, flops
+        return arithmetic(variant.spec, self.preset.data.image_size)
+
+    def layers_file(self, spec: NetSpec) -> Path | None:
+        """Returns the file of a network's own layers, where it has any."""
+        digests = {own.digest for own in spec.own_layers.values()}
+        return self.folder / "layers" / f"{digests.pop()}.py" if digests else None
 
     @property
     def seeds(self) -> int:
@@ -297,8 +338,12 @@ class Study:
         return RunFolder(self.folder / "runs" / run.name)
 
     def write(self) -> None:
-        """Makes the folder and writes study.json."""
+        """Makes the folder and writes study.json, and its own layers as they were planned with."""
         _make_folder(self.folder)
+        if self.layers is not None:
+            _make_folder(self.folder / "layers")
+            text = self.layers.content.decode()
+            _write(self.folder / "layers" / f"{self.layers.digest}.py", text)
         write_json(self.folder / "study.json", self.manifest)
 
     @classmethod
@@ -328,26 +373,47 @@ class Study:
         variants: Sequence[Variant],
         seeds: int,
         order: Sequence[str],
+        name: str = "roadmap",
+        title: str = "The roadmap",
+        own_costs: Mapping[str, Sequence[int]] | None = None,
+        layers: Layers | None = None,
     ) -> Study:
         """Returns the study in this folder, widened by these variants and seeds; writes nothing.
 
-        ``order`` lists the keys of all variants there may be, as tables and charts show them.
+        Args:
+            folder: there or not.
+            preset: what to train on, and how.
+            regime: its name.
+            images: their identity.
+            variants: what to compare.
+            seeds: runs of each.
+            order: keys of all variants there may be, as tables and charts show them.
+            name: of the study.
+            title: what it compares, in words.
+            own_costs: parameters and FLOPs of variants with layers of their own.
+            layers: the file of these.
 
         Raises:
             UsageError: where the folder holds a study under other conditions, naming them.
         """
         asked: dict[str, Any] = {
+            "study": name,
+            "title": title,
+            "order": list(order),
             "preset": preset.model_dump(mode="json"),
             "regime": regime,
             "images": dict(images),
             "variants": [_variant_dict(variant) for variant in variants],
             "seeds": seeds,
         }
+        if own_costs:
+            asked["own_costs"] = {key: list(numbers) for key, numbers in own_costs.items()}
         there = read_json(folder / "study.json")
         if there is None:
-            return cls(folder, asked)
+            return cls(folder, asked, layers)
         before = {v["key"]: v for v in there["variants"]}
         differ = [
+            *_differences("", {"study": there.get("study", "roadmap")}, asked),
             *_differences("", {k: there[k] for k in ("preset", "regime", "images")}, asked),
             *(
                 line
@@ -363,8 +429,14 @@ class Study:
                 + "\nGive this one a name of its own with --name, or remove that folder."
             )
         new = [v for v in asked["variants"] if v["key"] not in before]
-        merged = sorted([*before.values(), *new], key=lambda v: order.index(v["key"]))
-        return cls(folder, {**asked, "variants": merged, "seeds": max(seeds, there["seeds"])})
+        # What the study no longer lists, but has, comes last.
+        keys = [*order, *(key for key in before if key not in order)]
+        places = {key: place for place, key in enumerate(keys)}
+        merged = sorted([*before.values(), *new], key=lambda v: places[v["key"]])
+        manifest = {**asked, "variants": merged, "seeds": max(seeds, there["seeds"]), "order": keys}
+        if costs := {**there.get("own_costs", {}), **asked.get("own_costs", {})}:
+            manifest["own_costs"] = costs
+        return cls(folder, manifest, layers)
 
 
 def study_names(results: Path) -> list[str]:

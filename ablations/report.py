@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from ablations.ends import Ends, describe_seeds, read_ends
 from ablations.records import ResultsError, Status, Study
-from modernize.cost import cost
 from modernize.errors import UsageError
 from modernize.steps import Variant
 
@@ -36,9 +35,8 @@ def summarise(study: Study, ends: Mapping[str, Ends] | None = None) -> pd.DataFr
     """
     import pandas as pd
 
-    image_size = study.preset.data.image_size
     ends = read_ends(study) if ends is None else ends
-    rows = [_row(variant, ends[variant.key], image_size) for variant in study.variants]
+    rows = [_row(variant, ends[variant.key], study.cost_of(variant)) for variant in study.variants]
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
@@ -66,21 +64,21 @@ def read_summary(study: Study) -> pd.DataFrame:
     path = study.folder / "summary.csv"
     if not path.is_file():
         raise UsageError(f"the study {study.name!r} has no runs yet; launch it first.")
+    texts = ["step", "label", "status", "detail", "section", "parent"]
     try:
-        table = pd.read_csv(path)
+        table = pd.read_csv(path, dtype=dict.fromkeys(texts, "str"))  # even where all are empty
     except (OSError, ValueError) as error:
         raise ResultsError(f"{path} cannot be read ({error}).") from error
     if lacking := [name for name in COLUMNS if name not in table]:
         raise ResultsError(f"{path} lacks the columns {', '.join(lacking)}; collect it anew.")
-    texts = ["step", "label", "status", "detail", "section", "parent"]
-    table[texts] = table[texts].fillna("").astype(str)
+    table[texts] = table[texts].fillna("")
     return table
 
 
-def _row(variant: Variant, ends: Ends, image_size: int) -> dict[str, Any]:
+def _row(variant: Variant, ends: Ends, costs: tuple[int, int]) -> dict[str, Any]:
     finished = list(ends.finished.values())
     measured = finished or [r for r in ends.records.values() if r.status is Status.COLLAPSED]
-    counted = cost(variant.spec, image_size)
+    params, flops = costs
     return {
         "step": variant.key,
         "label": variant.title,
@@ -90,8 +88,8 @@ def _row(variant: Variant, ends: Ends, image_size: int) -> dict[str, Any]:
         "top5": _mean([r.top5 for r in measured]),
         "top5_std": _deviation([r.top5 for r in measured]),
         "top1_best": _mean([r.top1_best for r in measured]),
-        "params": counted.params,
-        "flops": counted.flops,
+        "params": params,
+        "flops": flops,
         "seconds": _mean([r.seconds for r in measured]),
         "status": _status(Counter(ends.states.values())),
         "detail": describe_seeds(ends.unfinished),

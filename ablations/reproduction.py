@@ -10,11 +10,13 @@ from typing import Any
 
 import yaml
 
-from ablations import studies
+from ablations import studies, study_file, variants
 from ablations.recipe import Preset, load_preset, preset_names
 from ablations.records import Study
+from modernize.errors import UsageError
 from modernize.steps import Variant
 
+ROADMAP = "roadmap"
 LINE = 80  # characters of a command, beyond which it is broken
 MOST_SETTINGS = 10  # beyond which a preset's text is easier to read than the options
 
@@ -48,9 +50,7 @@ def reproduction(study: Study) -> Reproduction:
     if preset is None:
         file = f"{study.name}.yaml"
         preset = ["--preset", file]
-    regime = study.manifest["regime"]
-    words = [*preset, *(["--regime", regime] if regime != study.preset.regime else []), *chosen]
-    words += ["--seeds", str(study.seeds), "--name", study.name]
+    words = [*preset, *chosen, "--seeds", str(study.seeds), "--name", study.name]
     return Reproduction(_typed(words), text, file)
 
 
@@ -63,18 +63,29 @@ def _typed(words: Sequence[str]) -> str:
 
 
 def _which_variants(study: Study) -> list[str] | None:
-    """Returns the options that choose a study's variants from the roadmap, or None."""
-    keys, road = [v.key for v in study.variants], studies.roadmap(study.manifest["regime"])
-    if not keys or not set(keys) <= {v.key for v in road}:
+    """Returns the options that choose these variants from a study that is shipped, or None."""
+    name, regime = study.manifest.get("study", ROADMAP), study.manifest["regime"]
+    if name not in study_file.study_names():
         return None
-    chosen = studies.roadmap(study.manifest["regime"], only=keys)
+    written = study_file.read_study(name)
+    try:
+        whole = variants.compare(written, regime).variants
+        chosen = studies.pick(whole, only=[v.key for v in study.variants])
+    except UsageError:  # it has changed since
+        return None
     first = study.variants[0].spec
     fitted = studies.fit_to_images(chosen, first.in_channels, first.num_classes)
     if [_content(v) for v in fitted] != [_content(v) for v in study.variants]:
         return None
-    if len(keys) > 1 and keys == [v.key for v in road[: len(keys)]]:
-        return ["--until", keys[-1]]
-    return ["--only", ",".join(keys)]
+    options = [] if name == ROADMAP else ["--study", name]
+    if regime != (written.file.regime or study.preset.regime):
+        options += ["--regime", regime]
+    keys = [v.key for v in chosen]
+    if len(keys) == len(whole):
+        return options
+    if len(keys) > 1 and keys == [v.key for v in whole[: len(keys)]]:
+        return [*options, "--until", keys[-1]]
+    return [*options, "--only", ",".join(keys)]
 
 
 def _content(variant: Variant) -> tuple[Any, ...]:

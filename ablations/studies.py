@@ -1,4 +1,4 @@
-"""Which variants a study compares."""
+"""The roadmap's steps as a person asks for them, and variants made to fit images."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from modernize.errors import UsageError
-from modernize.steps import STEPS, Variant, find_regime, find_step, fold, until
+from modernize.steps import STEPS, Variant, find_key, find_regime, fold, until
 
 
 def roadmap(
@@ -16,28 +16,37 @@ def roadmap(
     last: str | None = None,
     only: Sequence[str] = (),
 ) -> tuple[Variant, ...]:
-    """Returns the roadmap's variants, or a piece of it.
+    """Returns the roadmap's variants, or a piece of it; arguments and errors as :func:`pick`."""
+    return pick(fold(STEPS, find_regime(regime)), first, last, only)
+
+
+def pick(
+    variants: Sequence[Variant],
+    first: str | None = None,
+    last: str | None = None,
+    only: Sequence[str] = (),
+) -> tuple[Variant, ...]:
+    """Returns some of a study's variants, in its order.
 
     Args:
-        regime: its name.
-        first: key or index of the first step wanted; None: the road's first.
-        last: key or index of the last step wanted; None: the road's last.
-        only: keys or indices of the steps wanted; all where empty.
+        variants: all of them.
+        first: key or index of the first one wanted; None: the study's first.
+        last: key or index of the last one wanted; None: the study's last.
+        only: keys or indices of those wanted; all where empty.
 
     Raises:
-        UnknownNameError: for an unknown step or regime.
+        UnknownNameError: for an unknown variant.
         UsageError: where nothing is left.
     """
-    variants = fold(STEPS, find_regime(regime))
-    begin = find_step(first) if first is not None else 0
-    end = find_step(last) if last is not None else len(variants) - 1
-    wanted = {find_step(step) for step in only} or set(range(len(variants)))
+    keys = [v.key for v in variants]
+    begin = find_key(first, keys) if first is not None else 0
+    end = find_key(last, keys) if last is not None else len(keys) - 1
+    wanted = {find_key(key, keys) for key in only} or set(range(len(keys)))
     chosen = tuple(v for i, v in enumerate(variants) if begin <= i <= end and i in wanted)
     if not chosen:
         asked = [f"--from {first}"] * bool(first) + [f"--until {last}"] * bool(last)
         asked += [f"--only {','.join(only)}"] * bool(only)
-        order = ", ".join(step.key for step in STEPS)
-        raise UsageError(f"{' '.join(asked)} leaves no step. Their order: {order}.")
+        raise UsageError(f"{' '.join(asked)} leaves no step. Their order: {', '.join(keys)}.")
     return chosen
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import itertools
-import resource
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,6 +24,7 @@ from ablations.recipe import Recipe
 from ablations.records import Record, Run, RunFolder, Status, provenance
 from ablations.sampling import DeviceBatch, Sampling
 from modernize.errors import UsageError
+from modernize.layers import Layers
 from modernize.network import Network
 
 CHANCE_FACTOR = 1.5  # a final top-1 up to this many times chance is called collapsed
@@ -114,6 +113,7 @@ def train(
     keep_going: Callable[[], bool] = lambda: True,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
     tensorboard: bool = False,
+    layers: Layers | None = None,
 ) -> Record | None:
     """Trains one run to its end and writes its record; all processes that share it call this.
 
@@ -128,11 +128,15 @@ def train(
         keep_going: asked now and then; once it says no, a checkpoint is written and training stops.
         checkpoint_seconds: at least so long between checkpoints, but for the one of an epoch's end.
         tensorboard: whether the metrics are written for TensorBoard, too.
+        layers: the file of the network's own layers, where it has any.
 
     Returns:
         The record, or None where it was stopped.
     """
-    trainer = _Trainer(run, folder, pipeline, num_classes, place, keep_going, checkpoint_seconds)
+    state = begin(run, place, layers)
+    trainer = _Trainer(
+        run, folder, pipeline, num_classes, place, keep_going, checkpoint_seconds, state
+    )
     trainer.tensorboard = tensorboard
     started = time.time()
     try:
@@ -142,7 +146,6 @@ def train(
         return None
     except DivergedError as error:
         diverged = str(error)
-    state = trainer.state
     record = dataclasses.replace(
         judge(state.metrics, num_classes, diverged),
         seconds=trainer.seconds(),
@@ -167,10 +170,10 @@ def train(
     return record
 
 
-def begin(run: Run, place: Place) -> State:
+def begin(run: Run, place: Place, layers: Layers | None = None) -> State:
     """Returns a run's state before its first update; the seed alone decides the weights."""
     torch.manual_seed(run.seed)
-    network = place.put(Network(run.spec))
+    network = place.put(Network(run.spec, layers))
     if run.recipe.sync_batch_norm and place.share.world > 1:
         convert: Any = nn.SyncBatchNorm.convert_sync_batchnorm  # untyped
         network = convert(network)
@@ -215,12 +218,13 @@ class _Trainer:
         place: Place,
         keep_going: Callable[[], bool],
         checkpoint_seconds: float,
+        state: State,
     ) -> None:
         self.run, self.recipe, self.folder = run, run.recipe, folder
         self.pipeline, self.sampling, self.place = pipeline, pipeline.sampling, place
         self.keep_going, self.checkpoint_seconds = keep_going, checkpoint_seconds
         self.mixing = Mixing(run.recipe, num_classes)
-        self.state = begin(run, place)
+        self.state = state
         if (saved := checkpoint.load(folder.path, place.device)) is not None:
             self.state.load(saved)
             if place.first:
@@ -363,7 +367,8 @@ class _Trainer:
         if self.place.first:
             self._say(row)
         state.metrics.append(row)
-        state.speed.append({"epoch": state.epoch + 1, **self.rate, "memory_mib": self._memory()})
+        memory = self.place.peak_memory()
+        state.speed.append({"epoch": state.epoch + 1, **self.rate, "memory_mib": memory})
         state.epoch, state.update = state.epoch + 1, 0
         state.loss_sum = torch.zeros_like(state.loss_sum)
         if self.place.first:
@@ -391,13 +396,6 @@ class _Trainer:
             done = self.state.epoch * self.sampling.updates + self.state.update
             checkpoint.save(self.folder.path, done, self.state.to_dict())
             self.save_seconds = time.perf_counter() - self.last_saved
-
-    def _memory(self) -> float:
-        """Returns the most memory used so far, in MiB: the GPU's, or this process's."""
-        if self.place.device.type == "cuda":
-            return torch.cuda.max_memory_allocated(self.place.device) / 2**20
-        unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
 
 
 def write_tensorboard(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -66,40 +66,68 @@ def check(
     try:
         return kind.model_validate(values)
     except ValidationError as error:
-        raise UsageError(_explain(error, kind, name, places, otherwise)) from None
+        faults = [(tuple(fault["loc"]), _message(fault, kind)) for fault in error.errors()]
+    raise refusal(faults, name, places, otherwise)
+
+
+def refusal(
+    faults: Sequence[tuple[Key, str]], name: str, places: Mapping[Key, str], otherwise: str
+) -> UsageError:
+    """Returns the error that names all faults, each with the place of its key.
+
+    Args:
+        faults: key and message of each.
+        name: of the whole, for the message.
+        places: where each key was given.
+        otherwise: the place of a key that stands nowhere.
+    """
+    lines = [
+        f"  {_place(key, places) or otherwise}: {'.'.join(map(str, key))}: {message}"
+        for key, message in faults
+    ]
+    return UsageError("\n".join([f"{name} has {len(faults)} fault(s):", *lines]))
+
+
+def _place(key: Key, places: Mapping[Key, str]) -> str:
+    """Returns where a key stands, or else what it is part of."""
+    return next((places[key[:n]] for n in range(len(key), 0, -1) if key[:n] in places), "")
 
 
 def _lines(node: yaml.Node | None, key: Key = ()) -> dict[Key, int]:
-    """Returns the line of every key of a YAML document."""
-    if not isinstance(node, yaml.MappingNode):
-        return {}
+    """Returns the line of every key, and every item of a list, of a YAML document."""
     lines: dict[Key, int] = {}
-    for name, value in node.value:
-        lines[*key, name.value] = name.start_mark.line + 1
-        lines |= _lines(value, (*key, name.value))
+    if isinstance(node, yaml.MappingNode):
+        for name, value in node.value:
+            lines[*key, name.value] = name.start_mark.line + 1
+            lines |= _lines(value, (*key, name.value))
+    elif isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            lines[*key, index] = value.start_mark.line + 1
+            lines |= _lines(value, (*key, index))
     return lines
 
 
-def _explain(
-    error: ValidationError,
-    kind: type[BaseModel],
-    name: str,
-    places: Mapping[Key, str],
-    otherwise: str,
-) -> str:
-    faults = []
-    for fault in error.errors():
-        loc = fault["loc"]
-        place = next((places[loc[:n]] for n in range(len(loc), 0, -1) if loc[:n] in places), "")
-        message = fault["msg"].removeprefix("Value error, ")
-        if fault["type"] == "extra_forbidden":
-            model: Any = kind
-            for part in loc[:-1]:
-                model = model.model_fields[str(part)].annotation
-            message = str(UnknownNameError("key", loc[-1], model.model_fields))
-        elif fault["type"] == "missing":
-            message = "this key is missing"
-        elif isinstance(fault["input"], str | int | float | None):
-            message += f", not {fault['input']!r}"
-        faults.append(f"  {place or otherwise}: {'.'.join(map(str, loc))}: {message}")
-    return "\n".join([f"{name} has {len(faults)} fault(s):", *faults])
+def _message(fault: Any, kind: type[BaseModel]) -> str:
+    """Returns what is wrong, in our words."""
+    if fault["type"] == "extra_forbidden":
+        model = _table_at(kind, fault["loc"][:-1])
+        keys = [field.alias or name for name, field in model.model_fields.items()]
+        return str(UnknownNameError("key", fault["loc"][-1], keys))
+    if fault["type"] == "missing":
+        return "this key is missing"
+    message = str(fault["msg"]).removeprefix("Value error, ")
+    given = isinstance(fault["input"], str | int | float | None)
+    return f"{message}, not {fault['input']!r}" if given else message
+
+
+def _table_at(kind: Any, key: Key) -> type[BaseModel]:
+    """Returns the table that a key leads to, through lists, mappings and what may be null."""
+    for part in key:
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            kind = kind.model_fields[str(part)].annotation
+        else:  # the last type of list[X], dict[str, X]
+            kind = get_args(kind)[-1]
+        if type(None) in get_args(kind):
+            kind = get_args(kind)[0]
+    table: type[BaseModel] = kind
+    return table

@@ -1,8 +1,8 @@
 """Parameters and multiply-accumulates of a NetSpec in closed form, with pencil and paper.
 
-It is there to check :mod:`modernize.cost`, which counts the built network: it neither builds a
-network nor imports torch. The convention is the one of the published tables: multiply-accumulates
-of convolutions and linear layers, for one image.
+It checks :mod:`modernize.cost`, which counts the built network, and stands in for it where networks
+are many: it neither builds one nor imports torch. The convention is the one of the published
+tables: multiply-accumulates of convolutions and linear layers, for one image.
 
 A k x k convolution from ``a`` to ``b`` channels in ``g`` groups has a*b*k*k/g weights, and each of
 them is used once at every position of its output.
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from modernize.errors import LayersError
 from modernize.spec import (
     Bottleneck,
     Downsampling,
@@ -51,8 +52,14 @@ def arithmetic(spec: NetSpec, image_size: int) -> Arithmetic:
 
     Raises:
         UsageError: for an image smaller than ``spec.total_stride``.
+        LayersError: for a network with layers of one's own, of which no formula knows.
     """
     spec.check_image_size(image_size)
+    if spec.own_layers:
+        raise LayersError(
+            f"there is no formula for {', '.join(map(str, spec.own_layers.values()))}; count the "
+            "built network."
+        )
     total, side = _stem(spec, image_size)
     separate = spec.downsampling is Downsampling.SEPARATE
     stream = spec.width

@@ -28,11 +28,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modernize import counts
+from modernize.errors import LayersError
 from modernize.spec import Init, NetSpec
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from modernize.layers import Layers
     from modernize.network import Network
 
 _COUNTED_SOURCES = ("network.py", "spec.py", "cost.py")
@@ -58,33 +60,37 @@ class Cost:
     activations: int
 
 
-def cost(spec: NetSpec, image_size: int) -> Cost:
+def cost(spec: NetSpec, image_size: int, layers: Layers | None = None) -> Cost:
     """Returns what a network costs, from the disk where it was counted before, else counted now.
 
     Args:
         spec: the network.
         image_size: height and width of the image in pixels.
+        layers: the file of the spec's own layers, where it has any.
 
     Raises:
         UsageError: for an image smaller than ``spec.total_stride``.
+        LayersError: without the file of the spec's own layers, or where they fail.
     """
     spec.check_image_size(image_size)
     key = f"{_counted_as(spec).digest()}-{image_size}"
-    return counts.remember(cache_path(), key, Cost, lambda: count(spec, image_size))
+    return counts.remember(cache_path(), key, Cost, lambda: count(spec, image_size, layers))
 
 
-def count(spec: NetSpec, image_size: int) -> Cost:
+def count(spec: NetSpec, image_size: int, layers: Layers | None = None) -> Cost:
     """Builds a network and counts it; a network counted in this process is not counted again.
 
     Args:
         spec: the network.
         image_size: height and width of the image in pixels.
+        layers: the file of the spec's own layers, where it has any.
 
     Raises:
         UsageError: for an image smaller than ``spec.total_stride``.
+        LayersError: without the file of the spec's own layers, or where they fail.
     """
     spec.check_image_size(image_size)
-    return _count(_counted_as(spec), image_size)
+    return _count(_counted_as(spec), image_size, layers)
 
 
 def breakdown(spec: NetSpec, image_size: int, depth: int = 2) -> str:
@@ -114,6 +120,30 @@ def breakdown(spec: NetSpec, image_size: int, depth: int = 2) -> str:
     return "\n".join([head, *rows, "", str(by_module)])
 
 
+def flops_by_module(spec: NetSpec, image_size: int) -> dict[str, int]:
+    """Returns ``{module: its flops}`` of one network, as :class:`Cost` counts them.
+
+    A module is named by its path, as in the network's ``named_modules()``: ``"stages.2"`` is the
+    third stage, ``"stages.2.1"`` the second of what stands in it, ``""`` the whole network. Each
+    holds the FLOPs of all that is inside it.
+
+    Args:
+        spec: the network.
+        image_size: height and width of the image in pixels.
+
+    Raises:
+        UsageError: for an image smaller than ``spec.total_stride``.
+    """
+    spec.check_image_size(image_size)
+    with _fvcore() as fvcore:
+        analysis = _analysis(fvcore.FlopCountAnalysis, *_network_and_no_images(spec, image_size))
+        counted = analysis.by_module_and_operator()
+    return {
+        module: int(sum(operators.get(name, 0) for name in _HEADLINE_OPERATORS))
+        for module, operators in counted.items()
+    }
+
+
 # -- counting ------------------------------------------------------------------------------------
 
 
@@ -123,10 +153,10 @@ def _counted_as(spec: NetSpec) -> NetSpec:
 
 
 @functools.lru_cache(maxsize=1024)
-def _count(spec: NetSpec, image_size: int) -> Cost:
+def _count(spec: NetSpec, image_size: int, layers: Layers | None) -> Cost:
     """Counts everything in one trace of the network."""
     with _fvcore() as fvcore:
-        network, images = _network_and_no_images(spec, image_size)
+        network, images = _network_and_no_images(spec, image_size, layers)
         flops_of, outputs_of = fvcore.jit_handles, fvcore.jit_handles.generic_activation_jit()
         handles = {
             "aten::_convolution": _both("conv", flops_of.conv_flop_jit, outputs_of),
@@ -134,7 +164,17 @@ def _count(spec: NetSpec, image_size: int) -> Cost:
             "aten::addmm": _both("addmm", flops_of.addmm_flop_jit, outputs_of),
         }
         analysis = _analysis(fvcore.FlopCountAnalysis, network, images).set_op_handle(**handles)
-        by_operator = Counter(analysis.by_operator())
+        try:
+            by_operator = Counter(analysis.by_operator())
+        except Exception as error:
+            if not spec.own_layers:
+                raise
+            own = ", ".join(f"{name} {layer.name}" for name, layer in spec.own_layers.items())
+            reason = (str(error).strip().splitlines() or [""])[0]
+            raise LayersError(
+                f"the network with {own} cannot be run on an image of {image_size} pixels: "
+                f"{type(error).__name__}: {reason}"
+            ) from error
     activations = by_operator.pop(_ACTIVATIONS)
     return Cost(
         params=sum(p.numel() for p in network.parameters()),
@@ -144,17 +184,23 @@ def _count(spec: NetSpec, image_size: int) -> Cost:
     )
 
 
-def _network_and_no_images(spec: NetSpec, image_size: int) -> tuple[Network, Tensor]:
+def _network_and_no_images(
+    spec: NetSpec, image_size: int, layers: Layers | None = None
+) -> tuple[Network, Tensor]:
     """Returns the network in evaluation mode, and a batch (0, in_channels, H, W) of no images.
 
     To draw weights and to convolve would take most of the time, and counting needs neither. So the
     weights stay as the memory happens to be, and the network runs on a batch of none: every tensor
-    in it then has the shape it would have, but for the 0, and nothing is computed.
+    in it then has the shape it would have, but for the 0, and nothing is computed. Layers of one's
+    own need not bear either, so that with them it is a network like any other, and one image.
     """
     import torch
 
     from modernize.network import Network
 
+    if spec.own_layers:
+        network = Network(spec, layers)
+        return network.eval(), torch.zeros(1, spec.in_channels, image_size, image_size)
     with torch.device("meta"):  # which fvcore cannot trace, so only to build
         network = Network(spec)
     images = torch.empty(0, spec.in_channels, image_size, image_size)

@@ -26,6 +26,10 @@ class WeightsError(UsageError):
     """A checkpoint that cannot be read, or does not fit; names every tensor that is in the way."""
 
 
+class LayersError(UsageError):
+    """Layers of one's own whose file cannot be used, or which are asked for without it."""
+
+
 class UnknownNameError(UsageError):
     """A name that is not among the valid ones; says the closest match and lists them all.
 

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from modernize import spec as s
 from modernize.depthwise import DepthwiseConv2d
+from modernize.layers import Layers, make_layer
 from modernize.pointwise import PointwiseConv2d
-from modernize.spec import NetSpec
+from modernize.spec import NetSpec, OwnLayer
 
 
 class Network(nn.Module):
@@ -23,13 +24,17 @@ class Network(nn.Module):
 
     Images (N, in_channels, H, W) -> logits (N, num_classes). H and W should be multiples of
     ``spec.total_stride`` (32 on the roadmap); others work as far as strided convolutions round.
+
+    Args:
+        spec: which network.
+        layers: where a field names a layer of one's own: the file that has it.
     """
 
-    def __init__(self, spec: NetSpec) -> None:
+    def __init__(self, spec: NetSpec, layers: Layers | None = None) -> None:
         super().__init__()
-        self.spec = spec
+        self.spec, self.layers = spec, layers
         separate = spec.downsampling is s.Downsampling.SEPARATE
-        self.stem = Stem(spec)
+        self.stem = Stem(spec, layers)
         self.stages = nn.ModuleList()
         drop_paths = iter(spec.drop_path_rates)
         width = spec.narrow_widths[0]  # channels of the residual stream so far
@@ -38,15 +43,15 @@ class Network(nn.Module):
             halve = stage > 0
             blocks = nn.Sequential()
             if halve and separate:
-                blocks.append(Downsample(spec, width, out))
+                blocks.append(Downsample(spec, width, out, layers))
                 width, halve = out, False
             for rate in itertools.islice(drop_paths, depth):
                 hidden, stride = spec.hidden_widths[stage], 2 if halve else 1
-                blocks.append(Block(spec, width, hidden, out, stride, rate))
+                blocks.append(Block(spec, width, hidden, out, stride, rate, layers))
                 width, halve = out, False
             self.stages.append(blocks)
         self.pool = nn.AdaptiveAvgPool2d(1)
-        self.norm = norm(spec, width) if separate else nn.Identity()
+        self.norm = norm(spec, width, layers) if separate else nn.Identity()
         self.head = nn.Linear(width, spec.num_classes)
         initialise(self, spec.init)
 
@@ -66,13 +71,13 @@ class Network(nn.Module):
 class Stem(nn.Sequential):
     """The image (N, in_channels, H, W) -> (N, C, H/s, W/s) for the stem's stride s."""
 
-    def __init__(self, spec: NetSpec) -> None:
+    def __init__(self, spec: NetSpec, layers: Layers | None = None) -> None:
         width = spec.narrow_widths[0]
         if spec.stem is s.Stem.RESNET:
             super().__init__(
                 nn.Conv2d(spec.in_channels, width, 7, stride=2, padding=3, bias=False),
-                norm(spec, width),
-                activation(spec),
+                norm(spec, width, layers),
+                activation(spec, layers),
                 nn.MaxPool2d(3, stride=2, padding=1),
             )
         else:
@@ -81,14 +86,16 @@ class Stem(nn.Sequential):
             # Separate downsampling brings its own norms, here as well; until then there is none,
             # and an isotropic network, which never downsamples, has none here.
             if spec.stem is s.Stem.PATCHIFY and spec.downsampling is s.Downsampling.SEPARATE:
-                self.append(norm(spec, width))
+                self.append(norm(spec, width, layers))
 
 
 class Downsample(nn.Sequential):
     """Norm and 2x2/2 convolution between two stages."""
 
-    def __init__(self, spec: NetSpec, in_width: int, out_width: int) -> None:
-        super().__init__(norm(spec, in_width), nn.Conv2d(in_width, out_width, 2, stride=2))
+    def __init__(
+        self, spec: NetSpec, in_width: int, out_width: int, layers: Layers | None = None
+    ) -> None:
+        super().__init__(norm(spec, in_width, layers), nn.Conv2d(in_width, out_width, 2, stride=2))
 
 
 class Block(nn.Module):
@@ -106,20 +113,17 @@ class Block(nn.Module):
         out_width: int,
         stride: int,
         drop_path: float,
+        layers: Layers | None = None,
     ) -> None:
         super().__init__()
         first = spec.spatial_position is s.SpatialPosition.FIRST
         spatial_width = in_width if first else hidden
-        bias = spec.norm is s.Norm.LAYER  # BatchNorm would take a bias away again
-        k, pad = spec.kernel_size, spec.kernel_size // 2
-        spatial: nn.Conv2d = (
-            DepthwiseConv2d(spatial_width, k, stride, pad, bias=bias)
-            if spec.spatial_conv is s.SpatialConv.DEPTHWISE
-            else nn.Conv2d(spatial_width, spatial_width, k, stride, pad, bias=bias)
-        )
+        bias = spec.norm is not s.Norm.BATCH  # which would take a bias away again
+        spatial = spatial_conv(spec, spatial_width, stride, bias, layers)
         expand = PointwiseConv2d(in_width, hidden, bias=bias)
         project = PointwiseConv2d(hidden, out_width, bias=bias)
         convs = [spatial, expand, project] if first else [expand, spatial, project]
+        widths = {spatial: spatial_width, expand: hidden, project: out_width}
 
         every_norm = spec.norms is s.Placement.EVERY
         every_act = spec.activations is s.Placement.EVERY
@@ -127,9 +131,9 @@ class Block(nn.Module):
         for conv in convs:
             self.branch.append(conv)
             if every_norm or conv is spatial:
-                self.branch.append(norm(spec, conv.out_channels))
+                self.branch.append(norm(spec, widths[conv], layers))
             if conv is not project and (every_act or conv is convs[1]):
-                self.branch.append(activation(spec))
+                self.branch.append(activation(spec, layers))
         if spec.layer_scale:
             self.branch.append(LayerScale(out_width, spec.layer_scale))
         if drop_path:
@@ -138,9 +142,9 @@ class Block(nn.Module):
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or in_width != out_width:
             self.shortcut = nn.Sequential(
-                nn.Conv2d(in_width, out_width, 1, stride, bias=False), norm(spec, out_width)
+                nn.Conv2d(in_width, out_width, 1, stride, bias=False), norm(spec, out_width, layers)
             )
-        self.last_activation = activation(spec) if every_act else nn.Identity()
+        self.last_activation = activation(spec, layers) if every_act else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         # (N, in_width, H, W) -> (N, out_width, H / stride, W / stride)
@@ -202,15 +206,29 @@ class DropPath(nn.Module):
         return f"rate={self.rate:.4g}"
 
 
-def norm(spec: NetSpec, width: int) -> nn.Module:
+def spatial_conv(
+    spec: NetSpec, width: int, stride: int, bias: bool, layers: Layers | None = None
+) -> nn.Module:
+    """Returns the spec's k x k convolution from ``width`` to as many channels."""
+    k = spec.kernel_size
+    if isinstance(spec.spatial_conv, OwnLayer):
+        return make_layer(layers, "spatial_conv", spec.spatial_conv, width, k, stride, bias)
+    if spec.spatial_conv is s.SpatialConv.DEPTHWISE:
+        return DepthwiseConv2d(width, k, stride, k // 2, bias=bias)
+    return nn.Conv2d(width, width, k, stride, k // 2, bias=bias)
+
+
+def norm(spec: NetSpec, width: int, layers: Layers | None = None) -> nn.Module:
     """Returns the spec's normalisation of ``width`` channels."""
-    if spec.norm is s.Norm.BATCH:
-        return nn.BatchNorm2d(width)
-    return LayerNorm2d(width, eps=1e-6)
+    if isinstance(spec.norm, OwnLayer):
+        return make_layer(layers, "norm", spec.norm, width)
+    return nn.BatchNorm2d(width) if spec.norm is s.Norm.BATCH else LayerNorm2d(width, eps=1e-6)
 
 
-def activation(spec: NetSpec) -> nn.Module:
+def activation(spec: NetSpec, layers: Layers | None = None) -> nn.Module:
     """Returns the spec's activation function."""
+    if isinstance(spec.activation, OwnLayer):
+        return make_layer(layers, "activation", spec.activation)
     return nn.ReLU(inplace=True) if spec.activation is s.Activation.RELU else GELU()
 
 

@@ -11,6 +11,8 @@ import enum
 import functools
 import hashlib
 import json
+import re
+import types
 from collections.abc import Mapping
 from typing import Any, Self, get_args, get_origin, get_type_hints
 
@@ -89,6 +91,25 @@ class Init(enum.StrEnum):
     TRUNC_NORMAL = "trunc-normal"  # truncated normal, std 0.02, as the released ConvNeXt
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class OwnLayer:
+    """A layer that is not of this library but of one Python file; ``modernize.layers`` reads it.
+
+    Attributes:
+        name: what the file calls it.
+        digest: 16 hexadecimal digits that name the file's content.
+    """
+
+    name: str
+    digest: str
+
+    def __str__(self) -> str:
+        return f"{self.name}@{self.digest}"
+
+
+_OWN_LAYER = re.compile(r"([a-z][a-z0-9-]*)@([0-9a-f]{16})")
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class NetSpec:
     """One network: a stem, stages of residual blocks, global average pooling and a linear head.
@@ -105,6 +126,8 @@ class NetSpec:
         in_channels: channels of the images.
         num_classes: logits of the head.
 
+    A layer of one's own may stand where the type says so; it is built where its file is given.
+
     Raises:
         SpecError: naming every field with an impossible value.
     """
@@ -112,13 +135,13 @@ class NetSpec:
     depths: tuple[int, ...]
     width: int
     stem: Stem = Stem.RESNET
-    spatial_conv: SpatialConv = SpatialConv.DENSE
+    spatial_conv: SpatialConv | OwnLayer = SpatialConv.DENSE
     bottleneck: Bottleneck = Bottleneck.CLASSIC
     spatial_position: SpatialPosition = SpatialPosition.MIDDLE
     kernel_size: int = 3
-    activation: Activation = Activation.RELU
+    activation: Activation | OwnLayer = Activation.RELU
     activations: Placement = Placement.EVERY
-    norm: Norm = Norm.BATCH
+    norm: Norm | OwnLayer = Norm.BATCH
     norms: Placement = Placement.EVERY
     downsampling: Downsampling = Downsampling.BLOCK
     layer_scale: float = 0.0
@@ -190,6 +213,12 @@ class NetSpec:
     # -- what follows from the fields ------------------------------------------------------------
 
     @property
+    def own_layers(self) -> dict[str, OwnLayer]:
+        """The fields that hold a layer of one's own, with it."""
+        values = {name: getattr(self, name) for name in OWN_LAYER_FIELDS}
+        return {name: value for name, value in values.items() if isinstance(value, OwnLayer)}
+
+    @property
     def narrow_widths(self) -> tuple[int, ...]:
         """C of each stage."""
         return tuple(self.width * 2**stage for stage in range(len(self.depths)))
@@ -239,6 +268,11 @@ def field_types() -> dict[str, Any]:
     return get_type_hints(NetSpec)
 
 
+OWN_LAYER_FIELDS = tuple(
+    name for name, kind in field_types().items() if isinstance(kind, types.UnionType)
+)
+
+
 def _is_a(value: Any, kind: Any) -> bool:
     if get_origin(kind) is tuple:
         return isinstance(value, tuple) and all(_is_a(v, get_args(kind)[0]) for v in value)
@@ -252,6 +286,8 @@ def _is_a(value: Any, kind: Any) -> bool:
 def _wanted(kind: Any) -> str:
     if get_origin(kind) is tuple:
         return "a list of whole numbers"
+    if isinstance(kind, types.UnionType):
+        return f"{_wanted(get_args(kind)[0])}, or a layer of one's own"
     if issubclass(kind, enum.Enum):
         return "one of " + ", ".join(kind)
     return "a whole number" if kind is int else "a number"
@@ -261,6 +297,9 @@ def _parse(value: Any, kind: Any) -> Any:
     """Returns the value as the field's own type where it is plainly meant so, else as it came."""
     if get_origin(kind) is tuple:
         return tuple(value) if isinstance(value, list) else value
+    if isinstance(kind, types.UnionType):
+        own = _OWN_LAYER.fullmatch(value) if isinstance(value, str) else None
+        return OwnLayer(*own.groups()) if own else _parse(value, get_args(kind)[0])
     if isinstance(value, str) and issubclass(kind, enum.Enum):
         return kind(value) if value in list(kind) else value
     return value
@@ -269,7 +308,7 @@ def _parse(value: Any, kind: Any) -> Any:
 def _plain(value: Any, kind: Any) -> Any:
     if isinstance(value, tuple):
         return list(value)
-    return str(value) if isinstance(value, enum.Enum) else kind(value)
+    return str(value) if isinstance(value, enum.Enum | OwnLayer) else kind(value)
 
 
 def _show(value: Any) -> str:

@@ -61,6 +61,10 @@ class Regime:
         """Returns the network that the roadmap starts from."""
         return NetSpec(depths=self.depths_before, width=self.width_before)
 
+    def names_in(self, title: str) -> str:
+        """Returns a title with what ``{start}`` and ``{end}`` stand for in it."""
+        return title.replace("{start}", self.start).replace("{end}", self.end)
+
 
 @dataclasses.dataclass(frozen=True)
 class OfRegime:
@@ -163,7 +167,15 @@ def find_step(step: str | int, steps: Sequence[Step] = STEPS) -> int:
     Raises:
         UnknownNameError: listing the keys.
     """
-    keys = [row.key for row in steps]
+    return find_key(step, [row.key for row in steps])
+
+
+def find_key(step: str | int, keys: Sequence[str]) -> int:
+    """Returns the place of a key, given by itself or by its place as number or text.
+
+    Raises:
+        UnknownNameError: listing the keys.
+    """
     if str(step) in keys:
         return keys.index(str(step))
     if str(step).isdecimal() and int(step) < len(keys):
@@ -195,7 +207,7 @@ def fold(steps: Sequence[Step], regime: Regime) -> tuple[Variant, ...]:
                 ", ".join(f"{k} is {v} already" for k, v in changes.items()) or "no field given"
             )
             raise SpecError(f"the step {row.key!r} changes nothing: {fields}; leave it out.")
-        title = row.title.format(start=regime.start, end=regime.end)
+        title = regime.names_in(row.title)
         variants.append(
             Variant(row.key, title, row.section, row.adopted, parent, new_spec, new_training)
         )

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modernize.errors import UsageError, WeightsError
+from modernize.errors import LayersError, UsageError, WeightsError
 from modernize.layouts import OURS, Layout, find_layout
 from modernize.recognition import infer_spec, lookalikes, recognise
 from modernize.spec import NetSpec
@@ -24,6 +24,7 @@ from modernize.spec import NetSpec
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from modernize.layers import Layers
     from modernize.network import Network
 
 _COUNTER = "num_batches_tracked"  # of a BatchNorm: not learned, and files of old have none
@@ -37,12 +38,14 @@ class Weights:
     Attributes:
         layout: the layout they came in.
         spec: the network that they are for.
-        tensors: what ``Network(spec).load_state_dict`` takes, strictly.
+        tensors: what ``Network(spec, layers).load_state_dict`` takes, strictly.
+        layers: the file of the spec's own layers, where it has any.
     """
 
     layout: Layout
     spec: NetSpec
     tensors: Mapping[str, Tensor]
+    layers: Layers | None = None
 
     @property
     def params(self) -> int:
@@ -64,7 +67,13 @@ class Pair:
     our_shape: tuple[int, ...]
 
 
-def read(path: Path | str, spec: NetSpec | None = None, *, ema: bool = False) -> Weights:
+def read(
+    path: Path | str,
+    spec: NetSpec | None = None,
+    *,
+    ema: bool = False,
+    layers: Layers | None = None,
+) -> Weights:
     """Returns the weights in a checkpoint, under our names; no more of the file is read than used.
 
     Args:
@@ -74,6 +83,8 @@ def read(path: Path | str, spec: NetSpec | None = None, *, ema: bool = False) ->
         spec: the network that they are for. By default it is found out from the tensors, or, where
             they have our own names, read from the file; a file that :func:`write` made says it.
         ema: take the moving average of the weights that stands beside them.
+        layers: the file of the network's own layers, where it has any. What a file of weights says
+            of its network never leads to one: code is run only where it is given here.
 
     Returns:
         Weights whose tensors are on the CPU and memory-mapped, but in torch's old format.
@@ -81,6 +92,7 @@ def read(path: Path | str, spec: NetSpec | None = None, *, ema: bool = False) ->
     Raises:
         WeightsError: for a file that cannot be read or is of no network known here; or else naming
             every tensor that is missing, unexpected, misshapen or of the wrong type.
+        LayersError: for a network with layers of its own, where their file is not given.
     """
     from modernize.weight_files import read_file
 
@@ -91,28 +103,43 @@ def read(path: Path | str, spec: NetSpec | None = None, *, ema: bool = False) ->
         except (UsageError, TypeError) as error:
             raise WeightsError(f"{path} describes no network of ours: {error}") from error
     try:
-        return from_state_dict(content.tensors, spec)
-    except WeightsError as error:
-        raise WeightsError(f"{path}: {error}") from None
+        return from_state_dict(content.tensors, spec, layers)
+    except (WeightsError, LayersError) as error:
+        raise type(error)(f"{path}: {error}") from None
 
 
-def load(path: Path | str, spec: NetSpec | None = None, *, ema: bool = False) -> Network:
+def load(
+    path: Path | str,
+    spec: NetSpec | None = None,
+    *,
+    ema: bool = False,
+    layers: Layers | None = None,
+) -> Network:
     """Returns the network of a checkpoint, in training mode; arguments and errors as :func:`read`.
 
     Its parameters are in single precision, whatever the file has.
     """
-    return network_of(read(path, spec, ema=ema))
+    return network_of(read(path, spec, ema=ema, layers=layers), layers)
 
 
-def network_of(weights: Weights) -> Network:
-    """Returns the network with these weights, in single precision and in training mode."""
+def network_of(weights: Weights, layers: Layers | None = None) -> Network:
+    """Returns the network with these weights, in single precision and in training mode.
+
+    Args:
+        weights: what :func:`read` returned.
+        layers: the network's own, where it has any.
+    """
     import torch
 
     from modernize.network import Network
 
-    with torch.device("meta"):  # no weights are drawn only to be written over
-        network = Network(weights.spec)
-    network.to_empty(device="cpu").load_state_dict(weights.tensors)
+    if weights.spec.own_layers:  # which may hold more than their state dict has
+        network = Network(weights.spec, layers)
+    else:
+        with torch.device("meta"):  # no weights are drawn only to be written over
+            network = Network(weights.spec)
+        network.to_empty(device="cpu")
+    network.load_state_dict(weights.tensors)
     return network
 
 
@@ -138,7 +165,9 @@ def write(weights: Weights | Network, path: Path | str, layout: str) -> None:
     write_file(Path(path), to_state_dict(weights, layout), chosen.wrapper, spec)
 
 
-def from_state_dict(given: Mapping[str, Any], spec: NetSpec | None = None) -> Weights:
+def from_state_dict(
+    given: Mapping[str, Any], spec: NetSpec | None = None, layers: Layers | None = None
+) -> Weights:
     """Returns a state dict of any layout under our names and in our shapes.
 
     A BatchNorm's counter of batches may be missing, as it is in files of old; it is then 0.
@@ -146,6 +175,7 @@ def from_state_dict(given: Mapping[str, Any], spec: NetSpec | None = None) -> We
     Args:
         given: tensors by name; they are not copied.
         spec: the network that they are for; by default it is found out from them.
+        layers: the file of the spec's own layers, where it has any.
 
     Raises:
         WeightsError: where no layout has such names, or the layout has no such network; or else
@@ -159,7 +189,7 @@ def from_state_dict(given: Mapping[str, Any], spec: NetSpec | None = None) -> We
     misfits = layout.misfits(spec)
     if misfits:
         raise WeightsError(f"these are weights of {layout.title}: {', '.join(misfits)}.")
-    wanted = pairs(layout, spec)
+    wanted = pairs(layout, spec, layers)
     faults = _faults(given, wanted)
     if faults:
         seems = "; ".join(lookalikes(faults))
@@ -177,7 +207,7 @@ def from_state_dict(given: Mapping[str, Any], spec: NetSpec | None = None) -> We
         else torch.tensor(0)
         for pair in wanted
     }
-    return Weights(layout, spec, tensors)
+    return Weights(layout, spec, tensors, layers)
 
 
 def to_state_dict(weights: Weights | Network, layout: str) -> dict[str, Tensor]:
@@ -190,11 +220,11 @@ def to_state_dict(weights: Weights | Network, layout: str) -> dict[str, Tensor]:
     tensors = weights.tensors if isinstance(weights, Weights) else weights.state_dict()
     return {
         pair.theirs: tensors[pair.ours].reshape(pair.their_shape)
-        for pair in pairs(find_layout(layout, weights.spec), weights.spec)
+        for pair in pairs(find_layout(layout, weights.spec), weights.spec, weights.layers)
     }
 
 
-def pairs(layout: Layout, spec: NetSpec) -> list[Pair]:
+def pairs(layout: Layout, spec: NetSpec, layers: Layers | None = None) -> list[Pair]:
     """Returns every tensor of a network in our order, with its name and shape in both layouts.
 
     Raises:
@@ -202,7 +232,7 @@ def pairs(layout: Layout, spec: NetSpec) -> list[Pair]:
     """
     rows = {row.ours: row for row in layout.expand(spec.depths)}
     found, nameless = [], []
-    for name, shape in _shapes(spec):
+    for name, shape in _shapes(spec, layers):
         module, _, leaf = name.rpartition(".")
         if layout is OURS:
             found.append(Pair(name, shape, name, shape))
@@ -219,14 +249,14 @@ def pairs(layout: Layout, spec: NetSpec) -> list[Pair]:
 
 
 @functools.lru_cache(maxsize=8)
-def _shapes(spec: NetSpec) -> tuple[tuple[str, tuple[int, ...]], ...]:
+def _shapes(spec: NetSpec, layers: Layers | None) -> tuple[tuple[str, tuple[int, ...]], ...]:
     """Returns the name and shape of every tensor of a network."""
     import torch
 
     from modernize.network import Network
 
     with torch.device("meta"):
-        tensors = Network(spec).state_dict()
+        tensors = Network(spec, layers).state_dict()
     return tuple((name, tuple(tensor.shape)) for name, tensor in tensors.items())
 
 

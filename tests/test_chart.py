@@ -411,6 +411,11 @@ def test_the_same_table_gives_the_same_bytes(tmp_path, suffix, monkeypatch):
     assert b"<dc:date>" not in one
 
 
+def test_a_png_in_memory_is_the_one_that_is_saved(tmp_path):
+    figure = draw("one")
+    assert chart.as_png(figure) == chart.save(figure, tmp_path / "one.png").read_bytes()
+
+
 def test_save_makes_folders_and_takes_capitals(tmp_path):
     path = chart.save(draw("one"), tmp_path / "new" / "folder" / "chart.PNG")
     assert path.read_bytes().startswith(b"\x89PNG")

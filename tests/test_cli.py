@@ -39,6 +39,7 @@ def roadmap(*arguments: str | Path, status: int = 0) -> subprocess.CompletedProc
         ["plot", "--from", "paper", "--output", "OUT.svg"],
         ["compare", "paper"],
         ["convert", "--help"],
+        ["benchmark", "--help"],
         ["--bad-option"],
     ],
     ids=" ".join,
@@ -87,6 +88,9 @@ def test_flops_in_other_forms() -> None:
     both = roadmap("flops", "--regime", "resnet50", "--regime", "nano", "--until", "1",
                    "--format", "markdown").stdout  # fmt: skip
     assert both.count("| resnet |") == 2
+    assert "* ln" not in both  # the star's meaning stands beneath, where there is a star
+    starred = roadmap("flops", "--format", "markdown").stdout
+    assert "\n- \\* ln: the printed cell" in starred
     other_size = roadmap("flops", "--image-size", "64", "--until", "0", "--format", "json").stdout
     assert json.loads(other_size)[0]["paper_gflops"] is None
 

@@ -116,7 +116,7 @@ def test_counting_on_no_images_is_counting_on_one(step):
 
 
 def test_images_below_the_total_stride_are_refused():
-    for ask in (cost.count, cost.cost, cost.breakdown):
+    for ask in (cost.count, cost.cost, cost.breakdown, cost.flops_by_module):
         with pytest.raises(UsageError, match=r"31.*at least 32"):
             ask(NANO, 31)
 
@@ -129,6 +129,24 @@ def test_breakdown_lists_operators_and_modules():
     assert sum(numbers) == cost.count(NANO, 32).flops_total
     assert "stages.0" in text
     assert "stages.1.0" not in cost.breakdown(NANO, 32, depth=1)
+
+
+@pytest.mark.parametrize("step", ["resnet", "downsample"])
+def test_flops_by_module_add_up_to_the_network(step):
+    spec = spec_of(step, "nano")
+    flops = cost.flops_by_module(spec, 32)
+    assert flops[""] == cost.count(spec, 32).flops
+    assert flops[""] == flops["stem"] + flops["stages"] + flops["head"]
+    assert flops["stages"] == sum(flops[f"stages.{n}"] for n in range(4))
+    assert flops["head"] == spec.stream_widths[-1] * spec.num_classes
+
+
+def test_flops_by_module_names_the_layers():
+    flops = cost.flops_by_module(NANO, 32)
+    width, positions = NANO.width, 8 * 8  # of the first stage
+    spatial, expand, project = (flops[f"stages.0.0.branch.{n}"] for n in (0, 2, 4))
+    assert spatial == width * NANO.kernel_size**2 * positions
+    assert expand == project == 4 * width**2 * positions
 
 
 def test_counting_says_nothing(caplog, capfd):
@@ -153,9 +171,9 @@ def counted(monkeypatch):
     """The specs that were counted, in order."""
     specs, count = [], cost.count
 
-    def remember(spec, image_size):
+    def remember(spec, image_size, layers):
         specs.append(spec)
-        return count(spec, image_size)
+        return count(spec, image_size, layers)
 
     monkeypatch.setattr(cost, "count", remember)
     return specs
@@ -233,10 +251,10 @@ def test_a_folder_where_the_cache_should_be_is_left_alone(cache, counted):
 def test_entries_written_meanwhile_stay(cache, monkeypatch):
     count, other = cost.count, NANO.replace(width=8)
 
-    def slowly(spec, image_size):
+    def slowly(spec, image_size, layers):
         monkeypatch.setattr(cost, "count", count)
         cost.cost(other, 32)  # what another process does while this one counts
-        return count(spec, image_size)
+        return count(spec, image_size, layers)
 
     monkeypatch.setattr(cost, "count", slowly)
     cost.cost(NANO, 32)

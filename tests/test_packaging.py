@@ -2,6 +2,7 @@
 
 import ast
 import importlib.metadata
+import json
 import re
 import sys
 import tomllib
@@ -11,18 +12,29 @@ ROOT = Path(__file__).parent.parent
 OURS = {"cluster", "product", "browser", "reporting", "modernize", "ablations", "tests"}
 
 
+def imported_by(code: str) -> set[str]:
+    """Top-level modules that this code imports."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module.partition(".")[0])
+    return names
+
+
 def imported(*folders: str) -> set[str]:
-    """Top-level modules from elsewhere that the Python files of these folders import."""
+    """Top-level modules from elsewhere that the code in these folders imports, notebooks too."""
     names: set[str] = set()
     for folder in folders:
         for path in (ROOT / folder).rglob("*.py"):
             if path.parent.name == "benchmarks":  # they also import what they are pointed at
                 continue
-            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-                if isinstance(node, ast.Import):
-                    names |= {alias.name.partition(".")[0] for alias in node.names}
-                elif isinstance(node, ast.ImportFrom) and node.module:
-                    names.add(node.module.partition(".")[0])
+            names |= imported_by(path.read_text(encoding="utf-8"))
+        for path in (ROOT / folder).glob("*.ipynb"):
+            cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+            code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+            names |= imported_by("\n".join(code))
     return names - OURS - set(sys.stdlib_module_names)
 
 
@@ -41,4 +53,5 @@ def distributions(modules: set[str]) -> set[str]:
 
 def test_every_import_is_declared() -> None:
     assert distributions(imported("modernize", "ablations")) <= declared()
+    assert distributions(imported("notebooks")) <= declared("notebook")
     assert distributions(imported("tests")) <= declared("dev")

@@ -16,7 +16,7 @@ import pytest
 from browser import open_browser, require_browser
 from reporting import HOSTILE, finished, write_study
 
-from ablations import evidence, page_figures, page_pictures
+from ablations import evidence, page_figures, page_pictures, study_file, variants
 from ablations.cli import main
 from ablations.cli_report import write
 from ablations.comparison import compare
@@ -34,6 +34,7 @@ from ablations.records import Record, Status, Study
 from ablations.report import write_summary
 from ablations.reproduction import reproduction
 from ablations.samples import BEST, of_study
+from ablations.studies import fit_to_images
 from modernize.errors import RoadmapError, UsageError
 
 SKETCH = b"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 4 3'/>"
@@ -157,7 +158,9 @@ def test_the_findings_are_those_of_compare(study: Study) -> None:
 
 def test_the_head_says_what_was_compared_on_what(study: Study) -> None:
     text = " ".join(read(make(study)).texts["header"][0].split())
-    assert "4 networks between ResNet-nano and ConvNeXt-nano" in text
+    assert (
+        "The roadmap, Fashion-MNIST subset, 32 x 32: 4 networks of the regime ResNet-nano" in text
+    )
     assert "5 epochs from 3 seeds, on 1,200 images of fashion-mnist, and evaluated on 34" in text
     assert "6 of 12 runs finished, 1 diverged, 1 failed, 4 missing." in text
 
@@ -514,6 +517,29 @@ def test_networks_that_are_not_the_roadmaps_have_no_command(tmp_path: Path) -> N
     made = write_study(tmp_path / "own", {"recipe": [80.0]}, change=widen)
     assert reproduction(made).command == ""
     assert "study.json has each network in full" in as_html(make(made))
+
+
+def test_another_study_that_is_shipped_has_its_command(tmp_path: Path) -> None:
+    made = write_study(tmp_path / "out", {"resnet": [80.0]})
+    comparison = variants.compare(study_file.read_study("leave-one-out"), "nano")
+    other = Study.join(
+        tmp_path / "left",
+        preset=made.preset,
+        regime="nano",
+        images=made.manifest["images"],
+        variants=fit_to_images(comparison.variants, 1, 10),
+        seeds=2,
+        order=[v.key for v in comparison.variants],
+        name="leave-one-out",
+        title=comparison.title,
+    )
+    line = reproduction(other).command.replace("\\\n   ", "")
+    words = re.sub(" +", " ", line)
+    assert words.endswith("--preset nano --study leave-one-out --seeds 2 --name left")
+    other.manifest["variants"] = other.manifest["variants"][1:3]
+    assert "--only" in reproduction(Study(other.folder, other.manifest)).command
+    other.manifest["study"] = "mine"
+    assert reproduction(Study(other.folder, other.manifest)).command == ""
 
 
 def test_the_whole_road_and_its_beginning_are_named_shortly(tmp_path: Path) -> None:

@@ -124,6 +124,15 @@ def test_the_summary_file_can_stand_alone(study: Study) -> None:
     assert study_figure(study).axes
 
 
+def test_texts_that_are_all_empty_are_read_as_texts(study: Study) -> None:
+    table = write_summary(study).assign(detail="", parent="")
+    table.to_csv(study.folder / "summary.csv", index=False)
+    (study.folder / "runs").rename(study.folder.parent / "elsewhere")
+    alone = read_summary(study)
+    assert set(alone["detail"]) == set(alone["parent"]) == {""}
+    assert list(alone["step"]) == list(table["step"])
+
+
 def test_a_study_without_runs_or_summary_says_so(study: Study) -> None:
     (study.folder / "runs").rename(study.folder.parent / "elsewhere")
     with pytest.raises(UsageError, match="no runs yet"):

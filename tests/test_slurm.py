@@ -57,7 +57,8 @@ def test_every_step_as_one_array(cluster: Cluster, few_images: Path, tmp_path: P
 
 def test_the_commands_of_the_readme(cluster: Cluster, few_images: Path, tmp_path: Path) -> None:
     product = Product(cluster, tmp_path, few_images, "epochs=1", "warmup_epochs=0")
-    [block] = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+    blocks = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+    [block] = [text for text in blocks if "--executor slurm" in text]
     said = []
     for line in block.splitlines():
         words = line.removeprefix("python run_roadmap.py ").split()
@@ -74,6 +75,26 @@ def test_the_commands_of_the_readme(cluster: Cluster, few_images: Path, tmp_path
         strict=True,
     ):  # fmt: skip
         assert words in text
+
+
+def test_layers_of_ones_own_go_along(cluster: Cluster, few_images: Path, tmp_path: Path) -> None:
+    """What was submitted is what runs, be the study's files edited while its jobs wait."""
+    product = Product(cluster, tmp_path, few_images, "epochs=1", "warmup_epochs=0")
+    readme = (ROOT / "README.md").read_text()
+    files = dict(re.findall(r"```(?:yaml|python) (\S+)\n(.*?)```", readme, flags=re.DOTALL))
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    asked = ["--study", str(tmp_path / "star.yaml")]
+    assert "#SBATCH --array=0-1" in product.submit(*asked, "--dry-run")
+    assert not product.study.exists()
+    product.at_site("max_running: 1")
+    assert "Submitted 2 run(s)" in product.submit(*asked)
+    (tmp_path / "my_layers.py").write_text("raise SystemExit('the edited file')")
+    (tmp_path / "star.yaml").write_text("no study any more")
+    product.wait_for_end()
+    assert "2 finished" in product.command("status")
+    assert "epoch 1 of 1" in product.command("logs", "star-relu")
+    assert product.command("collect").count("finished") == 2
 
 
 SOME = ["epochs=10", "warmup_epochs=1"]

@@ -66,6 +66,20 @@ def main_job() -> tuple[float, float]:
         return time.perf_counter() - start, peak
 
 
+MANY = """
+title: 1,000 networks
+base: {until: downsample}
+variants:
+  - sweep:
+      kernel_size: [3, 5, 9, 11, 13]
+      width: [64, 80, 96, 112, 128]
+      depths: [[3, 3, 9, 3], [3, 4, 6, 3], [2, 2, 6, 2], [3, 3, 27, 3], [2, 2, 12, 2]]
+      spatial_position: [first, middle]
+      norms: [every, one]
+      norm: [batch, layer]
+"""
+
+
 def main() -> None:
     """Prints a line per command."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -73,11 +87,16 @@ def main() -> None:
     parser.add_argument("--main-job", action="store_true", help="train it, too: some minutes")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
+        many = Path(folder) / "many.yaml"
+        many.write_text(MANY)
         commands = {
             "--help": 0.5,
             "steps": 0.5,
             "flops --regime resnet50 --regime resnet200": 1.0,  # asked again
             "flops --models": 1.0,  # asked again
+            "plan --study leave-one-out --preset imagenet": 1.0,
+            f"plan --study {many} --preset imagenet": 5.0,  # 1,001 variants, the base among them
+            f"--dry-run --study {many} --results {folder}": 5.0,
             f"plot --from paper --output {folder}/roadmap.png": 3.0,
         }
         for command, aim in commands.items():

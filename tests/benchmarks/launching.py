@@ -29,11 +29,13 @@ def make_study(results: Path, runs: int) -> int:
     from ablations.experiment import design
     from ablations.recipe import load_preset
     from ablations.records import Record, Status
-    from ablations.studies import roadmap
+    from ablations.study_file import read_study
+    from ablations.variants import compare
 
-    variants = roadmap("nano")
+    roadmap = compare(read_study("roadmap"), "nano")
+    variants = roadmap.variants
     seeds = runs // len(variants) + 1
-    study = design(results / "large", load_preset("nano"), "nano", variants, 1).study
+    study = design(results / "large", load_preset("nano"), roadmap, variants, 1).study
     study.manifest["seeds"] = seeds
     study.write()
     record = Record(Status.FINISHED, top1=80.0, top5=99.0, top1_best=80.5, best_epoch=4, epochs=5)

@@ -1,0 +1,95 @@
+"""Where the labels of points go, so that none covers a point or another label.
+
+Lengths are inches from the lower left corner of a panel.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+DISTANCES = (0.03, 0.09, 0.16, 0.24, 0.34, 0.46)  # from a point to its label
+DIRECTIONS = 16
+
+
+@dataclasses.dataclass(frozen=True)
+class Box:
+    """A rectangle, by its edges."""
+
+    left: float
+    low: float
+    right: float
+    high: float
+
+    def overlap(self, other: Box) -> float:
+        """Returns the area that two rectangles share."""
+        across = min(self.right, other.right) - max(self.left, other.left)
+        up = min(self.high, other.high) - max(self.low, other.low)
+        return max(across, 0.0) * max(up, 0.0)
+
+    def nearest(self, x: float, y: float) -> tuple[float, float]:
+        """Returns the point of the rectangle that is nearest to another point."""
+        return min(max(x, self.left), self.right), min(max(y, self.low), self.high)
+
+    def far_from(self, x: float, y: float, distance: float) -> bool:
+        """Returns whether all of it is farther from a point than this."""
+        return math.dist((x, y), self.nearest(x, y)) > distance
+
+
+def place_labels(
+    points: Sequence[tuple[float, float]],
+    sizes: Sequence[tuple[float, float]],
+    radius: float,
+    panel: Box,
+    obstacles: Sequence[Box] = (),
+) -> list[Box]:
+    """Returns a place for the label of each point, near it and clear of all else where it can be.
+
+    Those whose points are most crowded choose first.
+
+    Args:
+        points: their centres.
+        sizes: width and height of each label.
+        radius: of a point.
+        panel: where labels may stand.
+        obstacles: what else they should not cover.
+    """
+    dots = [Box(x - radius, y - radius, x + radius, y + radius) for x, y in points]
+
+    def crowd(number: int) -> float:
+        return sum(1 / (0.05 + math.dist(points[number], other)) for other in points)
+
+    placed: dict[int, Box] = {}
+    for number in sorted(range(len(points)), key=crowd, reverse=True):
+        taken = [*dots, *obstacles, *placed.values()]
+
+        def cost(box: Box, taken: Sequence[Box] = taken) -> float:
+            area = (box.right - box.left) * (box.high - box.low)
+            outside = area - box.overlap(panel)
+            return outside + sum(box.overlap(other) for other in taken)
+
+        # min() keeps the first of equals, and the first are the nearest.
+        placed[number] = min(_candidates(*points[number], *sizes[number], radius), key=cost)
+    return [placed[number] for number in range(len(points))]
+
+
+def _candidates(x: float, y: float, width: float, height: float, radius: float) -> list[Box]:
+    """Returns places around a point, the nearest first; to the right before elsewhere."""
+    boxes = []
+    for distance in DISTANCES:
+        for turn in range(DIRECTIONS):
+            angle = math.tau * turn / DIRECTIONS
+            reach = radius + distance
+            # Towards a side, the label's near edge is that far away.
+            middle_x = x + math.cos(angle) * (reach + width / 2)
+            middle_y = y + math.sin(angle) * (reach + height / 2)
+            boxes.append(
+                Box(
+                    middle_x - width / 2,
+                    middle_y - height / 2,
+                    middle_x + width / 2,
+                    middle_y + height / 2,
+                )
+            )
+    return boxes

@@ -1,0 +1,35 @@
+"""What this machine's processor is called."""
+
+from __future__ import annotations
+
+import contextlib
+import platform
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+
+def cpu_name() -> str:
+    """Returns the CPU's model as its maker calls it, as far as the system knows."""
+    name = ""
+    with contextlib.suppress(OSError, subprocess.CalledProcessError):
+        if sys.platform == "darwin":
+            command = ["sysctl", "-n", "machdep.cpu.brand_string"]
+            name = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        else:
+            text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+            name = parse_cpuinfo(text)
+    return " ".join(name.split()) or platform.processor() or platform.machine()
+
+
+def parse_cpuinfo(text: str) -> str:
+    """Returns the model's name from Linux's ``/proc/cpuinfo``; empty where it has none."""
+    found = re.search(r"^(?:model name|Model)\s*:\s*(.+)$", text, flags=re.MULTILINE)
+    return found[1] if found else ""
+
+
+def slug(name: str) -> str:
+    """Returns a device's name as part of a folder's: "Intel(R) Xeon(R)" as "intel-xeon"."""
+    plain = re.sub(r"\((?:r|tm|c)\)|\bcpu\b|\bprocessor\b|@.*$", " ", name.lower())
+    return "-".join(re.findall(r"[a-z0-9.]+", plain)) or "device"

@@ -1,0 +1,497 @@
+"""What a step costs: turns and figures with a clock of the test's own, and the real command."""
+
+import csv
+import itertools
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from ablations import benchmark_results, contestants, studies
+from ablations.benchmark import (
+    Conditions,
+    Lane,
+    Look,
+    Resident,
+    describe_failure,
+    expected_seconds,
+    look_at,
+    make_lanes,
+    make_rows,
+    run_rounds,
+    take_turn,
+)
+from ablations.benchmark_results import (
+    Benchmark,
+    Row,
+    as_texts,
+    as_values,
+    footnotes,
+    peer_ratios,
+    transformer_ratios,
+)
+from ablations.cli import main
+from ablations.contestants import OurNetwork, PeerNetwork, Rivals
+from ablations.device_name import cpu_name, parse_cpuinfo, slug
+from ablations.official import OfficialNetwork, check_checkout
+from ablations.peers import PEERS, Peer
+from ablations.recipe import Compute
+from modernize import spec_of
+from modernize.errors import UnknownNameError, UsageError
+from modernize.models import MODELS
+from modernize.steps import find_regime
+
+NANO = spec_of("downsample", "nano")
+
+
+def conditions(batch_size=2, image_size=32, **compute):
+    values = {"precision": "fp32", "channels_last": True, "compile": False, "tf32": False}
+    return Conditions("cpu", Compute(**values | compute, workers=0), batch_size, image_size, 1)
+
+
+class Device:
+    """A device on which an iteration takes its time only once somebody waits for it."""
+
+    def __init__(self, *seconds):
+        self.seconds = itertools.chain(seconds, itertools.repeat(seconds[-1]))
+        self.now = self.queued = 0.0
+        self.iterations = 0
+
+    def iterate(self):
+        self.iterations += 1
+        self.queued += next(self.seconds)
+
+    def synchronize(self):
+        self.now, self.queued = self.now + self.queued, 0.0
+
+    def turn(self, batch_size, seconds):
+        return take_turn(self.iterate, batch_size, seconds, self.synchronize, lambda: self.now)
+
+
+# -- turns ---------------------------------------------------------------------------------------
+
+
+def test_a_turn_warms_up_and_fills_its_time():
+    device = Device(100.0, 0.25)  # the first compiles
+    assert device.turn(8, seconds=2.0) == 8 / 0.25
+    assert device.iterations == 1 + 1 + 8
+
+
+def test_a_turn_times_three_iterations_at_least():
+    device = Device(5.0)
+    assert device.turn(10, seconds=0.1) == 2.0
+    assert device.iterations == 1 + 1 + 3
+
+
+def test_all_have_a_turn_in_each_round_and_who_fails_has_no_more():
+    order = []
+
+    class Turn:
+        def __init__(self, name):
+            self.name = name
+
+        def __enter__(self):
+            return self.name
+
+        def __exit__(self, *_):
+            order.append(f"end of {self.name}")
+
+    rows = [Row((name,), "", "modernize", "", 1, 1, "inference") for name in "abc"]
+    lanes = [Lane(row, lambda name=row.names[0]: Turn(name)) for row in rows]
+
+    def turn(name):
+        order.append(name)
+        if name == "b" and len(order) > 6:
+            raise torch.OutOfMemoryError("tried to allocate 1 GiB\nand more")
+        return float(len(order))
+
+    assert list(run_rounds(lanes, 3, turn)) == [1, 2, 3]
+    assert [name for name in order if len(name) == 1] == list("abcabcac")
+    assert order[1::2] == [f"end of {name}" for name in order[::2]]
+    assert [row.measured for row in rows] == [True, False, True]
+    assert rows[1].failure == "out of memory: tried to allocate 1 GiB"
+    assert len(rows[2].images_per_second) == 3
+
+
+def test_failures_say_what_it_was():
+    allocator = "[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory"
+    assert describe_failure(RuntimeError(allocator)).startswith("out of memory: ")
+    assert describe_failure(RuntimeError("no such kernel\nat")) == "failed: no such kernel"
+    assert describe_failure(KeyError()) == "failed: KeyError"
+
+
+def test_the_expected_time_counts_warm_up_and_long_iterations():
+    looks = [Look(seconds=0.1), Look(seconds=1.0)]
+    assert expected_seconds(looks, 4, 0.5) == pytest.approx(4 * (0.5 + 0.2 + 3.0 + 2.0))
+
+
+# -- networks ------------------------------------------------------------------------------------
+
+
+class Watched(nn.Module):
+    """A network that notes how it is run."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Conv2d(3, 1000, 32)
+        self.seen = []
+
+    def forward(self, x):
+        y = self.layer(x)
+        self.seen.append(
+            {
+                "training": self.training,
+                "inference mode": torch.is_inference_mode_enabled(),
+                "dtype": y.dtype,
+                "channels-last": x.is_contiguous(memory_format=torch.channels_last),
+                "weights": self.layer.weight.is_contiguous(memory_format=torch.channels_last),
+                "images": x.sum().item(),
+            }
+        )
+        return y.flatten(1)
+
+
+class WatchedSource:
+    def load(self):
+        pass
+
+    def build(self):
+        return Watched()
+
+
+@pytest.mark.parametrize("channels_last", [True, False])
+def test_whoever_it_is_is_treated_alike(channels_last):
+    how = conditions(precision="bf16", channels_last=channels_last)
+    common = {"version": "", "params": 1, "flops": 1, "source": WatchedSource()}
+    both = [contestants.Contestant((n,), "", n, **common) for n in ("modernize", "timm")]
+    rows = make_rows(both, benchmark_results.MODES)
+    lanes = make_lanes(both, rows, how)
+    assert [lane.row for lane in lanes] == rows
+    seen = []
+    for lane in lanes:
+        network = lane.begin.func.__self__.network
+        before = [p.clone() for p in network.parameters()]
+        with lane.begin() as iterate:
+            iterate()
+        assert all(p.grad is None for p in network.parameters())
+        changed = not all(map(torch.equal, before, network.parameters()))
+        # So small an update that it is lost in rounding, but for parameters at 0.
+        assert not changed or lane.row.mode == "training"
+        seen.append(network.seen.pop())
+    assert seen[:2] == seen[2:]
+    inference, training = seen[:2]
+    assert inference.pop("inference mode")
+    assert not training.pop("inference mode")
+    assert not inference.pop("training")
+    assert training.pop("training")
+    assert inference == training
+    assert training["dtype"] is torch.bfloat16
+    assert training["channels-last"] is training["weights"] is channels_last
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        OurNetwork(NANO.replace(drop_path=0.9)),
+        PeerNetwork(Peer("ConvNeXt-T", "torchvision", "convnext_tiny")),
+        PeerNetwork(Peer("Swin-T", "timm", "swin_tiny_patch4_window7_224", (224,))),
+    ],
+    ids=lambda source: type(source).__name__,
+)
+def test_nobody_has_stochastic_depth(source):
+    network = source.build().train()
+    images = torch.randn(1, 3, 32, 32)
+    if isinstance(source, PeerNetwork) and source.peer.image_sizes:
+        rates = [m.drop_prob for m in network.modules() if hasattr(m, "drop_prob")]
+        assert rates
+        assert not any(rates)
+        return
+    with torch.no_grad():
+        assert torch.equal(network(images), network(images))
+
+
+def test_training_updates_with_the_optimizers_state():
+    how = conditions()
+    place = how.place()
+    resident = Resident(OurNetwork(NANO), place, *how.images(place), ["training"])
+    gamma = next(p for n, p in resident.network.named_parameters() if n.endswith("gamma"))
+    before = gamma.detach().clone()
+    with resident.begin("training") as iterate:
+        iterate()
+    assert resident.network.training
+    assert not torch.equal(gamma, before)
+    assert torch.allclose(gamma, before, atol=1e-7)
+
+
+def test_memory_grows_with_the_batch_and_training_takes_more():
+    source = OurNetwork(NANO)
+    small, large = (look_at(source, "inference", conditions(n)) for n in (64, 1024))
+    assert not small.failure
+    assert large.memory_mib > 2 * small.memory_mib > 0
+    assert look_at(source, "training", conditions(64)).memory_mib > 2 * small.memory_mib
+
+
+class Broken:
+    def load(self):
+        pass
+
+    def build(self):
+        raise RuntimeError("no such network\n...")
+
+
+def test_a_network_that_cannot_be_run_says_so():
+    assert look_at(Broken(), "training", conditions()) == Look(failure="failed: no such network")
+    contestant = contestants.Contestant(("x",), "", "timm", "", 1, 1, Broken())
+    rows = make_rows([contestant], ["inference"])
+    assert make_lanes([contestant], rows, conditions()) == []
+    assert rows[0].failure == "failed: no such network"
+
+
+# -- who takes part ------------------------------------------------------------------------------
+
+
+def of_steps(*steps, regime="resnet50", **rivals):
+    variants = studies.roadmap(regime, only=steps)
+    found = contestants.of_steps(variants, find_regime(regime), 224, Rivals(**rivals))
+    return [(c.names, c.library) for c in found]
+
+
+def test_steps_meet_the_same_networks_of_other_libraries():
+    assert of_steps("resnet", "recipe", "ln", "downsample") == [
+        (("resnet", "recipe"), "modernize"),
+        (("resnet", "recipe"), "torchvision"),
+        (("resnet", "recipe"), "timm"),
+        (("ln",), "modernize"),
+        (("downsample",), "modernize"),
+        (("downsample",), "torchvision"),
+        (("downsample",), "timm"),
+        (("Swin-T",), "torchvision"),
+        (("Swin-T",), "timm"),
+    ]
+    assert [library for _, library in of_steps("downsample", regime="resnet200")][:3] == [
+        "modernize", "torchvision", "timm",
+    ]  # fmt: skip
+
+
+def test_a_road_without_peers():
+    assert of_steps("downsample", libraries=False)[0] == (("downsample",), "modernize")
+    found = contestants.of_steps(studies.roadmap("nano"), find_regime("nano"), 32, Rivals())
+    assert {c.library for c in found} == {"modernize"}
+    assert len(found) == 16  # `resnet` and `recipe` are one network
+
+
+def test_models_are_the_papers():
+    found = contestants.of_models(contestants.TABLE_12, 224, Rivals())
+    assert {c.model for c in found} == set(contestants.TABLE_12)
+    assert sum(c.library == "modernize" for c in found) == 3
+    alone = contestants.of_models(["Swin-S", "ConvNeXt-S"], 224, Rivals(libraries=False))
+    assert [c.library for c in alone] == ["torchvision", "timm", "modernize"]
+    with pytest.raises(UnknownNameError, match=r"unknown model at 384 pixels 'Swin-T'"):
+        contestants.of_models(["Swin-T"], 384, Rivals())
+
+
+def test_peers_count_as_the_same_network():
+    found = contestants.of_steps(
+        studies.roadmap("resnet50", only=["downsample"]), find_regime("resnet50"), 224, Rivals()
+    )
+    assert len({(c.params, c.flops) for c in found if c.model == "ConvNeXt-T"}) == 1
+
+
+RELEASE = """
+from timm.models.layers import trunc_normal_, DropPath
+from timm.models.registry import register_model
+import torch.nn as nn
+
+class ConvNeXt(nn.Module):
+    def __init__(self, in_chans, num_classes, depths, dims):
+        super().__init__()
+        self.asked = in_chans, num_classes, depths, dims
+
+@register_model
+def convnext_tiny(**kwargs):
+    raise NotImplementedError
+"""
+
+
+def test_the_release_is_read_from_a_checkout_and_leaves_timm_as_it_is(tmp_path):
+    import timm
+
+    with pytest.raises(UsageError, match=r"no models.convnext\.py"):
+        check_checkout(tmp_path)
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "convnext.py").write_text(RELEASE)
+    folder = check_checkout(tmp_path)
+    network = OfficialNetwork(folder, MODELS["ConvNeXt-S"]).build()
+    assert network.asked == (3, 1000, [3, 3, 27, 3], [96, 192, 384, 768])
+    assert timm.list_models("convnext_tiny") == ["convnext_tiny"]
+    with torch.device("meta"):
+        assert timm.create_model("convnext_tiny").num_classes == 1000
+    libraries = [library for _, library in of_steps("resnet", "downsample", official=folder)]
+    assert libraries.count("official") == 1
+
+
+# -- figures -------------------------------------------------------------------------------------
+
+
+def row(name, library, mode, *speeds, model="", memory=None, failure=""):
+    return Row(
+        (name,), model, library, "1.0", 10**6, 2 * 10**9, mode, list(speeds), memory, failure
+    )
+
+
+def measured():
+    convnext, swin = {"model": "ConvNeXt-T"}, {"model": "Swin-T"}
+    rows = [
+        row("downsample", "modernize", "inference", 10.0, 30.0, 20.0, **convnext, memory=5.0),
+        row("downsample", "modernize", "training", 4.0, 6.0, 5.0, **convnext),
+        row("downsample", "timm", "inference", 8.0, 10.0, 10.0, **convnext),
+        row("downsample", "timm", "training", **convnext, failure="out of memory: 1 GiB"),
+        row("downsample", "torchvision", "inference", 9.0, 9.0, 9.0, **convnext),
+        row("downsample", "torchvision", "training", 5.0, 5.0, 4.0, **convnext),
+        row("Swin-T", "torchvision", "inference", 5.0, 5.0, 5.0, **swin),
+        row("Swin-T", "torchvision", "training", 2.0, 2.0, 2.0, **swin),
+    ]
+    settings = {
+        "modes": ["inference", "training"], "batch_size": 4, "image_size": 224, "rounds": 3,
+        "precision": "bf16", "memory_format": "channels-last", "compile": False, "threads": 2,
+        "seconds": 0.5,
+    }  # fmt: skip
+    return Benchmark("a road", "resnet50", "Some CPU", settings, {"started": 1.0}, rows)
+
+
+def test_ratios_are_to_the_fastest_of_the_same_round():
+    inference, training = peer_ratios(measured())
+    assert (inference.theirs.library, training.theirs.library) == ("timm", "torchvision")
+    assert inference.values == [10 / 8, 3.0, 2.0]
+    assert inference.median == 2.0
+    assert training.median == pytest.approx(1.2)
+    against, _training = transformer_ratios(measured())
+    assert against.values == [2.0, 6.0, 4.0]
+    assert against.published == pytest.approx(1943.5 / 1325.6)
+    assert _training.published is None
+    lines = footnotes(measured())
+    assert "downsample, timm, training: out of memory: 1 GiB" in lines
+    ours = next(line for line in lines if line.startswith("downsample: ours / fastest peer: "))
+    assert "inference 2.00 (1.25 to 3.00, best rounds 3.00; timm 1.0), training 1.20" in ours
+    assert any("differ by up to 3.0 times" in line for line in lines)
+    assert any("ours / Swin-T: inference 4.00" in s and "paper 1.47" in s for s in lines)
+
+
+def test_the_table_has_medians_and_spreads():
+    first, second, *_ = as_texts(measured())
+    assert first["inference images/s"] == "20.0 (10.0 to 30.0)"
+    assert first["MiB"] == "5"
+    assert second["training images/s"] == "out of memory"
+
+
+def test_files_hold_all_that_was_measured(tmp_path):
+    whole = measured()
+    whole.rows[0].names = ("resnet", "recipe")
+    paths = whole.write(tmp_path / "new")
+    assert [path.name for path in paths] == ["benchmark.json", "benchmark.csv"]
+    assert Benchmark.read(tmp_path / "new") == whole
+    with paths[1].open() as file:
+        rows = list(csv.DictReader(file))
+    assert [r["network"] for r in rows][:3] == ["resnet", "recipe", "downsample"]
+    assert rows[1]["images_per_second"] == "20.0"
+    assert (rows[1]["images_per_second_min"], rows[1]["images_per_second_max"]) == ("10.0", "30.0")
+    assert rows[4]["failure"] == "out of memory: 1 GiB"
+    assert rows[4]["images_per_second"] == ""
+    assert {r["device"] for r in rows} == {"Some CPU"}
+    assert len(rows) == len(as_values(whole)) == 9
+    with pytest.raises(UsageError, match=r"no benchmark\.json"):
+        Benchmark.read(tmp_path)
+
+
+def test_devices_have_names():
+    text = "processor\t: 0\nmodel name\t: Intel(R)  Core(TM) i7-8700 CPU @ 3.20GHz\n"
+    assert slug(parse_cpuinfo(text)) == "intel-core-i7-8700"
+    assert slug("NVIDIA A100-SXM4-40GB") == "nvidia-a100-sxm4-40gb"
+    assert cpu_name()
+
+
+# -- the command ---------------------------------------------------------------------------------
+
+
+def command(monkeypatch, *arguments, status=0):
+    monkeypatch.setattr(sys, "argv", ["run_roadmap.py", "benchmark", *map(str, arguments)])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == status
+
+
+def test_the_command_from_measuring_to_the_chart(tmp_path, monkeypatch, capfd):
+    few = ["--regime", "nano", "--only", "resnet,recipe,patchify", "--batch-size", "2",
+           "--rounds", "1", "--seconds", "1e-3", "--precision", "fp32"]  # fmt: skip
+    command(monkeypatch, *few, "--mode", "training", "--format", "csv", "--results", tmp_path)
+    said = capfd.readouterr()
+    rows = list(csv.DictReader(said.out.splitlines()))
+    assert [row["network"] for row in rows] == ["resnet", "recipe", "patchify"]
+    assert all(math.isfinite(float(row["images_per_second"])) for row in rows)
+    assert {row["mode"] for row in rows} == {"training"}
+    assert "1 round(s), about" in said.err
+    (folder,) = tmp_path.iterdir()
+    assert folder.name == f"benchmark-nano-{slug(cpu_name())}"
+    assert {path.name for path in folder.iterdir()} == {"benchmark.json", "benchmark.csv"}
+    written = json.loads((folder / "benchmark.json").read_text())
+    assert written["settings"]["batch_size"] == 2
+    assert written["provenance"]["packages"]["torch"] == torch.__version__
+
+    # Drawn anew with accuracies, without measuring.
+    known = ["--accuracy", "reference-nano", "--output", tmp_path / "drawn"]
+    command(monkeypatch, "--redraw", folder, *known)
+    assert "resnet, recipe" in capfd.readouterr().out
+    assert (tmp_path / "drawn" / "throughput.png").stat().st_size > 5_000
+    assert (tmp_path / "drawn" / "throughput.svg").is_file()
+    assert json.loads((tmp_path / "drawn" / "benchmark.json").read_text()) == written
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--regime", "mini"], "unknown regime 'mini'"),
+        (["--only", "lm"], "unknown step 'lm'. Did you mean 'ln'?"),
+        (["--mode", "trainin"], "unknown mode 'trainin'. Did you mean 'training'?"),
+        (["--mode", ","], "--mode is empty"),
+        (["--models", "--only", "ConvNext-T"], "Did you mean 'ConvNeXt-T'?"),
+        (["--models", "--regime", "nano"], "--regime does not go with --models"),
+        (["--device", "cpu", "--precision", "fp16"], "--precision fp16 needs a CUDA GPU"),
+        (["--device", "cpu", "--precision", "tf32"], "--precision tf32 needs a CUDA GPU"),
+        (["--image-size", "8"], "8"),
+        (["--official", "EMPTY"], "there is no models/convnext.py in it"),
+        (["--accuracy", "nowhere"], "no study 'nowhere'"),
+        (["--accuracy", "reference-nano"], "is of the regime nano, not of resnet50"),
+        (["--regime", "nano", "--accuracy", "paper"], "no accuracies of the regime nano"),
+        (["--redraw", "EMPTY"], "there is no benchmark.json"),
+        (["--redraw", "EMPTY", "--rounds", "2"], "--rounds does not go with --redraw"),
+        (["--rounds", "0"], "--rounds"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_wrong_use_is_status_2(arguments, message, tmp_path, monkeypatch, capsys):
+    places = {"EMPTY": tmp_path}
+    command(monkeypatch, *(places.get(a, a) for a in arguments), status=2)
+    assert message in capsys.readouterr().err
+
+
+def test_redrawing_imports_no_torch(tmp_path):
+    measured().write(tmp_path)
+    code = (
+        "import sys; from ablations.cli import main\n"
+        "try: main()\nexcept SystemExit as end: assert not end.code\n"
+        "assert 'torch' not in sys.modules\nprint('torch-free')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "benchmark", "--redraw", str(tmp_path)],
+        capture_output=True, text=True, cwd=Path(__file__).parent.parent,
+    )  # fmt: skip
+    assert done.stdout.endswith("torch-free\n"), done.stderr
+
+
+def test_every_peer_is_a_network_of_its_library():
+    assert len({(p.library, p.name) for p in PEERS}) == len(PEERS)

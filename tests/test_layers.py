@@ -1,0 +1,201 @@
+"""Layers of one's own: read from one file, named by its content, built nowhere without it."""
+
+import json
+
+import pytest
+import torch
+
+from modernize import spec as s
+from modernize import spec_of, weights
+from modernize.arithmetic import arithmetic
+from modernize.cost import cost, count
+from modernize.errors import LayersError, SpecError, UnknownNameError, WeightsError
+from modernize.layers import load_layers
+from modernize.network import Network
+from modernize.spec import NetSpec, OwnLayer
+from modernize.steps import step_of
+
+SOURCE = """
+import torch
+from torch import nn
+import torch.nn.functional as F
+
+class StarReLU(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(()))
+
+    def forward(self, x):
+        return self.scale * F.relu(x) ** 2
+
+class Affine(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width, 1, 1))
+
+    def forward(self, x):
+        return self.weight * x
+
+def separable(width, kernel_size, stride, bias):
+    k, pad = kernel_size, kernel_size // 2
+    return nn.Sequential(
+        nn.Conv2d(width, width, (k, 1), (stride, 1), (pad, 0), groups=width),
+        nn.Conv2d(width, width, (1, k), (1, stride), (0, pad), groups=width, bias=bias),
+    )
+
+ACTIVATIONS = {"star-relu": StarReLU}
+NORMS = {"affine": Affine}
+SPATIAL_CONVS = {"separable": separable}
+"""
+TINY = {"depths": [1, 2], "width": 4, "num_classes": 3}
+
+
+@pytest.fixture
+def path(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(SOURCE)
+    return path
+
+
+@pytest.fixture
+def layers(path):
+    return load_layers(path)
+
+
+def with_all(layers):
+    named = {"activation": "star-relu", "norm": "affine", "spatial_conv": "separable"}
+    own = {field: layers.named(field, name) for field, name in named.items()}
+    return spec_of("downsample", "nano", **TINY).replace(**own)
+
+
+def test_a_network_of_own_layers_is_built_trained_and_counted(layers):
+    spec = with_all(layers)
+    network = Network(spec, layers)
+    kinds = [type(module).__name__ for module in network.modules()]
+    assert kinds.count("StarReLU") == 3  # one a block
+    assert kinds.count("Affine") == 1 + 1 + 3 + 1  # stem, downsampling, blocks, head
+    assert not {"GELU", "LayerNorm2d", "DepthwiseConv2d"} & set(kinds)
+    network(torch.zeros(2, 3, 32, 32)).sum().backward()
+    assert all(p.grad is not None for p in network.parameters())
+    counted = count(spec, 32, layers)
+    assert counted.params == sum(p.numel() for p in network.parameters())
+    whole = spec_of("downsample", "nano", **TINY)
+    # Of each block, 7 + 7 weights a channel instead of 7 x 7.
+    places = 4 * 8**2 + 2 * 8 * 4**2
+    assert count(whole, 32).flops - counted.flops == (49 - 14) * places
+
+
+def test_where_a_stride_or_another_norm_decides(layers):
+    """Strided first blocks, shortcuts and BatchNorm's missing biases, with layers of one's own."""
+    spec = spec_of("move-up", "nano", **TINY).replace(
+        spatial_conv=layers.named("spatial_conv", "separable")
+    )
+    network = Network(spec, layers)
+    assert network(torch.zeros(1, 3, 32, 32)).shape == (1, 3)
+    assert network.stages[0][0].branch[0][1].bias is None
+    affine = Network(spec.replace(norm=layers.named("norm", "affine")), layers)
+    assert affine.stages[0][0].branch[0][1].bias is not None
+
+
+def test_the_files_content_is_part_of_the_network(path, layers):
+    spec = with_all(layers)
+    plain = json.loads(json.dumps(spec.to_dict()))
+    assert plain["activation"] == f"star-relu@{layers.digest}"
+    assert NetSpec.from_dict(plain) == spec
+    path.write_text(SOURCE + "# edited\n")
+    edited = load_layers(path)
+    assert with_all(edited).digest() != spec.digest()
+    with pytest.raises(LayersError, match=rf"is another file \({edited.digest}\)"):
+        Network(spec, edited)
+    with pytest.raises(LayersError, match="is not the file of layers"):
+        load_layers(path, layers.digest)
+
+
+def test_without_its_file_nothing_is_built_or_counted(layers):
+    spec = with_all(layers)
+    for use in (Network, lambda spec: cost(spec, 32), lambda spec: count(spec, 32)):
+        with pytest.raises(LayersError, match=r"star-relu|separable|affine"):
+            use(spec)
+    with pytest.raises(LayersError, match="no formula for"):
+        arithmetic(spec, 32)
+    assert step_of(spec) is None
+
+
+def test_weights_never_lead_to_code(path, layers, tmp_path, monkeypatch):
+    """A file of weights that names own layers is refused, and nothing is run, be the file there."""
+    network = Network(with_all(layers), layers)
+    for file in (tmp_path / "w.pt", tmp_path / "w.safetensors"):
+        weights.write(network, file, "ours")
+        monkeypatch.chdir(tmp_path)
+        path.write_text("raise SystemExit('run')")
+        with pytest.raises(
+            LayersError, match=rf"{file.name}: .*a layer of the Python file .* only be built where"
+        ):
+            weights.read(file)
+        loaded = weights.load(file, layers=layers)
+        images = torch.randn(1, 3, 32, 32)
+        assert torch.equal(loaded.eval()(images), network.eval()(images))
+    with pytest.raises(WeightsError, match="activation is star-relu@"):
+        weights.write(network, tmp_path / "other.pt", "timm")
+
+
+def test_a_spec_of_a_file_can_name_a_layer_but_no_path(tmp_path):
+    network = Network(spec_of("patchify", "nano", **TINY))
+    spec = {**network.spec.to_dict(), "activation": f"{tmp_path}/mine.py@0123456789abcdef"}
+    torch.save({"network": network.state_dict(), "spec": spec}, tmp_path / "w.pt")
+    with pytest.raises(WeightsError, match=r"describes no network of ours: .*activation is"):
+        weights.read(tmp_path / "w.pt")
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("import torch\n1 / 0\n", r"mine.py fail: ZeroDivisionError: .*\(line 2\)"),
+        ("def f(:\n", r"mine.py fail: SyntaxError: .*\(line 1\)"),
+        ("import no_such_package\n", "ModuleNotFoundError: No module named 'no_such_package'"),
+        ("x = 1\n", "defines none of ACTIVATIONS, NORMS, SPATIAL_CONVS"),
+        ("NORMS = [1]\n", "NORMS is no dictionary"),
+        ("NORMS = {'Mine': int, 'batch': int, 'x': 3}\n",
+         "has 'Mine'; write names .*has 'batch', which there is already.*'x'. is no class"),
+    ],
+)  # fmt: skip
+def test_a_file_that_cannot_be_used_says_why(source, message, path):
+    path.write_text(source)
+    with pytest.raises(LayersError, match=message):
+        load_layers(path)
+
+
+def test_layers_that_cannot_be_made_or_run_say_why(path):
+    path.write_text(
+        "from torch import nn\n"
+        "class Needy(nn.Module):\n"
+        "    def __init__(self, width):\n"
+        "        super().__init__()\n"
+        "ACTIVATIONS = {'needy': Needy, 'number': lambda: 3, 'flat': nn.Flatten}\n"
+    )
+    layers = load_layers(path)
+    spec = spec_of("patchify", "nano", **TINY)
+
+    def with_(name):
+        return spec.replace(activation=layers.named("activation", name))
+
+    with pytest.raises(LayersError, match=r"ACTIVATIONS\['needy'\]\(\) fails: TypeError"):
+        Network(with_("needy"), layers)
+    with pytest.raises(LayersError, match="makes a int; it must make"):
+        Network(with_("number"), layers)
+    with pytest.raises(LayersError, match="activation flat cannot be run on an image of 32 pixels"):
+        count(with_("flat"), 32, layers)
+    with pytest.raises(
+        UnknownNameError, match=r"'needle'.*Did you mean 'needy'.*relu, gelu, needy"
+    ):
+        layers.named("activation", "needle")
+    with pytest.raises(LayersError, match="cannot be read"):
+        load_layers(path.with_name("nothing.py"))
+
+
+def test_a_name_alone_is_no_layer():
+    with pytest.raises(SpecError, match="relu, gelu, or a layer of one's own"):
+        spec_of("ln", "nano", activation="star-relu")
+    with pytest.raises(SpecError, match="stem is"):
+        spec_of("ln", "nano", stem=OwnLayer("mine", "0" * 16))
+    assert s.OWN_LAYER_FIELDS == ("spatial_conv", "activation", "norm")

@@ -1,0 +1,340 @@
+"""Studies from the command line: planned, trained, come back to; with layers of one's own."""
+
+import csv
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ablations import cli_plan, experiment
+from ablations.cli import main
+from ablations.experiment import Experiment
+from ablations.launch import Slot, work_off
+from ablations.records import RunFolder, Status, Study
+from modernize import weights
+from modernize.errors import LayersError, UsageError
+from modernize.layers import load_layers
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+FILES = dict(re.findall(r"```(?:yaml|python) (\S+)\n(.*?)```", README, flags=re.DOTALL))
+COMMANDS = re.findall(r"```sh\npython run_roadmap.py (--study \S+)\n```", README)
+ONLY = ("narrow", "star-relu")  # what of each is trained here, the second of its variants
+SHORT = ["epochs=1", "warmup_epochs=0", "batch_size=100", "device_batch=100"]
+
+Call = Callable[..., str]
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
+    """Runs the command line in this process and returns what it says."""
+
+    def run(*arguments: str | Path, status: int = 0) -> str:
+        monkeypatch.setattr(sys, "argv", ["run_roadmap.py", *map(str, arguments)])
+        with pytest.raises(SystemExit) as caught:
+            main()
+        said = capsys.readouterr()
+        assert caught.value.code == status, said.out + said.err
+        return said.out + said.err
+
+    return run
+
+
+@pytest.fixture
+def as_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the files of the README, to work in."""
+    folder = tmp_path / "work"
+    folder.mkdir()
+    for name, text in FILES.items():
+        (folder / name).write_text(text)
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def planned(study: Path, results: Path, images: Path, *settings: str) -> Experiment:
+    asked = cli_plan.resolve(
+        study=str(study), first=None, last=None, only="", seeds=1, preset=None, regime=None,
+        data=str(images), settings=(*SHORT, *settings),
+    )  # fmt: skip
+    return experiment.design(
+        results / asked.folder, asked.preset, asked.comparison, asked.variants, asked.seeds
+    )
+
+
+def test_the_readme_shows_a_study_a_layer_and_how_to_run_them() -> None:
+    assert list(FILES) == ["smaller.yaml", "my_layers.py", "star.yaml"]
+    assert COMMANDS == ["--study smaller.yaml", "--study star.yaml"]
+
+
+@pytest.mark.parametrize(("command", "only"), list(zip(COMMANDS, ONLY, strict=True)))
+def test_the_readmes_studies_as_written(
+    command: str, only: str, as_written: Path, few_images: Path, call: Call
+) -> None:
+    words = [*command.split(), "--results", "results", "--data", few_images]
+    told = call(*words, "--dry-run")
+    assert "runs to do" in told
+    assert not (as_written / "results").exists()
+
+    words += [word for setting in SHORT for word in ("--set", setting)]
+    told = call(*words, "--only", only, "--seeds", "1")
+    assert "[1/1]" in told
+    assert "FAILED" not in told
+    name = Path(command.split()[1]).stem
+    assert "finished" in call("collect", "--name", name, "--results", "results")
+    for step in (only, "1"):
+        assert "epoch 1 of 1" in call("logs", step, "--name", name, "--results", "results")
+    chart = Path("results") / name / "roadmap.svg"
+    assert chart.stat().st_size > 5_000
+
+
+def test_the_file_of_layers_is_part_of_the_run_and_its_copy_is_what_runs(
+    as_written: Path, few_images: Path, tmp_path: Path, call: Call
+) -> None:
+    results, source = tmp_path / "results", as_written / "my_layers.py"
+    before = planned(as_written / "star.yaml", results, few_images)
+    base, own = before.planned
+    before.study.write()
+    waiting = before.jobs()
+    source.write_text(source.read_text().replace("** 2", "** 3"))
+
+    # The runs that wait know nothing of that, and what imports the copy is not this process.
+    records = [r for tick in work_off(waiting, [Slot("cpu", 1)]) for _, r in tick.ended]
+    assert [r.status for r in records] == [Status.FINISHED] * 2
+
+    edited = planned(as_written / "star.yaml", tmp_path / "other", few_images)
+    assert edited.planned[0].run.name == base.run.name
+    assert edited.planned[1].run.name != own.run.name
+    with pytest.raises(UsageError, match=r"step star-relu.spec.activation: 'star-relu@\w+' there"):
+        planned(as_written / "star.yaml", results, few_images)
+
+    # Whoever looks at the study later runs no code of its, and has its numbers.
+    [copy] = (results / "star" / "layers").iterdir()
+    copy.write_text("raise SystemExit('run')")
+    study = Study.open(results / "star")
+    assert study.cost_of(study.variants[1]) == (own.cost.params, own.cost.flops)
+    assert own.cost.params == base.cost.params + 2 * 6  # scale and shift in each of 6 blocks
+    assert "2 finished" in call("status", "--name", "star", "--results", results)
+    assert "StarReLU" in call("collect", "--name", "star", "--results", results)
+
+    # A copy that is not what was planned is not run.
+    Path(own.folder.path / "record.json").unlink()
+    records = [r for tick in work_off(waiting[1:], [Slot("cpu", 1)]) for _, r in tick.ended]
+    assert records[0].status is Status.FAILED
+    assert "is not the file of layers that this network was planned with" in records[0].reason
+
+
+def test_weights_of_such_a_run_are_read_only_with_its_file(
+    as_written: Path, few_images: Path, tmp_path: Path, call: Call
+) -> None:
+    asked = planned(as_written / "star.yaml", tmp_path / "results", few_images)
+    asked.study.write()
+    job = asked.jobs()[1]
+    assert [r.status for t in work_off([job], [Slot("cpu", 1)]) for _, r in t.ended] == ["finished"]
+    file = job.folder / "weights.pt"
+    with pytest.raises(LayersError, match=r"weights.pt: .*activation is star-relu"):
+        weights.read(file)
+    layers = load_layers(as_written / "my_layers.py")
+    assert weights.load(file, layers=layers).spec == job.run.spec
+    for source in (file, job.folder):
+        assert "activation is star-relu" in call("convert", source, status=2)
+        assert "all tensors fit" in call("convert", source, "--layers", "my_layers.py")
+
+
+def test_a_failing_layer_is_found_before_anything_is_launched(
+    as_written: Path, few_images: Path, call: Call
+) -> None:
+    source = as_written / "my_layers.py"
+    source.write_text(source.read_text().replace("F.relu(x)", "F.relu(x)[:, :1].flatten()"))
+    told = call("--study", "star.yaml", "--data", few_images, "--dry-run", status=2)
+    assert "the network with activation star-relu cannot be run" in told
+
+
+def test_two_studies_do_not_join(few_images: Path, tmp_path: Path, call: Call) -> None:
+    first = planned(Path("kernel-size"), tmp_path, few_images)
+    first.study.write()
+    told = call("--study", "stage-ratio", "--name", "kernel-size", "--results", tmp_path,
+                "--data", few_images, "--dry-run", status=2)  # fmt: skip
+    assert "study: 'kernel-size' there, 'stage-ratio' here" in told
+    assert "--name" in told
+
+
+def test_an_edited_study_keeps_what_it_has_and_takes_what_is_new(
+    few_images: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "mine.yaml"
+    text = "title: T\nbase: {until: ln}\nvariants:\n- {key: a, fields: {kernel_size: 3}}\n"
+    path.write_text(text)
+    planned(path, tmp_path, few_images).study.write()
+    path.write_text(text.replace("key: a", "key: b").replace("3}", "5}"))
+    study = planned(path, tmp_path, few_images).study
+    assert [v.key for v in study.variants] == ["base", "b", "a"]
+    assert study.key_of("2") == "a"
+    path.write_text(text.replace("3}", "9}"))
+    with pytest.raises(UsageError, match=r"step a.spec.kernel_size: 3 there, 9 here"):
+        planned(path, tmp_path, few_images)
+
+
+@pytest.mark.parametrize(
+    ("options", "folder"),
+    [
+        ({}, "nano"),
+        ({"preset": "cifar10", "regime": "resnet50"}, "cifar10-resnet50"),
+        ({"study": "leave-one-out"}, "leave-one-out"),
+        ({"study": "leave-one-out", "preset": "nano"}, "leave-one-out"),
+        ({"study": "leave-one-out", "preset": "imagenet"}, "leave-one-out-imagenet"),
+        ({"study": "order", "regime": "resnet200"}, "order-resnet200"),
+    ],
+)
+def test_a_studys_folder_is_named_after_it_and_what_is_unusual(
+    options: dict[str, str], folder: str
+) -> None:
+    given = dict.fromkeys(("first", "last", "seeds", "preset", "regime", "data"))
+    asked = cli_plan.resolve(
+        **{"study": "roadmap", "only": "", "settings": (), **given, **options}  # type: ignore[arg-type]
+    )
+    assert asked.folder == folder
+
+
+def test_a_file_says_preset_regime_and_seeds_and_the_command_line_goes_before(
+    as_written: Path, call: Call
+) -> None:
+    preset = (ROOT / "ablations" / "presets" / "nano.yaml").read_text()
+    (as_written / "mine-preset.yaml").write_text(preset.replace("epochs: 5", "epochs: 7"))
+    study = FILES["smaller.yaml"].replace("preset: nano", "preset: mine-preset.yaml")
+    (as_written / "deep").mkdir()
+    (as_written / "deep" / "s.yaml").write_text(study + "regime: resnet50\n")
+    (as_written / "mine-preset.yaml").rename(as_written / "deep" / "mine-preset.yaml")
+    table = json.loads(call("plan", "--study", "deep/s.yaml", "--format", "json"))
+    assert {(row["epochs"], row["runs"]) for row in table} == {(7, 2)}
+    assert table[0]["params"] > 20e6
+    over = ["--regime", "nano", "--seeds", "3", "--preset", "nano"]
+    table = json.loads(call("plan", "--study", "deep/s.yaml", "--format", "json", *over))
+    assert {(row["epochs"], row["runs"]) for row in table} == {(5, 3)}
+    assert table[0]["params"] < 1e6
+
+
+def test_plan_says_what_a_study_costs(call: Call) -> None:
+    told = call("plan", "--study", "leave-one-out", "--preset", "imagenet",
+                "--images-per-second", "1000")  # fmt: skip
+    dear = next(line for line in told.splitlines() if line.startswith(" no-depthwise"))
+    assert re.search(r"186,770,536\s+29\.84\s+6\.7 x\s+enhanced\s+300 x 1,281,167", dear)
+    assert dear.rstrip().endswith("out of proportion")
+    assert told.count("out of proportion") == 1
+    assert "Out of proportion: no-depthwise costs 29.8 GFLOPs, 6.7 x those of convnext" in told
+    assert "Not among them: no-kernel-5: it changes nothing" in told
+    assert "device-hours in all, by 1000 images/s for convnext as given" in told
+    assert "the images are not in data/imagenet; counted for ImageNet-1K" in told
+    rows = list(csv.DictReader(io.StringIO(call("plan", "--format", "csv"))))
+    assert len(rows) == 17
+    assert {row["hours_per_run"] for row in rows} == {""}
+    assert "| resnet |" in call("plan", "--format", "markdown", "--until", "recipe")
+
+
+def test_a_dry_run_has_the_same_numbers(call: Call, few_images: Path, tmp_path: Path) -> None:
+    asked = ["--study", "leave-one-out", "--data", few_images]
+    rows = json.loads(call("plan", *asked, "--images-per-second", "500", "--format", "json"))
+    told = call(*asked, "--results", tmp_path, "--images-per-second", "500", "--dry-run")
+    for row in rows:
+        line = next(x for x in told.splitlines() if x.startswith(f" {row['step']} "))
+        assert f" {row['params']:,} " in line
+        assert f" {row['flops'] / 1e6:.2f} " in line
+        assert f" {row['hours_per_run']:.3g} " in line
+    whole = sum(row["hours_per_run"] for row in rows)
+    assert f"About {whole:.3g} device-hours in all" in told
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_quick_measurement(call: Call, few_images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ablations import measure
+
+    monkeypatch.setattr(measure, "SECONDS", 0.05)
+    asked = ["plan", "--study", "kernel-size", "--data", few_images, "--measure"]
+    told = call(*asked, "--only", "convnext,kernel-size-15")
+    assert "by a quick measurement of each network on cpu" in told
+    assert len(re.findall(r"5 x 2,000 +1 +0\.\d", told)) == 2
+    monkeypatch.setattr(measure, "MEASURED", 1)
+    told = call(*asked)
+    assert "a quick measurement of convnext alone, the others by their FLOPs, on cpu" in told
+    rows = json.loads(call(*asked, "--format", "json"))
+    assert len(rows) == 7
+    for row in rows:
+        scaled = rows[0]["hours_per_run"] * row["flops"] / rows[0]["flops"]
+        assert row["hours_per_run"] == pytest.approx(scaled)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--study", "leave-one-in"], "unknown study 'leave-one-in'. Did you mean 'leave-one-out'"),
+        (["--study", "nowhere.yaml"], "unknown study 'nowhere.yaml'"),
+        (["--study", "order", "--only", "microfirst.gelu"], "unknown step 'microfirst.gelu'"),
+        (["--images-per-second", "10"], "go with --dry-run, or with `plan`"),
+        (["--measure"], "go with --dry-run"),
+        (["--dry-run", "--measure", "--images-per-second", "9"], "give one of"),
+        (["plan", "--measure", "--images-per-second", "9"], "give one of"),
+        (["plan", "--images-per-second", "0"], "--images-per-second"),
+        (["plan", "--study", "order", "--only", "99"], "unknown step '99'"),
+        (["--study", "order", "plan"], "--study stands before a subcommand"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_wrong_use_is_one_message_and_status_2(
+    arguments: list[str], message: str, call: Call
+) -> None:
+    assert message in call(*arguments, status=2)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["plan", "--study", "order"], ["--study", "leave-one-out", "--dry-run"], ["--dry-run"]],
+    ids=" ".join,
+)
+def test_planning_imports_no_torch(arguments: list[str], tmp_path: Path) -> None:
+    if "--dry-run" in arguments:
+        arguments = [*arguments, "--results", str(tmp_path)]
+    code = (
+        "import sys\n"
+        "from ablations.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "assert 'torch' not in sys.modules\n"
+        "print('torch-free')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, cwd=ROOT,
+        env={**os.environ, "XDG_CACHE_HOME": str(tmp_path)},
+    )  # fmt: skip
+    assert done.stdout.endswith("torch-free\n"), done.stderr
+    assert "variants" in done.stdout or "runs to do" in done.stdout
+
+
+def test_a_thousand_variants_are_planned(tmp_path: Path, call: Call) -> None:
+    path = tmp_path / "many.yaml"
+    path.write_text(
+        "title: many\nbase: {until: downsample}\nvariants:\n- sweep:\n"
+        f"    width: {list(range(16, 116))}\n    kernel_size: [1, 3, 5, 7, 9]\n"
+        "    norm: [batch, layer]\n"
+    )
+    rows = json.loads(call("plan", "--study", path, "--format", "json"))
+    assert len(rows) == 1000  # 999 and the base, which is one of the combinations
+    assert len({(row["params"], row["flops"]) for row in rows}) > 900
+
+
+def test_a_network_that_two_studies_share_is_the_same_run(few_images: Path, tmp_path: Path) -> None:
+    """A run's identity is its content; studies and layers of one's own leave all others' alone."""
+    names = {
+        p.run.name.rpartition("-")[2]: p.run.key
+        for p in planned(Path("roadmap"), tmp_path / "a", few_images).planned
+    }
+    others = planned(Path("leave-one-out"), tmp_path / "b", few_images).planned
+    same = {p.run.key: names.get(p.run.name.rpartition("-")[2]) for p in others}
+    assert same["convnext"] == "downsample"
+    assert same["no-downsample"] == "ln"
+    assert same["no-gelu"] is None
+    assert RunFolder(others[0].folder.path).path.name.startswith("convnext-seed0-")

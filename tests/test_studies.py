@@ -1,0 +1,360 @@
+"""Study files: what the shipped ones compare, what a file may say, and what is refused with why."""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from ablations.counting import OUT_OF_PROPORTION, find_images, given_speed, plan_rows, timed
+from ablations.recipe import load_preset
+from ablations.studies import pick
+from ablations.study_file import STUDIES, read_study, study_names
+from ablations.variants import Comparison, compare
+from modernize.arithmetic import arithmetic
+from modernize.cost import cost
+from modernize.errors import LayersError, UnknownNameError, UsageError
+from modernize.network import Network
+from modernize.steps import REGIMES, STEPS, Training, fold, spec_of
+
+BASE = "title: T\nbase: {until: downsample}\nvariants:\n"
+
+
+def written(folder: Path, text: str, regime: str = "nano") -> Comparison:
+    path = folder / "mine.yaml"
+    path.write_text(text)
+    return compare(read_study(str(path)), regime)
+
+
+def shipped(name: str, regime: str = "nano") -> Comparison:
+    return compare(read_study(name), regime)
+
+
+# -- the shipped ones ----------------------------------------------------------------------------
+
+
+def test_there_are_six() -> None:
+    assert study_names() == [
+        "kernel-size", "leave-one-out", "one-at-a-time", "order", "roadmap", "stage-ratio",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("regime", REGIMES)
+@pytest.mark.parametrize("name", study_names())
+def test_every_variant_can_be_built(name: str, regime: str) -> None:
+    study = shipped(name, regime)
+    keys = [v.key for v in study.variants]
+    assert len(set(keys)) == len(keys)
+    assert len({(v.spec, v.training) for v in study.variants}) == len(keys)
+    assert all(v.parent is None or v.parent in keys for v in study.variants)
+    for v in study.variants if regime != "resnet200" else ():  # deeper, but the same structures
+        with torch.device("meta"):
+            network = Network(v.spec)
+        params = sum(p.numel() for p in network.parameters())
+        assert arithmetic(v.spec, 64).params == params
+
+
+@pytest.mark.parametrize("name", study_names())
+def test_what_is_planned_by_formula_is_what_fvcore_counts(name: str) -> None:
+    for v in shipped(name).variants:
+        counted = cost(v.spec, 32)
+        assert arithmetic(v.spec, 32) == (counted.params, counted.flops), v.key
+
+
+@pytest.mark.parametrize("regime", REGIMES)
+def test_the_roadmap_is_the_steps_as_they_stand(regime: str) -> None:
+    assert shipped("roadmap", regime).variants == fold(STEPS, REGIMES[regime])
+
+
+def test_leave_one_out_has_each_step_and_says_which_cannot_be() -> None:
+    study = shipped("leave-one-out", "resnet50")
+    adopted = [step.key for step in STEPS[1:] if step.adopted]
+    assert [v.key for v in study.variants] == [
+        "convnext",
+        *(f"no-{key}" for key in adopted if key != "kernel-5"),
+        "no-large-kernel",
+    ]
+    assert {v.parent for v in study.variants[1:]} == {"convnext"}
+    [(key, reason)] = study.left_out
+    assert key == "no-kernel-5"
+    assert "the same network as the base, 'convnext'" in reason
+    by_key = {v.key: v for v in study.variants}
+    assert by_key["no-depthwise"].spec == spec_of("downsample", spatial_conv="dense")
+    assert by_key["no-kernel-7"].spec.kernel_size == 5
+    assert by_key["no-large-kernel"].spec.kernel_size == 3
+    assert by_key["no-recipe"].training is Training.CLASSIC
+    assert [v.key for v in study.variants if v.training is Training.CLASSIC] == ["no-recipe"]
+
+
+def test_without_depthwise_it_costs_thirty_gflops_and_is_marked() -> None:
+    study, preset = shipped("leave-one-out", "resnet50"), load_preset("imagenet")
+    rows, reference = plan_rows(study, study.variants, preset, 3, find_images(preset.data))
+    dear = [row for row in rows if row.times > OUT_OF_PROPORTION]
+    assert [(row.key, f"{row.cost.flops / 1e9:.1f}") for row in dear] == [("no-depthwise", "29.8")]
+    assert (reference.key, reference.cost.params) == ("convnext", 28_589_128)
+
+
+def test_one_at_a_time_adds_each_step_to_resnet() -> None:
+    study = shipped("one-at-a-time", "resnet50")
+    first, *others = study.variants
+    assert first.spec == spec_of("recipe")
+    assert [v.key for v in others] == [step.key for step in STEPS[2:]]
+    for v, step in zip(others, STEPS[2:], strict=True):
+        assert set(first.spec.diff(v.spec)) <= set(step.changes)
+        assert v.training is Training.ENHANCED
+
+
+def test_all_orders_end_at_the_same_network_and_share_what_they_have_in_common() -> None:
+    for regime in REGIMES:
+        study = shipped("order", regime)
+        entries = read_study("order").file.variants
+        ends = {fold_of(entry.path.steps, regime) for entry in entries}
+        assert ends == {spec_of("downsample", regime)}
+        by_key = {v.key: v for v in study.variants}
+        assert by_key["micro-first.gelu"].parent == "recipe"
+        assert by_key["micro-first.fewer-acts"].parent == "micro-first.gelu"
+        assert "micro-first.kernel-7" not in by_key  # it is `downsample` of the paper's order
+
+
+def fold_of(keys: list[str], regime: str) -> object:
+    by_key = {step.key: step for step in STEPS}
+    return fold([by_key[key] for key in keys], REGIMES[regime])[-1].spec
+
+
+def test_sweeps_have_the_values_they_list() -> None:
+    sizes = [v.spec.kernel_size for v in shipped("kernel-size").variants]
+    assert sorted(sizes) == [3, 5, 7, 9, 11, 13, 15]
+    for regime in REGIMES:
+        first, *others = shipped("stage-ratio", regime).variants
+        assert len(others) == 5
+        assert all(list(first.spec.diff(v.spec)) == ["depths"] for v in others)
+
+
+# -- what a file may say -------------------------------------------------------------------------
+
+
+def test_a_variant_leaves_out_adds_reorders_and_sets_fields(tmp_path: Path) -> None:
+    study = written(
+        tmp_path,
+        """
+title: T
+base: {until: kernel-7}
+steps:
+  tiny-kernel: {title: a tiny kernel, changes: {kernel_size: 1}}
+  wide: {title: wider, changes: {width: {nano: 32, resnet50: 128}}, training: classic}
+variants:
+  - {key: a, without: [kernel-7, patchify]}
+  - {key: b, with: [kernel-11, gelu]}
+  - {key: c, order: [resnet, recipe, stage-ratio, patchify, depthwise, width, inverted, move-up,
+                     kernel-7, kernel-5]}
+  - {key: d, title: "{end}, dense", section: Mine, fields: {spatial_conv: dense, layer_scale: 1e-6}}
+  - {key: e, steps: [patchify, tiny-kernel]}
+  - {key: f, with: [wide], without: [gelu]}
+""".replace(", without: [gelu]}", "}"),
+    )
+    base, a, b, c, d, e, f = (v.spec for v in study.variants)
+    assert base == spec_of("kernel-7", "nano")
+    assert a == base.replace(kernel_size=5, stem="resnet")
+    assert b == base.replace(kernel_size=11, activation="gelu")
+    assert c == base.replace(kernel_size=5)
+    assert d == base.replace(spatial_conv="dense", layer_scale=1e-6)
+    assert e == spec_of("resnet", "nano", stem="patchify", kernel_size=1)
+    assert f == base.replace(width=32)
+    assert [v.training for v in study.variants[-2:]] == [Training.CLASSIC] * 2
+    assert (study.variants[4].title, study.variants[4].section) == ("ConvNeXt-nano, dense", "Mine")
+
+
+def test_each_form_takes_steps_of_ones_own(tmp_path: Path) -> None:
+    own = "steps:\n  mine: {title: mine, changes: {kernel_size: 9, width: 48}}\n"
+    whole = "base: {steps: [resnet, recipe, gelu, mine], fields: {layer_scale: 0.1}}\n"
+    study = written(tmp_path, f"title: T\n{own}{whole}variants:\n- without: each\n")
+    assert [v.key for v in study.variants] == ["base", "no-recipe", "no-gelu", "no-mine"]
+    path = "variants:\n- path: {steps: [resnet, recipe, mine, patchify]}\n"
+    study = written(tmp_path, f"title: T\n{own}{path}")
+    assert [(v.key, v.parent) for v in study.variants] == [
+        ("resnet", None), ("recipe", "resnet"), ("mine", "recipe"), ("patchify", "mine"),
+    ]  # fmt: skip
+    assert study.variants[-1].spec.width == 48
+
+
+def test_a_sweep_of_two_fields_is_every_combination_but_the_base(tmp_path: Path) -> None:
+    study = written(tmp_path, BASE + "  - sweep: {kernel_size: [5, 7], norm: [batch, layer]}\n")
+    assert [v.key for v in study.variants[1:]] == [
+        "kernel-size-5.norm-batch", "kernel-size-5.norm-layer", "kernel-size-7.norm-batch",
+    ]  # fmt: skip
+    assert [key for key, _ in study.left_out] == ["kernel-size-7.norm-layer"]
+
+
+def test_a_piece_of_a_study_by_keys_or_places() -> None:
+    study = shipped("leave-one-out")
+    assert [v.key for v in pick(study.variants, only=["no-gelu", "0"])] == ["convnext", "no-gelu"]
+    assert len(pick(study.variants, first="no-ln")) == 3
+    with pytest.raises(UnknownNameError, match="Did you mean 'no-gelu'"):
+        pick(study.variants, only=["no-geluu"])
+
+
+# -- what is refused -----------------------------------------------------------------------------
+
+
+def refusal(folder: Path, text: str, regime: str = "nano") -> str:
+    with pytest.raises(UsageError) as error:
+        written(folder, text, regime)
+    return str(error.value)
+
+
+def test_all_faults_of_form_are_named_at_once_with_their_lines(tmp_path: Path) -> None:
+    message = refusal(
+        tmp_path,
+        """title: T
+sedes: 3
+seeds: 0
+base: {until: ln, steps: [ln]}
+steps:
+  mine: {title: mine, chnages: {}}
+variants:
+  - {key: a/b, without: [gelu]}
+  - {key: b, with: gelu}
+  - {key: c}
+  - {without: each, fields: {width: 3}}
+  - {fields: {width: 3}}
+  - {sweep: {width: [3]}, key: d}
+  - {key: e, path: {untli: ln}}
+""",
+    )
+    for line in (
+        "the study 'mine' has 12 fault(s):",
+        "mine.yaml, line 2: sedes: unknown key 'sedes'. Did you mean 'seeds'?",
+        "mine.yaml, line 3: seeds: Input should be greater than 0, not 0",
+        "mine.yaml, line 4: base: give one of until and steps",
+        "mine.yaml, line 6: steps.mine.changes: this key is missing",
+        "mine.yaml, line 6: steps.mine.chnages: unknown key 'chnages'. Did you mean 'changes'?",
+        "mine.yaml, line 8: variants.0.key: String should match",
+        "mine.yaml, line 9: variants.1.with: write 'each', or a list of steps, not 'gelu'",
+        "mine.yaml, line 10: variants.2: say what it is, with any of steps, without",
+        "mine.yaml, line 11: variants.3: without here means several variants",
+        "mine.yaml, line 12: variants.4: give it a key",
+        "mine.yaml, line 13: variants.5: sweep here means several variants; they name themselves",
+        "mine.yaml, line 14: variants.6.path.untli: unknown key 'untli'. Did you mean 'until'?",
+    ):
+        assert line in message
+
+
+def test_all_impossible_variants_are_named_at_once_with_the_reason(tmp_path: Path) -> None:
+    message = refusal(
+        tmp_path,
+        """title: T
+base: {until: downsample, key: final}
+steps:
+  gelu: {title: mine, changes: {width: 8}}
+  even: {title: mine, changes: {kernel_size: 4}}
+  large: {title: mine, changes: {width: {resnet50: 8}}}
+variants:
+  - {key: a, fields: {kernel_size: 7}}
+  - {key: b, without: [kernel-5]}
+  - {key: c, fields: {kernel_size: 6}}
+  - {key: d, fields: {kernal_size: 5}}
+  - {key: e, without: [kernel-9]}
+  - {key: f, with: [gelus]}
+  - {key: g, with: [gelu]}
+  - {key: h, order: [resnet, gelu]}
+  - {key: i, fields: {num_classes: 7}}
+  - {key: j, fields: {drop_path: 0.5}}
+  - {key: k, fields: {activation: star-relu}}
+  - {key: l, without: [ln]}
+  - {key: l, without: [width]}
+  - {key: m, fields: {norm: batch}}
+  - sweep: {kernel_size: [3, 4]}
+  - sweep: {kernel_size: 3}
+  - path: {steps: [resnet, resnet]}
+  - sweep: {}
+  - sweep: {width: [1, 2, 3, 4, 5, 6, 7, 8, 9, 10], kernel_size: &k [1, 3, 5, 7, 9, 11, 13, 15],
+            in_channels: *k, num_classes: *k, layer_scale: *k}
+""",
+    )
+    for line in (
+        "line 4: steps.gelu: the roadmap has a step of this name",
+        "line 5: steps.even.changes: no such network: kernel_size is 4",
+        "line 6: steps.large.changes: unknown regime for the values of width: 'nano'",
+        "line 8: variants.0: a: it changes nothing: the same network as the base, 'final'",
+        "line 9: variants.1: b: it changes nothing",
+        "line 10: variants.2: c: no such network: kernel_size is 6; it must be odd",
+        "line 11: variants.3: d: unknown field of a network 'kernal_size'. Did you mean",
+        "line 12: variants.4: e: unknown step to leave out 'kernel-9'",
+        "line 13: variants.5: f: unknown step 'gelus'. Did you mean 'gelu'?",
+        "line 14: variants.6: g: the step 'gelu' stands twice",
+        "line 15: variants.7: h: order must have the same steps, each once; it lacks recipe",
+        "line 16: variants.8: i: num_classes is not for a study to say: the images decide it",
+        "line 17: variants.9: j: drop_path is not for a study to say: the preset's recipes",
+        "line 18: variants.10: k: no such network: activation is 'star-relu'",
+        "line 20: variants.12: l: the key 'l' is taken",
+        "line 21: variants.13: m: it changes nothing: the same network as 'l'",
+        "line 22: variants.14: no such network: kernel_size is 4",
+        "line 23: variants.15: sweep: kernel_size is 3; give a list of values",
+        "line 24: variants.16: the step 'resnet' stands twice",
+        "line 25: variants.17: sweep names no field",
+        "line 26: variants.18: sweep has 40,960 combinations; at most 10,000 are made",
+    ):
+        assert line in message, line
+    assert "has 21 fault(s)" in message
+
+
+def test_an_impossible_base_is_said_once(tmp_path: Path) -> None:
+    text = "title: T\nbase: {until: lm}\nvariants:\n- without: each\n"
+    message = refusal(tmp_path, text)
+    assert "1 fault(s)" in message
+    assert "line 2: base: unknown step 'lm'. Did you mean 'ln'?" in message
+    assert "needs a base" in refusal(tmp_path, "title: T\nvariants:\n- without: each\n")
+
+
+def test_what_is_no_study_is_said(tmp_path: Path) -> None:
+    with pytest.raises(UnknownNameError, match=r"'leave-one-in'.*Did you mean 'leave-one-out'"):
+        read_study("leave-one-in")
+    with pytest.raises(UsageError, match="is not a study: it must be a mapping with title"):
+        written(tmp_path, "- 1\n")
+    with pytest.raises(UsageError, match="cannot be read as YAML"):
+        written(tmp_path, "a: [\n")
+    with pytest.raises(UsageError, match="cannot be read as YAML"):
+        written(tmp_path, "title: !!python/object/apply:os.getcwd []\n")
+
+
+def test_faults_of_layers(tmp_path: Path) -> None:
+    text = BASE + "  - {key: a, fields: {activation: star}}\nlayers: mine.py\n"
+    with pytest.raises(LayersError, match=r"mine.py cannot be read"):
+        written(tmp_path, text)
+    (tmp_path / "mine.py").write_text("from torch import nn\nACTIVATIONS = {'stare': nn.GELU}\n")
+    message = refusal(tmp_path, text)
+    assert "line 4: variants.0: a: unknown activation 'star'. Did you mean 'stare'?" in message
+    study = written(tmp_path, text.replace("star}", "stare}"))
+    assert list(study.variants[1].spec.own_layers) == ["activation"]
+    assert not study.variants[0].spec.own_layers
+
+
+# -- what it will cost ---------------------------------------------------------------------------
+
+
+def test_hours_follow_from_the_speed_that_is_given() -> None:
+    study, preset = shipped("leave-one-out", "resnet50"), load_preset("imagenet")
+    rows, reference = plan_rows(study, study.variants, preset, 1, find_images(preset.data))
+    speed = given_speed(1000, reference.key, reference.cost.flops)
+    hours = {row.key: row.hours for row in timed(rows, speed)}
+    whole = 300 * 1_281_167 / 1000 / 3600
+    assert math.isclose(hours["convnext"], whole)
+    assert math.isclose(hours["no-recipe"], whole * 90 / 300)  # the classic recipe is shorter
+    assert math.isclose(hours["no-depthwise"], whole * 29_838 / 4_456, rel_tol=1e-3)
+
+
+def test_images_that_are_not_at_hand_are_taken_for_the_published_set(tmp_path: Path) -> None:
+    nano = load_preset("nano").data
+    assert find_images(nano).note == ""
+    assert (find_images(nano).count, find_images(nano).classes) == (10_000, 10)
+    gone = find_images(nano.model_copy(update={"source": str(tmp_path)}))
+    assert (gone.count, gone.channels) == (60_000, 1)
+    assert "counted for Fashion-MNIST: 60,000 of 10 classes" in gone.note
+    fetched = find_images(load_preset("cifar100").data)
+    assert (fetched.count, fetched.classes) == (50_000, 100)
+    assert "downloaded when the study is launched" in fetched.note
+
+
+def test_every_shipped_file_says_why_it_is_there() -> None:
+    for path in STUDIES.glob("*.yaml"):
+        assert path.read_text().startswith("# ")

@@ -1,0 +1,125 @@
+"""The chart of accuracy against throughput: its points are the table's, and it can be read."""
+
+import functools
+import itertools
+import math
+
+import pandas as pd
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+from ablations import chart, paper
+from ablations.chart_labels import Box, place_labels
+from ablations.throughput_chart import COLUMNS, draw
+from modernize.errors import UsageError
+
+
+def table(count=17):
+    """The paper's road with throughputs that crowd, as they do."""
+    frame = paper.published("resnet50").head(count)
+    speeds = [100 / cost + number % 3 for number, cost in enumerate(frame["gflops"])]
+    return pd.DataFrame(
+        {
+            "name": frame["step"],
+            "label": frame["label"],
+            "group": frame["section"],
+            **{name: frame[name] for name in ("parent", "adopted", "top1", "top1_std", "gflops")},
+            "images_per_second": speeds,
+            "images_per_second_min": [speed - 0.5 for speed in speeds],
+            "images_per_second_max": [speed + 0.7 for speed in speeds],
+        }
+    )
+
+
+def drawn(frame):
+    return draw(frame, title="A road", speed_label="images per second", note="a note")
+
+
+@functools.cache
+def whole():
+    return drawn(table())
+
+
+def by_gid(figure, kind):
+    found = {}
+    for axes in figure.axes:
+        for artist in axes.get_children():
+            if (artist.get_gid() or "").startswith(f"{kind}-"):
+                found[artist.get_gid().removeprefix(f"{kind}-")] = artist
+    return found
+
+
+def test_points_are_the_tables_numbers():
+    frame = table()
+    points = by_gid(whole(), "point")
+    assert len(points) == 2 * len(frame)
+    for row in frame.to_dict("records"):
+        for column in ("images_per_second", "gflops"):
+            line = points[f"{column}-{row['name']}"]
+            assert line.get_xdata() == [row[column]]
+            assert line.get_ydata() == [row["top1"]]
+            hollow = line.get_markerfacecolor() == "white"
+            assert hollow is not row["adopted"]
+
+
+def test_spreads_and_deviations_are_drawn():
+    frame = table(2)
+    _page, speed, cost = drawn(frame).axes
+    lines = [(list(line.get_xdata()), list(line.get_ydata())) for line in speed.lines]
+    for row in frame.to_dict("records"):
+        ends = [row["images_per_second_min"], row["images_per_second_max"]]
+        assert (ends, [row["top1"]] * 2) in lines
+    top1, std = frame["top1"][1], frame["top1_std"][1]
+    assert math.isnan(frame["top1_std"][0])
+    upright = ([frame["gflops"][1]] * 2, [top1 - std, top1 + std])
+    assert upright in [(list(line.get_xdata()), list(line.get_ydata())) for line in cost.lines]
+
+
+@pytest.mark.parametrize("count", [1, 2, 6, 17])
+def test_no_label_covers_another_or_leaves_the_page(count):
+    figure = whole() if count == 17 else drawn(table(count))
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    boxes = {gid: text.get_window_extent(renderer) for gid, text in by_gid(figure, "label").items()}
+    assert len(boxes) == 2 * count
+    for one, other in itertools.combinations(boxes, 2):
+        assert not boxes[one].shrunk(0.9, 0.9).overlaps(boxes[other].shrunk(0.9, 0.9)), (one, other)
+    for box in boxes.values():
+        assert figure.bbox.fully_containsx(box.x0)
+        assert figure.bbox.fully_containsx(box.x1)
+
+
+def test_few_networks_bear_their_names_and_many_are_numbered():
+    few = {text.get_text() for text in by_gid(drawn(table(4)), "label").values()}
+    assert "patchify stem" in few
+    many = whole()
+    assert {text.get_text() for text in by_gid(many, "label").values()} == {
+        str(number) for number in range(1, 18)
+    }
+    assert "BN to LN" in {text.get_text() for text in many.axes[0].texts}
+
+
+def test_the_same_table_gives_the_same_file(tmp_path):
+    one, other = (
+        chart.save(figure, tmp_path / f"{number}.svg").read_bytes()
+        for number, figure in enumerate((whole(), drawn(table())))
+    )
+    assert one == other
+
+
+def test_labels_prefer_to_be_near_and_to_the_right():
+    (box,) = place_labels([(1.0, 1.0)], [(0.2, 0.1)], 0.04, Box(0, 0, 2, 2))
+    assert box.left == pytest.approx(1.07)
+    (moved,) = place_labels(
+        [(1.0, 1.0)], [(0.2, 0.1)], 0.04, Box(0, 0, 2, 2), obstacles=[Box(1.06, 0.9, 2, 1.1)]
+    )
+    assert moved.overlap(Box(1.06, 0.9, 2, 1.1)) == 0
+    assert moved.overlap(Box(0.96, 0.96, 1.04, 1.04)) == 0
+
+
+def test_what_cannot_be_drawn_says_why():
+    with pytest.raises(UsageError, match="without gflops"):
+        drawn(table().drop(columns="gflops"))
+    with pytest.raises(UsageError, match="without rows"):
+        drawn(pd.DataFrame(columns=list(COLUMNS)))
+    with pytest.raises(UsageError, match="a network twice: resnet"):
+        drawn(pd.concat([table(1), table(1)]))
