@@ -113,6 +113,9 @@ def benchmark(
     **asked: Any,
 ) -> None:
     """Measure images per second and memory of every step on this device, beside its peers'."""
+    from ablations.launch import wait_passively
+
+    wait_passively()
     from ablations import benchmark_request
     from ablations.benchmark_results import Benchmark
     from ablations.throughput_figure import PAPER, accuracies
