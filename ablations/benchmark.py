@@ -31,6 +31,7 @@ from modernize.folding import folded
 from modernize.network import Network
 
 LEAST = 3  # iterations that are timed in a turn, however long they take
+PRODUCT_SIDE = {"cuda": 8192, "cpu": 2048}  # of the matrices whose product is the peak
 CLASSES = 1000  # of the labels, and of all the networks
 
 Iterate = Callable[[], None]
@@ -262,6 +263,29 @@ def synchronizer(place: Place) -> Callable[[], None]:
     if place.device.type == "cuda":
         return lambda: torch.cuda.synchronize(place.device)
     return lambda: None
+
+
+def product_speed(place: Place, seconds: float = 0.5) -> float:
+    """Returns the multiply-accumulates a second that a large product of matrices reaches.
+
+    It is what the device can do at best in a place's precision, near enough to its peak.
+
+    Args:
+        place: where.
+        seconds: how long to try; the fastest product counts.
+    """
+    side = PRODUCT_SIDE["cuda" if place.device.type == "cuda" else "cpu"]
+    matrix = torch.randn(side, side, device=place.device, dtype=place.dtype)
+    synchronize = synchronizer(place)
+    torch.mm(matrix, matrix)  # sets up what libraries set up once
+    synchronize()
+    fastest = math.inf
+    end = time.perf_counter() + seconds
+    while (start := time.perf_counter()) < end:
+        torch.mm(matrix, matrix)
+        synchronize()
+        fastest = min(fastest, time.perf_counter() - start)
+    return side**3 / fastest
 
 
 # -- memory --------------------------------------------------------------------------------------

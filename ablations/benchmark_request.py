@@ -140,6 +140,7 @@ def run(
         "how long all will take.",
         soft_wrap=True,
     )
+    product = measure.product_speed(place)
     looks = _look(contestants, rows, conditions, console)
     lanes = measure.make_lanes(contestants, rows, conditions)
     expected = measure.expected_seconds(looks, request.rounds, request.seconds)
@@ -177,6 +178,7 @@ def run(
             "threads": conditions.threads,
             "rounds": done,
             "seconds": request.seconds,
+            "product_macs_per_second": product,
         },
         provenance=provenance(device, conditions.threads)
         | {"started": started, "ended": time.time()},

@@ -143,6 +143,17 @@ class Benchmark:
         except (TypeError, KeyError) as error:
             raise ResultsError(f"{folder / FILE} is no benchmark ({error}).") from error
 
+    def share_of_peak(self, row: Row) -> float | None:
+        """Returns how much of a large product's speed a network reaches; None where not measured.
+
+        Training counts three times the FLOPs of inference, as backward takes twice forward's.
+        """
+        if not row.measured:
+            return None
+        passes = 3 if row.mode == TRAINING else 1
+        product: float = self.settings["product_macs_per_second"]
+        return passes * row.flops * row.speed / product
+
     def measured(self, mode: str, model: str) -> list[Row]:
         """Returns the rows of one model in one mode that have figures."""
         return [r for r in self.rows if r.measured and (r.mode, r.model) == (mode, model)]
@@ -210,6 +221,7 @@ def as_values(benchmark: Benchmark) -> list[dict[str, Any]]:
             "images_per_second_min": min(row.images_per_second) if row.measured else None,
             "images_per_second_max": max(row.images_per_second) if row.measured else None,
             "rounds": len(row.images_per_second),
+            "share_of_peak": benchmark.share_of_peak(row),
             "memory_mib": row.memory_mib,
             "failure": row.failure,
             "device": benchmark.device,
@@ -220,14 +232,16 @@ def as_values(benchmark: Benchmark) -> list[dict[str, Any]]:
     ]
 
 
-NUMBERS = ("params (M)", "GFLOPs", *(f"{mode} images/s" for mode in MODES), "MiB", "MiB ")
+_BESIDE = dict(zip(MODES, (("peak", "MiB"), ("peak ", "MiB ")), strict=True))
+NUMBERS = ("params (M)", "GFLOPs", *(f"{mode} images/s" for mode in MODES),
+           *(name for names in _BESIDE.values() for name in names))  # fmt: skip
 """The columns of :func:`as_texts` that are set flush right."""
 
 
 def as_texts(benchmark: Benchmark) -> list[dict[str, str]]:
     """Returns a row per network for people; a figure is the median, (least to most) of the rounds.
 
-    ``MiB`` is the memory in inference, ``MiB `` in training.
+    ``peak`` is the share of a large product's speed, ``MiB`` the memory; with a blank: in training.
     """
     networks: dict[tuple[Any, ...], dict[str, Row]] = {}
     for row in benchmark.rows:
@@ -243,9 +257,14 @@ def as_texts(benchmark: Benchmark) -> list[dict[str, str]]:
             "params (M)": f"{row.params / 1e6:.2f}",
             "GFLOPs": f"{row.flops / 1e9:.{decimals}f}",
         }
-        for mode, memory in zip(MODES, ("MiB", "MiB "), strict=True):
+        for mode, (peak, memory) in _BESIDE.items():
             if mode in benchmark.settings["modes"]:
-                text |= {f"{mode} images/s": _speed(modes[mode]), memory: _memory(modes[mode])}
+                share = benchmark.share_of_peak(modes[mode])
+                text |= {
+                    f"{mode} images/s": _speed(modes[mode]),
+                    peak: "" if share is None else f"{100 * share:.1f} %",
+                    memory: _memory(modes[mode]),
+                }
         texts.append(text)
     return texts
 
@@ -257,7 +276,10 @@ def footnotes(benchmark: Benchmark) -> list[str]:
         f"{benchmark.device}; {s['threads']} CPU thread(s), {s['precision']}, "
         f"{s['memory_format']}, {'compiled' if s['compile'] else 'not compiled'}, batches of "
         f"{s['batch_size']} at {s['image_size']} x {s['image_size']}; median (least to most) of "
-        f"{s['rounds']} round(s)."
+        f"{s['rounds']} round(s).",
+        f"Peak: {s['product_macs_per_second'] / 1e12:.3g} tera-multiply-accumulates a second, which "
+        "a large product of matrices reaches here in this precision; training counts three times "
+        "the FLOPs.",
     ]
     lines += [
         f"{', '.join(row.names)}, {row.library}, {row.mode}: {row.failure}"

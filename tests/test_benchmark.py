@@ -359,7 +359,7 @@ def measured():
     settings = {
         "modes": ["inference", "training"], "batch_size": 4, "image_size": 224, "rounds": 3,
         "precision": "bf16", "memory_format": "channels-last", "compile": False, "threads": 2,
-        "seconds": 0.5,
+        "seconds": 0.5, "product_macs_per_second": 1e12,
     }  # fmt: skip
     return Benchmark("a road", "resnet50", "Some CPU", settings, {"started": 1.0}, rows)
 
@@ -386,6 +386,9 @@ def test_the_table_has_medians_and_spreads():
     first, second, *_ = as_texts(measured())
     assert first["inference images/s"] == "20.0 (10.0 to 30.0)"
     assert first["MiB"] == "5"
+    assert first["peak"] == "4.0 %"  # 20 images of 2 GFLOPs in a second, of 1,000
+    assert first["peak "] == "3.0 %"  # 5 images, three times the FLOPs
+    assert second["peak "] == ""
     assert second["training images/s"] == "out of memory"
 
 
@@ -402,6 +405,7 @@ def test_files_hold_all_that_was_measured(tmp_path):
     assert (rows[1]["images_per_second_min"], rows[1]["images_per_second_max"]) == ("10.0", "30.0")
     assert rows[4]["failure"] == "out of memory: 1 GiB"
     assert rows[4]["images_per_second"] == ""
+    assert (float(rows[1]["share_of_peak"]), rows[4]["share_of_peak"]) == (0.04, "")
     assert {r["device"] for r in rows} == {"Some CPU"}
     assert len(rows) == len(as_values(whole)) == 9
     with pytest.raises(UsageError, match=r"no benchmark\.json"):
@@ -440,6 +444,7 @@ def test_the_command_from_measuring_to_the_chart(tmp_path, monkeypatch, capfd):
     assert {path.name for path in folder.iterdir()} == {"benchmark.json", "benchmark.csv"}
     written = json.loads((folder / "benchmark.json").read_text())
     assert written["settings"]["batch_size"] == 2
+    assert written["settings"]["product_macs_per_second"] > 0
     assert written["provenance"]["packages"]["torch"] == torch.__version__
 
     # Drawn anew with accuracies, without measuring.
