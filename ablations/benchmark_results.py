@@ -277,9 +277,9 @@ def footnotes(benchmark: Benchmark) -> list[str]:
         f"{s['memory_format']}, {'compiled' if s['compile'] else 'not compiled'}, batches of "
         f"{s['batch_size']} at {s['image_size']} x {s['image_size']}; median (least to most) of "
         f"{s['rounds']} round(s).",
-        f"Peak: {s['product_macs_per_second'] / 1e12:.3g} tera-multiply-accumulates a second, which "
-        "a large product of matrices reaches here in this precision; training counts three times "
-        "the FLOPs.",
+        f"Peak: {s['product_macs_per_second'] / 1e12:.3g} tera-multiply-accumulates a second, "
+        "which a large product of matrices reaches here in this precision; training counts three "
+        "times the FLOPs.",
     ]
     lines += [
         f"{', '.join(row.names)}, {row.library}, {row.mode}: {row.failure}"
