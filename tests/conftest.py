@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from ablations.data import EMBEDDED
+from ablations.images.data import EMBEDDED
 
 # The networks of the tests are small, and the cores have other workers to serve: threads that wait
 # for each other cost more than they bring. It must stand here before anything imports torch.

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from cluster import Cluster
 
-from ablations.checkpoint import WEIGHTS
+from ablations.training.checkpoint import WEIGHTS
 
 ROOT = Path(__file__).parent.parent
 PATIENCE = 300

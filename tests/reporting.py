@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ablations.recipe import load_preset
 from ablations.records import Record, Status, Study
-from ablations.studies import fit_to_images, roadmap
+from ablations.studies.selection import fit_to_images, roadmap
 from modernize.steps import STEPS, Variant
 
 PROVENANCE = {

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from ablations.batches import Batches
-from ablations.data import Images
+from ablations.images.batches import Batches
+from ablations.images.data import Images
+from ablations.images.sampling import Sampling, Share, derive
 from ablations.recipe import load_preset
-from ablations.sampling import Sampling, Share, derive
 
 
 def small(count: int = 40) -> Images:

@@ -12,8 +12,19 @@ import pytest
 import torch
 from torch import nn
 
-from ablations import benchmark_results, contestants, studies
-from ablations.benchmark import (
+from ablations.benchmark import contestants
+from ablations.benchmark import figures as benchmark_figures
+from ablations.benchmark.contestants import OurNetwork, PeerNetwork, Rivals
+from ablations.benchmark.figures import (
+    Benchmark,
+    Row,
+    as_texts,
+    as_values,
+    footnotes,
+    peer_ratios,
+    transformer_ratios,
+)
+from ablations.benchmark.measurement import (
     Conditions,
     Lane,
     Look,
@@ -26,21 +37,12 @@ from ablations.benchmark import (
     run_rounds,
     take_turn,
 )
-from ablations.benchmark_results import (
-    Benchmark,
-    Row,
-    as_texts,
-    as_values,
-    footnotes,
-    peer_ratios,
-    transformer_ratios,
-)
+from ablations.benchmark.official import OfficialNetwork, check_checkout
 from ablations.cli import main
-from ablations.contestants import OurNetwork, PeerNetwork, Rivals
-from ablations.device_name import cpu_name, parse_cpuinfo, slug
-from ablations.official import OfficialNetwork, check_checkout
-from ablations.peers import PEERS, Peer
+from ablations.costs.peers import PEERS, Peer
 from ablations.recipe import Compute
+from ablations.studies import selection
+from ablations.training.device_name import cpu_name, parse_cpuinfo, slug
 from modernize import spec_of
 from modernize.errors import UnknownNameError, UsageError
 from modernize.models import MODELS
@@ -169,7 +171,7 @@ def test_whoever_it_is_is_treated_alike(channels_last):
     how = conditions(precision="bf16", channels_last=channels_last)
     common = {"version": "", "params": 1, "flops": 1, "source": WatchedSource()}
     both = [contestants.Contestant((n,), "", n, **common) for n in ("modernize", "timm")]
-    rows = make_rows(both, benchmark_results.MODES)
+    rows = make_rows(both, benchmark_figures.MODES)
     lanes = make_lanes(both, rows, how)
     assert [lane.row for lane in lanes] == rows
     seen = []
@@ -256,7 +258,7 @@ def test_a_network_that_cannot_be_run_says_so():
 
 
 def of_steps(*steps, regime="resnet50", **rivals):
-    variants = studies.roadmap(regime, only=steps)
+    variants = selection.roadmap(regime, only=steps)
     found = contestants.of_steps(variants, find_regime(regime), 224, Rivals(**rivals))
     return [(c.names, c.library) for c in found]
 
@@ -280,7 +282,7 @@ def test_steps_meet_the_same_networks_of_other_libraries():
 
 def test_a_road_without_peers():
     assert of_steps("downsample", libraries=False)[0] == (("downsample",), "modernize")
-    found = contestants.of_steps(studies.roadmap("nano"), find_regime("nano"), 32, Rivals())
+    found = contestants.of_steps(selection.roadmap("nano"), find_regime("nano"), 32, Rivals())
     assert {c.library for c in found} == {"modernize"}
     assert len(found) == 16  # `resnet` and `recipe` are one network
 
@@ -297,7 +299,7 @@ def test_models_are_the_papers():
 
 def test_peers_count_as_the_same_network():
     found = contestants.of_steps(
-        studies.roadmap("resnet50", only=["downsample"]), find_regime("resnet50"), 224, Rivals()
+        selection.roadmap("resnet50", only=["downsample"]), find_regime("resnet50"), 224, Rivals()
     )
     assert len({(c.params, c.flops) for c in found if c.model == "ConvNeXt-T"}) == 1
 

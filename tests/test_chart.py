@@ -13,7 +13,8 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
-from ablations import chart, paper
+from ablations import paper
+from ablations.charts import chart
 from ablations.paper import Reference
 from modernize.errors import RoadmapError, UnknownNameError, UsageError
 
@@ -441,7 +442,7 @@ def test_drawing_leaves_the_settings_alone():
 
 def test_importing_needs_neither_torch_nor_pyplot():
     code = (
-        "import sys, ablations.chart, ablations.paper;"
+        "import sys, ablations.charts.chart, ablations.paper;"
         "sys.exit(bool({'torch', 'matplotlib.pyplot'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

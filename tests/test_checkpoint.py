@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from ablations import checkpoint
+from ablations.training import checkpoint
 
 CPU = torch.device("cpu")
 

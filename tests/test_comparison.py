@@ -15,17 +15,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ablations import samples
+from ablations.analysis import samples
+from ablations.analysis.comparison import COLUMNS, compare, hanging_on_print
+from ablations.analysis.comparison_text import as_texts, as_values, fit, notes
+from ablations.analysis.samples import BEST, LAST, Sample, Samples, of_paper, of_study
+from ablations.analysis.statistics import summarise_values
+from ablations.analysis.summary import write_summary
+from ablations.analysis.verdicts import half_width, p_text, signed
 from ablations.cli import main
-from ablations.comparison import COLUMNS, compare, hanging_on_print
-from ablations.comparison_text import as_texts, as_values, fit, notes
 from ablations.recipe import load_preset
 from ablations.records import Record, Status, Study, write_json
-from ablations.report import write_summary
-from ablations.samples import BEST, LAST, Sample, Samples, of_paper, of_study
-from ablations.statistics import summarise_values
-from ablations.studies import roadmap
-from ablations.verdicts import half_width, p_text, signed
+from ablations.studies.selection import roadmap
 from modernize.errors import UnknownNameError, UsageError
 from modernize.steps import STEPS
 
@@ -393,7 +393,7 @@ def test_a_narrow_terminal_shows_every_verdict_and_says_what_it_lacks(width, mon
 
 def test_only_comparing_pays_for_the_statistics_libraries():
     code = (
-        "import sys, ablations.cli, ablations.cli_compare\n"
+        "import sys, ablations.cli, ablations.commands.compare\n"
         "assert not {'scipy', 'statsmodels', 'torch'} & set(sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)

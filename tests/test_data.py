@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ablations.data import EMBEDDED, FILES, ON_DISK, DataError, Folder, Images, load_images
+from ablations.images.data import EMBEDDED, FILES, ON_DISK, DataError, Folder, Images, load_images
 from ablations.recipe import DataChoice
 from modernize.torchvision_ops import make_torchvision_importable
 

@@ -11,10 +11,11 @@ import torch
 from PIL import Image
 from torch import nn
 
-from ablations import cli_evaluate, evaluation
 from ablations.cli import cli, main
-from ablations.peers import Peer
-from ablations.transforms import evaluation_transform
+from ablations.costs.peers import Peer
+from ablations.images.transforms import evaluation_transform
+from ablations.training import evaluation
+from ablations.weights import validation
 from modernize.torchvision_ops import make_torchvision_importable
 
 SIZES = ((260, 300), (400, 240), (224, 224), (300, 500), (256, 256), (333, 280))
@@ -101,12 +102,12 @@ def test_the_transform_is_the_papers() -> None:
 def test_what_the_paper_says_of_a_network() -> None:
     from modernize.models import MODELS
 
-    said = {name: cli_evaluate.printed(spec, 224) for name, spec in MODELS.items()}
+    said = {name: validation.printed(spec, 224) for name, spec in MODELS.items()}
     assert said["ConvNeXt-T"].startswith("82.1 in Table 1, trained on 1K; 82.9 in Table 1, trained")
     assert "81.97 in Table 10" in said["ConvNeXt-T"]
     assert "76.1 in Table 8" in said["ResNet-50"]
     assert "79.7 in Table 2" in said["ConvNeXt-S (iso.)"]
-    assert "85.5 in Table 1" in cli_evaluate.printed(MODELS["ConvNeXt-L"], 384)
+    assert "85.5 in Table 1" in validation.printed(MODELS["ConvNeXt-L"], 384)
 
 
 def message(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
@@ -149,7 +150,7 @@ def test_other_classes_than_imagenets_go_by_name(tmp_path: Path) -> None:
         photo(0).save(tmp_path / name / "x.png")
     images = evaluation.list_images(tmp_path, 3)
     assert images.classes == ("a", "b", "c")
-    with pytest.raises(cli_evaluate.UsageError, match="has 3 class folders, but the network has 4"):
+    with pytest.raises(validation.UsageError, match="has 3 class folders, but the network has 4"):
         evaluation.list_images(tmp_path, 4)
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from ablations import launch
-from ablations.data import load_images
-from ablations.launch import Job, Slot, find_slots, only_one, work_off
+from ablations.images.data import load_images
+from ablations.launching import local_queue
+from ablations.launching.local_queue import Job, Slot, find_slots, only_one, work_off
 from ablations.recipe import load_preset
 from ablations.records import Run, RunFolder, Status
 from modernize import spec_of
@@ -136,7 +136,7 @@ def test_two_processes_do_not_train_one_study(tmp_path: Path) -> None:
 
 
 def test_cores_are_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(launch.os, "sched_getaffinity", lambda _: range(4), raising=False)
+    monkeypatch.setattr(local_queue.os, "sched_getaffinity", lambda _: range(4), raising=False)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
     assert find_slots(17) == [Slot("cpu", 1)] * 4

@@ -13,10 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ablations import model_costs, peer_costs
 from ablations.cli import main
-from ablations.peer_costs import ProductCost, count_products, peer_cost
-from ablations.peers import PEERS, Peer, find_peer
+from ablations.costs import model_costs, peer_costs
+from ablations.costs.peer_costs import ProductCost, count_products, peer_cost
+from ablations.costs.peers import PEERS, Peer, find_peer
 from modernize.arithmetic import arithmetic
 from modernize.cost import cost
 from modernize.errors import UnknownNameError, UsageError

@@ -11,8 +11,9 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from ablations import chart, paper
-from ablations.figures import paper_figure, study_figure
+from ablations import paper
+from ablations.charts import chart
+from ablations.charts.figures import paper_figure, study_figure
 from ablations.records import RESULTS, Study
 from modernize.cost import cost
 from modernize.steps import STEPS, spec_of

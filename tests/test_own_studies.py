@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from ablations import cli_plan, experiment
 from ablations.cli import main
-from ablations.experiment import Experiment
-from ablations.launch import Slot, work_off
+from ablations.commands import asking
+from ablations.launching import experiment
+from ablations.launching.experiment import Experiment
+from ablations.launching.local_queue import Slot, work_off
 from ablations.records import RunFolder, Status, Study
 from modernize import weights
 from modernize.errors import LayersError, UsageError
@@ -58,7 +59,7 @@ def as_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def planned(study: Path, results: Path, images: Path, *settings: str) -> Experiment:
-    asked = cli_plan.resolve(
+    asked = asking.resolve(
         study=str(study), first=None, last=None, only="", seeds=1, preset=None, regime=None,
         data=str(images), settings=(*SHORT, *settings),
     )  # fmt: skip
@@ -195,7 +196,7 @@ def test_a_studys_folder_is_named_after_it_and_what_is_unusual(
     options: dict[str, str], folder: str
 ) -> None:
     given = dict.fromkeys(("first", "last", "seeds", "preset", "regime", "data"))
-    asked = cli_plan.resolve(
+    asked = asking.resolve(
         **{"study": "roadmap", "only": "", "settings": (), **given, **options}  # type: ignore[arg-type]
     )
     assert asked.folder == folder
@@ -251,7 +252,7 @@ def test_a_dry_run_has_the_same_numbers(call: Call, few_images: Path, tmp_path: 
 
 
 def test_a_quick_measurement(call: Call, few_images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ablations import measure
+    from ablations.launching import measure
 
     monkeypatch.setattr(measure, "SECONDS", 0.05)
     asked = ["plan", "--study", "kernel-size", "--data", few_images, "--measure"]

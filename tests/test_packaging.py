@@ -1,6 +1,7 @@
 """What the code imports is what the project declares."""
 
 import ast
+import graphlib
 import importlib.metadata
 import json
 import re
@@ -55,3 +56,40 @@ def test_every_import_is_declared() -> None:
     assert distributions(imported("modernize", "ablations")) <= declared()
     assert distributions(imported("notebooks")) <= declared("notebook")
     assert distributions(imported("tests")) <= declared("dev")
+
+
+def rooms() -> dict[str, set[str]]:
+    """Each folder of ablations, or module beside them, with the others that it imports from."""
+    graph: dict[str, set[str]] = {}
+    for path in [*(ROOT / "ablations").rglob("*.py"), *(ROOT / "modernize").rglob("*.py")]:
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        here = graph.setdefault(room(parts), set())
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                start = tuple(node.module.split("."))
+                here |= {room((*start, alias.name)) for alias in node.names if start[0] in OURS}
+    return {here: there - {here} for here, there in graph.items()}
+
+
+def room(parts: tuple[str, ...]) -> str:
+    return parts[0] if parts[0] == "modernize" else ".".join(parts[:2]).removesuffix(".__init__")
+
+
+def test_imports_go_one_way() -> None:
+    """No two folders of ablations import each other, not even by way of others; modernize none."""
+    graph = rooms()
+    assert {"modernize", "ablations.cli", "ablations.training", "ablations.records"} <= set(graph)
+    assert graph["modernize"] == set()
+    order = list(graphlib.TopologicalSorter(graph).static_order())  # raises where there is a circle
+    assert order[0] == "modernize"
+    assert order[-1] == "ablations.cli"
+
+
+def test_every_folder_of_code_is_installed() -> None:
+    setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    folders = {
+        ".".join(path.parent.relative_to(ROOT).parts)
+        for name in ("ablations", "modernize")
+        for path in (ROOT / name).rglob("__init__.py")
+    }
+    assert set(setuptools["packages"]) == folders

@@ -16,25 +16,26 @@ import pytest
 from browser import open_browser, require_browser
 from reporting import HOSTILE, finished, write_study
 
-from ablations import evidence, page_figures, page_pictures, study_file, variants
+from ablations.analysis.comparison import compare
+from ablations.analysis.comparison_text import notes
+from ablations.analysis.ends import describe_seeds
+from ablations.analysis.samples import BEST, of_study
+from ablations.analysis.summary import write_summary
 from ablations.cli import main
-from ablations.cli_report import write
-from ablations.comparison import compare
-from ablations.comparison_text import notes
-from ablations.ends import describe_seeds
-from ablations.evidence import Curve
-from ablations.origins import origin_rows
-from ablations.page import Page, make, tornado_table
-from ablations.page_figures import curves_figure, mean_curve, pareto_front, tornado_figure
-from ablations.page_html import as_html
-from ablations.page_markdown import as_markdown
-from ablations.page_words import TITLES, captions
 from ablations.recipe import load_preset
 from ablations.records import Record, Status, Study
-from ablations.report import write_summary
-from ablations.reproduction import reproduction
-from ablations.samples import BEST, of_study
-from ablations.studies import fit_to_images
+from ablations.report import evidence, page_figures, page_pictures
+from ablations.report.evidence import Curve
+from ablations.report.files import write
+from ablations.report.origins import origin_rows
+from ablations.report.page import Page, make, tornado_table
+from ablations.report.page_figures import curves_figure, mean_curve, pareto_front, tornado_figure
+from ablations.report.page_html import as_html
+from ablations.report.page_markdown import as_markdown
+from ablations.report.page_words import TITLES, captions
+from ablations.report.reproduction import reproduction
+from ablations.studies import study_file, variants
+from ablations.studies.selection import fit_to_images
 from modernize.errors import RoadmapError, UsageError
 
 SKETCH = b"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 4 3'/>"

@@ -17,13 +17,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ablations import photos, transforms
-from ablations.data import Folder, Images, load_images
-from ablations.decoding import BadImageError
-from ablations.photos import PhotoBatches
+from ablations.images import photos, transforms
+from ablations.images.data import Folder, Images, load_images
+from ablations.images.decoding import BadImageError
+from ablations.images.photos import PhotoBatches
+from ablations.images.sampling import DeviceBatch, Sampling, Share, derive
+from ablations.images.workers import WorkerError
 from ablations.recipe import DataChoice, Recipe
-from ablations.sampling import DeviceBatch, Sampling, Share, derive
-from ablations.workers import WorkerError
 from modernize.errors import UsageError
 from modernize.torchvision_ops import make_torchvision_importable
 

@@ -17,7 +17,7 @@ from ablations.records import (
     provenance,
     study_names,
 )
-from ablations.studies import roadmap
+from ablations.studies.selection import roadmap
 from modernize import spec_of
 from modernize.errors import UsageError
 from modernize.steps import STEPS

@@ -6,11 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from ablations.figures import study_figure
+from ablations.analysis.summary import (
+    COLUMNS,
+    format_summary,
+    read_summary,
+    summarise,
+    write_summary,
+)
+from ablations.charts.figures import study_figure
 from ablations.recipe import load_preset
 from ablations.records import Record, Status, Study
-from ablations.report import COLUMNS, format_summary, read_summary, summarise, write_summary
-from ablations.studies import roadmap
+from ablations.studies.selection import roadmap
 from modernize.cost import cost
 from modernize.errors import RoadmapError, UsageError
 from modernize.steps import STEPS

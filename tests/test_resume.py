@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from ablations import checkpoint
 from ablations.records import RunFolder, Status
+from ablations.training import checkpoint
 
 PROGRAM = Path(__file__).parent / "programs" / "train_one.py"
 KILLS = 22

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ablations.sampling import DeviceBatch, Sampling, Share, derive
+from ablations.images.sampling import DeviceBatch, Sampling, Share, derive
 from modernize.errors import UsageError
 
 

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from ablations.site import EXAMPLE, VARIABLE, Site, load_site
+from ablations.launching.site import EXAMPLE, VARIABLE, Site, load_site
 from modernize.errors import UsageError
 
 

@@ -13,7 +13,7 @@ import mpmath
 import numpy as np
 import pytest
 
-from ablations.statistics import (
+from ablations.analysis.statistics import (
     BOOTSTRAP_FROM,
     MOST_SEEDS,
     bootstrap_interval,

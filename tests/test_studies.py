@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from ablations.counting import OUT_OF_PROPORTION, find_images, given_speed, plan_rows, timed
 from ablations.recipe import load_preset
-from ablations.studies import pick
-from ablations.study_file import STUDIES, read_study, study_names
-from ablations.variants import Comparison, compare
+from ablations.studies.counting import OUT_OF_PROPORTION, find_images, given_speed, plan_rows, timed
+from ablations.studies.selection import pick
+from ablations.studies.study_file import STUDIES, read_study, study_names
+from ablations.studies.variants import Comparison, compare
 from modernize.arithmetic import arithmetic
 from modernize.cost import cost
 from modernize.errors import LayersError, UnknownNameError, UsageError

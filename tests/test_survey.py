@@ -8,8 +8,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from ablations import cli_runs, scheduler
-from ablations.freeze import freeze
+from ablations.commands import runs
+from ablations.launching import scheduler
+from ablations.launching.freeze import freeze
+from ablations.launching.scheduler import Queued, Submission, explain
+from ablations.launching.survey import State, survey
 from ablations.recipe import load_preset
 from ablations.records import (
     FROZEN,
@@ -21,9 +24,7 @@ from ablations.records import (
     commit_of,
     read_json,
 )
-from ablations.scheduler import Queued, Submission, explain
-from ablations.studies import roadmap
-from ablations.survey import State, survey
+from ablations.studies.selection import roadmap
 from modernize.steps import STEPS
 
 Say = Callable[[dict[str, Queued] | None], None]
@@ -77,7 +78,7 @@ def test_without_a_scheduler(study: Study) -> None:
     state = survey(study)[0]
     assert (state.state, state.detail, state.log) == (State.FAILED, "no memory", folder.log)
     console = Console(record=True, width=200, file=io.StringIO())
-    cli_runs.show_status(console, study, None)
+    runs.show_status(console, study, None)
     shown = console.export_text()
     assert "    two" in shown
     assert "1 failed, 1 missing" in shown

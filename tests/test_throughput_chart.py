@@ -8,9 +8,10 @@ import pandas as pd
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from ablations import chart, paper
-from ablations.chart_labels import Box, place_labels
-from ablations.throughput_chart import COLUMNS, draw
+from ablations import paper
+from ablations.charts import chart
+from ablations.charts.labels import Box, place_labels
+from ablations.charts.throughput_chart import COLUMNS, draw
 from modernize.errors import UsageError
 
 

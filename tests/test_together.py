@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ablations.checkpoint import WEIGHTS
+from ablations.training.checkpoint import WEIGHTS
 
 ROOT = Path(__file__).parent.parent
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]

@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 import torch
 
-from ablations import checkpoint, train
-from ablations.batches import Batches
-from ablations.data import Images, load_images
-from ablations.evaluation import evaluate
-from ablations.mixing import Mixing, numpy_seed
-from ablations.place import find_place, resolve_precision
+from ablations.images.batches import Batches
+from ablations.images.data import Images, load_images
+from ablations.images.mixing import Mixing, numpy_seed
+from ablations.images.sampling import Sampling, Share
 from ablations.recipe import load_preset
 from ablations.records import Record, Run, RunFolder, Status
-from ablations.sampling import Sampling, Share
+from ablations.training import checkpoint, train
+from ablations.training.evaluation import evaluate
+from ablations.training.place import find_place, resolve_precision
 from modernize import STEPS, spec_of
 from modernize.errors import UsageError
 from modernize.steps import Training

@@ -26,11 +26,11 @@ RUN = [sys.executable, str(ROOT / "run_roadmap.py")]
 
 def make_study(results: Path, runs: int) -> int:
     """Writes a study of finished runs, and returns how many."""
-    from ablations.experiment import design
+    from ablations.launching.experiment import design
     from ablations.recipe import load_preset
     from ablations.records import Record, Status
-    from ablations.study_file import read_study
-    from ablations.variants import compare
+    from ablations.studies.study_file import read_study
+    from ablations.studies.variants import compare
 
     roadmap = compare(read_study("roadmap"), "nano")
     variants = roadmap.variants
@@ -69,8 +69,8 @@ def submit(results: Path) -> float:
 
     with Cluster() as cluster:
         os.environ.update(cluster.env)
-        from ablations import slurm
         from ablations.cli import cli
+        from ablations.launching import slurm
 
         assert slurm
         options = ["--results", str(results), "--executor", "slurm", "--seeds", "3"]
@@ -87,7 +87,7 @@ def local(results: Path) -> float:
     """Returns a local study's wall time over its trainings' time shared among the slots."""
     import pandas as pd
 
-    from ablations.launch import find_slots
+    from ablations.launching.local_queue import find_slots
 
     start = time.perf_counter()
     subprocess.run([*RUN, "--until", "ln", "--results", str(results)], check=True)

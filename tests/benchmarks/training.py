@@ -5,8 +5,8 @@
 The preset `imagenet`, at 224 x 224 and with small batches, on a folder of JPEGs that is made here
 (500 x 375, about 100 KB each). A side is
 
-- ours: ablations.train, as the commands call it: bf16 where the CPU has instructions for it,
-  channels-last;
+- ours: ablations.training.train, as the commands call it: bf16 where the CPU has instructions for
+  it, channels-last;
 - timm: its training script (which its package does not hold), the same recipe, in the same
   precision, channels-last, its own defaults else; with --torchcompile if --compile is given, and
   then ours is compiled, too;
@@ -61,7 +61,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 
 def cores() -> int:
     """Returns how many cores this process may use."""
-    from ablations.launch import core_count
+    from ablations.launching.local_queue import core_count
 
     return core_count()
 
@@ -105,16 +105,16 @@ def load(options: argparse.Namespace, folder: Path):
 
 def ours(options: argparse.Namespace, folder: Path, step: str) -> dict:
     """Trains as the commands do; returns seconds of updates, of waiting for images, of saving."""
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as ablations.launch does
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as ablations.launching.local_queue does
     import torch
 
-    from ablations import checkpoint
-    from ablations.data import load_images
-    from ablations.pipeline import make_pipeline
-    from ablations.place import find_place
+    from ablations.images.data import load_images
+    from ablations.images.sampling import Sampling
     from ablations.records import Run, RunFolder
-    from ablations.sampling import Sampling
-    from ablations.train import train
+    from ablations.training import checkpoint
+    from ablations.training.pipeline import make_pipeline
+    from ablations.training.place import find_place
+    from ablations.training.train import train
     from modernize import spec_of
 
     torch.set_num_threads(options.threads)
@@ -167,7 +167,7 @@ def between(times: list[float]) -> list[float]:
 
 def timm(options: argparse.Namespace, folder: Path, step: str) -> dict:
     """Runs timm's training script; returns seconds of updates."""
-    from ablations.place import resolve_precision
+    from ablations.training.place import resolve_precision
 
     preset = load(options, folder)
     recipe = preset.recipes.of("enhanced", preset.regime)

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import torch
 
-from ablations import train
-from ablations.batches import Batches
-from ablations.data import Images, load_images
-from ablations.mixing import Mixing
-from ablations.place import find_place
+from ablations.images.batches import Batches
+from ablations.images.data import Images, load_images
+from ablations.images.mixing import Mixing
+from ablations.images.sampling import Sampling
 from ablations.recipe import load_preset
 from ablations.records import Run, RunFolder
-from ablations.sampling import Sampling
+from ablations.training import train
+from ablations.training.place import find_place
 from modernize import spec_of
 
 

@@ -1,0 +1,193 @@
+"""A comparison for people and for programs: its cells as text or values, and how to read it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ablations import tables
+from ablations.analysis.comparison import PAIRED, PARENT, hanging_on_print
+from ablations.analysis.samples import BEST, PUBLISHED, Samples
+from ablations.analysis.statistics import LEVEL
+from ablations.analysis.verdicts import p_text, signed
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+NUMBERS = (
+    *("n", "top-1", "deviation", "95 % interval", "interval of change", "bootstrap"),
+    *("p", "p corrected", "seeds needed"),
+)
+"""The columns that are flush right."""
+
+DISPENSABLE = (
+    *("95 % interval", "p", "bootstrap", "deviation", "against", "p corrected", "left out"),
+    "seeds needed",
+)
+"""The columns that a narrow terminal can do without, first the one that is missed least."""
+
+_WRAPPED = {"verdict": 30, "left out": 16}  # columns that still read well when broken into lines
+_GAP = 3  # what each column takes beside its text
+
+
+def as_values(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Returns the rows for programs: all digits, and None where there is nothing."""
+    return [{k: _value(v) for k, v in row.items()} for row in _rows(table)]
+
+
+def as_texts(table: pd.DataFrame, *, every_column: bool = False) -> list[dict[str, str]]:
+    """Returns the rows for people; a column without any text is left out, unless all are wanted."""
+    rows = [_texts({k: _value(v) for k, v in row.items()}) for row in _rows(table)]
+    filled = [name for name in rows[0] if every_column or any(row[name] for row in rows)]
+    return [{name: row[name] for name in filled} for row in rows]
+
+
+def fit(rows: Sequence[Mapping[str, str]], width: int) -> tuple[list[dict[str, str]], list[str]]:
+    """Returns the rows with as many columns as have room, and the names of the others.
+
+    Args:
+        rows: as :func:`as_texts` has them.
+        width: of the terminal, in characters.
+    """
+    widths = {
+        name: _GAP
+        + min(max(len(row[name]) for row in [{name: name}, *rows]), _WRAPPED.get(name, width))
+        for name in rows[0]
+    }
+    dropped = []
+    for name in DISPENSABLE:
+        if name in widths and sum(widths.values()) > width:
+            dropped.append(name)
+            del widths[name]
+    return [{name: row[name] for name in widths} for row in rows], dropped
+
+
+def as_markdown(found: Samples, table: pd.DataFrame, against: str = PARENT) -> str:
+    """Returns a comparison as a Markdown table, beneath a title, above its :func:`notes`.
+
+    Args:
+        found: what was compared.
+        table: what came of it.
+        against: what with.
+    """
+    lines = [f"- {line}" for line in notes(found, table, against)]
+    return "\n".join([title(found), "", tables.as_markdown(as_texts(table), NUMBERS), "", *lines])
+
+
+def title(found: Samples) -> str:
+    """Returns what a comparison's accuracies are of."""
+    return f"{found.name}: top-1 in percent, {found.accuracy}"
+
+
+def notes(found: Samples, table: pd.DataFrame, against: str) -> list[str]:
+    """Returns what came of a comparison, and how to read it: see the two functions below."""
+    return [*findings(found, table, against), *how_to_read(table)]
+
+
+def findings(found: Samples, table: pd.DataFrame, against: str) -> list[str]:
+    """Returns what came of a comparison, a sentence or two each.
+
+    Args:
+        found: what was compared.
+        table: what came of it.
+        against: what with.
+    """
+    tested, untested = table[table["p"].notna()], table[table["p"].isna()]
+    lines = []
+    if found.accuracy == BEST:
+        lines.append(
+            "OPTIMISTIC: the best of all epochs is the highest of many draws, selected on the very "
+            "images it is measured on. Without --best-epoch, the last epoch counts."
+        )
+    if (table["left_out"] != "").any():
+        lines.append(
+            "Seeds that did not finish, collapsed and diverged ones among them, are in no mean and "
+            "no test: what is said holds for the runs that went well."
+        )
+    if not len(tested):
+        return [*lines, "No change can be tested: that takes two seeds or more of both variants."]
+    stands_out = tested["p_holm"] < LEVEL
+    lines.append(f"Distinguishable from zero: {_names(tested[stands_out])}.")
+    lines.append(f"Not distinguishable from zero: {_names(tested[~stands_out])}.")
+    if untested["change"].notna().any():
+        lines.append(f"No test possible: {_names(untested[untested['change'].notna()])}.")
+    if found.accuracy == PUBLISHED:
+        lines += [
+            f"If {words}, these would stand out no longer: {', '.join(keys)}."
+            for words, keys in hanging_on_print(found, against).items()
+            if keys
+        ]
+    return lines
+
+
+def how_to_read(table: pd.DataFrame) -> list[str]:
+    """Returns how the tests of a comparison are to be read; nothing where there are none."""
+    tested = table[table["p"].notna()]
+    if not len(tested):
+        return []
+    paired = (tested["test"] == PAIRED).all()
+    how = (
+        "paired over the seeds that finished in both steps"
+        if paired
+        else "Welch's, from means and deviations, for single runs are not known"
+    )
+    return [
+        "Not distinguishable means that these runs do not tell the change from none. It does not "
+        "mean that there is none: the runs go with any size inside its interval, and a little "
+        "beyond, as each 95 % interval is for its own change alone.",
+        f"p is of a t-test, {how}; then corrected for {len(tested)} comparisons by Holm's method.",
+        "Seeds needed: of each step, to find a change of this size in 80 of 100 studies at p < "
+        "0.05 (in brackets: with correction), were change and deviation what they are here; with "
+        "few seeds a rough guide.",
+    ]
+
+
+def _texts(row: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        "step": row["step"],
+        "n": str(row["n"]),
+        "top-1": _number(row["top1"]),
+        "deviation": _number(row["top1_std"]),
+        "95 % interval": _span(_number(row["top1_low"]), _number(row["top1_high"])),
+        "left out": row["left_out"],
+        "against": row["against"],
+        "interval of change": _span(_signed(row["change_low"]), _signed(row["change_high"])),
+        "bootstrap": _span(_signed(row["boot_low"]), _signed(row["boot_high"])),
+        "p": _p(row["p"]),
+        "p corrected": _p(row["p_holm"]),
+        "seeds needed": _needed(row["seeds_needed"], row["seeds_needed_corrected"]),
+        "verdict": row["verdict"],
+    }
+
+
+def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(k): v for k, v in row.items()} for row in table.to_dict("records")]
+
+
+def _names(rows: pd.DataFrame) -> str:
+    return ", ".join(rows["step"]) or "none"
+
+
+def _value(value: Any) -> Any:
+    """Returns a cell; None for what pandas has in place of nothing."""
+    return value if isinstance(value, str | int) or value == value else None
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"
+
+
+def _signed(value: float | None) -> str:
+    return "" if value is None else signed(value)
+
+
+def _span(low: str, high: str) -> str:
+    return f"{low} to {high}" if low else ""
+
+
+def _needed(alone: str, corrected: str) -> str:
+    return alone if alone == corrected else f"{alone} ({corrected})"
+
+
+def _p(value: float | None) -> str:
+    return "" if value is None else p_text(value).removeprefix("= ")

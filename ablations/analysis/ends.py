@@ -1,0 +1,76 @@
+"""How the runs of each variant of a study ended, seed by seed. No torch here."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Mapping
+
+from ablations.launching.survey import is_alive
+from ablations.records import Record, ResultsError, Status, Study
+
+RANGE = 2  # seeds in a row that are named one by one; of more, the first and the last
+LISTED = 12  # names of seeds; where there are more, the seeds are counted
+
+
+@dataclasses.dataclass(frozen=True)
+class Ends:
+    """How the runs of one variant ended.
+
+    Attributes:
+        records: seed -> record, where there is one.
+        states: seed -> the record's status; without a record "running", "missing" or "unreadable".
+    """
+
+    records: Mapping[int, Record]
+    states: Mapping[int, str]
+
+    @property
+    def finished(self) -> dict[int, Record]:
+        """The records of the seeds that finished."""
+        return {s: r for s, r in self.records.items() if r.status is Status.FINISHED}
+
+    @property
+    def unfinished(self) -> dict[int, str]:
+        """The states of all other seeds."""
+        return {seed: state for seed, state in self.states.items() if state != Status.FINISHED}
+
+
+def read_ends(study: Study) -> dict[str, Ends]:
+    """Returns how all runs ended, by the keys of the variants; each record is read once."""
+    records: dict[str, dict[int, Record]] = {variant.key: {} for variant in study.variants}
+    states: dict[str, dict[int, str]] = {variant.key: {} for variant in study.variants}
+    for variant, run, folder in study.runs():
+        try:
+            record = folder.read_record()
+        except ResultsError:
+            states[variant.key][run.seed] = "unreadable"
+            continue
+        if record is None:
+            states[variant.key][run.seed] = "running" if is_alive(folder) else "missing"
+        else:
+            records[variant.key][run.seed] = record
+            states[variant.key][run.seed] = str(record.status)
+    return {key: Ends(records[key], states[key]) for key in records}
+
+
+def describe_seeds(states: Mapping[int, str]) -> str:
+    """Names seeds with their states: "seed 1 collapsed, seed 2 missing, seeds 4 to 9 failed".
+
+    Where that would be a long list, the seeds of each state are counted: "40 seeds failed".
+    """
+    spans: list[list[tuple[int, str]]] = []
+    for seed, state in sorted(states.items()):
+        if spans and spans[-1][-1] == (seed - 1, state):
+            spans[-1].append((seed, state))
+        else:
+            spans.append([(seed, state)])
+    texts = []
+    for span in spans:
+        if len(span) > RANGE:
+            texts.append(f"seeds {span[0][0]} to {span[-1][0]} {span[0][1]}")
+        else:
+            texts += [f"seed {seed} {state}" for seed, state in span]
+    if len(texts) > LISTED:
+        texts = [f"{count} seeds {state}" for state, count in Counter(states.values()).items()]
+    return ", ".join(texts)

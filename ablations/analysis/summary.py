@@ -1,0 +1,172 @@
+"""Records -> one table, a row per variant, with n, mean and deviation. No torch here."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ablations.analysis.ends import Ends, describe_seeds, read_ends
+from ablations.records import ResultsError, Status, Study
+from modernize.errors import UsageError
+from modernize.steps import Variant
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+COLUMNS = (
+    "step", "label", "n", "top1", "top1_std", "top5", "top5_std", "top1_best", "params", "flops",
+    "seconds", "status", "detail", "section", "adopted", "parent",
+)  # fmt: skip
+
+
+def summarise(study: Study, ends: Mapping[str, Ends] | None = None) -> pd.DataFrame:
+    """Returns a study's table, one row per variant; ``ends``, where they have just been read.
+
+    Columns: ``step``, ``label``; ``n``, the runs that finished, and over them the means ``top1``,
+    ``top5`` (last epoch) and ``top1_best`` (best epoch: optimistic), the sample deviations
+    ``top1_std`` and ``top5_std`` (n of 2 or more), all in percent, and ``seconds`` per run;
+    ``params`` and ``flops`` of the network; ``status`` and ``detail``, which say what is missing;
+    ``section``, ``adopted`` and ``parent`` of the variant. Where no run finished, the means are
+    over those that collapsed.
+    """
+    import pandas as pd
+
+    ends = read_ends(study) if ends is None else ends
+    rows = [_row(variant, ends[variant.key], study.cost_of(variant)) for variant in study.variants]
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def write_summary(study: Study) -> pd.DataFrame:
+    """Writes ``summary.csv`` from the records as they are now, and returns the table.
+
+    Raises:
+        UsageError: where there is nothing left but the summary itself.
+        ResultsError: where it cannot be written.
+    """
+    if only_summary(study):
+        raise UsageError(
+            f"of the study {study.name!r} only summary.csv is kept; there are no runs to collect."
+        )
+    table = summarise(study)
+    path = study.folder / "summary.csv"
+    try:
+        table.to_csv(path, index=False, float_format="%.4f")
+    except OSError as error:
+        raise ResultsError(f"cannot write {path}: {error.strerror}.") from error
+    return table
+
+
+def only_summary(study: Study) -> bool:
+    """Tells whether a study has no runs any more, but the summary that was made of them."""
+    return not study.has_runs and (study.folder / "summary.csv").is_file()
+
+
+def read_summary(study: Study) -> pd.DataFrame:
+    """Returns a study's table: from its records, or from ``summary.csv`` where only that was kept.
+
+    Raises:
+        UsageError: where it has neither.
+    """
+    import pandas as pd
+
+    if study.has_runs:
+        return summarise(study)
+    path = study.folder / "summary.csv"
+    if not path.is_file():
+        raise UsageError(f"the study {study.name!r} has no runs yet; launch it first.")
+    texts = ["step", "label", "status", "detail", "section", "parent"]
+    try:
+        table = pd.read_csv(path, dtype=dict.fromkeys(texts, "str"))  # even where all are empty
+    except (OSError, ValueError) as error:
+        raise ResultsError(f"{path} cannot be read ({error}).") from error
+    if lacking := [name for name in COLUMNS if name not in table]:
+        raise ResultsError(f"{path} lacks the columns {', '.join(lacking)}; collect it anew.")
+    table[texts] = table[texts].fillna("")
+    return table
+
+
+def _row(variant: Variant, ends: Ends, costs: tuple[int, int]) -> dict[str, Any]:
+    finished = list(ends.finished.values())
+    measured = finished or [r for r in ends.records.values() if r.status is Status.COLLAPSED]
+    params, flops = costs
+    return {
+        "step": variant.key,
+        "label": variant.title,
+        "n": len(finished),
+        "top1": _mean([r.top1 for r in measured]),
+        "top1_std": _deviation([r.top1 for r in measured]),
+        "top5": _mean([r.top5 for r in measured]),
+        "top5_std": _deviation([r.top5 for r in measured]),
+        "top1_best": _mean([r.top1_best for r in measured]),
+        "params": params,
+        "flops": flops,
+        "seconds": _mean([r.seconds for r in measured]),
+        "status": _status(Counter(ends.states.values())),
+        "detail": describe_seeds(ends.unfinished),
+        "section": variant.section,
+        "adopted": variant.adopted,
+        "parent": variant.parent or "",
+    }
+
+
+def _status(counts: Counter[str]) -> str:
+    if counts[Status.FINISHED]:
+        return "finished" if len(counts) == 1 else "partial"
+    worst_first = ("diverged", "collapsed", "failed", "running")
+    return next((status for status in worst_first if counts[status]), "missing")
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    numbers = _finite(values)
+    return statistics.fmean(numbers) if numbers else None
+
+
+def _deviation(values: Sequence[float | None]) -> float | None:
+    numbers = _finite(values)
+    return statistics.stdev(numbers) if len(numbers) > 1 else None
+
+
+def _finite(values: Sequence[float | None]) -> list[float]:
+    return [v for v in values if v is not None and math.isfinite(v)]
+
+
+def summary_path(study: Study) -> Path:
+    """Returns where the table of a study lies."""
+    return study.folder / "summary.csv"
+
+
+def format_summary(table: pd.DataFrame) -> list[dict[str, str]]:
+    """Returns a summary's rows for people: accuracies with their deviation, changes signed."""
+    top1 = dict(zip(table["step"], table["top1"], strict=True))
+    rows = []
+    for row in table.to_dict("records"):
+        before = top1.get(row["parent"])
+        change = row["top1"] - before if before is not None and row["n"] else None
+        rows.append(
+            {
+                "step": str(row["step"]),
+                "label": str(row["label"]),
+                "n": str(row["n"]),
+                "top-1": _percent(row["top1"], row["top1_std"]),
+                "change": _number(change, "+.2f"),
+                "top-5": _percent(row["top5"], row["top5_std"]),
+                "MFLOPs": f"{row['flops'] / 1e6:,.2f}",
+                "seconds": _number(row["seconds"], ".0f"),
+                "status": str(row["status"]) + (f" ({row['detail']})" if row["detail"] else ""),
+            }
+        )
+    return rows
+
+
+def _percent(mean: float | None, deviation: float | None) -> str:
+    spread = _number(deviation, ".2f")
+    return _number(mean, ".2f") + (f" ± {spread}" if spread else "")
+
+
+def _number(value: float | None, style: str) -> str:
+    """Returns a number in this style; nothing for what is no number."""
+    return "" if value is None or value != value else format(value, style)

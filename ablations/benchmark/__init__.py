@@ -1,0 +1,1 @@
+"""What networks cost on this device: images per second and memory, beside their peers."""

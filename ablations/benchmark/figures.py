@@ -1,0 +1,327 @@
+"""What a benchmark came to: its figures, their medians and ratios, and its files. No torch here."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+from ablations import paper, tables
+from ablations.costs.model_costs import OURS
+from ablations.records import ResultsError, read_json, write_json
+from modernize.errors import UsageError
+
+FILE = "benchmark.json"
+MODES = INFERENCE, TRAINING = "inference", "training"
+CONDITIONS = ("precision", "memory_format", "compile", "batch_size", "image_size", "threads")
+"""The settings that every row of the CSV file repeats."""
+STEADY = 1.3  # times that the rounds of a network may differ without a word
+
+
+@dataclasses.dataclass
+class Row:
+    """The figures of one network in one mode.
+
+    Attributes:
+        names, model, library, version, params, flops: as of its
+            :class:`~ablations.benchmark.contestants.Contestant`.
+        mode: one of the :data:`MODES`.
+        images_per_second: one figure for each round.
+        memory_mib: the most memory that it takes beside the images; None where not measured.
+        failure: why it has no figures; empty where it has.
+    """
+
+    names: tuple[str, ...]
+    model: str
+    library: str
+    version: str
+    params: int
+    flops: int
+    mode: str
+    images_per_second: list[float] = dataclasses.field(default_factory=list)
+    memory_mib: float | None = None
+    failure: str = ""
+
+    @property
+    def measured(self) -> bool:
+        """Whether it ran to the end."""
+        return bool(self.images_per_second) and not self.failure
+
+    @property
+    def speed(self) -> float:
+        """The median of its images per second."""
+        return statistics.median(self.images_per_second)
+
+
+@dataclasses.dataclass(frozen=True)
+class Ratio:
+    """How much faster one of our networks is than another in one mode.
+
+    Attributes:
+        ours, theirs: the two.
+        values: one for each round, in which both had their turns shortly after each other.
+        published: what the paper has; None: nothing.
+    """
+
+    ours: Row
+    theirs: Row
+    values: Sequence[float]
+    published: float | None = None
+
+    @property
+    def median(self) -> float:
+        """The median over the rounds."""
+        return statistics.median(self.values)
+
+    @property
+    def of_best(self) -> float:
+        """The ratio of the best round of each, which other programs disturbed least."""
+        return max(self.ours.images_per_second) / max(self.theirs.images_per_second)
+
+
+@dataclasses.dataclass
+class Benchmark:
+    """A benchmark, measured.
+
+    Attributes:
+        title: what was measured.
+        regime: whose steps; None: models by their names.
+        device: its name.
+        settings: under which conditions: batch and image size, precision, memory format, ...
+        provenance: versions, commit, times.
+        rows: a network and its modes one after the other, ours before its peers.
+    """
+
+    title: str
+    regime: str | None
+    device: str
+    settings: dict[str, Any]
+    provenance: dict[str, Any]
+    rows: list[Row]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns what ``benchmark.json`` holds."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Returns what :meth:`to_dict` gave, be it through JSON."""
+        rows = [Row(**{**row, "names": tuple(row["names"])}) for row in values["rows"]]
+        return cls(**{**values, "rows": rows})
+
+    def write(self, folder: Path) -> list[Path]:
+        """Writes ``benchmark.json`` and ``benchmark.csv``, and returns their paths.
+
+        Raises:
+            ResultsError: where they cannot be written.
+        """
+        as_csv = folder / "benchmark.csv"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            write_json(folder / FILE, self.to_dict())
+            as_csv.write_text(tables.as_csv(as_values(self)) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise ResultsError(f"cannot write to {folder}: {error.strerror or error}.") from error
+        return [folder / FILE, as_csv]
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """Returns the benchmark in a folder.
+
+        Raises:
+            UsageError: where there is none.
+            ResultsError: where it cannot be read.
+        """
+        values = read_json(folder / FILE)
+        if values is None:
+            raise UsageError(f"there is no {FILE} in {folder}.")
+        try:
+            return cls.from_dict(values)
+        except (TypeError, KeyError) as error:
+            raise ResultsError(f"{folder / FILE} is no benchmark ({error}).") from error
+
+    def share_of_peak(self, row: Row) -> float | None:
+        """Returns how much of a large product's speed a network reaches; None where not measured.
+
+        Training counts three times the FLOPs of inference, as backward takes twice forward's.
+        """
+        if not row.measured:
+            return None
+        passes = 3 if row.mode == TRAINING else 1
+        product: float = self.settings["product_macs_per_second"]
+        return passes * row.flops * row.speed / product
+
+    def measured(self, mode: str, model: str) -> list[Row]:
+        """Returns the rows of one model in one mode that have figures."""
+        return [r for r in self.rows if r.measured and (r.mode, r.model) == (mode, model)]
+
+
+def peer_ratios(benchmark: Benchmark) -> list[Ratio]:
+    """Returns, for each of our networks that others have as well, ours to their fastest."""
+    ratios = []
+    for row in benchmark.rows:
+        if row.library == OURS and row.model and row.measured:
+            same = benchmark.measured(row.mode, row.model)
+            ratios += _to_fastest(row, [peer for peer in same if peer.library != OURS])
+    return ratios
+
+
+def transformer_ratios(benchmark: Benchmark) -> list[Ratio]:
+    """Returns our ConvNeXts to the fastest Swin of the same size, as Table 12 pairs them."""
+    printed, size = paper.throughputs(), benchmark.settings["image_size"]
+    ratios = []
+    for row in benchmark.rows:
+        rival = _rival(row.model)
+        if row.library == OURS and rival and row.measured:
+            ours, theirs = printed.get((row.model, size)), printed.get((rival, size))
+            published = None  # of training the paper has no figures
+            if row.mode == INFERENCE and ours and theirs:
+                published = ours.images_per_second / theirs.images_per_second
+            ratios += _to_fastest(row, benchmark.measured(row.mode, rival), published)
+    return ratios
+
+
+def _rival(model: str) -> str:
+    """Returns the model of Table 12 that has the same size as another; empty where it has none."""
+    size = model.partition("-")[2]
+    names = dict.fromkeys(name for name, _size in paper.throughputs())
+    if model not in names:
+        return ""
+    return next((n for n in names if n != model and n.partition("-")[2] == size), "")
+
+
+def _to_fastest(row: Row, others: Sequence[Row], published: float | None = None) -> list[Ratio]:
+    """Returns a row's ratio to the fastest of others; none where there are none."""
+    if not others:
+        return []
+    best = max(others, key=lambda other: other.speed)
+    pairs = zip(row.images_per_second, best.images_per_second, strict=True)
+    return [Ratio(row, best, [ours / theirs for ours, theirs in pairs], published)]
+
+
+# -- for people and for programs -----------------------------------------------------------------
+
+
+def as_values(benchmark: Benchmark) -> list[dict[str, Any]]:
+    """Returns a row per network and mode for CSV and JSON; steps that share one have a row each."""
+    settings = benchmark.settings
+    return [
+        {
+            "network": name,
+            "model": row.model,
+            "library": row.library,
+            "version": row.version,
+            "mode": row.mode,
+            "params": row.params,
+            "flops": row.flops,
+            "images_per_second": row.speed if row.measured else None,
+            "images_per_second_min": min(row.images_per_second) if row.measured else None,
+            "images_per_second_max": max(row.images_per_second) if row.measured else None,
+            "rounds": len(row.images_per_second),
+            "share_of_peak": benchmark.share_of_peak(row),
+            "memory_mib": row.memory_mib,
+            "failure": row.failure,
+            "device": benchmark.device,
+            **{name: settings[name] for name in CONDITIONS},
+        }
+        for row in benchmark.rows
+        for name in row.names
+    ]
+
+
+_BESIDE = dict(zip(MODES, (("peak", "MiB"), ("peak ", "MiB ")), strict=True))
+NUMBERS = ("params (M)", "GFLOPs", *(f"{mode} images/s" for mode in MODES),
+           *(name for names in _BESIDE.values() for name in names))  # fmt: skip
+"""The columns of :func:`as_texts` that are set flush right."""
+
+
+def as_texts(benchmark: Benchmark) -> list[dict[str, str]]:
+    """Returns a row per network for people; a figure is the median, (least to most) of the rounds.
+
+    ``peak`` is the share of a large product's speed, ``MiB`` the memory; with a blank: in training.
+    """
+    networks: dict[tuple[Any, ...], dict[str, Row]] = {}
+    for row in benchmark.rows:
+        networks.setdefault((row.names, row.library), {})[row.mode] = row
+    # Three digits of the least.
+    decimals = max(3, 2 - math.floor(math.log10(min(row.flops for row in benchmark.rows) / 1e9)))
+    texts = []
+    for (names, library), modes in networks.items():
+        row = next(iter(modes.values()))
+        text = {
+            "network": ", ".join(names),
+            "library": library,
+            "params (M)": f"{row.params / 1e6:.2f}",
+            "GFLOPs": f"{row.flops / 1e9:.{decimals}f}",
+        }
+        for mode, (peak, memory) in _BESIDE.items():
+            if mode in benchmark.settings["modes"]:
+                share = benchmark.share_of_peak(modes[mode])
+                text |= {
+                    f"{mode} images/s": _speed(modes[mode]),
+                    peak: "" if share is None else f"{100 * share:.1f} %",
+                    memory: _memory(modes[mode]),
+                }
+        texts.append(text)
+    return texts
+
+
+def footnotes(benchmark: Benchmark) -> list[str]:
+    """Returns lines to stand below the table: conditions, failures, ratios."""
+    s = benchmark.settings
+    lines = [
+        f"{benchmark.device}; {s['threads']} CPU thread(s), {s['precision']}, "
+        f"{s['memory_format']}, {'compiled' if s['compile'] else 'not compiled'}, batches of "
+        f"{s['batch_size']} at {s['image_size']} x {s['image_size']}; median (least to most) of "
+        f"{s['rounds']} round(s).",
+        f"Peak: {s['product_macs_per_second'] / 1e12:.3g} tera-multiply-accumulates a second, "
+        "which a large product of matrices reaches here in this precision; training counts three "
+        "times the FLOPs.",
+    ]
+    lines += [
+        f"{', '.join(row.names)}, {row.library}, {row.mode}: {row.failure}"
+        for row in benchmark.rows
+        if row.failure
+    ]
+    unsteady = max((_unsteadiness(row) for row in benchmark.rows if row.measured), default=1.0)
+    if unsteady > STEADY:
+        lines.append(
+            f"Rounds of the same network differ by up to {unsteady:.1f} times: something else used "
+            "the machine. Try again when it is idle, or with OMP_NUM_THREADS=1 and more --rounds."
+        )
+    return [*lines, *_ratio_lines([*peer_ratios(benchmark), *transformer_ratios(benchmark)])]
+
+
+def _ratio_lines(ratios: Sequence[Ratio]) -> list[str]:
+    """Returns a line for each network, with the ratios of all modes."""
+    lines: dict[str, list[str]] = {}
+    for ratio in ratios:
+        row, best = ratio.ours, ratio.theirs
+        low, high = min(ratio.values), max(ratio.values)
+        text = f"{row.mode} {ratio.median:.2f} ({low:.2f} to {high:.2f}, best rounds "
+        text += f"{ratio.of_best:.2f}; {best.library} {best.version}".strip() + ")"
+        if ratio.published is not None:
+            text += f", in the paper {ratio.published:.2f}"
+        other = "fastest peer" if row.model == best.model else best.model
+        lines.setdefault(f"{', '.join(row.names)}: ours / {other}", []).append(text)
+    return [f"{head}: {', '.join(texts)}" for head, texts in lines.items()]
+
+
+def _unsteadiness(row: Row) -> float:
+    """Returns how many times the slowest round took as long as the fastest."""
+    return max(row.images_per_second) / min(row.images_per_second)
+
+
+def _speed(row: Row) -> str:
+    if not row.measured:
+        return row.failure.partition(":")[0]
+    figures = row.speed, min(row.images_per_second), max(row.images_per_second)
+    median, low, high = (f"{figure:,.{0 if row.speed >= 1000 else 1}f}" for figure in figures)
+    return f"{median} ({low} to {high})" if len(row.images_per_second) > 1 else median
+
+
+def _memory(row: Row) -> str:
+    return "" if row.memory_mib is None else f"{row.memory_mib:,.0f}"

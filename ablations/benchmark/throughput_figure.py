@@ -1,0 +1,169 @@
+"""A benchmark and accuracies -> the chart of both. No torch here."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ablations import paper
+from ablations.analysis.summary import read_summary
+from ablations.benchmark.figures import Benchmark, Row
+from ablations.charts import throughput_chart
+from ablations.charts.rows import DRAWN
+from ablations.costs.model_costs import OURS
+from ablations.records import Study
+from modernize.errors import UsageError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+PAPER = "paper"
+
+
+@dataclasses.dataclass(frozen=True)
+class Accuracy:
+    """One network's accuracy, and how the chart shows it.
+
+    Attributes:
+        label: its name on the chart.
+        group: what it shares its colour with.
+        top1, top1_std: percent; a deviation of NaN: none.
+        parent: where a line comes from; empty: from nowhere.
+        adopted: False for a side branch.
+    """
+
+    label: str
+    group: str
+    top1: float
+    top1_std: float = math.nan
+    parent: str = ""
+    adopted: bool = True
+
+
+def accuracies(
+    source: str | None, regime: str | None, image_size: int, results: Path
+) -> dict[str, Accuracy]:
+    """Returns network -> its accuracy; none where nobody has any.
+
+    Args:
+        source: ``"paper"``, or the name of a study; None: the paper, if it has them.
+        regime: whose steps the networks are; None: the paper's models.
+        image_size: height and width of the models' images in pixels.
+        results: where studies lie.
+
+    Raises:
+        UsageError: for a study that is not there or of another regime, or where the paper has no
+            accuracies of this regime and they were asked for.
+    """
+    if source is not None and source != PAPER:
+        return _measured(source, regime, results)
+    if regime is None:
+        return _published_models(image_size)
+    table, reference = paper.published(regime), paper.reference(regime)
+    if table is None:
+        if source is None:
+            return {}
+        raise UsageError(
+            f"the paper has no accuracies of the regime {regime}; name a study with --accuracy."
+        )
+    found = _of_table(table)
+    if reference is not None:
+        found[reference.label] = Accuracy(reference.label, "Transformer", reference.top1)
+    return found
+
+
+def throughput_figure(
+    benchmark: Benchmark, accuracy: Mapping[str, Accuracy], source: str
+) -> Figure | None:
+    """Returns the chart of a benchmark; None where no network of known accuracy was measured.
+
+    Args:
+        benchmark: the figures; the first of its modes is drawn.
+        accuracy: network -> its accuracy.
+        source: where the accuracies are from, for the chart's foot.
+    """
+    import pandas as pd
+
+    mode = benchmark.settings["modes"][0]
+    drawn = _drawn(benchmark, mode)
+    unknown = [name for name in drawn if name not in accuracy]
+    points = [
+        {
+            "name": name,
+            **dataclasses.asdict(accuracy[name]),
+            "gflops": row.flops / 1e9,
+            "images_per_second": row.speed,
+            "images_per_second_min": min(row.images_per_second),
+            "images_per_second_max": max(row.images_per_second),
+        }
+        for name, row in drawn.items()
+        if name in accuracy
+    ]
+    if not points:
+        return None
+    settings = benchmark.settings
+    return throughput_chart.draw(
+        pd.DataFrame(points),
+        title=f"Accuracy, throughput and FLOPs: {benchmark.title}",
+        speed_label=f"{mode} images per second, {benchmark.device}",
+        note=f"{settings['precision']}, {settings['memory_format']}, batches of "
+        f"{settings['batch_size']} at {settings['image_size']} x {settings['image_size']}, "
+        f"{settings['threads']} CPU thread(s){', compiled' * settings['compile']}; median, least "
+        f"and most of {settings['rounds']} round(s). Accuracies: {source}."
+        + (f" Not drawn, for want of one: {', '.join(unknown)}." if unknown else ""),
+    )
+
+
+def _drawn(benchmark: Benchmark, mode: str) -> dict[str, Row]:
+    """Returns name -> the row that stands for it: ours, or else the fastest."""
+    chosen: dict[str, Row] = {}
+    for row in benchmark.rows:
+        if row.mode == mode and row.measured:
+            for name in row.names:
+                other = chosen.get(name)
+                if other is None or (other.library != OURS and row.speed > other.speed):
+                    chosen[name] = row
+    return chosen
+
+
+def _of_table(table: pd.DataFrame) -> dict[str, Accuracy]:
+    """Returns the accuracies of a roadmap's summary, of those networks that have one."""
+    return {
+        str(row["step"]): Accuracy(
+            label=str(row["label"]),
+            group=str(row["section"]),
+            top1=float(row["top1"]),
+            top1_std=float(row["top1_std"]) if row["top1_std"] is not None else math.nan,
+            parent=str(row["parent"]),
+            adopted=bool(row["adopted"]),
+        )
+        for row in table.to_dict("records")
+        if row["status"] in DRAWN and row["top1"] == row["top1"]
+    }
+
+
+def _measured(name: str, regime: str | None, results: Path) -> dict[str, Accuracy]:
+    study = Study.open(results / name)
+    own: Any = study.manifest["regime"]
+    if own != regime:
+        raise UsageError(
+            f"the study {name!r} is of the regime {own}, not of "
+            f"{regime or 'models, which only the paper has accuracies of'}."
+        )
+    return _of_table(read_summary(study))
+
+
+def _published_models(image_size: int) -> dict[str, Accuracy]:
+    """Returns what Table 12 has at one image size, a line through the models of each family."""
+    found: dict[str, Accuracy] = {}
+    last: dict[str, str] = {}
+    for (model, size), row in paper.throughputs().items():
+        family = model.partition("-")[0]
+        if row.top1 is not None and size == image_size:
+            found[model] = Accuracy(model, family, row.top1, parent=last.get(family, ""))
+            last[family] = model
+    return found

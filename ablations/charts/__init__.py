@@ -1,0 +1,1 @@
+"""Summaries as pictures: the roadmap, and accuracy against throughput."""

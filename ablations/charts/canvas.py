@@ -1,0 +1,134 @@
+"""The sheet that the chart is drawn on: its axes and settings, and lines, boxes and texts on it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
+
+from ablations.charts.layout import FONT, LINE, PAGE_WIDTH, SIZE, SMALL, Layout
+
+PNG_DPI = 200
+
+INK, GREY, RULE = "#1a1a1a", "#5c5c5c", "#d9d9d9"
+
+STYLE: Any = {
+    "font.family": FONT,
+    "text.usetex": False,
+    "axes.unicode_minus": True,
+    "figure.autolayout": False,
+    "figure.constrained_layout.use": False,
+    "hatch.linewidth": 0.8,
+    "savefig.bbox": None,
+    "savefig.facecolor": "white",
+    "savefig.transparent": False,
+    "svg.fonttype": "path",
+    "svg.hashsalt": "roadmap",
+}
+"""To be laid over whatever settings the process has, while drawing and while saving."""
+
+
+class Canvas:
+    """An empty figure.
+
+    Attributes:
+        figure: of matplotlib, made without pyplot so that no window or state outlives it.
+        page: behind everything; inches from the top left.
+        panel: the bars, above the page; accuracy across, inches of the page down.
+        front: the texts, above the bars; like ``page``.
+    """
+
+    def __init__(self, layout: Layout) -> None:
+        self.figure = Figure(figsize=(PAGE_WIDTH, layout.height), dpi=PNG_DPI)
+        FigureCanvasAgg(self.figure)
+        self.page = self._add_page(layout)
+        self.panel = self._add_panel(layout)
+        self.front = self._add_page(layout)
+
+    def line(
+        self,
+        axes: Axes,
+        x: Sequence[float],
+        y: Sequence[float],
+        *,
+        halo: float | None = None,
+        **how: Any,
+    ) -> None:
+        """Adds a thin line, on a white one that is wider by ``halo`` points to be seen upon bars.
+
+        With 0 the white shows between dashes alone.
+        """
+        how = {"color": INK, "linewidth": 0.8, "zorder": 2, **how}
+        if halo is not None:
+            white = how | {"color": "white", "linestyle": "-", "gid": None}
+            white |= {"linewidth": how["linewidth"] + halo, "markeredgewidth": 1.0 + halo}
+            white["zorder"] -= 0.5  # so that it hides no other line of this height
+            axes.add_line(Line2D(x, y, **white))
+        axes.add_line(Line2D(x, y, **how))
+
+    def box(
+        self, axes: Axes, x: float, middle: float, width: float, height: float, **how: Any
+    ) -> None:
+        """Adds a rectangle by its left edge and the middle of its height."""
+        how = {"linewidth": 0.0, **how}
+        axes.add_patch(Rectangle((x, middle - height / 2), width, height, **how))
+
+    def write(
+        self,
+        x: float,
+        y: float,
+        text: str,
+        *,
+        size: float = SIZE,
+        color: str = INK,
+        boxed: bool = False,
+        **how: Any,
+    ) -> None:
+        """Writes one line of text centred on ``y``; boxed, on white to be read upon bars."""
+        if boxed:
+            how["bbox"] = {"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none"}
+        if text:
+            how = {"va": "center_baseline", "parse_math": False, **how}
+            self.front.text(x, y, text, fontsize=size, color=color, **how)
+
+    def write_lines(
+        self, x: float, y: float, lines: Sequence[str], *, step: float = LINE, **how: Any
+    ) -> None:
+        """Writes lines of text one below the other, the first centred on ``y``."""
+        for number, text in enumerate(lines):
+            self.write(x, y + step * number, text, **how)
+
+    def _add_page(self, layout: Layout) -> Axes:
+        page = self.figure.add_axes((0, 0, 1, 1), xlim=(0, PAGE_WIDTH), ylim=(layout.height, 0))
+        page.set_axis_off()
+        return page
+
+    def _add_panel(self, layout: Layout) -> Axes:
+        columns, scale = layout.columns, layout.scale
+        panel = self.figure.add_axes(
+            (
+                columns.bars / PAGE_WIDTH,
+                1 - layout.bottom / layout.height,
+                (columns.bars_end - columns.bars) / PAGE_WIDTH,
+                (layout.bottom - layout.top) / layout.height,
+            ),
+            xlim=(scale.low, scale.high),
+            ylim=(layout.bottom, layout.top),
+            facecolor="none",
+            axisbelow=True,
+        )
+        panel.spines[["top", "right", "bottom"]].set_visible(False)
+        panel.spines["left"].set(color=INK, linewidth=0.8)
+        panel.set_yticks([])
+        count = math.floor((scale.high - scale.low) / scale.tick + 1e-9)
+        ticks = [scale.low + number * scale.tick for number in range(count + 1)]
+        panel.set_xticks(ticks, [f"{tick:g}" for tick in ticks], fontsize=SMALL, color=GREY)
+        panel.tick_params(axis="x", length=0, pad=3)
+        panel.grid(axis="x", color=RULE, linewidth=0.5)
+        return panel

@@ -1,0 +1,281 @@
+"""The roadmap as a picture: bars of accuracy by step, and beside them what each step costs.
+
+:func:`draw` takes a summary (one row a step, see :data:`COLUMNS`) and returns a figure;
+:func:`save` writes it. The chart is drawn from its head to its foot. What its cells say is decided
+in :mod:`~ablations.charts.rows`, where they stand in :mod:`~ablations.charts.layout`; the sheet and
+its lines, boxes and texts are in :mod:`~ablations.charts.canvas`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import matplotlib as mpl
+
+from ablations.charts import layout as at
+from ablations.charts.canvas import GREY, INK, PNG_DPI, STYLE, Canvas
+from ablations.charts.layout import MARGIN, PAGE_WIDTH, SIZE, SMALL, Layout, Section, Step
+from ablations.charts.rows import COLUMNS, Row, pair, read
+from modernize.errors import RoadmapError, UsageError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+    from ablations.paper import Reference
+
+__all__ = ["COLUMNS", "as_png", "draw", "save"]
+
+SUFFIXES = (".png", ".svg", ".pdf")
+
+BAND = "#f5f5f3"
+# For the sections in turn. Neighbours differ in hue and in lightness, to every kind of colour
+# vision and on paper.
+HUES = ("#4a5f7f", "#6fa3c8", "#2f7f86", "#8fb98a", "#8a6d24", "#cf8558", "#8c4a5c")
+HATCH = "//////"
+MARKERS = {"missing": "o", "running": ">"}
+"""What stands beside the word in place of a bar; a cross for all others."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Look:
+    """How the rows of one table are drawn; without a colour of their own, in the section's."""
+
+    size: float
+    color: str
+    bar: float  # its height in inches
+    face: str
+    edge: str
+    whisker: float  # the height of its ends in points
+    dashes: tuple[float, float]  # of the reference
+
+
+LOOKS = {
+    "main": _Look(SIZE, INK, 0.115, face="", edge="", whisker=5, dashes=(5, 2)),
+    "second": _Look(SMALL, GREY, 0.062, "#c4c4c4", "#7d7d7d", whisker=3, dashes=(1.5, 1.2)),
+}
+
+
+def draw(
+    table: pd.DataFrame,
+    *,
+    title: str,
+    reference: Reference | None = None,
+    second: pd.DataFrame | None = None,
+    second_label: str = "",
+    label: str = "",
+    second_reference: Reference | None = None,
+    notes: Mapping[str, str] | None = None,
+) -> Figure:
+    """Draws a roadmap, top to bottom, 170 mm wide and as high as it needs to be.
+
+    Args:
+        table: the summary whose steps are the main bars, in order.
+        title: stands above the chart.
+        reference: a vertical line to hold the bars against.
+        second: another summary, as thin grey bars beneath; matched by step.
+        second_label: what the grey bars are.
+        label: what the main bars are.
+        second_reference: a grey vertical line.
+        notes: step -> a footnote to its GFLOPs in ``table``; steps that are not drawn are ignored.
+
+    Raises:
+        UsageError: for a table without rows, with a column missing, or with a step twice.
+        UnknownNameError: for a status that is not one of those that a summary has.
+    """
+    lines = pair(
+        read(table, "main", notes or {}),
+        [] if second is None else read(second, "second", {}),
+    )
+    references = {"main": reference, "second": second_reference}
+    with mpl.rc_context(STYLE):
+        layout = at.lay_out(
+            lines,
+            title=title,
+            labels={"main": label, "second": second_label},
+            references={series: ref for series, ref in references.items() if ref is not None},
+        )
+        canvas = Canvas(layout)
+        _draw_head(canvas, layout)
+        for number, section in enumerate(layout.sections):
+            _draw_section(canvas, section, banded=number % 2 == 0)
+            for step in section.steps:
+                _draw_step(canvas, layout, step, _hue(section))
+        _draw_references(canvas, layout)
+        _draw_foot(canvas, layout)
+    return canvas.figure
+
+
+def save(figure: Figure, path: str | Path) -> Path:
+    """Writes a figure as PNG (200 dpi), SVG or PDF, by the suffix; the same figure, the same bytes.
+
+    Returns:
+        The path.
+
+    Raises:
+        UsageError: for another suffix.
+        RoadmapError: when the file cannot be written.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise UsageError(
+            f"cannot draw to {str(path)!r}: its suffix is {path.suffix!r}. "
+            f"Valid: {', '.join(SUFFIXES)}."
+        )
+    metadata = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(suffix, {})
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with mpl.rc_context(STYLE):
+            figure.savefig(path, format=suffix[1:], dpi=PNG_DPI, metadata=metadata)
+    except OSError as error:
+        raise RoadmapError(f"cannot write the chart {str(path)!r}: {error}.") from error
+    return path
+
+
+def as_png(figure: Figure) -> bytes:
+    """Returns a figure as :func:`save` writes it to a PNG, for a page or a notebook."""
+    buffer = io.BytesIO()
+    with mpl.rc_context(STYLE):
+        figure.savefig(buffer, format="png", dpi=PNG_DPI)
+    return buffer.getvalue()
+
+
+def _hue(section: Section) -> str:
+    return HUES[section.number % len(HUES)]
+
+
+def _draw_head(canvas: Canvas, layout: Layout) -> None:
+    """Draws the title, the legend and the names of the columns."""
+    title: dict[str, Any] = {"step": at.TITLE_LINE, "size": at.TITLE, "weight": "bold"}
+    canvas.write_lines(MARGIN, MARGIN + 0.08, layout.title, **title)
+    hues = list(dict.fromkeys(_hue(section) for section in layout.sections))[:4]
+    for entry in layout.legend:
+        _draw_glyph(canvas, entry.glyph, entry.x, entry.y, hues)
+        indent = at.GLYPH if entry.glyph else 0
+        canvas.write(entry.x + indent, entry.y, entry.text, size=SMALL)
+    columns = layout.columns
+    for x, text in (
+        (columns.top1_end, at.TOP1),
+        (columns.n, "n" if layout.show_n else ""),
+        (columns.change, at.CHANGE),
+        (columns.cost, at.COST),
+    ):
+        canvas.write(x, layout.top - 0.085, text, size=SMALL, color=GREY, ha="right")
+
+
+def _draw_glyph(canvas: Canvas, glyph: str, x: float, y: float, hues: list[str]) -> None:
+    """Draws a sign of the legend; that of the main bars in some of their hues."""
+    length, height, look = 0.22, 0.09, LOOKS["second"]
+    how: dict[str, Any] = {"linewidth": 0.6}
+    if glyph == "main":
+        part = length / len(hues)
+        for number, hue in enumerate(hues):
+            canvas.box(canvas.page, x + number * part, y, part, height, facecolor=hue)
+    elif glyph == "second":
+        how |= {"facecolor": look.face, "edgecolor": look.edge}
+        canvas.box(canvas.page, x, y, length, look.bar, **how)
+    elif glyph == "hatched":
+        how |= {"facecolor": "white", "edgecolor": GREY, "hatch": HATCH}
+        canvas.box(canvas.page, x, y, length, height, **how)
+    elif glyph == "whisker":
+        canvas.line(canvas.page, (x + 0.02, x + 0.20), (y, y), marker="|", markersize=4)
+
+
+def _draw_section(canvas: Canvas, section: Section, *, banded: bool) -> None:
+    """Draws a section's band and coloured edge, and its name."""
+    page, height = canvas.page, section.height
+    middle = section.top + height / 2
+    if banded:
+        canvas.box(page, MARGIN, middle, at.WIDTH, height, facecolor=BAND)
+    canvas.box(page, MARGIN, middle, 0.045, height - 0.03, facecolor=_hue(section))
+    canvas.write_lines(at.SECTION_X, section.name_y, section.name, weight="bold")
+
+
+def _draw_step(canvas: Canvas, layout: Layout, step: Step, hue: str) -> None:
+    """Draws one step: its name, and a row of each table."""
+    x, y = layout.columns.label, step.label_y
+    canvas.write_lines(x, y, step.label)
+    y += len(step.label) * at.LINE
+    canvas.write_lines(x, y, step.second_label, size=SMALL, color=GREY)
+    for number, row in enumerate(step.line.rows):
+        _draw_row(canvas, layout, row, step.y + number * at.LINE, hue)
+
+
+def _draw_row(canvas: Canvas, layout: Layout, row: Row, y: float, hue: str) -> None:
+    """Draws a bar or what became of it, and the numbers."""
+    look, columns = LOOKS[row.series], layout.columns
+    if row.bar is None:
+        _draw_word(canvas, layout, row, y)
+    else:
+        _draw_bar(canvas, layout, row, y, hue)
+    star = at.width("*") if row.note else 0
+    for x, text in (
+        (columns.top1, row.accuracy),
+        (columns.n, str(row.n) if layout.show_n and row.bar is not None else ""),
+        (columns.change, row.change),
+        (columns.cost + star, row.cost + "*" * bool(row.note)),
+    ):
+        canvas.write(x, y, text, size=look.size, color=look.color, ha="right")
+    x = columns.top1 + at.DEVIATION_GAP
+    canvas.write(x, y, row.deviation, size=look.size, color=look.color)
+
+
+def _draw_bar(canvas: Canvas, layout: Layout, row: Row, y: float, hue: str) -> None:
+    """Draws a bar from 0, of which the axis shows the end, and its whisker."""
+    look, name = LOOKS[row.series], f"{row.series}-{row.step}"
+    canvas.box(
+        *(canvas.panel, 0, y, row.bar or 0, look.bar),
+        facecolor=(look.face or hue) if row.adopted else "white",
+        edgecolor=look.edge or hue,
+        linewidth=0.7,
+        linestyle="--" if row.status == "partial" else "-",
+        hatch=None if row.adopted else HATCH,
+        gid=f"bar-{name}",
+    )
+    if row.std is not None:
+        how: dict[str, Any] = {"marker": "|", "markersize": look.whisker, "zorder": 4}
+        canvas.line(canvas.panel, row.ends, (y, y), halo=1.4, gid=f"whisker-{name}", **how)
+    if row.word:
+        canvas.write(layout.word_x(row), y, row.word, size=SMALL, boxed=True)
+
+
+def _draw_word(canvas: Canvas, layout: Layout, row: Row, y: float) -> None:
+    """Writes what became of a step in place of its bar, behind a mark at the axis."""
+    look, x = LOOKS[row.series], layout.columns.bars + at.WORD_X
+    mark: dict[str, Any] = {"marker": MARKERS.get(row.status, "x"), "markersize": 3.5}
+    mark |= {"linestyle": "none", "markerfacecolor": "none", "color": look.color}
+    canvas.line(canvas.front, [x], [y], gid=f"mark-{row.series}-{row.step}", **mark)
+    how: dict[str, Any] = {"size": look.size, "color": look.color, "style": "italic"}
+    canvas.write(x + 0.08, y, row.word, boxed=True, **how)
+
+
+def _draw_references(canvas: Canvas, layout: Layout) -> None:
+    """Draws the references: over the bars, with white between the dashes; under the words."""
+    for ref in layout.references:
+        look = LOOKS[ref.series]
+        canvas.write(ref.text_x, ref.text_y, ref.text, size=SMALL, color=look.color, boxed=True)
+        how: dict[str, Any] = {"color": look.color, "linestyle": (0, look.dashes), "zorder": 3}
+        x, y = (ref.top1, ref.top1), (ref.top, layout.bottom)
+        name = f"reference-{ref.series}"
+        canvas.line(canvas.panel, x, y, halo=0, clip_on=False, gid=name, **how)
+
+
+def _draw_foot(canvas: Canvas, layout: Layout) -> None:
+    """Draws the name of the axis, the break in it, and the footnotes."""
+    columns, bottom = layout.columns, layout.bottom
+    text = "top-1 accuracy (%)"
+    if layout.scale.low > 0:
+        text += f"; the axis starts at {layout.scale.low:g}, not at 0"
+        for x in (columns.bars - 0.02, columns.bars + 0.02):
+            canvas.line(canvas.page, (x - 0.025, x + 0.025), (bottom + 0.03, bottom - 0.03))
+    half = at.width(text, SMALL) / 2
+    middle = (columns.bars + columns.bars_end) / 2
+    middle = min(max(middle, MARGIN + half), PAGE_WIDTH - MARGIN - half)
+    canvas.write(middle, bottom + 0.24, text, size=SMALL, color=GREY, ha="center")
+    small: dict[str, Any] = {"step": at.NOTE_LINE, "size": SMALL, "color": GREY}
+    canvas.write_lines(MARGIN, bottom + 0.40, layout.footnotes, **small)

@@ -1,0 +1,320 @@
+"""Where everything on the chart stands: text measured and broken, columns and rows placed.
+
+Lengths are inches from the top left of the page. Columns and rows grow with the measured size of
+what stands in them, so that nothing is cut; the bars get the width that is left.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import text_to_path
+
+from ablations.charts.rows import (
+    Line,
+    Row,
+    Scale,
+    choose_scale,
+    describe_reference,
+    describe_seeds,
+)
+
+if TYPE_CHECKING:
+    from ablations.paper import Reference
+
+FONT = "DejaVu Sans"
+SIZE, SMALL, TITLE = 7.0, 6.5, 9.5  # points
+
+PAGE_WIDTH = 170 / 25.4
+MARGIN = 0.06
+WIDTH = PAGE_WIDTH - 2 * MARGIN
+GAP = 0.09
+COLUMN_GAP = 0.108
+DEVIATION_GAP = 0.04
+CELL_PADDING = 0.05  # behind the last column
+SECTION_X = MARGIN + GAP
+SECTION_WIDTH, LABEL_WIDTH = 0.80, 1.62  # at most; longer texts wrap
+GLYPH = 0.28  # a sign of the legend and the space behind it
+WORD_X = 0.07  # from the axis to a word or a mark
+
+# From one line of text to the next.
+LINE, TITLE_LINE, LEGEND_LINE, REFERENCE_LINE, NOTE_LINE = 0.125, 0.17, 0.16, 0.135, 0.115
+ROW_PADDING = 0.075
+
+TOP1, CHANGE, COST = "top-1 (%)", "change", "GFLOPs"  # names of columns
+
+
+@dataclasses.dataclass(frozen=True)
+class Columns:
+    """The left edges of names and bars, and the right edges of numbers.
+
+    ``top1`` is that of the accuracies, ``top1_end`` that of the deviations behind them.
+    """
+
+    label: float
+    bars: float
+    bars_end: float
+    top1: float
+    top1_end: float
+    n: float
+    change: float
+    cost: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """A text of the legend, behind its sign if it has one."""
+
+    x: float
+    y: float
+    glyph: str
+    text: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """A step and the lines of its name: ``y`` is its first row, ``label_y`` its first line."""
+
+    line: Line
+    label: list[str]
+    second_label: list[str]
+    y: float
+    label_y: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Section:
+    """Neighbouring steps of one section, its name in lines; ``number`` tells apart the names."""
+
+    number: int
+    name: list[str]
+    name_y: float  # of its first line
+    top: float
+    height: float
+    steps: list[Step]
+
+
+@dataclasses.dataclass(frozen=True)
+class ReferenceLine:
+    """A reference: its line from ``top`` down, its text at ``text_x`` and ``text_y``."""
+
+    series: str
+    top1: float
+    top: float
+    text: str
+    text_x: float
+    text_y: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """The page: the title in lines, and everything below it with its place."""
+
+    title: list[str]
+    legend: list[Entry]
+    scale: Scale
+    columns: Columns
+    show_n: bool
+    sections: list[Section]
+    references: list[ReferenceLine]
+    top: float  # of the first section
+    bottom: float  # of the last
+    footnotes: list[str]
+    height: float
+
+    def place(self, top1: float) -> float:
+        """Returns where on the page an accuracy lies."""
+        return _place(top1, self.scale, self.columns)
+
+    def word_x(self, row: Row) -> float:
+        """Returns where a word beside a bar starts: upon the bar, or behind it if it is short."""
+        size = width(row.word, SMALL)
+        start, end = map(self.place, row.ends)
+        if self.columns.bars + WORD_X + size + 0.05 <= start:
+            return self.columns.bars + WORD_X
+        return min(end + WORD_X, self.columns.bars_end - size)
+
+
+def lay_out(
+    lines: Sequence[Line],
+    *,
+    title: str,
+    labels: Mapping[str, str],
+    references: Mapping[str, Reference],
+) -> Layout:
+    """Finds the place of everything.
+
+    Args:
+        lines: the steps, in order.
+        title: stands above the chart.
+        labels: series -> what its bars are.
+        references: series -> what it is measured against.
+    """
+    rows = [row for line in lines for row in line.rows]
+    seeds, show_n = describe_seeds(rows)
+    scale = choose_scale(rows, references.values())
+    titles = wrap(title, WIDTH, TITLE, "bold")
+    head = MARGIN + TITLE_LINE * len(titles)
+    legend = _legend(rows, labels, seeds, head + 0.10)
+    legend_lines = len({entry.y for entry in legend})
+    top = head + LEGEND_LINE * legend_lines + 0.08 + REFERENCE_LINE * max(1, len(references))
+    sections = _sections(lines, top)
+    columns = _columns(sections, rows, show_n)
+    bottom = sections[-1].top + sections[-1].height
+    footnotes = _footnotes(rows)
+    return Layout(
+        title=titles,
+        legend=legend,
+        scale=scale,
+        columns=columns,
+        show_n=show_n,
+        sections=sections,
+        references=_references(references, scale, columns, top),
+        top=top,
+        bottom=bottom,
+        footnotes=footnotes,
+        height=bottom + 0.31 + NOTE_LINE * len(footnotes) + MARGIN,
+    )
+
+
+# --- text ----------------------------------------------------------------------------------------
+
+
+def width(text: str, size: float = SIZE, weight: str = "normal") -> float:
+    """Measures a line of text."""
+    font = FontProperties(family=FONT, size=size, weight=weight)
+    points = text_to_path.get_text_width_height_descent(text, font, ismath=False)[0]
+    return float(points) / 72
+
+
+def wrap(text: str, limit: float, size: float = SIZE, weight: str = "normal") -> list[str]:
+    """Breaks text into lines no wider than the limit: between words, else within one."""
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if width(longer, size, weight) <= limit:
+            lines[-1] = longer
+            continue
+        if lines[-1]:
+            lines.append("")
+        for letter in word:
+            if lines[-1] and width(lines[-1] + letter, size, weight) > limit:
+                lines.append("")
+            lines[-1] += letter
+    return lines
+
+
+def _widest(texts: Iterable[str], weight: str = "normal") -> float:
+    return max((width(text, SIZE, weight) for text in texts if text), default=0.0)
+
+
+def _name(line: Line) -> tuple[list[str], list[str]]:
+    """Breaks a step's name; of the second table's name only the words that differ."""
+    label = wrap(line.main.label, LABEL_WIDTH)
+    if line.second is None or line.second.label == line.main.label:
+        return label, []
+    ours, theirs = line.main.label.split(), line.second.label.split()
+    if len(ours) == len(theirs):
+        theirs = [word for word, other in zip(theirs, ours, strict=True) if word != other]
+    return label, wrap(" ".join(theirs), LABEL_WIDTH, SMALL)
+
+
+def _footnotes(rows: Iterable[Row]) -> list[str]:
+    """Returns the footnotes in lines; steps that share one are named together."""
+    names: dict[str, list[str]] = {}
+    for row in rows:
+        if row.note:
+            names.setdefault(row.note, []).append(row.label)
+    texts = [f"* {', '.join(labels)}: {note}" for note, labels in names.items()]
+    return [line for text in texts for line in wrap(text, WIDTH, SMALL)]
+
+
+# --- places --------------------------------------------------------------------------------------
+
+
+def _legend(rows: Sequence[Row], labels: Mapping[str, str], seeds: str, y: float) -> list[Entry]:
+    """Sets the signs that the chart uses one after the other, in as many lines as they need."""
+    used = [(series, labels[series]) for series in dict.fromkeys(row.series for row in rows)]
+    if any(row.bar is not None and not row.adopted for row in rows):
+        used.append(("hatched", "side branch, not adopted"))
+    used.append(("whisker" if any(row.std is not None for row in rows) else "", seeds))
+    entries: list[Entry] = []
+    x = MARGIN
+    for glyph, text in used:
+        indent = GLYPH if glyph else 0.0
+        for number, piece in enumerate(wrap(text, WIDTH - indent, SMALL) if text else []):
+            end = x + indent + width(piece, SMALL)
+            if entries and (number or end > PAGE_WIDTH - MARGIN):
+                x, y, end = MARGIN, y + LEGEND_LINE, end - x + MARGIN
+            entries.append(Entry(x, y, glyph if number == 0 else "", piece))
+            x = end + 2 * GAP
+    return entries
+
+
+def _sections(lines: Sequence[Line], top: float) -> list[Section]:
+    """Places the steps, one below the other."""
+    row_count = max(len(line.rows) for line in lines)
+    numbers: dict[str, int] = {}
+    sections: list[Section] = []
+    for name, group in itertools.groupby(lines, key=lambda line: line.main.section):
+        members = [(line, *_name(line)) for line in group]
+        texts = [max(len(label) + len(second), row_count) for _, label, second in members]
+        heights = [count * LINE + ROW_PADDING for count in texts]
+        name_lines = wrap(name, SECTION_WIDTH, SIZE, "bold")
+        stretch = max(1.0, (len(name_lines) * LINE + 0.02) / sum(heights))
+        steps, y = [], top
+        for (line, label, second), count, height in zip(members, texts, heights, strict=True):
+            middle = y + stretch * height / 2
+            first = middle - (count - 1) / 2 * LINE
+            steps.append(Step(line, label, second, middle if row_count == 1 else first, first))
+            y += stretch * height
+        number = numbers.setdefault(name, len(numbers))
+        name_y = top + (ROW_PADDING + LINE) / 2  # beside the first of several steps
+        if len(steps) == 1:
+            name_y = (top + y - (len(name_lines) - 1) * LINE) / 2
+        sections.append(Section(number, name_lines, name_y, top, y - top, steps))
+        top = y
+    return sections
+
+
+def _columns(sections: Sequence[Section], rows: Sequence[Row], show_n: bool) -> Columns:
+    """Places the columns, from the page's edges inwards."""
+    steps = [step for section in sections for step in section.steps]
+    label = SECTION_X + _widest((text for s in sections for text in s.name), "bold")
+    label += 1.5 * GAP if label > SECTION_X else 0
+    bars = label + _widest(text for s in steps for text in (*s.label, *s.second_label)) + GAP
+
+    star = width("*") if any(row.note for row in rows) else 0
+    cost = PAGE_WIDTH - MARGIN - CELL_PADDING - star
+    change = cost - max(_widest(row.cost for row in rows), width(COST, SMALL)) - COLUMN_GAP
+    n = change - max(_widest(row.change for row in rows), width(CHANGE, SMALL)) - COLUMN_GAP
+    top1_end = n - (_widest(str(row.n) for row in rows) + COLUMN_GAP if show_n else 0)
+    deviations = _widest(row.deviation for row in rows)
+    top1 = top1_end - (DEVIATION_GAP + deviations if deviations else 0)
+    numbers = min(top1 - _widest(row.accuracy for row in rows), top1_end - width(TOP1, SMALL))
+    return Columns(label, bars, numbers - GAP, top1, top1_end, n, change, cost)
+
+
+def _references(
+    references: Mapping[str, Reference], scale: Scale, columns: Columns, top: float
+) -> list[ReferenceLine]:
+    """Places the references; the text of the rightmost stands highest, clear of the others."""
+    lines = []
+    for level, (series, reference) in enumerate(
+        sorted(references.items(), key=lambda item: item[1].top1)
+    ):
+        text = describe_reference(reference)
+        y = top - 0.085 - REFERENCE_LINE * level
+        left = _place(reference.top1, scale, columns) - 0.05 - width(text, SMALL)
+        above = y - 0.04 if left >= MARGIN else y + 0.06  # not through its own text
+        lines.append(ReferenceLine(series, reference.top1, above, text, max(left, MARGIN), y))
+    return lines
+
+
+def _place(top1: float, scale: Scale, columns: Columns) -> float:
+    share = (top1 - scale.low) / (scale.high - scale.low)
+    return columns.bars + share * (columns.bars_end - columns.bars)

@@ -1,0 +1,202 @@
+"""What a command line asks for: a study, a preset, a regime; and what that will cost."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from modernize.errors import UsageError
+
+if TYPE_CHECKING:
+    from ablations.recipe import Preset
+    from ablations.studies.counting import PlanRow, Speed
+    from ablations.studies.variants import Comparison
+    from modernize.steps import Variant
+
+MANY = 10  # variants out of proportion, above which only the dearest is named
+
+DEFAULT = "roadmap"
+SHIPPED = sorted(path.stem for path in (Path(__file__).parents[1] / "study_files").glob("*.yaml"))
+
+_ASKING = (
+    click.option(
+        "--study",
+        default=DEFAULT,
+        show_default=True,
+        metavar="NAME|FILE",
+        help=f"What to compare: {', '.join(SHIPPED)}, or a file of your own.",
+    ),
+    click.option("--until", "last", metavar="STEP", help="Last step wanted: its key or index."),
+    click.option("--from", "first", metavar="STEP", help="First step wanted."),
+    click.option("--only", metavar="STEP,...", default="", help="Only these steps."),
+    click.option(
+        "--seeds",
+        type=click.IntRange(min=1),
+        help="Runs of each step, from seeds 0, 1, ...  [default: the study's; 1 for the roadmap]",
+    ),
+    click.option(
+        "--preset",
+        metavar="NAME|FILE",
+        help="What to train on, and how.  [default: the study's; nano for the roadmap]",
+    ),
+    click.option(
+        "--regime",
+        metavar="NAME",
+        help="resnet50, resnet200 or nano.  [default: the study's, or else the preset's]",
+    ),
+    click.option(
+        "--data", metavar="FOLDER", help="Where the images are.  [default: as the preset says]"
+    ),
+    click.option(
+        "--set",
+        "settings",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="Another value for a key of the preset; may be repeated.",
+    ),
+)
+
+
+def asking_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds the options that say which study is meant; :func:`resolve` takes them."""
+    for option in reversed(_ASKING):
+        command = option(command)
+    return command
+
+
+def speed_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds ``--images-per-second`` and ``--measure``; :func:`find_speed` takes them."""
+    given = click.option(
+        "--images-per-second",
+        type=click.FloatRange(min=0, min_open=True),
+        metavar="N",
+        help="Estimate hours from this speed of the study's base on one device.",
+    )
+    measured = click.option(
+        "--measure", is_flag=True, help="Estimate hours from a few updates on this device."
+    )
+    return given(measured(command))
+
+
+@dataclasses.dataclass(frozen=True)
+class Asked:
+    """What a command line asks for.
+
+    Attributes:
+        comparison, preset: the study, and the conditions.
+        variants: those wanted.
+        seeds: runs of each.
+        folder: the name of the study's folder, unless another one is given.
+    """
+
+    comparison: Comparison
+    preset: Preset
+    variants: Sequence[Variant]
+    seeds: int
+    folder: str
+
+
+def resolve(
+    *,
+    study: str,
+    first: str | None,
+    last: str | None,
+    only: str,
+    seeds: int | None,
+    preset: str | None,
+    regime: str | None,
+    data: str | None,
+    settings: tuple[str, ...],
+) -> Asked:
+    """Returns what the options of :func:`asking_options` mean.
+
+    Raises:
+        UsageError: for what does not exist, or cannot be.
+    """
+    from ablations.recipe import load_preset
+    from ablations.studies.selection import pick
+    from ablations.studies.study_file import read_study
+    from ablations.studies.variants import compare
+
+    if data is not None:
+        settings = (*settings, f"data.source={data}")
+    written = read_study(study)
+    chosen = load_preset(preset or written.preset, settings)
+    usual = written.file.regime or chosen.regime
+    comparison = compare(written, regime or usual)
+    keys = [key.strip() for key in only.split(",") if key.strip()]
+    # The roadmap on a preset is called after the preset alone.
+    parts = [] if study == DEFAULT else [written.name]
+    if not parts or (preset and preset != written.file.preset):
+        parts.append(Path(preset or written.preset).stem)
+    if comparison.regime != usual:
+        parts.append(comparison.regime)
+    return Asked(
+        comparison,
+        chosen,
+        pick(comparison.variants, first, last, keys),
+        seeds or written.file.seeds,
+        "-".join(parts),
+    )
+
+
+def find_speed(
+    rows: Sequence[PlanRow],
+    reference: PlanRow,
+    preset: Preset,
+    comparison: Comparison,
+    images_per_second: float | None,
+    measure: bool,
+) -> Speed | None:
+    """Returns how fast networks train: as given, or as measured here, or None if nobody asks.
+
+    Raises:
+        UsageError: where both are asked for.
+    """
+    from ablations.studies.counting import given_speed
+
+    if images_per_second and measure:
+        raise UsageError("give one of --images-per-second and --measure, not both.")
+    if images_per_second:
+        return given_speed(images_per_second, reference.key, reference.cost.flops)
+    if not measure:
+        return None
+    # As the queue does before torch is there: threads that spin while they wait stall each other.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    from ablations.launching.measure import measure_speed
+
+    size = preset.data.image_size
+    return measure_speed(rows, reference, preset.compute, size, comparison.layers)
+
+
+def notes(rows: Sequence[PlanRow], reference: PlanRow, comparison: Comparison) -> list[str]:
+    """Returns which variants are out of proportion, and which cannot be, a line each."""
+    from ablations.studies import counting
+
+    dear = [row for row in rows if row.times > counting.OUT_OF_PROPORTION]
+    if len(dear) > MANY:
+        most = max(dear, key=lambda row: row.times)
+        lines = [
+            f"Out of proportion: {len(dear)} variants; {most.key} most, with "
+            f"{counting.gflops(most.cost.flops)}, {counting.times(most.times)} those of "
+            f"{reference.key}"
+        ]
+    else:
+        lines = [
+            f"Out of proportion: {row.key} costs {counting.gflops(row.cost.flops)}, "
+            f"{counting.times(row.times)} those of {reference.key}"
+            for row in dear
+        ]
+    return lines + [f"Not among them: {key}: {reason}" for key, reason in comparison.left_out]
+
+
+def in_all(hours: float, speed: Speed) -> str:
+    """Returns the line that says how long everything takes."""
+    from ablations.studies.counting import hours as show
+
+    return f"About {show(hours)} device-hours in all, by {speed.how}"

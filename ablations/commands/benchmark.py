@@ -1,0 +1,200 @@
+"""The command that measures what every step costs on this device."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from click.core import ParameterSource
+from rich.console import Console
+
+from ablations.commands.options import FORMATS, from_here, results_folder, results_option
+from modernize.errors import UsageError
+
+if TYPE_CHECKING:
+    from ablations.benchmark.contestants import Contestant
+
+OUTPUT = ("source", "accuracy", "output", "style", "results")  # what becomes of it
+
+
+@click.command()
+@click.option("--regime", metavar="NAME", help="resnet50, resnet200 or nano.  [default: resnet50]")
+@click.option("--until", "last", metavar="STEP", help="Last step wanted: its key or index.")
+@click.option("--from", "first", metavar="STEP", help="First step wanted.")
+@click.option(
+    "--only", metavar="STEP,...", default="", help="Only these steps; with --models, these models."
+)
+@click.option(
+    "--models",
+    is_flag=True,
+    help="Networks of the paper's Table 12 instead of steps: ConvNeXt and Swin, T, S and B.",
+)
+@click.option("--no-peers", is_flag=True, help="Leave out torchvision's and timm's networks.")
+@click.option(
+    "--official",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="FOLDER",
+    help="A checkout of facebookresearch/ConvNeXt, whose networks are measured as well.",
+)
+@click.option(
+    "--mode", "modes", default="inference,training", show_default=True, metavar="MODE,..."
+)
+@click.option(
+    "--device", type=click.Choice(["cuda", "cpu"]), help="[default: the GPU where there is one]"
+)
+@click.option(
+    "--batch-size",
+    type=click.IntRange(min=1),
+    metavar="IMAGES",
+    help="[default: 128 on a GPU, 8 on a CPU, more of small images]",
+)
+@click.option(
+    "--image-size", type=click.IntRange(min=1), metavar="PIXELS", help="[default: the regime's]"
+)
+@click.option(
+    "--precision",
+    type=click.Choice(["auto", "fp32", "tf32", "bf16", "fp16"]),
+    default="auto",
+    show_default=True,
+    help="As in a preset; tf32 is the paper's Table 12.",
+)
+@click.option(
+    "--memory-format",
+    type=click.Choice(["channels-last", "contiguous"]),
+    default="channels-last",
+    show_default=True,
+)
+@click.option("--compile", is_flag=True, help="Use torch.compile.")
+@click.option(
+    "--rounds",
+    type=click.IntRange(min=1),
+    default=5,
+    show_default=True,
+    help="Turns of each network in each mode.",
+)
+@click.option(
+    "--seconds",
+    type=click.FloatRange(min=0, min_open=True),
+    default=0.5,
+    show_default=True,
+    help="Timed in each turn, or 3 iterations if they take longer.",
+)
+@click.option(
+    "--accuracy",
+    metavar="paper|STUDY",
+    help="Accuracies for the chart.  [default: the paper's, where it has any]",
+)
+@click.option(
+    "--redraw",
+    "source",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="FOLDER",
+    help="Measure nothing; show and draw what was measured into this folder.",
+)
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="FOLDER",
+    help="Where the files go.  [default: results/benchmark-<regime>-<device>]",
+)
+@click.option("--format", "style", type=FORMATS, default="table", show_default=True)
+@results_option
+@click.pass_context
+def benchmark(
+    ctx: click.Context,
+    /,
+    *,
+    accuracy: str | None,
+    source: Path | None,
+    output: Path | None,
+    style: str,
+    results: Path | None,
+    **asked: Any,
+) -> None:
+    """Measure images per second and memory of every step on this device, beside its peers'."""
+    from ablations.launching.local_queue import wait_passively
+
+    wait_passively()
+    from ablations.benchmark import request as benchmark_request
+    from ablations.benchmark.figures import Benchmark
+    from ablations.benchmark.throughput_figure import PAPER, accuracies
+
+    _refuse(ctx, asked["models"], source)
+    results = results_folder(results)
+    console = Console(highlight=False)
+    if source is not None:
+        measured = Benchmark.read(source)
+        size = measured.settings["image_size"]
+        known = accuracies(accuracy, measured.regime, size, results)
+    else:
+        from modernize.steps import find_regime
+
+        regime = None if asked["models"] else find_regime(asked["regime"] or "resnet50")
+        image_size = asked["image_size"] or (regime.image_size if regime else 224)
+        request = benchmark_request.Request(
+            image_size=image_size,
+            modes=benchmark_request.parse_modes(asked["modes"]),
+            **{name: asked[name] for name in _REQUESTED},
+        )
+        known = accuracies(accuracy, regime.name if regime else None, image_size, results)
+        conditions = request.conditions()
+        measured = benchmark_request.run(
+            _contestants(image_size, **asked),
+            request,
+            conditions,
+            title=f"{regime.start} to {regime.end}" if regime else "models of Table 12",
+            regime=regime.name if regime else None,
+            console=Console(stderr=True, highlight=False),
+        )
+    folder = output or source or benchmark_request.default_folder(measured, results)
+    written = benchmark_request.write(measured, folder, known, accuracy or PAPER)
+    benchmark_request.show(measured, style, console)
+    if style in ("table", "markdown"):
+        if not known:
+            click.echo("No chart, for nobody said how accurate they are: --accuracy STUDY.")
+        click.echo(f"Wrote {', '.join(map(from_here, written))}")
+
+
+_REQUESTED = ("device", "batch_size", "precision", "memory_format", "compile", "rounds", "seconds")
+
+
+def _refuse(ctx: click.Context, models: bool, source: Path | None) -> None:
+    """Refuses options that would do nothing."""
+    given = {
+        parameter.name: parameter.opts[0]
+        for parameter in ctx.command.params
+        if parameter.name
+        and ctx.get_parameter_source(parameter.name) is ParameterSource.COMMANDLINE
+    }
+    if models and (useless := [given[n] for n in ("regime", "first", "last") if n in given]):
+        raise UsageError(f"{', '.join(useless)} does not go with --models; --only names models.")
+    if source and (useless := [opt for name, opt in given.items() if name not in OUTPUT]):
+        raise UsageError(f"{', '.join(useless)} does not go with --redraw, which measures nothing.")
+
+
+def _contestants(
+    pixels: int,
+    *,
+    regime: str | None,
+    first: str | None,
+    last: str | None,
+    only: str,
+    models: bool,
+    no_peers: bool,
+    official: Path | None,
+    **_conditions: Any,
+) -> list[Contestant]:
+    """Returns the networks that were asked for."""
+    from ablations.benchmark import contestants
+    from ablations.benchmark.official import check_checkout
+    from ablations.studies import selection
+    from modernize.steps import find_regime
+
+    keys = [key.strip() for key in only.split(",") if key.strip()]
+    rivals = contestants.Rivals(not no_peers, check_checkout(official) if official else None)
+    if models:
+        return contestants.of_models(keys or contestants.TABLE_12, pixels, rivals)
+    road = find_regime(regime or "resnet50")
+    variants = selection.roadmap(road.name, first, last, keys)
+    return contestants.of_steps(variants, road, pixels, rivals)

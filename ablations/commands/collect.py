@@ -1,0 +1,66 @@
+"""The command that makes a study's table and chart, as the main job does at its end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+
+from ablations import tables
+from ablations.commands.options import FORMATS, find_study, from_here, study_option
+
+if TYPE_CHECKING:
+    from ablations.records import Study
+
+
+def collect_study(console: Console, study: Study) -> None:
+    """Writes a study's table and chart from its records, and prints the table."""
+    from ablations.analysis.summary import summary_path, write_summary
+    from ablations.charts import chart
+    from ablations.charts.figures import study_figure
+
+    table = write_summary(study)
+    written = [summary_path(study)]
+    figure = study_figure(study, summary=table)
+    written += [chart.save(figure, study.folder / f"roadmap.{kind}") for kind in ("png", "svg")]
+    _print_summary(console, table)
+    console.print("Wrote " + ", ".join(map(from_here, written)), soft_wrap=True)
+
+
+def _print_summary(console: Console, table: Any) -> None:
+    from ablations.analysis.summary import format_summary
+
+    tables.print_table(
+        console, format_summary(table), right=("n", "top-1", "change", "top-5", "MFLOPs", "seconds")
+    )
+
+
+@click.command()
+@click.option("--format", "style", type=FORMATS, default="table", show_default=True)
+@click.option(
+    "--archive",
+    is_flag=True,
+    help="Also write runs.jsonl: all runs with their metrics, without weights. The folders of the "
+    "runs may then go; table, statistics and report need them no more.",
+)
+@study_option
+def collect(name: str | None, style: str, archive: bool, results: Path | None) -> None:
+    """Make a study's table, summary.csv and chart from its records as they are now."""
+    from ablations.analysis.summary import format_summary, read_summary
+
+    study = find_study(name, results)
+    if archive:
+        path, runs = study.archive()
+        click.echo(f"Wrote {from_here(path)}: {runs} runs", err=style != "table")
+    if style == "table":
+        collect_study(Console(highlight=False), study)
+        return
+    table = read_summary(study)
+    if style == "csv":
+        click.echo(table.to_csv(index=False, float_format="%.4f"), nl=False)
+    elif style == "json":
+        click.echo(table.to_json(orient="records", indent=1))
+    else:
+        click.echo(tables.as_markdown(format_summary(table)))

@@ -1,0 +1,98 @@
+"""The command that tests which changes stand out from the noise."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from rich.console import Console
+
+from ablations import tables
+from ablations.commands.options import FORMATS, find_study, name_once, study_option
+from modernize.errors import UsageError
+
+if TYPE_CHECKING:
+    from ablations.analysis.samples import Samples
+
+PAPER = "paper"
+DEFAULT_REGIME = "resnet50"
+
+
+@click.command()
+@click.argument("source", required=False, metavar="[STUDY|paper]")
+@click.option("--regime", metavar="NAME", help="Of the paper's tables.  [default: resnet50]")
+@click.option(
+    "--against",
+    default="parent",
+    show_default=True,
+    metavar="parent|STEP",
+    help="What each step is compared with: the one it builds on, or always the same.",
+)
+@click.option(
+    "--best-epoch",
+    is_flag=True,
+    help="Take the best of all epochs, which is optimistic, instead of the last.",
+)
+@click.option("--format", "style", type=FORMATS, default="table", show_default=True)
+@study_option
+def compare(
+    source: str | None,
+    regime: str | None,
+    against: str,
+    best_epoch: bool,
+    style: str,
+    name: str | None,
+    results: Path | None,
+) -> None:
+    """Test which changes stand out from the noise, in a study or in the paper's own figures."""
+    samples = _find(name_once(source, name), regime, results, best_epoch=best_epoch)
+    _show(Console(highlight=False), samples, against, style)
+
+
+def _find(
+    source: str | None, regime: str | None, results: Path | None, *, best_epoch: bool
+) -> Samples:
+    """Returns the paper's figures or those of a study, by default of the one launched last.
+
+    Raises:
+        UsageError: for options that do not go together, or a study that is not there.
+    """
+    from ablations.analysis import samples
+
+    if source == PAPER:
+        if best_epoch:
+            raise UsageError(
+                "--best-epoch goes with a study; the paper prints one accuracy for each step."
+            )
+        return samples.of_paper(regime or DEFAULT_REGIME)
+    if regime is not None:
+        raise UsageError("--regime goes with the paper; a study has the one it was launched with.")
+    return samples.of_study(find_study(source, results), best_epoch=best_epoch)
+
+
+def _show(console: Console, found: Samples, against: str, style: str) -> None:
+    """Prints the comparison: as a table or Markdown with notes, or as CSV or JSON.
+
+    Raises:
+        UnknownNameError: for an unknown ``against``.
+    """
+    from ablations.analysis import comparison_text
+    from ablations.analysis.comparison import compare as compare_samples
+
+    table = compare_samples(found, against)
+    if style in ("csv", "json"):
+        values = comparison_text.as_values(table)
+        click.echo(tables.as_csv(values) if style == "csv" else tables.as_json(values))
+        return
+    if style == "markdown":
+        click.echo(comparison_text.as_markdown(found, table, against))
+        return
+    texts, lines = comparison_text.as_texts(table), comparison_text.notes(found, table, against)
+    if console.is_terminal:
+        texts, dropped = comparison_text.fit(texts, console.width)
+        if dropped:
+            lines.append(f"No room here for: {', '.join(dropped)}. A wider terminal shows them.")
+    tables.print_table(console, texts, comparison_text.NUMBERS, comparison_text.title(found))
+    for line in lines:
+        console.print(line, markup=False, soft_wrap=True)

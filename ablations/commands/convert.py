@@ -1,0 +1,46 @@
+"""The command that tells what a checkpoint is, and writes it in another layout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from modernize.errors import UsageError
+
+
+@click.command()
+@click.argument("source", metavar="FILE", type=click.Path(path_type=Path))
+@click.option(
+    "--to", "layout", metavar="LAYOUT", help="torchvision, timm, timm-conv-mlp, official or ours."
+)
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="What to write: .safetensors, or .pth or .pt for torch's format.",
+)
+@click.option("--ema", is_flag=True, help="Take the moving average that the file has besides.")
+@click.option(
+    "--layers",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="The Python file of the network's own layers, where it has any; it is run.",
+)
+def convert(
+    source: Path, layout: str | None, output: Path | None, ema: bool, layers: Path | None
+) -> None:
+    """Tell what a checkpoint FILE is, and write it as another implementation has it.
+
+    FILE is of torchvision, timm, the official ConvNeXt or ours; or it is the folder of a run.
+    """
+    from ablations.weights import conversion
+
+    if (layout is None) != (output is None):
+        raise UsageError("--to LAYOUT and --output FILE go together; without both, FILE is told.")
+    if layout is not None and output is not None:
+        conversion.check_output(source, layout, output)
+    weights = conversion.read(source, ema=ema, layers=layers)
+    click.echo("\n".join(conversion.describe(source, weights)))
+    if layout is not None and output is not None:
+        click.echo(conversion.write(weights, layout, output))

@@ -1,0 +1,93 @@
+"""The command that evaluates weights on ImageNet, or a finished run on its own images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from ablations import tables
+from ablations.commands.options import find_study, study_option
+from modernize.errors import UsageError
+
+
+@click.command()
+@click.option(
+    "--weights",
+    metavar="FILE|torchvision",
+    help="A checkpoint of torchvision, timm, the official ConvNeXt or ours; or have torchvision "
+    "fetch its own. Without it: a finished run's.",
+)
+@click.option("--step", metavar="STEP", help="Which step it is; by default the weights tell.")
+@click.option("--regime", default="resnet50", show_default=True, metavar="NAME")
+@click.option("--ema", is_flag=True, help="Take the moving average that the file has besides.")
+@click.option(
+    "--data",
+    metavar="FOLDER",
+    help="Validation images, in folders named by ImageNet's synsets; a run's: as its preset says.",
+)
+@click.option("--image-size", type=click.IntRange(min=1), default=224, show_default=True)
+@click.option(
+    "--resize",
+    type=click.IntRange(min=1),
+    metavar="PIXELS",
+    help="Shorter side before the centre crop.  [default: 256 for 224; from 384 on, as large]",
+)
+@click.option("--batch-size", type=click.IntRange(min=1), default=64, show_default=True)
+@click.option(
+    "--precision",
+    type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
+    help="auto: the fastest that the device has.  [default: fp32; a run's: as it was trained]",
+)
+@click.option(
+    "--workers", type=click.IntRange(min=0), metavar="N", help="Processes that decode images."
+)
+@click.option("--skip-bad-images", is_flag=True, help="Leave out images that cannot be read.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--format", "style", type=click.Choice(["table", "json"]), default="table")
+@study_option
+@click.pass_context
+def evaluate(
+    ctx: click.Context,
+    /,
+    weights: str | None,
+    data: str | None,
+    name: str | None,
+    results: Path | None,
+    style: str,
+    **options: Any,
+) -> None:
+    """Evaluate weights on ImageNet's validation images, or a finished run of ours on its own."""
+    from ablations.launching import local_queue
+
+    local_queue.wait_passively()
+    from ablations.weights import validation
+
+    _refuse_others(ctx, of_weights=weights is not None)
+    if weights is not None and data is None:
+        raise UsageError("--weights needs --data: the folder of the validation images.")
+    if weights is None and options["step"] is None:
+        raise UsageError("say what to evaluate: --weights FILE --data FOLDER, or a run's --step.")
+    asked = validation.Options(**options)
+    if weights is not None and data is not None:
+        evaluated = validation.of_weights(weights, Path(data), asked)
+    else:
+        evaluated = validation.of_run(find_study(name, results), data, asked)
+    json = style == "json"
+    click.echo(tables.as_json([evaluated.values()]) if json else "\n".join(evaluated.lines()))
+
+
+def _refuse_others(ctx: click.Context, *, of_weights: bool) -> None:
+    """Refuses options of `evaluate` that say nothing of what is evaluated."""
+    mine = {True: ("name", "results", "seed"),
+            False: ("regime", "ema", "image_size", "resize", "batch_size", "workers")}  # fmt: skip
+    given = [
+        f"--{name.replace('_', '-')}"
+        for name in mine[of_weights]
+        if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE
+    ]
+    if given:
+        what = "a run, not of --weights" if of_weights else "--weights, not of a run"
+        raise UsageError(f"{', '.join(given)}: an option of {what}; leave it away.")

@@ -1,0 +1,100 @@
+"""The command that counts parameters and FLOPs."""
+
+from __future__ import annotations
+
+import click
+from rich.console import Console
+
+from ablations import tables
+from ablations.commands.options import FORMATS, given_options
+
+
+@click.command()
+@click.option(
+    "--regime",
+    "regimes",
+    multiple=True,
+    metavar="NAME",
+    default=["resnet50"],
+    show_default=True,
+    help="resnet50, resnet200 or nano; may be repeated.",
+)
+@click.option("--until", "last", metavar="STEP", help="Last step wanted: its key or index.")
+@click.option("--step", metavar="STEP", help="One step's breakdown by operator and by module.")
+@click.option(
+    "--image-size", type=click.IntRange(min=1), metavar="PIXELS", help="[default: the regime's]"
+)
+@click.option(
+    "--models",
+    is_flag=True,
+    help="The paper's models instead of the steps, from ResNet-50 to ConvNeXt-XL, and Swin.",
+)
+@click.option("--format", "style", type=FORMATS, default="table", show_default=True)
+@click.pass_context
+def flops(
+    ctx: click.Context,
+    /,
+    regimes: tuple[str, ...],
+    last: str | None,
+    step: str | None,
+    image_size: int | None,
+    models: bool,
+    style: str,
+) -> None:
+    """Count parameters and FLOPs of the steps or the models, and set them beside the paper's."""
+    from ablations.costs import step_costs
+    from ablations.studies.selection import roadmap
+    from modernize.steps import find_regime
+
+    console = Console(highlight=False)
+    if models:
+        given = [name for name in given_options(ctx) if name not in ("--models", "--format")]
+        if given:
+            raise click.UsageError(
+                f"{', '.join(given)} does not go with --models, which counts each model at the "
+                "image sizes that the paper's tables have."
+            )
+        _print_models(console, style)
+        return
+    chosen = [find_regime(name) for name in regimes]
+    if step is not None:
+        for regime in chosen:
+            click.echo(step_costs.step_breakdown(step, regime, image_size or regime.image_size))
+        return
+    counted = [
+        step_costs.cost_rows(roadmap(r.name, last=last), r, image_size or r.image_size)
+        for r in chosen
+    ]
+    if style in ("csv", "json"):
+        render = tables.as_csv if style == "csv" else tables.as_json
+        click.echo(render([step_costs.as_values(row) for rows in counted for row in rows]))
+        return
+    for regime, rows in zip(chosen, counted, strict=True):
+        size = image_size or regime.image_size
+        title = f"{regime.start} to {regime.end} at {size} x {size}"
+        if style == "markdown":
+            click.echo(f"{title}\n\n{step_costs.as_markdown(rows)}\n")
+            continue
+        tables.print_table(
+            console, [step_costs.as_texts(row) for row in rows], step_costs.NUMBERS, title
+        )
+        for note in step_costs.footnotes(rows):
+            console.print(note, markup=False, soft_wrap=True)
+
+
+def _print_models(console: Console, style: str) -> None:
+    """Prints what the paper's models cost."""
+    from ablations.costs import model_costs
+
+    rows = model_costs.model_rows()
+    if style in ("csv", "json"):
+        render = tables.as_csv if style == "csv" else tables.as_json
+        click.echo(render(model_costs.as_values(rows)))
+        return
+    texts = [model_costs.as_texts(row) for row in rows]
+    if style == "markdown":
+        click.echo(f"{tables.as_markdown(texts, model_costs.NUMBERS)}\n")
+    else:
+        tables.print_table(console, texts, model_costs.NUMBERS)
+    for note in model_costs.footnotes(rows):
+        click.echo(note if style == "table" else "- " + note.replace("*", r"\*"))

@@ -1,0 +1,335 @@
+"""The main job: what it asks for, and what a person sees of it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+
+from ablations import tables
+from ablations.commands import asking
+from ablations.commands.asking import asking_options, speed_options
+from ablations.commands.collect import collect_study
+from ablations.commands.options import results_folder, results_option
+from modernize.errors import UsageError
+
+if TYPE_CHECKING:
+    from ablations.launching.experiment import Experiment
+    from ablations.launching.site import Site
+
+EXECUTORS = ("auto", "local", "slurm", "debug")
+INTERRUPTED = 130  # what a shell reports after Ctrl-C
+
+
+_OPTIONS = (
+    asking_options,
+    click.option(
+        "--name",
+        metavar="NAME",
+        help="The study's folder in results/.  [default: its own, or for the roadmap the preset's]",
+    ),
+    click.option(
+        "--jobs",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Runs at a time.  [default: one per GPU, or per core up to 8]",
+    ),
+    click.option(
+        "--skip-bad-images",
+        is_flag=True,
+        help="Pass over images that cannot be read, and count them; else they stop the run.",
+    ),
+    click.option("--tensorboard", is_flag=True, help="Write the metrics for TensorBoard, too."),
+    click.option(
+        "--executor",
+        type=click.Choice(EXECUTORS),
+        default="auto",
+        show_default=True,
+        help="Where runs are trained: in the local queue, by SLURM, or here for a debugger.",
+    ),
+    click.option(
+        "--site",
+        type=click.Path(path_type=Path, dir_okay=False),
+        metavar="FILE",
+        help="How your SLURM wants to be asked; ablations/sites/example.yaml explains it.",
+    ),
+    results_option,
+    click.option("--dry-run", is_flag=True, help="Show what would be run and skipped, and stop."),
+    speed_options,
+)
+
+
+def launching_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds the options of the main job; :func:`launch` takes them."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def launch(
+    *,
+    dry_run: bool,
+    images_per_second: float | None,
+    measure: bool,
+    jobs: int | None,
+    executor: str,
+    site: Path | None,
+    results: Path | None,
+    **options: Any,
+) -> None:
+    """Trains what a study still needs, or hands it to SLURM; collects; and says what came of it.
+
+    Raises:
+        UsageError: for what does not exist, or cannot be.
+        RunsFailedError: where a run failed; the others are on record.
+    """
+    if (images_per_second or measure) and not dry_run:
+        raise UsageError("--images-per-second and --measure go with --dry-run, or with `plan`.")
+    from ablations.launching.local_queue import started_together
+    from ablations.launching.site import load_site
+
+    # Of the processes that torchrun starts, the first one speaks.
+    console = Console(highlight=False, quiet=os.environ.get("RANK", "0") != "0")
+    where = load_site(site)
+    results = results or (Path(where.results) if where.results else None)
+    experiment = design(results=results, **options)
+    executor, why = _choose(executor, experiment)
+    _print_plan(console, experiment, images_per_second, measure)
+    if not started_together():
+        console.print(f"Executor: {executor}, {why}", soft_wrap=True)
+    if jobs is not None:
+        where = where.model_copy(update={"max_running": jobs})
+    if dry_run:
+        if executor == "slurm":
+            _print_script(experiment, where)
+        console.print("Dry run: nothing was trained or written.")
+    elif started_together():
+        _run_together(console, experiment)
+    elif executor == "slurm":
+        _submit(console, experiment, where)
+    elif executor == "debug":
+        _debug(console, experiment)
+    else:
+        _run(console, experiment, jobs)
+
+
+def _choose(executor: str, experiment: Experiment) -> tuple[str, str]:
+    """Returns the executor that trains the runs, and why it is that one."""
+    from ablations.launching.scheduler import check_usable, find_slurm
+
+    if executor == "slurm":
+        check_usable()
+    if executor != "auto":
+        return executor, "as asked for"
+    if not experiment.preset.cluster:
+        return "local", "for the preset is not made for a cluster"
+    missing = find_slurm()
+    return ("local", f"for {missing}") if missing else ("slurm", "whose controller answers")
+
+
+def design(
+    *,
+    name: str | None,
+    skip_bad_images: bool,
+    tensorboard: bool,
+    results: Path | None,
+    **asked: Any,
+) -> Experiment:
+    """Returns the experiment that a command line asks for; writes nothing.
+
+    Args:
+        name: of the study's folder; None: as the study and the preset are called.
+        skip_bad_images: whether an unreadable image is passed over.
+        tensorboard: whether the metrics are written for TensorBoard, too.
+        results: where studies lie; None: in the repository.
+        asked: the options of :func:`~ablations.commands.asking.asking_options`.
+
+    Raises:
+        UsageError: for what does not exist, or cannot be.
+    """
+    from ablations.launching import experiment
+
+    found = asking.resolve(**asked)
+    return experiment.design(
+        results_folder(results) / experiment.study_name(name, found.folder),
+        found.preset,
+        found.comparison,
+        found.variants,
+        found.seeds,
+        skip_bad_images=skip_bad_images,
+        tensorboard=tensorboard,
+    )
+
+
+def _print_plan(
+    console: Console, experiment: Experiment, images_per_second: float | None, measure: bool
+) -> None:
+    from ablations.studies import counting
+
+    study, planned = experiment.study, experiment.planned
+    rows, reference = experiment.rows()
+    speed = asking.find_speed(
+        rows, reference, study.preset, experiment.comparison, images_per_second, measure
+    )
+    costs = {row.key: row for row in (counting.timed(rows, speed) if speed else rows)}
+    images = study.manifest["images"]
+    console.print(
+        f"Study {study.name}: {study.preset.title}; regime {study.manifest['regime']}; "
+        f"{images['train_images']:,} training and {images['val_images']:,} validation images",
+        soft_wrap=True,
+    )
+    texts = []
+    for p in planned:
+        row = costs[p.run.key]
+        text = {
+            "step": p.run.key,
+            "seed": str(p.run.seed),
+            "parameters": f"{p.cost.params:,}",
+            "MFLOPs": f"{p.cost.flops / 1e6:.2f}",
+            "of base": counting.times(row.times),
+            "epochs": str(p.run.recipe.epochs),
+            "recipe": str(p.variant.training),
+        }
+        if row.hours is not None:
+            text["hours"] = counting.hours(row.hours * p.share_left)
+        texts.append({**text, "what will be done": p.state})
+    right = ("seed", "parameters", "MFLOPs", "of base", "epochs", "hours")
+    tables.print_table(console, texts, right=right)
+    for line in experiment.cautions():
+        console.print(f"Note: {line}", soft_wrap=True)
+    for line in asking.notes(list(costs.values()), reference, experiment.comparison):
+        console.print(line, markup=False, soft_wrap=True)
+    work = sum(costs[p.run.key].work * p.share_left for p in experiment.needed)
+    console.print(
+        f"{len(experiment.needed)} of {len(planned)} runs to do, "
+        f"{work / 1e12:,.1f} tera-multiply-accumulates in all",
+        soft_wrap=True,
+    )
+    if speed:
+        left = sum((costs[p.run.key].hours or 0) * p.share_left for p in experiment.needed)
+        console.print(asking.in_all(left, speed), markup=False, soft_wrap=True)
+
+
+def _run(console: Console, experiment: Experiment, jobs: int | None) -> None:
+    from ablations.launching import local_queue
+    from ablations.launching.progress import follow
+
+    study = experiment.study
+    study.write()
+    needed = experiment.needed
+    with local_queue.only_one(study.folder):
+        if needed:
+            local_queue.get_ready()
+        slots = local_queue.find_slots(len(needed), jobs)
+        if needed:
+            console.print(
+                f"Training on {', '.join(dict.fromkeys(s.device for s in slots))}: {len(slots)} at "
+                f"a time, {slots[0].threads} thread(s) each",
+                soft_wrap=True,
+            )
+        try:
+            with contextlib.closing(experiment.run(slots)) as ticks:
+                follow(ticks, len(needed), console)
+        except KeyboardInterrupt:
+            collect_study(console, study)
+            console.print(
+                "Interrupted. What is finished is kept; the same command goes on from the last "
+                "checkpoints.",
+                style="bold",
+                soft_wrap=True,
+            )
+            raise SystemExit(INTERRUPTED) from None
+    _conclude(console, experiment)
+
+
+def _print_script(experiment: Experiment, site: Site) -> None:
+    from ablations.launching import slurm
+    from ablations.launching.freeze import place_of
+
+    jobs, study = experiment.jobs(), experiment.study
+    if jobs:
+        folder = study.folder.absolute()
+        click.echo(f"\n{slurm.script(folder, place_of(folder), jobs, site)}")
+
+
+def _submit(console: Console, experiment: Experiment, site: Site) -> None:
+    """Hands what is needed to SLURM, and ends."""
+    from ablations.launching import local_queue, slurm
+    from ablations.launching.freeze import freeze
+
+    study = experiment.study
+    study.write()
+    with local_queue.only_one(study.folder):
+        experiment = experiment.anew()  # what another process submitted a moment ago is out of it
+        jobs = experiment.jobs()
+        if not jobs:
+            console.print("Nothing to submit.")
+            return
+        folder = study.folder.absolute()
+        submissions = slurm.submit(folder, freeze(folder), jobs, site)
+    numbers = ", ".join(s.jobs or "?" for s in submissions)
+    commit = submissions[0].commit
+    console.print(
+        f"Submitted {len(jobs)} run(s) as SLURM job {numbers}, at most {site.max_running} at a "
+        f"time, {site.processes} process(es) each; the program as it is now"
+        + (
+            f" (commit {commit[:10]}{', with changes' if submissions[0].dirty else ''})."
+            if commit
+            else "."
+        ),
+        soft_wrap=True,
+    )
+    console.print(
+        f"Come back with: run_roadmap.py status --name {study.name}   (or logs, collect, cancel)",
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+def _debug(console: Console, experiment: Experiment) -> None:
+    """Trains what is needed in this process."""
+    from ablations.launching import local_queue
+    from ablations.launching.progress import label, outcome
+
+    experiment.study.write()
+    with local_queue.only_one(experiment.study.folder):
+        for job, record in experiment.run_here(local_queue.find_slots(1)[0]):
+            console.print(f"{label(job)}: {outcome(record)}", markup=False, soft_wrap=True)
+    _conclude(console, experiment)
+
+
+def _run_together(console: Console, experiment: Experiment) -> None:
+    """Trains in all processes that torchrun started; the first one writes and speaks."""
+    from ablations.launching.progress import label, outcome
+
+    if not console.quiet:
+        experiment.study.write()
+    for job, record in experiment.run_together():
+        console.print(f"{label(job)}: {outcome(record)}", markup=False, soft_wrap=True)
+    if not console.quiet:
+        _conclude(console, experiment)
+
+
+def _conclude(console: Console, experiment: Experiment) -> None:
+    """Collects the records, and says loudly which runs did not finish."""
+    from ablations.launching.local_queue import RunsFailedError
+    from ablations.launching.progress import outcome
+    from ablations.records import Status
+
+    collect_study(console, experiment.study)
+    ends = [(p, p.folder.read_record()) for p in experiment.planned]
+    bad = [(p, r) for p, r in ends if r and r.status is not Status.FINISHED]
+    for p, record in bad:
+        line = f"{p.run.key}, seed {p.run.seed}: {outcome(record)}"
+        console.print(line, style="bold red", markup=False, soft_wrap=True)
+    failed = [p for p, r in bad if r.status is Status.FAILED]
+    if failed:
+        raise RunsFailedError(
+            f"{len(failed)} of {len(ends)} runs failed; the logs named above say more. "
+            "The same command tries them again."
+        )

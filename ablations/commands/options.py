@@ -1,0 +1,93 @@
+"""What several commands share: options, and how paths are shown."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from click.core import ParameterSource
+
+from ablations import tables
+from modernize.errors import UsageError
+
+if TYPE_CHECKING:
+    from ablations.records import Study
+
+FORMATS = click.Choice(tables.FORMATS)
+
+
+def results_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds ``--results``."""
+    return click.option(
+        "--results",
+        type=click.Path(path_type=Path, file_okay=False),
+        metavar="FOLDER",
+        help="Where studies lie.  [default: results/ of the repository]",
+    )(command)
+
+
+def results_folder(results: Path | None) -> Path:
+    """Returns where studies lie."""
+    from ablations.records import RESULTS
+
+    return results or RESULTS
+
+
+def from_here(path: Path) -> str:
+    """Returns a path as short as it can be typed from where we are."""
+    with contextlib.suppress(ValueError):
+        return str(path.resolve().relative_to(Path.cwd()))
+    return str(path)
+
+
+def study_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds ``--name`` and ``--results``."""
+    return click.option(
+        "--name", metavar="STUDY", help="Which study.  [default: the one launched last]"
+    )(results_option(command))
+
+
+def find_study(name: str | None, results: Path | None) -> Study:
+    """Returns the study of this name; without one, that which was launched last.
+
+    Raises:
+        UsageError: where there is none.
+    """
+    from ablations.records import RESULTS, Study
+
+    folder = results or RESULTS
+    if name is None:
+        launched = [
+            path
+            for path in folder.glob("*/study.json")
+            if (path.parent / "runs").is_dir() or (path.parent / "submissions").is_dir()
+        ]
+        if not launched:
+            raise UsageError(f"no study was launched in {folder} yet; see run_roadmap.py --help.")
+        name = max(launched, key=lambda path: path.stat().st_mtime).parent.name
+    return Study.open(folder / name)
+
+
+def name_once(argument: str | None, option: str | None) -> str | None:
+    """Returns the study's name, which may be given as an argument or with ``--name``.
+
+    Raises:
+        UsageError: where it is given as both.
+    """
+    if argument is not None and option is not None:
+        raise UsageError("name the study once, as STUDY or with --name.")
+    return argument or option
+
+
+def given_options(ctx: click.Context) -> list[str]:
+    """Returns the options that were typed, by their names."""
+    return [
+        parameter.opts[0]
+        for parameter in ctx.command.params
+        if parameter.expose_value
+        and parameter.name
+        and ctx.get_parameter_source(parameter.name) is ParameterSource.COMMANDLINE
+    ]

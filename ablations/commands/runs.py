@@ -1,0 +1,169 @@
+"""The commands that come back to a study's runs later: status, logs, cancel."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console, Group
+from rich.live import Live
+from rich.text import Text
+
+from ablations import tables
+from ablations.commands.options import find_study, study_option
+from modernize.errors import UsageError
+
+if TYPE_CHECKING:
+    from ablations.launching.survey import RunState
+    from ablations.records import Study
+
+MANY = 200  # runs, from which on only those that have not come to their end are listed
+TAIL = 5  # lines shown of a failed run's log
+FOLLOW_SECONDS = 0.5
+
+
+def show_status(console: Console, study: Study, seconds: float | None) -> None:
+    """Prints how every run stands; again and again where ``seconds`` says how often."""
+    if seconds is None:
+        console.print(_status(study))
+        return
+    from ablations.launching.survey import State
+
+    with Live(console=console, auto_refresh=False) as live:
+        while True:
+            live.update(_status(study), refresh=True)
+            if not any(s.state in (State.QUEUED, State.RUNNING) for s in _survey(study)):
+                return
+            time.sleep(seconds)
+
+
+def _survey(study: Study) -> list[RunState]:
+    from ablations.launching.survey import survey
+
+    return survey(study)
+
+
+def _status(study: Study) -> Group:
+    """Returns the table of a study's runs, counts, and the ends of the logs of what failed."""
+    states = _survey(study)
+    shown = [s for s in states if len(states) <= MANY or not s.state.settled]
+    rows = [
+        {
+            "step": s.run.key,
+            "seed": str(s.run.seed),
+            "state": str(s.state),
+            "detail": s.detail,
+            "preempted": f"{s.preempted} x" if s.preempted else "",
+            "job": s.job,
+        }
+        for s in shown
+    ]
+    for column in ("preempted", "job"):
+        if not any(row[column] for row in rows):
+            for row in rows:
+                del row[column]
+    counts: dict[str, int] = {}
+    for s in states:
+        counts[s.state] = counts.get(s.state, 0) + 1
+    parts: list[Any] = [
+        tables.make_table(rows, right=("seed",)) if rows else "",
+        Text(f"{study.name}: " + ", ".join(f"{n} {state}" for state, n in counts.items())),
+    ]
+    for s in states:
+        if s.log is not None:
+            end = s.log.read_text(encoding="utf-8", errors="replace").splitlines()[-TAIL:]
+            head = f"\n{s.run.key}, seed {s.run.seed}: {s.state}: {s.detail}\n{s.log}:"
+            parts.append(Text("\n".join([head, *(f"    {line}" for line in end)])))
+    return Group(*parts)
+
+
+def show_log(study: Study, step: str, seed: int, *, follow: bool) -> None:
+    """Prints a run's log; with ``follow``, goes on until the run has ended.
+
+    Raises:
+        UsageError: where the study has no such run, or it has no log.
+    """
+    key = study.key_of(step)
+    state = _find(study, key, seed)
+    state.folder.check_whole()
+    path = state.log or state.folder.log
+    if not path.is_file() and not follow:
+        raise UsageError(f"{key}, seed {seed} has no log yet: it is {state.state}.")
+    shown = 0
+    while True:
+        if path.is_file():
+            with path.open("rb") as file:
+                file.seek(shown)
+                text = file.read()
+            shown += len(text)
+            click.echo(text.decode(errors="replace"), nl=False)
+        if not follow or not _goes_on(_find(study, key, seed)):
+            return
+        time.sleep(FOLLOW_SECONDS)
+
+
+def _goes_on(state: RunState) -> bool:
+    from ablations.launching.survey import State
+
+    return state.state in (State.QUEUED, State.RUNNING)
+
+
+def _find(study: Study, key: str, seed: int) -> RunState:
+    states = _survey(study)
+    for state in states:
+        if (state.run.key, state.run.seed) == (key, seed):
+            return state
+    keys = ", ".join(dict.fromkeys(s.run.key for s in states))
+    raise UsageError(
+        f"the study {study.name!r} has no step {key!r} with seed {seed}; it has {keys}, seeds 0 to "
+        f"{study.seeds - 1}."
+    )
+
+
+def cancel_runs(study: Study, steps: tuple[str, ...]) -> list[RunState]:
+    """Has the scheduler end a study's jobs, or those of some steps, and returns what they were."""
+    from ablations.launching import scheduler
+
+    keys = {study.key_of(step) for step in steps}
+    states = [s for s in _survey(study) if s.job and (not keys or s.run.key in keys)]
+    if states:
+        scheduler.cancel([s.job for s in states])
+        for s in states:
+            s.folder.note("cancelled", job=s.job)
+    return states
+
+
+@click.command()
+@click.option("--watch", is_flag=True, help="Refresh until nothing waits or runs.")
+@click.option("--every", type=float, default=5.0, show_default=True, metavar="SECONDS")
+@study_option
+def status(name: str | None, watch: bool, every: float, results: Path | None) -> None:
+    """Show how every run of a study stands."""
+    study = find_study(name, results)
+    show_status(Console(highlight=False), study, every if watch else None)
+
+
+@click.command()
+@click.argument("step")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--follow", is_flag=True, help="Go on until the run has ended.")
+@study_option
+def logs(step: str, seed: int, follow: bool, name: str | None, results: Path | None) -> None:
+    """Print the log of one STEP's run."""
+    show_log(find_study(name, results), step, seed, follow=follow)
+
+
+@click.command()
+@click.argument("steps", nargs=-1, metavar="[STEP]...")
+@study_option
+def cancel(steps: tuple[str, ...], name: str | None, results: Path | None) -> None:
+    """Have SLURM end a study's jobs, or only those of some STEPs; launching it again goes on."""
+    study = find_study(name, results)
+    cancelled = cancel_runs(study, steps)
+    for state in cancelled:
+        click.echo(
+            f"{state.run.key}, seed {state.run.seed}: {state.state} job {state.job} cancelled"
+        )
+    click.echo(f"{len(cancelled)} job(s) of {study.name} cancelled.")

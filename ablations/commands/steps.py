@@ -1,0 +1,22 @@
+"""The command that lists the steps."""
+
+from __future__ import annotations
+
+import click
+from rich.console import Console
+
+from ablations import tables
+
+
+@click.command()
+@click.argument("step", required=False)
+@click.option("--regime", default="resnet50", show_default=True, metavar="NAME")
+def steps(step: str | None, regime: str) -> None:
+    """List the steps and what each changes, or show the network of one STEP."""
+    from ablations.studies.selection import describe_step, step_rows
+
+    console = Console(highlight=False)
+    if step is None:
+        tables.print_table(console, step_rows(regime), right=("index",))
+    else:
+        console.print(describe_step(step, regime), markup=False, soft_wrap=True)

@@ -1,0 +1,1 @@
+"""Parameters and FLOPs of the steps, the paper's models and their peers, beside the paper's."""

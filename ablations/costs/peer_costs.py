@@ -1,0 +1,87 @@
+"""What a network of another library costs: parameters and multiply-accumulates.
+
+These are counted by torch's own counter on tensors that have shapes and no content, which takes a
+second even for a Swin-L. fvcore, which counts ours, would have to compute every one of them; where
+both count, they agree.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ablations.costs.peers import Peer
+from modernize import counts
+
+if TYPE_CHECKING:
+    from torch import nn
+
+_PACKAGES = ("torch", "torchvision", "timm")
+# torch's names: a linear layer is a product of two matrices. What else is counted are products of
+# two batches of matrices, and only attention has them.
+_CONV_AND_LINEAR = ("convolution", "addmm", "mm")
+
+
+@dataclasses.dataclass(frozen=True)
+class ProductCost:
+    """What one image costs in a network that may have attention.
+
+    Attributes:
+        params: learned numbers.
+        flops: multiply-accumulates of convolutions and linear layers.
+        attention: multiply-accumulates of attention's two products: queries by keys, and the
+            weights that follow from them by values.
+    """
+
+    params: int
+    flops: int
+    attention: int
+
+
+def peer_cost(peer: Peer, image_size: int) -> ProductCost:
+    """Returns what a peer costs, from the disk where it was counted before, else counted now.
+
+    Args:
+        peer: the network.
+        image_size: height and width of the image in pixels.
+    """
+
+    def count() -> ProductCost:
+        import torch
+
+        with torch.device("meta"):
+            return count_products(peer.build(), image_size)
+
+    path = counts.cache_folder() / f"peers-{_fingerprint()}.json"
+    return counts.remember(path, f"{peer.library}-{peer.name}-{image_size}", ProductCost, count)
+
+
+def count_products(network: nn.Module, image_size: int) -> ProductCost:
+    """Counts a network that is on the meta device, on one image of three channels."""
+    import torch
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+    from torch.utils.flop_counter import FlopCounterMode
+
+    image = torch.empty(1, 3, image_size, image_size, device="meta")
+    network.eval()
+    # A fused attention would be one operator; this choice takes it apart into its products.
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        network(image)
+    counted = {
+        operator.__name__: flops // 2  # torch counts a multiply and its add as two
+        for operator, flops in counter.get_flop_counts()["Global"].items()
+    }
+    flops = sum(counted.get(name, 0) for name in _CONV_AND_LINEAR)
+    return ProductCost(
+        params=sum(p.numel() for p in network.parameters()),
+        flops=flops,
+        attention=sum(counted.values()) - flops,
+    )
+
+
+@functools.cache
+def _fingerprint() -> str:
+    here = Path(__file__)
+    return counts.fingerprint([here, here.with_name("peers.py")], _PACKAGES)

@@ -1,0 +1,262 @@
+"""The main job: what there is to run, running it, and what came of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Generator, Iterator, Sequence
+from pathlib import Path
+
+from ablations.images.data import SOURCES, load_images
+from ablations.launching import local_queue, scheduler
+from ablations.launching.survey import survey
+from ablations.recipe import Preset
+from ablations.records import ARCHIVE, Record, ResultsError, Run, RunFolder, Study
+from ablations.studies import selection
+from ablations.studies.counting import PlanRow, TrainingImages, count, plan_rows
+from ablations.studies.variants import Comparison
+from modernize.arithmetic import Arithmetic
+from modernize.errors import UsageError
+from modernize.layers import Layers
+from modernize.spec import Norm
+from modernize.steps import Training, Variant
+
+PAPER_DEVICE_BATCH = 128  # 4 x 8 GPUs of the authors' step-by-step code
+
+
+@dataclasses.dataclass(frozen=True)
+class Planned:
+    """One run of a study, before it is launched.
+
+    Attributes:
+        variant, run, folder: what it is and where its files go.
+        cost: of the network at the preset's image size.
+        record: how it ended, where it did.
+        epochs_done: epochs an unfinished one has behind it.
+        fault: why its record cannot be used, where it cannot.
+        held: where the scheduler has it: how it stands there.
+    """
+
+    variant: Variant
+    run: Run
+    folder: RunFolder
+    cost: Arithmetic
+    record: Record | None
+    epochs_done: int
+    fault: str = ""
+    held: str = ""
+
+    @property
+    def needed(self) -> bool:
+        """Whether it is still to be run."""
+        return not self.held and (self.record is None or not self.record.settled)
+
+    @property
+    def work(self) -> int:
+        """Multiply-accumulates per training image, over what is left of its epochs."""
+        return self.cost.flops * (self.run.recipe.epochs - self.epochs_done)
+
+    @property
+    def share_left(self) -> float:
+        """What part of its epochs is still to be trained."""
+        return 1 - self.epochs_done / self.run.recipe.epochs if self.needed else 0.0
+
+    @property
+    def state(self) -> str:
+        """What will be done about it, in a few words."""
+        if self.record and self.record.settled:
+            accuracy = "" if self.record.top1 is None else f", top-1 {self.record.top1:.2f} %"
+            kept = f" (in {ARCHIVE})" if self.folder.only_archived else ""
+            return f"skip: {self.record.status}{accuracy}{kept}"
+        if self.held:
+            return f"skip: {self.held}"
+        if self.fault:
+            return "run anew: its record is damaged"
+        if self.epochs_done:
+            return f"go on after epoch {self.epochs_done}"
+        return "run again: it failed" if self.record else "run"
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """A study, and the runs of it that were asked for.
+
+    Attributes:
+        study, preset: what it is.
+        planned: its runs.
+        comparison: what the study compares in all.
+        skip_bad_images: whether an unreadable image is passed over.
+        tensorboard: whether the metrics are written for TensorBoard, too.
+    """
+
+    study: Study
+    preset: Preset
+    planned: Sequence[Planned]
+    comparison: Comparison
+    skip_bad_images: bool = False
+    tensorboard: bool = False
+
+    @property
+    def needed(self) -> list[Planned]:
+        """The runs still to be run."""
+        return [p for p in self.planned if p.needed]
+
+    def rows(self) -> tuple[list[PlanRow], PlanRow]:
+        """Returns what each variant asked for costs, for one run; and what the reference does."""
+        images, spec = self.study.manifest["images"], self.planned[0].run.spec
+        return plan_rows(
+            self.comparison,
+            list(dict.fromkeys(p.variant for p in self.planned)),
+            self.preset,
+            1,
+            TrainingImages(images["train_images"], spec.in_channels, spec.num_classes),
+        )
+
+    def anew(self) -> Experiment:
+        """Returns the same experiment as it stands now."""
+        asked = [(p.variant, p.run.seed) for p in self.planned]
+        return dataclasses.replace(self, planned=_plan(self.study, asked, self.study.layers))
+
+    def cautions(self) -> list[str]:
+        """Returns what may keep the results from being comparable with the paper's."""
+        seen = {
+            p.run.recipe.device_batch
+            for p in self.planned
+            if p.run.spec.norm is Norm.BATCH and p.variant.training is Training.ENHANCED
+        }
+        return [
+            f"BatchNorm sees {batch} images at a time (device_batch); in the paper, "
+            f"{PAPER_DEVICE_BATCH}. Steps with BatchNorm depend on it, those with LayerNorm do not."
+            for batch in sorted(seen - {PAPER_DEVICE_BATCH})
+        ]
+
+    def run(self, slots: Sequence[local_queue.Slot]) -> Generator[local_queue.Tick, None, None]:
+        """Trains what is needed, yielding how it stands; closing it stops what runs.
+
+        One at a time, runs keep the order of the road. Several at a time, the longest come first,
+        so that no slot idles for long at the end.
+        """
+        planned = self.needed
+        if len(slots) > 1:
+            planned.sort(key=lambda p: p.work, reverse=True)
+        return local_queue.work_off(self._jobs(planned), slots)
+
+    def run_together(self) -> Iterator[tuple[local_queue.Job, Record]]:
+        """Trains what is needed, one run at a time, in all processes that torchrun started."""
+        return local_queue.train_together(self.jobs())
+
+    def run_here(self, slot: local_queue.Slot) -> Iterator[tuple[local_queue.Job, Record]]:
+        """Trains what is needed in this process, for a debugger; an error is raised as it comes."""
+        return local_queue.train_one_by_one(self.jobs(), slot)
+
+    def jobs(self) -> list[local_queue.Job]:
+        """Returns the runs still to be run; paths in them hold wherever they are run."""
+        return self._jobs(self.needed)
+
+    def _jobs(self, planned: Sequence[Planned]) -> list[local_queue.Job]:
+        for p in planned:
+            if p.fault:  # a record that cannot be read is no record
+                (p.folder.path / "record.json").unlink(missing_ok=True)
+        data, compute = self.preset.data, self.preset.compute
+        if data.source not in SOURCES:
+            data = data.model_copy(
+                update={"source": str(Path(data.source).expanduser().absolute())}
+            )
+        return [
+            local_queue.Job(
+                p.run,
+                p.folder.path.absolute(),
+                data,
+                compute,
+                self.skip_bad_images,
+                self.tensorboard,
+                layers.absolute() if layers else None,
+            )
+            for p, layers in ((p, self.study.layers_file(p.run.spec)) for p in planned)
+        ]
+
+
+def study_name(name: str | None, otherwise: str) -> str:
+    """Returns the name of a study's folder: as given, or otherwise.
+
+    Raises:
+        UsageError: for a name that is no plain folder name, or that is taken.
+    """
+    name = name or otherwise
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name):
+        raise UsageError(
+            f"--name {name!r} cannot name a folder; use letters, digits, '.', '_' and '-'."
+        )
+    if name == "paper":
+        raise UsageError("--name 'paper' is taken by the published tables; choose another.")
+    return name
+
+
+def design(
+    folder: Path,
+    preset: Preset,
+    comparison: Comparison,
+    variants: Sequence[Variant],
+    seeds: int,
+    *,
+    skip_bad_images: bool = False,
+    tensorboard: bool = False,
+) -> Experiment:
+    """Returns the experiment, having read the images and whatever the folder holds; writes nothing.
+
+    Args:
+        folder: the study's folder, there or not.
+        preset: what to train on, and how.
+        comparison: what the study compares in all.
+        variants: what of it to train.
+        seeds: runs of each, from seeds 0, 1, ...
+        skip_bad_images: whether an unreadable image is passed over; else it stops its run.
+        tensorboard: whether the metrics are written for TensorBoard, too.
+
+    Raises:
+        UsageError: where the folder holds a study under other conditions, or the images are amiss.
+    """
+    images = load_images(preset.data)
+    variants = selection.fit_to_images(variants, images.channels, images.num_classes)
+    layers, size = comparison.layers, preset.data.image_size
+    study = Study.join(
+        folder,
+        preset=preset,
+        regime=comparison.regime,
+        images=images.identity(),
+        variants=variants,
+        seeds=seeds,
+        order=[v.key for v in comparison.variants],
+        name=comparison.name,
+        title=comparison.title,
+        own_costs={v.key: count(v.spec, size, layers) for v in variants if v.spec.own_layers},
+        layers=layers,
+    )
+    asked = [(variant, seed) for variant in variants for seed in range(seeds)]
+    planned = _plan(study, asked, layers)
+    return Experiment(study, preset, planned, comparison, skip_bad_images, tensorboard)
+
+
+def _plan(
+    study: Study, asked: Sequence[tuple[Variant, int]], layers: Layers | None
+) -> list[Planned]:
+    """Returns what there is to do about these variants and seeds, as things are now."""
+    held = {
+        state.run.name: f"{state.state}{f' as job {state.job}' if state.job else ''}"
+        for state in (survey(study) if scheduler.read_submissions(study.folder) else ())
+        if state.with_scheduler
+    }
+    planned = []
+    for variant, seed in asked:
+        run = study.run(variant, seed)
+        folder = study.folder_of(run)
+        record, fault = None, ""
+        try:
+            record = folder.read_record()
+        except ResultsError as error:
+            fault = str(error)
+        done = len(folder.read_metrics()) if folder.has_checkpoint() else 0
+        network = count(run.spec, study.preset.data.image_size, layers)
+        waits = held.get(run.name, "")
+        planned.append(Planned(variant, run, folder, network, record, done, fault, waits))
+    return planned

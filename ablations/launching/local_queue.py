@@ -1,0 +1,337 @@
+"""The local queue: a bounded number of runs at a time, each in a process of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import multiprocessing
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Generator, Iterator, Sequence
+from multiprocessing import forkserver
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock, Timeout
+
+from ablations.recipe import Compute, DataChoice
+from ablations.records import Record, ResultsError, Run, RunFolder, Status
+from modernize.errors import RoadmapError, UsageError
+from modernize.layers import Layers, load_layers
+
+if TYPE_CHECKING:
+    from ablations.training.place import Place
+
+POLL_SECONDS = 0.1
+STOP_SECONDS = 20  # how long a run may take to stop before it is killed
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One run to be trained, and where its files go.
+
+    Attributes:
+        run, folder: what, and where to.
+        data, compute: the images, and how the network is computed.
+        skip_bad_images: whether an unreadable image is passed over.
+        tensorboard: whether the metrics are written for TensorBoard, too.
+        layers: the study's copy of the file of the network's own layers, where it has any.
+    """
+
+    run: Run
+    folder: Path
+    data: DataChoice
+    compute: Compute
+    skip_bad_images: bool = False
+    tensorboard: bool = False
+    layers: Path | None = None
+
+    def load_layers(self) -> Layers | None:
+        """Returns the network's own layers, from the file that it was planned with and no other.
+
+        Raises:
+            LayersError: where that is gone, or has changed.
+        """
+        digests = [own.digest for own in self.run.spec.own_layers.values()]
+        return load_layers(self.layers, digests[0]) if self.layers and digests else None
+
+
+@dataclasses.dataclass(frozen=True)
+class Slot:
+    """What one run at a time may use: a torch device, and CPU threads."""
+
+    device: str
+    threads: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Tick:
+    """How the queue stands: what runs, and what ended since the last tick."""
+
+    running: Sequence[Job]
+    ended: Sequence[tuple[Job, Record]]
+
+
+class RunsFailedError(RoadmapError):
+    """Some runs of a study failed; the others are on record."""
+
+
+def get_ready() -> None:
+    """Begins to import what runs need, in a process of its own, for a queue that is to come."""
+    if prepare_starts().get_start_method() == "forkserver":
+        forkserver.ensure_running()
+
+
+def wait_passively() -> None:
+    """Has the threads of torch, which is yet to be imported, sleep while they wait for each other.
+
+    Those that spin stall each other as soon as anything else, such as a worker that decodes images,
+    wants a core.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+def prepare_starts() -> Any:
+    """Returns what starts the processes of runs."""
+    wait_passively()
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    # Imported once, not once a run; the second is what the first optimizer made imports.
+    context.set_forkserver_preload(["ablations.training.train", "torch._dynamo"])
+    return context
+
+
+def find_slots(runs: int, jobs: int | None = None) -> list[Slot]:
+    """Shares this machine out: a slot per GPU, or the CPU's cores among the slots.
+
+    Args:
+        runs: how many runs there are; more slots than that would idle.
+        jobs: runs at a time; None: one per GPU, or one per core up to 8.
+
+    Raises:
+        UsageError: for less than one job.
+    """
+    import torch
+
+    if jobs is not None and jobs < 1:
+        raise UsageError(f"--jobs {jobs}: at least 1 run at a time.")
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
+    if torch.cuda.is_available():
+        devices = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
+        count = jobs or len(devices)
+    else:
+        devices = ["mps" if torch.backends.mps.is_available() else "cpu"]
+        count = jobs or (1 if devices == ["mps"] else min(cores, 8))
+    count = max(min(count, runs), 1)
+    threads = max(cores // count, 1)
+    return [Slot(devices[i % len(devices)], threads) for i in range(count)]
+
+
+def started_together() -> bool:
+    """Tells whether torchrun (or what sets the same variables) started this process in a group."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def core_count() -> int:
+    """Returns how many cores this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)  # Linux
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+@contextlib.contextmanager
+def only_one(study: Path) -> Iterator[None]:
+    """Keeps a second process from training the same study at the same time.
+
+    Raises:
+        UsageError: where another process does so already.
+        ResultsError: where the folder cannot be written.
+    """
+    try:
+        with FileLock(study / ".lock", timeout=0):
+            yield
+    except Timeout:
+        raise UsageError(
+            f"another process is training the study in {study}; wait for it, or give this one "
+            "another name with --name."
+        ) from None
+    except PermissionError as error:
+        raise ResultsError(f"cannot write {study}: {error.strerror}.") from error
+
+
+def work_off(jobs: Sequence[Job], slots: Sequence[Slot]) -> Generator[Tick, None, None]:
+    """Trains the jobs in order, as many at a time as there are slots, yielding how it stands.
+
+    One failing run stops no other. Closing the iterator (as Ctrl-C does) stops those that run; each
+    goes on from its last checkpoint the next time.
+    """
+    context = prepare_starts()
+    waiting, free = list(jobs), list(slots)
+    running: dict[BaseProcess, tuple[Job, Slot]] = {}
+    try:
+        while waiting or running:
+            while waiting and free:
+                job, slot = waiting.pop(0), free.pop(0)
+                process = context.Process(target=_work, args=(job, slot))
+                process.start()
+                running[process] = job, slot
+            ended = []
+            for process in [p for p in running if not p.is_alive()]:
+                job, slot = running.pop(process)
+                free.append(slot)
+                ended.append((job, _outcome(job, process.exitcode)))
+            yield Tick([job for job, _ in running.values()], ended)
+            time.sleep(POLL_SECONDS)
+    finally:
+        for process in running:
+            process.terminate()
+        deadline = time.monotonic() + STOP_SECONDS
+        for process in running:
+            process.join(max(deadline - time.monotonic(), 0))
+            if process.is_alive():
+                process.kill()
+                process.join()
+
+
+def _outcome(job: Job, exit_code: int | None) -> Record:
+    """Returns the record the run wrote, or writes one for a process that died without."""
+    folder = RunFolder(job.folder)
+    record = folder.read_record()
+    if record is None or (exit_code and record.status is not Status.FAILED):
+        how = f"signal {-exit_code}" if exit_code and exit_code < 0 else f"status {exit_code}"
+        hint = " (was the memory short?)" if exit_code == -signal.SIGKILL else ""
+        record = Record(Status.FAILED, f"its process ended with {how}{hint}; see {folder.log}")
+        with contextlib.suppress(ResultsError):  # as with a full disk; the run is told of anyway
+            folder.write_record(record)
+    return record
+
+
+def _work(job: Job, slot: Slot) -> None:
+    """Trains one run; the whole life of a worker process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which tells us
+    stopping = False
+
+    def stop(_signal: int, _frame: FrameType | None) -> None:
+        nonlocal stopping
+        stopping = True
+
+    signal.signal(signal.SIGTERM, stop)
+    parent = multiprocessing.parent_process()
+
+    def keep_going() -> bool:
+        return not stopping and (parent is None or parent.is_alive())
+
+    folder = RunFolder(job.folder)
+    folder.prepare(job.run)
+    with folder.log.open("a", encoding="utf-8", buffering=1) as log:
+        sys.stdout = sys.stderr = log
+        try:
+            _train(job, folder, slot, keep_going)
+        except BaseException as error:
+            traceback.print_exc()
+            kind = "" if isinstance(error, RoadmapError) else f"{type(error).__name__}: "
+            reason = f"{kind}{error}".splitlines()[0]
+            with contextlib.suppress(ResultsError):
+                folder.write_record(Record(Status.FAILED, f"{reason}; see {folder.log}"))
+            raise SystemExit(1) from None
+
+
+def train_one_by_one(jobs: Sequence[Job], slot: Slot) -> Iterator[tuple[Job, Record]]:
+    """Trains the jobs in this process, one after the other, and yields the ends.
+
+    Nothing is caught, so that a debugger stops where an error is raised.
+    """
+    for job in jobs:
+        folder = RunFolder(job.folder)
+        folder.prepare(job.run)
+        record = _train(job, folder, slot, lambda: True)
+        if record is not None:
+            yield job, record
+
+
+def _train(
+    job: Job, folder: RunFolder, slot: Slot, keep_going: Callable[[], bool]
+) -> Record | None:
+    import torch
+
+    from ablations.training.place import find_place
+
+    torch.set_num_threads(slot.threads)
+    return train_here(job, folder, find_place(slot.device, job.compute), slot.threads, keep_going)
+
+
+def train_here(
+    job: Job, folder: RunFolder, place: Place, threads: int, keep_going: Callable[[], bool]
+) -> Record | None:
+    """Trains one run in this process, which may be one of several that share it.
+
+    Raises:
+        DataError: where the images are not those the study was begun with.
+        UsageError: where the run's batches cannot be shared out among the processes.
+    """
+    from ablations.images.data import DataError, load_images
+    from ablations.images.sampling import Sampling
+    from ablations.training.pipeline import make_pipeline
+    from ablations.training.train import train
+
+    images = load_images(job.data)
+    if images.identity() != job.run.images:
+        raise DataError("the images changed since this study was begun; give it another --name.")
+    recipe = job.run.recipe
+    sampling = Sampling(
+        images=len(images.train),
+        batch_size=recipe.batch_size,
+        device_batch=recipe.device_batch,
+        seed=job.run.seed,
+        share=place.share,
+    )
+    pipeline = make_pipeline(
+        images,
+        job.data,
+        recipe,
+        sampling,
+        place.device,
+        job.compute,
+        threads=threads,
+        skip_bad_images=job.skip_bad_images,
+    )
+    return train(
+        job.run,
+        folder,
+        pipeline,
+        images.num_classes,
+        place,
+        keep_going,
+        tensorboard=job.tensorboard,
+        layers=job.load_layers(),
+    )
+
+
+def train_together(jobs: Sequence[Job]) -> Iterator[tuple[Job, Record]]:
+    """Trains the jobs one after the other in all processes that torchrun started; yields the ends.
+
+    A run that fails in one process fails in all of them, and ends the job: those that are left go
+    on with the next start.
+    """
+    from ablations.training.place import find_place, process_group
+
+    threads = max(core_count() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")), 1)
+    stopping: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, _frame: stopping.append(number))
+    with process_group(int(os.environ["LOCAL_RANK"])) as (device, share):
+        for job in jobs:
+            folder = RunFolder(job.folder)
+            place = find_place(device, job.compute, share)
+            if place.first:
+                folder.prepare(job.run)
+            record = train_here(job, folder, place, threads, lambda: not stopping)
+            if record is None:
+                return
+            yield job, record

@@ -1,0 +1,96 @@
+"""A quick look at how fast networks train on this device: a few updates on random images."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ablations.launching.local_queue import find_slots
+from ablations.recipe import Compute, Recipe
+from ablations.records import Run
+from ablations.studies.counting import PlanRow, Speed
+from ablations.training.place import Place, find_place
+from ablations.training.train import State, begin
+from modernize.layers import Layers
+from modernize.spec import NetSpec
+
+MEASURED = 24  # networks; of a larger study the reference alone is measured
+SECONDS = 1.0  # for each, after a first update that is not counted
+CPU_PIXELS = 8 * 224 * 224  # at once on a CPU, where more would be no faster for each image
+
+
+def measure_speed(
+    rows: Sequence[PlanRow],
+    reference: PlanRow,
+    compute: Compute,
+    image_size: int,
+    layers: Layers | None,
+) -> Speed:
+    """Measures networks on this device, without reading images.
+
+    Args:
+        rows: the networks.
+        reference: the one that all others scale from where there are too many to measure.
+        compute: how they are computed.
+        image_size: height and width in pixels.
+        layers: the file of their own layers.
+    """
+    slot = find_slots(1)[0]
+    torch.set_num_threads(slot.threads)
+    place = find_place(slot.device, compute)
+    several = len(rows) <= MEASURED
+    seconds: dict[NetSpec, float] = {}
+    for row in [reference, *(rows if several else ())]:
+        if row.spec not in seconds:
+            run = Run(row.key, row.spec, row.recipe, {}, 0)
+            seconds[row.spec] = _seconds_per_image(
+                begin(run, place, layers), run, place, image_size
+            )
+    networks = "each network" if several else f"{reference.key} alone, the others by their FLOPs,"
+    batch = _batch(reference.recipe, place, image_size)
+    how = (
+        f"a quick measurement of {networks} on {place.describe()}, {slot.threads} CPU thread(s), "
+        f"{batch} images at a time, without loading images"
+    )
+    return Speed(seconds, (seconds[reference.spec], reference.cost.flops), how)
+
+
+def _batch(recipe: Recipe, place: Place, image_size: int) -> int:
+    if place.device.type != "cpu":
+        return recipe.device_batch
+    return min(recipe.device_batch, max(CPU_PIXELS // image_size**2, 2))  # BatchNorm needs 2
+
+
+def _seconds_per_image(state: State, run: Run, place: Place, image_size: int) -> float:
+    """Returns the time of a usual update for each of its images; the first one does not count."""
+    spec, batch = run.spec, _batch(run.recipe, place, image_size)
+    images = torch.rand(batch, spec.in_channels, image_size, image_size, device=place.device)
+    if place.channels_last:
+        images = images.contiguous(memory_format=torch.channels_last)
+    labels = torch.arange(batch, device=place.device) % spec.num_classes
+    state.network.train()
+    _update(state, place, images, labels)
+    took: list[float] = []
+    while sum(took) < SECONDS:
+        took.append(_update(state, place, images, labels))
+    return statistics.median(took) / batch  # what else the machine does disturbs a few of them
+
+
+def _update(state: State, place: Place, images: Tensor, labels: Tensor) -> float:
+    """Takes one step of the optimizer, and returns the seconds it took."""
+    start = time.perf_counter()
+    with place.autocast():
+        logits = state.network(images)
+    loss = F.cross_entropy(logits.float(), labels)
+    state.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+    state.scaler.step(state.optimizer)
+    state.scaler.update()
+    state.optimizer.zero_grad(set_to_none=True)
+    if place.device.type == "cuda":
+        torch.cuda.synchronize(place.device)
+    return time.perf_counter() - start

@@ -1,0 +1,143 @@
+"""How a cluster's SLURM wants to be asked; read from a YAML file, for nothing of it is code."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from ablations import yaml_file
+from ablations.yaml_file import Table
+from modernize.errors import UsageError
+
+EXAMPLE = Path(__file__).parents[1] / "sites" / "example.yaml"
+VARIABLE = "CONVNEXT_ROADMAP_SITE"
+
+Count = Annotated[int, Field(gt=0)]
+
+
+class Site(Table):
+    """What one run asks the scheduler for; ``sites/example.yaml`` explains each key.
+
+    Attributes:
+        partition, account, qos, constraint: as sbatch takes them.
+        nodes, tasks_per_node: processes that train one run together; with GPUs, one each.
+        gpus_per_node, gpus_as, gpu_type: how many of which, and by which of sbatch's options.
+        cpus_per_task, memory, memory_per: of each process; memory with a unit, such as ``60G``.
+        time_limit_minutes: of one stay; a run that needs more is queued again.
+        warning_seconds: how long before the end of a stay a run begins to save.
+        max_running: runs at a time.
+        max_array_size: jobs in one array.
+        setup: lines of shell before the program.
+        python: the interpreter's command; None: the one that submits.
+        options: anything else for sbatch, by its long option.
+        results: where studies lie.
+    """
+
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    constraint: str | None = None
+    nodes: Count = 1
+    tasks_per_node: Count | None = None
+    gpus_per_node: Annotated[int, Field(ge=0)] = 0
+    gpus_as: Literal["gpus-per-node", "gpus-per-task", "gres"] = "gpus-per-node"
+    gpu_type: str | None = None
+    cpus_per_task: Count = 1
+    memory: Annotated[str, Field(pattern=r"^\d+[KMGT]?$")] | None = None
+    memory_per: Literal["cpu", "gpu", "node"] = "node"
+    time_limit_minutes: Count = 60
+    warning_seconds: Count = 90
+    max_running: Count = 16
+    max_array_size: Count = 1000
+    setup: list[str] = Field(default_factory=list)
+    python: str | None = None
+    options: dict[str, str | int | bool] = Field(default_factory=dict)
+    results: str | None = None
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        faults = []
+        if self.gpus_per_node and self.tasks_per_node not in (None, self.gpus_per_node):
+            faults.append(
+                f"tasks_per_node {self.tasks_per_node} must be gpus_per_node, {self.gpus_per_node}:"
+                " one process per GPU"
+            )
+        if self.memory_per == "gpu" and not self.gpus_per_node:
+            faults.append("memory_per gpu needs gpus_per_node")
+        if self.warning_seconds >= 60 * self.time_limit_minutes:
+            faults.append(
+                f"warning_seconds must be below the time limit, {60 * self.time_limit_minutes}"
+            )
+        if faults:
+            raise ValueError("; ".join(faults))
+        return self
+
+    @property
+    def tasks(self) -> int:
+        """Processes of a run on each of its nodes."""
+        return self.gpus_per_node or self.tasks_per_node or 1
+
+    @property
+    def processes(self) -> int:
+        """Processes of a run."""
+        return self.nodes * self.tasks
+
+    def parameters(self) -> dict[str, Any]:
+        """Returns all this as submitit's SlurmExecutor takes it."""
+        kind = f"{self.gpu_type}:" if self.gpu_type else ""
+        counts = {
+            "gpus-per-node": f"{kind}{self.gpus_per_node}",
+            "gpus-per-task": f"{kind}1",
+            "gres": f"gpu:{kind}{self.gpus_per_node}",
+        }
+        more: dict[str, Any] = dict(self.options)
+        if self.gpus_per_node:
+            more[self.gpus_as] = counts[self.gpus_as]
+        if self.memory:
+            more[{"cpu": "mem-per-cpu", "gpu": "mem-per-gpu", "node": "mem"}[self.memory_per]] = (
+                self.memory
+            )
+        given = {
+            name: getattr(self, name)
+            for name in ("partition", "account", "qos", "constraint")
+            if getattr(self, name) is not None
+        }
+        return given | {
+            "nodes": self.nodes,
+            "ntasks_per_node": self.tasks,
+            "cpus_per_task": self.cpus_per_task,
+            "time": self.time_limit_minutes,
+            "signal_delay_s": self.warning_seconds,
+            "setup": list(self.setup),
+            # One process that dies must not leave the others waiting for it.
+            "srun_args": [f"--cpus-per-task={self.cpus_per_task}", "--kill-on-bad-exit=1"],
+            "additional_parameters": more,
+        }
+
+    def command(self) -> str:
+        """Returns the shell command that starts the interpreter.
+
+        It ignores the warning signal until Python has its handler, which would else end the job.
+        """
+        python = self.python or shlex.quote(sys.executable)
+        return f"""bash -c 'trap "" USR2; exec "$@"' bash {python}"""
+
+
+def load_site(path: Path | None) -> Site:
+    """Returns the site of a file; without one, that of the environment variable, or the defaults.
+
+    Raises:
+        UsageError: naming every fault at once, with file and line.
+    """
+    path = path or (Path(os.environ[VARIABLE]) if os.environ.get(VARIABLE) else None)
+    if path is None:
+        return Site()
+    if not path.is_file():
+        raise UsageError(f"no site file {path}; {EXAMPLE} is an example with every key.")
+    values, places = yaml_file.read(path, Site, "site")
+    return yaml_file.check(values, Site, f"the site {path.name}", places, path.name)

@@ -1,0 +1,38 @@
+"""A run's identity, its folder and its record; the only reader and writer of ``results/``.
+
+A study is a folder of runs::
+
+    results/<study>/study.json          what is compared: preset, regime, images, variants, seeds
+    results/<study>/layers/             the study's own layers, by their content
+    results/<study>/runs/<run>/         config.json, record.json, metrics.jsonl, progress.json, ...
+    results/<study>/submissions/        what was handed to a scheduler, and the code as it was then
+    results/<study>/runs.jsonl          the archive: all runs without their weights, where asked for
+    results/<study>/summary.csv         made from the records, as often as one likes
+
+Every file is written aside and renamed, so that a reader never sees half of one. No torch here.
+"""
+
+from ablations.records.archive import ARCHIVE
+from ablations.records.files import ResultsError, read_json, write_json
+from ablations.records.provenance import FROZEN, REPOSITORY, RESULTS, commit_of, provenance
+from ablations.records.run import Record, Run, RunFolder, Status, TakenOverError
+from ablations.records.study import Study, study_names
+
+__all__ = [
+    "ARCHIVE",
+    "FROZEN",
+    "REPOSITORY",
+    "RESULTS",
+    "Record",
+    "ResultsError",
+    "Run",
+    "RunFolder",
+    "Status",
+    "Study",
+    "TakenOverError",
+    "commit_of",
+    "provenance",
+    "read_json",
+    "study_names",
+    "write_json",
+]

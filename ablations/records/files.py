@@ -1,0 +1,74 @@
+"""JSON files of a results folder, written aside and renamed: no reader sees half of one."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from modernize.errors import RoadmapError
+
+
+class ResultsError(RoadmapError):
+    """A results folder that cannot be read or written."""
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """Returns a JSON object, or None where there is no such file.
+
+    Raises:
+        ResultsError: where it is there and cannot be read whole.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError) as error:
+        raise ResultsError(
+            f"{path} cannot be read ({error}); delete it and run the study again."
+        ) from error
+    if not isinstance(values, dict):
+        raise ResultsError(f"{path} is no JSON object; delete it and run the study again.")
+    return values
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """Returns the JSON objects of a file, one a line; none where there is no such file."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return []
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    """Writes a JSON object, whole or not at all."""
+    write_text(path, json.dumps(values, indent=1) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file, whole or not at all."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        aside.write_text(text, encoding="utf-8")
+        aside.replace(path)
+    except OSError as error:
+        raise unwritable(path, error) from error
+
+
+def make_folder(path: Path) -> None:
+    """Makes a folder and those around it, where they are not there yet."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise unwritable(path, error) from error
+
+
+def unwritable(path: Path, error: OSError) -> ResultsError:
+    """Returns what is raised where a file cannot be written."""
+    return ResultsError(
+        f"cannot write {path}: {error.strerror or error}. Make room or give rights there, "
+        "or name another folder with --results."
+    )

@@ -1,0 +1,47 @@
+"""Where, when and with what a record was made."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from ablations.records.files import read_json
+
+REPOSITORY = Path(__file__).parents[2]
+RESULTS = REPOSITORY / "results"
+FROZEN = "frozen.json"  # beside code that was copied for a submission: the commit it came from
+
+
+def provenance(device: str, threads: int) -> dict[str, Any]:
+    """Returns what a record says of where, when and with what it was made."""
+    packages = ("torch", "torchvision", "timm", "fvcore", "numpy")
+    return {
+        "device": device,
+        "threads": threads,
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "packages": {name: importlib.metadata.version(name) for name in packages},
+        **commit_of(REPOSITORY),
+    }
+
+
+def commit_of(code: Path) -> dict[str, Any]:
+    """Returns the commit of this program, and whether files differed from it.
+
+    Code that was frozen for a submission says so itself; outside git, nobody knows.
+    """
+    if (frozen := read_json(code / FROZEN)) is not None:
+        return {"commit": frozen["commit"], "dirty": frozen["dirty"]}
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", "-C", str(code), *arguments], capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    try:
+        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
+    except (OSError, subprocess.CalledProcessError):
+        return {"commit": None, "dirty": None}

@@ -1,0 +1,243 @@
+"""A run: its identity, its folder, and the record of how it ended."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import functools
+import hashlib
+import json
+import os
+import socket
+import time
+import uuid
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ablations.recipe import Recipe
+from ablations.records.archive import ARCHIVE, ArchivedRun
+from ablations.records.files import (
+    ResultsError,
+    make_folder,
+    read_json,
+    read_lines,
+    unwritable,
+    write_json,
+    write_text,
+)
+from modernize.errors import UsageError
+from modernize.spec import NetSpec
+
+
+class Status(enum.StrEnum):
+    """How a run ended."""
+
+    FINISHED = "finished"
+    COLLAPSED = "collapsed"  # trained to the end, and no better than chance
+    DIVERGED = "diverged"  # the loss became infinite or no number
+    FAILED = "failed"  # anything else; the next launch tries it again
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One training of one variant from one seed.
+
+    Attributes:
+        key: the variant's key; a name for people, no part of the identity.
+        spec: the network, with what the recipe says of it.
+        recipe: how it is trained.
+        images: the identity of the images.
+        seed: of the initial weights, the order of the images and their augmentation.
+    """
+
+    key: str
+    spec: NetSpec
+    recipe: Recipe
+    images: Mapping[str, str | int]
+    seed: int
+
+    def content(self) -> dict[str, Any]:
+        """Returns what decides the result, and nothing else."""
+        return {
+            "spec": self.spec.to_dict(),
+            "recipe": self.recipe.model_dump(),
+            "images": dict(self.images),
+            "seed": self.seed,
+        }
+
+    @functools.cached_property
+    def name(self) -> str:
+        """The run's folder: key and seed for people, then 10 digits that name its content."""
+        canonical = json.dumps(self.content(), sort_keys=True)
+        return f"{self.key}-seed{self.seed}-{hashlib.sha256(canonical.encode()).hexdigest()[:10]}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """How a run ended.
+
+    Attributes:
+        status, reason: the end, and why where it is not a good one.
+        top1, top5: accuracy after the last epoch, in percent; None where there is none.
+        top1_best, best_epoch: the highest top-1 of all epochs, and its epoch, counted from 1.
+        epochs: epochs trained.
+        train_loss: mean over the last epoch.
+        seconds: spent training and evaluating, over all attempts.
+        provenance: versions, device, commit and times.
+    """
+
+    status: Status
+    reason: str = ""
+    top1: float | None = None
+    top5: float | None = None
+    top1_best: float | None = None
+    best_epoch: int | None = None
+    epochs: int = 0
+    train_loss: float | None = None
+    seconds: float = 0.0
+    provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def settled(self) -> bool:
+        """Whether training it again would only end the same way."""
+        return self.status is not Status.FAILED
+
+
+class TakenOverError(ResultsError):
+    """Another process has begun to train this run, and this one must write no more of it."""
+
+
+class RunFolder:
+    """The files of one run.
+
+    Who prepares the folder owns it, until another process does. That is how a run that was queued
+    again stays whole while a process of its earlier life lives on: that one can write no more.
+    """
+
+    def __init__(self, path: Path, archived: ArchivedRun | None = None) -> None:
+        """Names the folder, which need not be there.
+
+        Args:
+            path: of the folder.
+            archived: what the study's archive has of the run, for where the folder is gone.
+        """
+        self.path = path
+        self.archived = archived
+        self.log = path / "log.txt"
+        self.token: str | None = None  # of the owner, where that is us
+
+    @property
+    def only_archived(self) -> bool:
+        """Whether the folder is gone, and the study's archive has the run."""
+        return self.archived is not None and not self.path.is_dir()
+
+    def check_whole(self) -> None:
+        """Raises UsageError where the folder is gone, weights, logs and all."""
+        if self.only_archived:
+            raise UsageError(
+                f"{self.path} is gone; of this run only its line in {ARCHIVE} is kept, without "
+                "weights and logs. Train the study under another --name to have them."
+            )
+
+    def describe(self, run: Run) -> None:
+        """Makes the folder, and writes the resolved configuration."""
+        make_folder(self.path)
+        write_json(self.path / "config.json", {"key": run.key, **run.content()})
+
+    def prepare(self, run: Run, **who: Any) -> None:
+        """Describes the run, makes it this process's, and forgets an earlier end.
+
+        Args:
+            run: what will be trained here.
+            who: what is noted of this process, beside host and number.
+        """
+        self.describe(run)
+        self.token = uuid.uuid4().hex
+        process = {"host": socket.gethostname(), "pid": os.getpid(), **who}
+        write_json(self.path / "owner.json", {"token": self.token, **process})
+        self.note("started", **process)
+        (self.path / "record.json").unlink(missing_ok=True)
+
+    def check_owner(self) -> None:
+        """Raises TakenOverError where another process has prepared this folder since we did."""
+        if self.token is not None and (self.read_owner() or {}).get("token") != self.token:
+            raise TakenOverError(
+                f"{self.path} was taken over by another process; this one writes no more."
+            )
+
+    def read_owner(self) -> dict[str, Any] | None:
+        """Returns the process that prepared the folder last."""
+        return read_json(self.path / "owner.json")
+
+    def note(self, event: str, **values: Any) -> None:
+        """Adds a line to the run's history."""
+        line = json.dumps({"event": event, "time": time.time(), **values}) + "\n"
+        try:
+            with (self.path / "history.jsonl").open("a", encoding="utf-8") as file:
+                file.write(line)
+        except OSError as error:
+            raise unwritable(self.path / "history.jsonl", error) from error
+
+    def read_history(self) -> list[dict[str, Any]]:
+        """Returns what happened to the run, oldest first."""
+        return read_lines(self.path / "history.jsonl")
+
+    def has_checkpoint(self) -> bool:
+        """Tells whether there is something to go on from."""
+        return any(self.path.glob("checkpoint-*.pt"))
+
+    def read_record(self) -> Record | None:
+        """Returns the record, or None where there is none yet.
+
+        Raises:
+            ResultsError: where the file is no whole record.
+        """
+        path = self.path / "record.json"
+        values: Mapping[str, Any] | None = read_json(path)
+        if values is None and self.only_archived and self.archived:
+            path, values = self.path.parents[1] / ARCHIVE, self.archived.record
+        if values is None:
+            return None
+        try:
+            return Record(**{**values, "status": Status(values["status"])})
+        except (TypeError, KeyError, ValueError) as error:
+            raise ResultsError(
+                f"{path} is no whole record ({error}); delete it and run the study again."
+            ) from error
+
+    def write_record(self, record: Record) -> None:
+        """Writes how the run ended; unless another process has taken it over."""
+        self.check_owner()
+        write_json(self.path / "record.json", dataclasses.asdict(record))
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """Returns the metrics of each epoch trained so far, oldest first."""
+        if self.archived and self.only_archived:
+            return self.archived.metrics
+        return read_lines(self.path / "metrics.jsonl")
+
+    def write_metrics(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Writes the metrics of all epochs, one JSON object a line."""
+        self.check_owner()
+        lines = "".join(json.dumps(row) + "\n" for row in rows)
+        write_text(self.path / "metrics.jsonl", lines)
+
+    def write_speed(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Writes how fast each epoch went, one JSON object a line.
+
+        Apart from the metrics, which are the same each time the run is made.
+        """
+        write_text(self.path / "speed.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+
+    def read_progress(self) -> dict[str, Any] | None:
+        """Returns where the run stood when it last said so."""
+        try:
+            return read_json(self.path / "progress.json")
+        except ResultsError:
+            return None
+
+    def write_progress(self, **values: Any) -> None:
+        """Says where the run stands; the time is added."""
+        self.check_owner()
+        write_json(self.path / "progress.json", {**values, "updated": time.time()})

@@ -1,0 +1,278 @@
+"""A study: the runs that are compared with each other, and the folder they lie in."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from ablations.recipe import Preset
+from ablations.records.archive import ARCHIVE, ArchivedRun, read_archive, write_archive
+from ablations.records.files import ResultsError, make_folder, read_json, write_json, write_text
+from ablations.records.run import Run, RunFolder
+from modernize.arithmetic import arithmetic
+from modernize.errors import UsageError
+from modernize.layers import Layers
+from modernize.spec import NetSpec
+from modernize.steps import STEPS, Training, Variant, find_key
+
+
+class Study:
+    """A folder of runs that are compared with each other.
+
+    Attributes:
+        folder: where it lies.
+        manifest: what study.json says.
+        layers: the study's own, where it is about to be written.
+    """
+
+    def __init__(
+        self, folder: Path, manifest: dict[str, Any], layers: Layers | None = None
+    ) -> None:
+        self.folder = folder
+        self.manifest = manifest
+        self.layers = layers
+
+    @property
+    def name(self) -> str:
+        """The study's name."""
+        return self.folder.name
+
+    @functools.cached_property
+    def variants(self) -> tuple[Variant, ...]:
+        """What is compared, in order."""
+        return tuple(_variant_from(values) for values in self.manifest["variants"])
+
+    @property
+    def title(self) -> str:
+        """What the study compares, in words."""
+        return str(self.manifest.get("title", "The roadmap"))
+
+    @property
+    def order(self) -> list[str]:
+        """The keys of all variants that there may be, in order."""
+        return list(self.manifest.get("order", [step.key for step in STEPS]))
+
+    def key_of(self, step: str) -> str:
+        """Returns the key of a variant, given by itself or by its place in the order.
+
+        Raises:
+            UnknownNameError: listing the keys.
+        """
+        return self.order[find_key(step, self.order)]
+
+    def cost_of(self, variant: Variant) -> tuple[int, int]:
+        """Returns a network's parameters and FLOPs for one image, by formula.
+
+        There is none for layers of one's own. Networks that have any were counted when the study
+        was planned, so that whoever looks at it later runs no code of its.
+        """
+        if variant.key in (known := self.manifest.get("own_costs", {})):
+            params, flops = known[variant.key]
+            return params, flops
+        return arithmetic(variant.spec, self.preset.data.image_size)
+
+    def layers_file(self, spec: NetSpec) -> Path | None:
+        """Returns the file of a network's own layers, where it has any."""
+        digests = {own.digest for own in spec.own_layers.values()}
+        return self.folder / "layers" / f"{digests.pop()}.py" if digests else None
+
+    @property
+    def seeds(self) -> int:
+        """Runs of each variant: seeds 0 to this number less one."""
+        return int(self.manifest["seeds"])
+
+    @functools.cached_property
+    def preset(self) -> Preset:
+        """The preset it was launched with, settings included.
+
+        Raises:
+            ResultsError: where another version of this program wrote it, with other keys.
+        """
+        try:
+            return Preset.model_validate(self.manifest["preset"])
+        except ValidationError as error:
+            keys = ", ".join(".".join(map(str, fault["loc"])) for fault in error.errors())
+            raise ResultsError(
+                f"{self.folder / 'study.json'} is of another version of this program (it differs "
+                f"in {keys}); use that version, or run the study anew under another --name."
+            ) from None
+
+    def run(self, variant: Variant, seed: int) -> Run:
+        """Returns one run of this study."""
+        return next(self._runs_of(variant, [seed]))
+
+    def runs(self) -> Iterator[tuple[Variant, Run, RunFolder]]:
+        """Yields every run that the study asks for, variant by variant."""
+        for variant in self.variants:
+            for run in self._runs_of(variant, range(self.seeds)):
+                yield variant, run, self.folder_of(run)
+
+    def _runs_of(self, variant: Variant, seeds: Iterable[int]) -> Iterator[Run]:
+        recipe = self.preset.recipes.of(variant.training, self.manifest["regime"])
+        spec = recipe.apply_to(variant.spec)
+        for seed in seeds:
+            yield Run(variant.key, spec, recipe, self.manifest["images"], seed)
+
+    def folder_of(self, run: Run) -> RunFolder:
+        """Returns where a run's files lie, whether or not they are there yet."""
+        return RunFolder(self.folder / "runs" / run.name, self._archived.get(run.name))
+
+    @functools.cached_property
+    def _archived(self) -> dict[str, ArchivedRun]:
+        return read_archive(self.folder)
+
+    @property
+    def has_runs(self) -> bool:
+        """Whether there are runs to read: their folders, or their archive."""
+        return (self.folder / "runs").is_dir() or (self.folder / ARCHIVE).is_file()
+
+    def archive(self) -> tuple[Path, int]:
+        """Writes ``runs.jsonl``, and returns its path and the number of runs in it.
+
+        It holds each run that has a record, without its weights, so that the folders of the runs
+        may go.
+
+        Raises:
+            ResultsError: where a record is damaged, or the file cannot be written.
+        """
+        runs = []
+        for _, run, folder in self.runs():
+            if (record := folder.read_record()) is not None:
+                values = dataclasses.asdict(record)
+                runs.append(ArchivedRun(run.name, values, folder.read_metrics()))
+        return write_archive(self.folder, runs), len(runs)
+
+    def write(self) -> None:
+        """Makes the folder and writes study.json, and its own layers as they were planned with."""
+        make_folder(self.folder)
+        if self.layers is not None:
+            make_folder(self.folder / "layers")
+            text = self.layers.content.decode()
+            write_text(self.folder / "layers" / f"{self.layers.digest}.py", text)
+        write_json(self.folder / "study.json", self.manifest)
+
+    @classmethod
+    def open(cls, folder: Path) -> Study:
+        """Returns the study in this folder.
+
+        Raises:
+            UsageError: where there is none.
+            ResultsError: where it cannot be read.
+        """
+        manifest = read_json(folder / "study.json")
+        if manifest is None:
+            raise UsageError(
+                f"no study {folder.name!r} in {folder.parent}. "
+                f"Studies there: {', '.join(study_names(folder.parent)) or 'none yet'}."
+            )
+        return cls(folder, manifest)
+
+    @classmethod
+    def join(
+        cls,
+        folder: Path,
+        *,
+        preset: Preset,
+        regime: str,
+        images: Mapping[str, str | int],
+        variants: Sequence[Variant],
+        seeds: int,
+        order: Sequence[str],
+        name: str = "roadmap",
+        title: str = "The roadmap",
+        own_costs: Mapping[str, Sequence[int]] | None = None,
+        layers: Layers | None = None,
+    ) -> Study:
+        """Returns the study in this folder, widened by these variants and seeds; writes nothing.
+
+        Args:
+            folder: there or not.
+            preset: what to train on, and how.
+            regime: its name.
+            images: their identity.
+            variants: what to compare.
+            seeds: runs of each.
+            order: keys of all variants there may be, as tables and charts show them.
+            name: of the study.
+            title: what it compares, in words.
+            own_costs: parameters and FLOPs of variants with layers of their own.
+            layers: the file of these.
+
+        Raises:
+            UsageError: where the folder holds a study under other conditions, naming them.
+        """
+        asked: dict[str, Any] = {
+            "study": name,
+            "title": title,
+            "order": list(order),
+            "preset": preset.model_dump(mode="json"),
+            "regime": regime,
+            "images": dict(images),
+            "variants": [_variant_dict(variant) for variant in variants],
+            "seeds": seeds,
+        }
+        if own_costs:
+            asked["own_costs"] = {key: list(numbers) for key, numbers in own_costs.items()}
+        there = read_json(folder / "study.json")
+        if there is None:
+            return cls(folder, asked, layers)
+        before = {v["key"]: v for v in there["variants"]}
+        differ = [
+            *_differences("", {"study": there.get("study", "roadmap")}, asked),
+            *_differences("", {k: there[k] for k in ("preset", "regime", "images")}, asked),
+            *(
+                line
+                for v in asked["variants"]
+                if v["key"] in before
+                for line in _differences(f"step {v['key']}.", before[v["key"]], v)
+            ),
+        ]
+        if differ:
+            raise UsageError(
+                f"{folder} holds a study under other conditions:\n  "
+                + "\n  ".join(differ)
+                + "\nGive this one a name of its own with --name, or remove that folder."
+            )
+        new = [v for v in asked["variants"] if v["key"] not in before]
+        # What the study no longer lists, but has, comes last.
+        keys = [*order, *(key for key in before if key not in order)]
+        places = {key: place for place, key in enumerate(keys)}
+        merged = sorted([*before.values(), *new], key=lambda v: places[v["key"]])
+        manifest = {**asked, "variants": merged, "seeds": max(seeds, there["seeds"]), "order": keys}
+        if costs := {**there.get("own_costs", {}), **asked.get("own_costs", {})}:
+            manifest["own_costs"] = costs
+        return cls(folder, manifest, layers)
+
+
+def study_names(results: Path) -> list[str]:
+    """Returns the names of the studies in a results folder."""
+    return sorted(path.parent.name for path in results.glob("*/study.json"))
+
+
+def _variant_dict(variant: Variant) -> dict[str, Any]:
+    return {
+        **{f.name: getattr(variant, f.name) for f in dataclasses.fields(variant)},
+        "spec": variant.spec.to_dict(),
+        "training": str(variant.training),
+    }
+
+
+def _variant_from(values: Mapping[str, Any]) -> Variant:
+    spec, training = NetSpec.from_dict(values["spec"]), Training(values["training"])
+    return Variant(**{**values, "spec": spec, "training": training})
+
+
+def _differences(prefix: str, there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
+    lines = []
+    for name, value in there.items():
+        other = here.get(name)
+        if isinstance(value, dict) and isinstance(other, dict):
+            lines += _differences(f"{prefix}{name}.", value, other)
+        elif value != other:
+            lines.append(f"{prefix}{name}: {value!r} there, {other!r} here")
+    return lines

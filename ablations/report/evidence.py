@@ -1,0 +1,129 @@
+"""What a report is made from: records, metrics and the logs of what went wrong, each read once."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from ablations.analysis.ends import Ends, read_ends
+from ablations.analysis.summary import only_summary
+from ablations.launching import scheduler
+from ablations.records import Record, RunFolder, Status, Study
+
+FloatArray = npt.NDArray[np.float64]
+
+MOST_LOGS = 40  # of runs that went wrong; of the others only the number is told
+LOG_LINES = 15
+_LOG_BYTES = 16_384  # from the end of a log, enough for its last lines
+_UNREADABLE = "record.json or metrics.jsonl is damaged; delete its folder and run the study again"
+
+
+@dataclasses.dataclass(frozen=True)
+class Curve:
+    """One run's accuracy over its epochs.
+
+    Attributes:
+        seed: of the run.
+        finished: whether the run counts.
+        epochs: counted from 1.
+        top1: after each of them, in percent.
+    """
+
+    seed: int
+    finished: bool
+    epochs: FloatArray
+    top1: FloatArray
+
+
+@dataclasses.dataclass(frozen=True)
+class Trouble:
+    """A run that ended, and not well.
+
+    Attributes:
+        step, seed: which one.
+        state: diverged, collapsed, failed or unreadable.
+        reason: in words.
+        log: the last lines of its log; empty where there is none.
+    """
+
+    step: str
+    seed: int
+    state: str
+    reason: str
+    log: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Evidence:
+    """What the runs of a study left behind.
+
+    Attributes:
+        ends: variant -> how its runs ended.
+        curves: variant -> its runs that have trained an epoch or more.
+        troubles: the first :data:`MOST_LOGS` runs that ended, and not well.
+        trouble_count: how many there are in all.
+    """
+
+    ends: Mapping[str, Ends]
+    curves: Mapping[str, tuple[Curve, ...]]
+    troubles: tuple[Trouble, ...]
+    trouble_count: int
+
+    @property
+    def records(self) -> Iterator[Record]:
+        """All records, variant by variant."""
+        return (record for ends in self.ends.values() for record in ends.records.values())
+
+
+def gather(study: Study) -> Evidence | None:
+    """Reads what the runs of a study left behind; None where only their summary was kept."""
+    if only_summary(study):
+        return None
+    ends = read_ends(study)
+    curves: dict[str, list[Curve]] = {variant.key: [] for variant in study.variants}
+    troubles: list[Trouble] = []
+    count = 0
+    submissions = scheduler.read_submissions(study.folder)
+    for variant, run, folder in study.runs():
+        key, seed = variant.key, run.seed
+        state = ends[key].states[seed]
+        try:
+            curve = _curve(folder, seed, state) if state != "missing" else None
+        except (ValueError, KeyError, TypeError):
+            curve, state = None, "unreadable"
+        if curve is not None:
+            curves[key].append(curve)
+        if state not in (Status.FINISHED, "running", "missing"):
+            count += 1
+            if len(troubles) < MOST_LOGS:
+                record = ends[key].records.get(seed)
+                reason = _UNREADABLE if state == "unreadable" or not record else record.reason
+                kept = scheduler.log_of(study.folder, submissions, run.name)
+                log = _end_of(folder.log) or (_end_of(kept) if kept else "")
+                troubles.append(Trouble(key, seed, state, reason, log))
+    return Evidence(
+        ends, {key: tuple(found) for key, found in curves.items()}, tuple(troubles), count
+    )
+
+
+def _curve(folder: RunFolder, seed: int, state: str) -> Curve | None:
+    points = [(float(row["epoch"]), float(row["top1"])) for row in folder.read_metrics()]
+    if not points:
+        return None
+    array = np.array(points)
+    return Curve(seed, state == Status.FINISHED, array[:, 0], array[:, 1])
+
+
+def _end_of(log: Path) -> str:
+    """Returns the last lines of a file; nothing where it cannot be read."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - _LOG_BYTES))
+            text = file.read().decode(errors="replace")
+    except OSError:
+        return ""
+    return "\n".join(text.splitlines()[-LOG_LINES:])

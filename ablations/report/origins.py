@@ -1,0 +1,107 @@
+"""Where a study's records come from: program, machines and times, as the records have them."""
+
+from __future__ import annotations
+
+import datetime
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from ablations.launching.survey import duration
+from ablations.records import Record
+
+MOST_VALUES = 12  # of one property; of the others only the number is told
+NOT_RECORDED = "not recorded"
+
+
+def origin_rows(records: Iterable[Record]) -> list[dict[str, str]]:
+    """Returns a row for each value that a property has, with the number of runs that have it.
+
+    Properties that no record has are left out.
+    """
+    known = list(records)
+    provenances = [record.provenance for record in known if record.provenance]
+    packages = dict.fromkeys(name for p in provenances for name in _packages(p))
+    properties: dict[str, Callable[[Mapping[str, Any]], str]] = {
+        "program": _program,
+        "device": lambda p: _text(p.get("device")),
+        "processes and threads": _processes,
+        "precision": lambda p: _text(p.get("precision")),
+        "Python": lambda p: _text(p.get("python")),
+        **{name: lambda p, name=name: _text(_packages(p).get(name)) for name in packages},  # type: ignore[misc]
+        "platform": lambda p: _text(p.get("platform")),
+        "images that could not be read": _bad_images,
+    }
+    rows = []
+    for name, read in properties.items():
+        counts = Counter(map(read, provenances))
+        if set(counts) - {NOT_RECORDED}:
+            rows += _rows(name, counts)
+    rows += _times(known)
+    if provenances and (silent := len(known) - len(provenances)):
+        value = "ended before it was known"
+        rows.append({"property": NOT_RECORDED, "value": value, "runs": f"{silent:,}"})
+    return rows
+
+
+def _rows(name: str, counts: Counter[str]) -> list[dict[str, str]]:
+    common = counts.most_common(MOST_VALUES)
+    if others := counts.total() - sum(runs for _, runs in common):
+        common.append((f"{len(counts) - MOST_VALUES} other values", others))
+    return [
+        {"property": "" if place else name, "value": value, "runs": f"{runs:,}"}
+        for place, (value, runs) in enumerate(common)
+    ]
+
+
+def _times(records: list[Record]) -> list[dict[str, str]]:
+    rows = []
+    spans = [
+        (float(r.provenance["started"]), float(r.provenance["ended"]))
+        for r in records
+        if "started" in r.provenance and "ended" in r.provenance
+    ]
+    if spans:
+        first, last = min(start for start, _ in spans), max(end for _, end in spans)
+        value = f"{moment(first)} to {moment(last)}"
+        rows.append({"property": "trained", "value": value, "runs": f"{len(spans):,}"})
+    seconds = [r.seconds for r in records if r.seconds]
+    if seconds:
+        mean = duration(sum(seconds) / len(seconds))
+        value = f"{duration(sum(seconds))} in all, {mean} a run"
+        rows.append({"property": "wall time", "value": value, "runs": f"{len(seconds):,}"})
+    return rows
+
+
+def moment(seconds: float) -> str:
+    """Returns a time since the epoch as date and time of day, in UTC."""
+    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def _packages(provenance: Mapping[str, Any]) -> Mapping[str, Any]:
+    packages = provenance.get("packages")
+    return packages if isinstance(packages, Mapping) else {}
+
+
+def _program(provenance: Mapping[str, Any]) -> str:
+    commit, dirty = provenance.get("commit"), provenance.get("dirty")
+    if not commit:
+        return NOT_RECORDED
+    return f"commit {str(commit)[:12]}{', with changes' if dirty else ''}"
+
+
+def _processes(provenance: Mapping[str, Any]) -> str:
+    threads = provenance.get("threads")
+    if threads is None:
+        return NOT_RECORDED
+    processes = provenance.get("processes", 1)
+    many = f"{processes} process{'es' * (processes != 1)}"
+    return f"{many}, {threads} thread{'s' * (threads != 1)}" + (" each" if processes != 1 else "")
+
+
+def _bad_images(provenance: Mapping[str, Any]) -> str:
+    return _text(provenance.get("bad_images") or None)
+
+
+def _text(value: object) -> str:
+    return NOT_RECORDED if value is None else str(value)

@@ -1,0 +1,286 @@
+"""The pictures of a report: learning curves, accuracy against cost, a tornado of differences.
+
+Each takes numbers and returns a figure, narrow enough to be read on a phone without scaling down.
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from ablations.charts.canvas import GREY, INK, RULE, STYLE
+from ablations.charts.layout import wrap
+from ablations.charts.rows import MINUS
+from ablations.report.evidence import Curve, FloatArray
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SIZE = 7.5  # points
+PANEL_WIDTH, PANEL_HEIGHT = 1.9, 1.25  # inches; a panel's title comes on top
+TITLE_LINE, TITLE_LINES, TITLE_LEFT = 0.14, 3, 0.05  # a line's height; the most lines
+THIN_LINES = 5  # up to so many seeds have a line each; more are shown as a band
+MOST_UNFINISHED = 10  # lines of one step's runs that did not finish
+PLOT_WIDTH = 3.8
+UP, DOWN = "#2f7f86", "#cf8558"
+FRONT = "#8c4a5c"
+
+Box = tuple[float, float, float, float]  # left, bottom, right, top
+
+
+def to_svg(figure: Figure) -> bytes:
+    """Returns a figure as SVG; the same figure, the same bytes."""
+    out = io.BytesIO()
+    with mpl.rc_context(STYLE):
+        figure.savefig(out, format="svg", metadata={"Date": None})
+    return out.getvalue()
+
+
+def mean_curve(curves: Sequence[Curve]) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Returns epochs, and over the finished runs the mean and sample deviation (0 for one run).
+
+    Only epochs that all of them have; all three are empty where no run finished.
+    """
+    finished = [curve for curve in curves if curve.finished]
+    if not finished:
+        return np.empty(0), np.empty(0), np.empty(0)
+    length = min(len(curve.epochs) for curve in finished)
+    top1 = np.stack([curve.top1[:length] for curve in finished])
+    spread = top1.std(axis=0, ddof=1) if len(finished) > 1 else np.zeros(length)
+    return finished[0].epochs[:length], top1.mean(axis=0), spread
+
+
+def title_lines(titles: Sequence[str]) -> int:
+    """Returns how many lines the longest of some panels' titles takes."""
+    return max((len(_wrapped(title)) for title in titles), default=1)
+
+
+def curves_limits(curves: Sequence[Curve]) -> tuple[float, float, float]:
+    """Returns the lowest and highest accuracy of some curves, and the last epoch."""
+    values = np.concatenate([curve.top1 for curve in curves])
+    values = values[np.isfinite(values)]
+    low, high = (values.min(), values.max()) if len(values) else (0.0, 100.0)
+    pad = max(0.05 * (high - low), 0.5)
+    last = max(curve.epochs[-1] for curve in curves)
+    return float(max(low - pad, 0)), float(min(high + pad, 100)), float(last)
+
+
+def curves_figure(
+    title: str,
+    curves: Sequence[Curve],
+    before: Sequence[Curve],
+    limits: tuple[float, float, float],
+    color: str,
+    lines: int = 1,
+) -> Figure:
+    """Draws the learning curves of one step.
+
+    Args:
+        title: stands above.
+        curves: of the step's runs.
+        before: of the step that it builds on, whose mean is drawn in grey.
+        limits: of accuracy and epochs, the same for all steps (see :func:`curves_limits`).
+        color: of the step.
+        lines: how many lines are kept for the title.
+    """
+    head = 0.08 + lines * TITLE_LINE
+    height = PANEL_HEIGHT + head
+    with mpl.rc_context(STYLE):
+        figure, axes = _sheet(PANEL_WIDTH, height, left=0.34, right=0.06, top=head, bottom=0.34)
+        text = "\n".join(_wrapped(title))
+        figure.text(
+            TITLE_LEFT / PANEL_WIDTH, 1 - 0.04 / height, text, size=SIZE, weight="bold", color=INK,
+            va="top", parse_math=False,
+        )  # fmt: skip
+        low, high, last = limits
+        axes.set(ylim=(low, high), xlim=(min(1.0, last - 0.5), last + 0.03 * last))
+        axes.xaxis.set_major_locator(MaxNLocator(4, integer=True, min_n_ticks=1))
+        axes.yaxis.set_major_locator(MaxNLocator(4))
+        axes.set_xlabel("epoch", size=SIZE, color=GREY, labelpad=1)
+        epochs, mean, _ = mean_curve(before)
+        _line(axes, epochs, mean, color="#9a9a9a", linewidth=0.9, gid="before")
+        for curve in [c for c in curves if not c.finished][:MOST_UNFINISHED]:
+            how: dict[str, Any] = {"color": GREY, "linewidth": 0.8, "linestyle": (0, (3, 1.5))}
+            _line(axes, curve.epochs, curve.top1, gid=f"unfinished-{curve.seed}", **how)
+        finished = [c for c in curves if c.finished]
+        epochs, mean, spread = mean_curve(finished)
+        if len(finished) > THIN_LINES:
+            band: dict[str, Any] = {"color": color, "alpha": 0.25, "linewidth": 0, "gid": "band"}
+            axes.fill_between(epochs, mean - spread, mean + spread, **band)
+        elif len(finished) > 1:
+            for curve in finished:
+                how = {"color": color, "linewidth": 0.6, "alpha": 0.6}
+                _line(axes, curve.epochs, curve.top1, gid=f"seed-{curve.seed}", **how)
+        _line(axes, epochs, mean, color=color, linewidth=1.5, gid="mean")
+    return figure
+
+
+def pareto_front(costs: Sequence[float], values: Sequence[float]) -> list[bool]:
+    """Tells which points no other betters: none costs as little and is worth as much, and more so.
+
+    Points that are equal in both are on the front together.
+    """
+    order = sorted(range(len(costs)), key=lambda i: (costs[i], -values[i]))
+    front = [False] * len(costs)
+    best, best_cost = -math.inf, math.nan
+    for i in order:
+        if values[i] > best:
+            best, best_cost = values[i], costs[i]
+        front[i] = values[i] == best and costs[i] == best_cost
+    return front
+
+
+def cost_figure(table: pd.DataFrame, axis: str) -> Figure:
+    """Draws accuracy against what a network costs, with the Pareto front.
+
+    Args:
+        table: a row a step, with ``step``, ``cost``, ``top1`` and ``top1_std`` (NaN: none) in
+            percent, ``adopted`` (False: hollow) and ``color``.
+        axis: what the cost is, with its unit.
+    """
+    front = pareto_front(list(table["cost"]), list(table["top1"]))
+    with mpl.rc_context(STYLE):
+        figure, axes = _sheet(PLOT_WIDTH, 3.2, left=0.42, right=0.12, top=0.12, bottom=0.42)
+        costs, top1 = table["cost"].to_numpy(float), table["top1"].to_numpy(float)
+        if costs.max() > 10 * costs.min() > 0:
+            axes.set_xscale("log")
+        spread = table["top1_std"].fillna(0).to_numpy(float)
+        axes.errorbar(costs, top1, spread, fmt="none", ecolor="#b0b0b0", elinewidth=0.8, zorder=1)
+        on = sorted({(x, y) for x, y, is_on in zip(costs, top1, front, strict=True) if is_on})
+        line: dict[str, Any] = {"where": "post", "color": FRONT, "linewidth": 1.0, "zorder": 2}
+        axes.step([x for x, _ in on], [y for _, y in on], gid="front", **line)
+        for row, is_on in zip(table.to_dict("records"), front, strict=True):
+            axes.plot(
+                row["cost"], row["top1"], marker="o", markersize=5 if is_on else 4, zorder=3,
+                markerfacecolor=row["color"] if row["adopted"] else "white",
+                markeredgecolor=FRONT if is_on else row["color"],
+                markeredgewidth=1.2 if is_on else 0.8, gid=f"point-{row['step']}",
+            )  # fmt: skip
+        axes.margins(x=0.09, y=0.09)
+        axes.set_xlabel(axis, size=SIZE, color=GREY)
+        axes.set_ylabel("top-1 (%)", size=SIZE, color=GREY)
+        _name_points(figure, axes, table, front)
+    return figure
+
+
+def tornado_figure(table: pd.DataFrame) -> Figure:
+    """Draws differences from one baseline, the largest first, with their 95 % intervals.
+
+    Args:
+        table: a row a step, with ``label``, ``change``, ``change_low`` and ``change_high`` (NaN:
+            no interval) in percentage points.
+    """
+    rows = table.loc[table["change"].abs().sort_values(ascending=False, kind="stable").index]
+    pitch, head, foot = 0.30, 0.06, 0.44
+    height = head + foot + pitch * len(rows)
+    with mpl.rc_context(STYLE):
+        figure, axes = _sheet(PLOT_WIDTH, height, left=0.12, right=0.12, top=head, bottom=foot)
+        axes.set_ylim(len(rows) - 0.4, -0.6)
+        axes.set_yticks([])
+        axes.xaxis.grid(visible=True, color=RULE, linewidth=0.5)
+        for y, row in enumerate(rows.to_dict("records")):
+            change = float(row["change"])
+            name = f"difference-{row['step']}"
+            text = f"{change:+.2f}".replace("-", MINUS)
+            face = UP if change >= 0 else DOWN
+            axes.barh(y + 0.17, change, height=0.3, color=face, zorder=2, gid=name)
+            if not math.isnan(row["change_low"]):
+                ends = row["change_low"], row["change_high"]
+                how: dict[str, Any] = {"color": INK, "linewidth": 0.9, "marker": "|"}
+                axes.plot(ends, (y + 0.17,) * 2, markersize=4, zorder=3, **how)
+            axes.annotate(
+                f"{row['label']}  {text}", (0, y - 0.2), xycoords=("axes fraction", "data"),
+                size=SIZE, color=INK, va="center", parse_math=False, zorder=4,
+                bbox={"boxstyle": "square,pad=0.08", "facecolor": "white", "edgecolor": "none"},
+            )  # fmt: skip
+        axes.axvline(0, color=INK, linewidth=0.8, zorder=2.5)
+        axes.margins(x=0.06)
+        axes.set_xlabel("change of top-1 (percentage points)", size=SIZE, color=GREY)
+    return figure
+
+
+def _sheet(
+    width: float, height: float, *, left: float, right: float, top: float, bottom: float
+) -> tuple[Figure, Axes]:
+    """Returns a figure with one pair of axes; all lengths in inches."""
+    figure = Figure(figsize=(width, height))
+    FigureCanvasAgg(figure)
+    box = (left / width, bottom / height, 1 - (left + right) / width, 1 - (top + bottom) / height)
+    axes = figure.add_axes(box)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set(color=RULE)
+    axes.tick_params(labelsize=SIZE, labelcolor=GREY, color=RULE, length=2.5, pad=2)
+    axes.yaxis.grid(visible=True, color=RULE, linewidth=0.5)
+    axes.set_axisbelow(True)
+    return figure, axes
+
+
+def _line(axes: Axes, epochs: FloatArray, values: FloatArray, **how: Any) -> None:
+    """Draws a curve; one epoch alone as a point, which a line would not show."""
+    if len(epochs) == 1:
+        how |= {"marker": "o", "markersize": 3}
+    if len(epochs):
+        axes.plot(epochs, values, **how)
+
+
+def _wrapped(title: str) -> list[str]:
+    """Returns a title in lines as wide as a panel; dots stand for what is beyond the last."""
+    lines = wrap(title, PANEL_WIDTH - 2 * TITLE_LEFT, SIZE, "bold")
+    return lines if len(lines) <= TITLE_LINES else [*lines[: TITLE_LINES - 1], "..."]
+
+
+def _name_points(figure: Figure, axes: Axes, table: pd.DataFrame, front: Sequence[bool]) -> None:
+    """Writes the names of the points, those on the front first, each where it covers nothing."""
+    figure.draw_without_rendering()  # which settles the limits of the axes
+    canvas: Any = FigureCanvasAgg(figure)  # untyped
+    renderer = canvas.get_renderer()
+    within = axes.get_window_extent(renderer)
+    rows = sorted(zip(table.to_dict("records"), front, strict=True), key=lambda pair: not pair[1])
+    centres = [axes.transData.transform((r["cost"], r["top1"])) for r, _ in rows]
+    dot = 3.5 * figure.dpi / 72
+    taken = [(x - dot, y - dot, x + dot, y + dot) for x, y in centres]
+    taken += _line_boxes(axes, table, front)
+    for row, is_on in rows:
+        for offset, across, up in _BESIDE + (_AROUND if is_on else ()):
+            text = axes.annotate(
+                row["step"], (row["cost"], row["top1"]), offset, textcoords="offset points",
+                size=SIZE - 0.5, color=INK if is_on else GREY, ha=across, va=up,
+                weight="bold" if is_on else "normal", parse_math=False, gid=f"name-{row['step']}",
+            )  # fmt: skip
+            x0, y0, x1, y1 = text.get_window_extent(renderer).extents
+            inside = within.x0 <= x0 and x1 <= within.x1 + 8 and within.y0 <= y0 and y1 <= within.y1
+            if inside and not any(
+                x0 < b[2] and x1 > b[0] and y0 < b[3] and y1 > b[1] for b in taken
+            ):
+                taken.append((x0, y0, x1, y1))
+                break
+            text.remove()
+
+
+# Where a name stands about its point, in points. Other than beside it, it might be taken for the
+# name of a neighbour; those on the front stand out.
+_BESIDE = (((6, 0), "left", "center_baseline"), ((-6, 0), "right", "center_baseline"))
+_AROUND = (
+    ((-5, 4), "right", "bottom"), ((5, -5), "left", "top"), ((5, 4), "left", "bottom"),
+    ((-5, -5), "right", "top"), ((0, 7), "center", "bottom"), ((0, -8), "center", "top"),
+)  # fmt: skip
+
+
+def _line_boxes(axes: Axes, table: pd.DataFrame, front: Sequence[bool]) -> list[Box]:
+    """Returns the stairs of the front as boxes, one a stair's tread and one its rise."""
+    on = table[front].sort_values(["cost", "top1"])
+    points = axes.transData.transform(on[["cost", "top1"]].to_numpy(float))
+    boxes: list[Box] = []
+    for (x0, y0), (x1, y1) in itertools.pairwise(points):
+        boxes += [(x0, y0 - 1, x1, y0 + 1), (x1 - 1, y0, x1 + 1, y1)]
+    return boxes

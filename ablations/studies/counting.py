@@ -1,0 +1,224 @@
+"""What a study's networks cost, before anything is launched: parameters, FLOPs, device-hours.
+
+No torch here, but for networks with layers of one's own, which no formula counts, and to measure.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ablations.images.data import DataError, load_images
+from ablations.recipe import DataChoice, Preset, Recipe
+from ablations.studies.selection import fit_to_images
+from modernize.arithmetic import Arithmetic, arithmetic
+from modernize.cost import cost
+from modernize.layers import Layers
+from modernize.spec import NetSpec
+from modernize.steps import Training
+
+if TYPE_CHECKING:
+    from ablations.studies.variants import Comparison
+    from modernize.steps import Variant
+
+OUT_OF_PROPORTION = 3.0  # times the reference's FLOPs, above which a variant is pointed out
+
+# Training images, channels and classes of the sets where they are not at hand.
+SETS = {
+    "fashion-mnist": ("Fashion-MNIST", 60_000, 1, 10),
+    "cifar10": ("CIFAR-10", 50_000, 3, 10),
+    "cifar100": ("CIFAR-100", 50_000, 3, 100),
+    "image-folder": ("ImageNet-1K", 1_281_167, 3, 1000),
+}
+
+
+def count(spec: NetSpec, image_size: int, layers: Layers | None = None) -> Arithmetic:
+    """Returns a network's parameters and FLOPs: by formula, or counted where none knows its layers.
+
+    Raises:
+        UsageError: for an image too small for the network.
+        LayersError: where its own layers fail, or are not given.
+    """
+    if not spec.own_layers:
+        return arithmetic(spec, image_size)
+    counted = cost(spec, image_size, layers)
+    return Arithmetic(counted.params, counted.flops)
+
+
+@dataclasses.dataclass(frozen=True)
+class Speed:
+    """How fast networks train on one device.
+
+    Attributes:
+        seconds: per training image, of networks that were measured.
+        reference: seconds per training image, and FLOPs, of the network that others scale from.
+        how: where this comes from, in words.
+    """
+
+    seconds: Mapping[NetSpec, float]
+    reference: tuple[float, int]
+    how: str
+
+    def of(self, spec: NetSpec, flops: int) -> float:
+        """Returns seconds per training image."""
+        seconds, base = self.reference
+        return self.seconds.get(spec, seconds * flops / base)
+
+
+def given_speed(images_per_second: float, name: str, flops: int) -> Speed:
+    """Returns the speed that a person gives for the network ``name``."""
+    how = f"{images_per_second:g} images/s for {name} as given, the others by their FLOPs"
+    return Speed({}, (1 / images_per_second, flops), how)
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingImages:
+    """What the cost of a study needs to know of its images.
+
+    Attributes:
+        count, channels, classes: of the training images.
+        note: says so where they were not at hand.
+    """
+
+    count: int
+    channels: int
+    classes: int
+    note: str = ""
+
+
+def find_images(data: DataChoice) -> TrainingImages:
+    """Returns what the images are like; those not at hand are taken to be the whole published set.
+
+    Nothing is downloaded.
+    """
+    try:
+        if data.source != "download":
+            images = load_images(data)
+            return TrainingImages(len(images.train), images.channels, images.num_classes)
+        missing = "are downloaded when the study is launched"
+    except DataError:
+        missing = f"are not in {data.source}"
+    name, number, channels, classes = SETS[data.name]
+    return TrainingImages(
+        number,
+        channels,
+        classes,
+        f"the images {missing}; counted for {name}: {number:,} of {classes} classes.",
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class PlanRow:
+    """What one variant costs.
+
+    Attributes:
+        key, title: of the variant.
+        spec: its network, as its recipe trains it.
+        cost: of the network, for one image.
+        times: its FLOPs over the reference's.
+        training, recipe: how it is trained.
+        images: training images of an epoch.
+        runs: how many seeds.
+        hours: of one run on one device; None: nobody asked.
+    """
+
+    key: str
+    title: str
+    spec: NetSpec
+    cost: Arithmetic
+    times: float
+    training: Training
+    recipe: Recipe
+    images: int
+    runs: int
+    hours: float | None = None
+
+    @property
+    def work(self) -> float:
+        """Multiply-accumulates of its trainings; backward costs about twice forward."""
+        return 3.0 * self.cost.flops * self.recipe.epochs * self.images * self.runs
+
+
+def plan_rows(
+    comparison: Comparison,
+    variants: Sequence[Variant],
+    preset: Preset,
+    seeds: int,
+    images: TrainingImages,
+) -> tuple[list[PlanRow], PlanRow]:
+    """Returns what each variant costs, with so many seeds each; and what the reference does."""
+    rows: list[PlanRow] = []
+    fitting = fit_to_images([comparison.reference, *variants], images.channels, images.classes)
+    for v in fitting:
+        recipe = preset.recipes.of(v.training, comparison.regime)
+        spec = recipe.apply_to(v.spec)
+        cost = count(spec, preset.data.image_size, comparison.layers)
+        times = cost.flops / rows[0].cost.flops if rows else 1.0
+        rows.append(
+            PlanRow(v.key, v.title, spec, cost, times, v.training, recipe, images.count, seeds)
+        )
+    return rows[1:], rows[0]
+
+
+def timed(rows: Sequence[PlanRow], speed: Speed) -> list[PlanRow]:
+    """Returns the rows with the hours of a run."""
+    return [
+        dataclasses.replace(
+            row, hours=speed.of(row.spec, row.cost.flops) * row.recipe.epochs * row.images / 3600
+        )
+        for row in rows
+    ]
+
+
+NUMBERS = ("parameters", "FLOPs (G)", "FLOPs / base", "epochs x images", "runs", "hours per run")
+"""The columns of :func:`as_texts` that hold numbers."""
+
+
+def as_texts(row: PlanRow) -> dict[str, str]:
+    """Returns a row for people."""
+    texts = {
+        "step": row.key,
+        "label": row.title,
+        "parameters": f"{row.cost.params:,}",
+        "FLOPs (G)": f"{row.cost.flops / 1e9:.{2 if row.cost.flops >= 1e9 else 4}f}",
+        "FLOPs / base": times(row.times),
+        "recipe": str(row.training),
+        "epochs x images": f"{row.recipe.epochs} x {row.images:,}",
+        "runs": str(row.runs),
+    }
+    if row.hours is not None:
+        texts["hours per run"] = hours(row.hours)
+    return {**texts, "": "out of proportion" if row.times > OUT_OF_PROPORTION else ""}
+
+
+def as_values(row: PlanRow) -> dict[str, Any]:
+    """Returns a row for CSV and JSON."""
+    return {
+        "step": row.key,
+        "label": row.title,
+        "params": row.cost.params,
+        "flops": row.cost.flops,
+        "flops_over_base": round(row.times, 4),
+        "recipe": str(row.training),
+        "epochs": row.recipe.epochs,
+        "images": row.images,
+        "runs": row.runs,
+        "hours_per_run": row.hours,
+        "out_of_proportion": row.times > OUT_OF_PROPORTION,
+    }
+
+
+def gflops(number: int) -> str:
+    """Returns "29.8 GFLOPs", or "12.9 MFLOPs" where there are less."""
+    return f"{number / 1e9:.3g} GFLOPs" if number >= 1e9 else f"{number / 1e6:.3g} MFLOPs"
+
+
+def times(factor: float) -> str:
+    """Returns "6.7 x"."""
+    return f"{factor:.2f} x" if factor < 2 else f"{factor:.1f} x"
+
+
+def hours(number: float) -> str:
+    """Returns a number of hours with three digits or so, and no more than it is worth."""
+    return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"

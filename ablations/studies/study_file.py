@@ -1,0 +1,203 @@
+"""Study files: which variants are compared, as a person writes it. Read, and checked for form.
+
+``ablations/study_files`` has the shipped ones; :mod:`~ablations.studies.variants` makes the
+networks.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeAlias
+
+from pydantic import AfterValidator, Field, model_validator
+
+from ablations import yaml_file
+from ablations.recipe import Count, RegimeName
+from ablations.yaml_file import Key, Table
+from modernize.errors import UnknownNameError, UsageError
+from modernize.layers import Layers, load_layers
+
+STUDIES = Path(__file__).parents[1] / "study_files"
+EACH = "each"
+
+
+def _each_or_names(value: Any) -> Any:
+    if value == EACH or (isinstance(value, list) and all(isinstance(name, str) for name in value)):
+        return value
+    raise ValueError("write 'each', or a list of steps")
+
+
+KeyName: TypeAlias = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=80)]
+Steps: TypeAlias = Annotated[list[str], Field(min_length=1)]
+EachOrSteps: TypeAlias = Annotated[Any, AfterValidator(_each_or_names)]
+Fields: TypeAlias = dict[str, Any]
+
+
+class Rows(Table):
+    """Some steps, one after the other.
+
+    Attributes:
+        until: all of the roadmap up to this one.
+        steps: these, by their keys.
+    """
+
+    until: str | None = None
+    steps: Steps | None = None
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if (self.until is None) == (self.steps is None):
+            raise ValueError("give one of until and steps")
+        return self
+
+
+class Base(Rows):
+    """The network that variants are made from and compared with.
+
+    Attributes:
+        key, title: what it is called; ``{start}`` and ``{end}`` are the regime's networks.
+        fields: NetSpec fields and their values, after the steps.
+    """
+
+    key: KeyName = "base"
+    title: str = "the base"
+    fields: Fields | None = None
+
+
+class OwnStep(Table):
+    """A step of one's own, as :class:`modernize.steps.Step` has it."""
+
+    title: str
+    section: str = "Own steps"
+    changes: Fields
+    training: Literal["classic", "enhanced"] | None = None
+    adopted: bool = True
+
+
+class Entry(Table):
+    """One variant, or several in short.
+
+    Attributes:
+        key, title, section: what it is called, in tables and charts.
+        steps: instead of the base's.
+        without: steps left out; ``each``: a variant for each of the base's.
+        with_: steps added at the end; ``each``: a variant for each that the base has not.
+        order: the same steps, in this order.
+        fields: NetSpec fields and their values, after the steps.
+        sweep: NetSpec fields and lists of values: a variant for each combination.
+        path: steps, each of which leads to a variant, compared with the one before.
+    """
+
+    key: KeyName | None = None
+    title: str | None = None
+    section: str | None = None
+    steps: Steps | None = None
+    without: EachOrSteps | None = None
+    with_: EachOrSteps | None = Field(default=None, alias="with")
+    order: Steps | None = None
+    fields: Fields | None = None
+    sweep: Fields | None = None
+    path: Rows | None = None
+
+    @model_validator(mode="after")
+    def _says_one_thing(self) -> Self:
+        forms = {
+            "steps": self.steps,
+            "without": self.without,
+            "with": self.with_,
+            "order": self.order,
+            "fields": self.fields,
+            "sweep": self.sweep,
+            "path": self.path,
+        }
+        given = [name for name, value in forms.items() if value is not None]
+        short = [name for name in given if name in ("sweep", "path") or forms[name] == EACH]
+        if not given:
+            raise ValueError(f"say what it is, with any of {', '.join(forms)}")
+        if short and len(given) > 1:
+            raise ValueError(f"{short[0]} here means several variants; nothing goes with it")
+        if not short and self.key is None:
+            raise ValueError("give it a key")
+        if short and self.path is None and (self.key or self.title):
+            raise ValueError(f"{short[0]} here means several variants; they name themselves")
+        return self
+
+
+class StudyFile(Table):
+    """A study as it is written.
+
+    Attributes:
+        title: at the head of charts.
+        preset: its name or file; the command line's goes before it.
+        regime: None: the preset's.
+        seeds: runs of each variant.
+        base: what variants are made from; not needed by a ``path``.
+        steps: of one's own, beside the roadmap's.
+        layers: a Python file beside this one, with layers of one's own.
+        variants: what is compared.
+    """
+
+    title: str
+    preset: str = "nano"
+    regime: RegimeName | None = None
+    seeds: Count = 1
+    base: Base | None = None
+    steps: dict[KeyName, OwnStep] = Field(default_factory=dict)
+    layers: str | None = None
+    variants: Annotated[list[Entry], Field(min_length=1)]
+
+
+@dataclasses.dataclass(frozen=True)
+class WrittenStudy:
+    """A study file that was read.
+
+    Attributes:
+        name: the file's, without its ending.
+        path: of the file.
+        file: what it says.
+        places: where each key stands.
+        layers: those of its own, where it has any.
+    """
+
+    name: str
+    path: Path
+    file: StudyFile
+    places: Mapping[Key, str]
+    layers: Layers | None
+
+    @property
+    def preset(self) -> str:
+        """The preset's name, or its file, which may stand beside the study's."""
+        beside = self.path.parent / self.file.preset
+        return str(beside) if beside.is_file() else self.file.preset
+
+    def refuse(self, faults: list[tuple[Key, str]]) -> UsageError:
+        """Returns the error that names these faults of the file with their lines."""
+        name = f"the study {self.name!r}"
+        return yaml_file.refusal(faults, name, self.places, self.path.name)
+
+
+def study_names() -> list[str]:
+    """Returns the names of the studies shipped here."""
+    return sorted(path.stem for path in STUDIES.glob("*.yaml"))
+
+
+def read_study(name: str) -> WrittenStudy:
+    """Returns a study file, having run the Python file of layers that it names, if any.
+
+    Args:
+        name: a shipped study's name, or the path of a YAML file.
+
+    Raises:
+        UsageError: naming every fault of its form at once, with file and line.
+        LayersError: where its layers cannot be used.
+    """
+    path = Path(name) if name.endswith((".yaml", ".yml")) else STUDIES / f"{name}.yaml"
+    if not path.is_file():
+        raise UnknownNameError("study", name, [*study_names(), "or the path of a .yaml file"])
+    values, places = yaml_file.read(path, StudyFile, "study")
+    file = yaml_file.check(values, StudyFile, f"the study {path.stem!r}", places, path.name)
+    layers = load_layers(path.parent / file.layers) if file.layers else None
+    return WrittenStudy(path.stem, path, file, places, layers)

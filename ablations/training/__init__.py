@@ -1,0 +1,1 @@
+"""One run, from fresh weights or its last checkpoint to its record."""

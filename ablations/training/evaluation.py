@@ -1,0 +1,160 @@
+"""How many validation images a network gets right: of a run, or of weights from elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from ablations.images.data import Folder, list_validation
+from ablations.images.photos import ValidationPhotos
+from ablations.images.transforms import library
+from ablations.recipe import DataChoice
+from ablations.training.place import Place
+from modernize.folding import folded
+
+if TYPE_CHECKING:
+    from modernize.network import Network
+
+LARGE = 384  # pixels from which on the whole image is seen, as the paper's larger evaluations do
+
+
+class Served(Protocol):
+    """Where validation images come from."""
+
+    data_wait: float
+    bad_images: int
+
+    def validation(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yields this process's images (B, C, H, W) once, with their labels (B,)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Accuracy:
+    """What an evaluation came to.
+
+    Attributes:
+        top1, top5: percent of the images whose class is the first, or among the first five.
+        images: how many there were, in all processes.
+        seconds: from asking for the first image to the last logits.
+        data_wait: share of that time spent waiting for images.
+    """
+
+    top1: float
+    top5: float
+    images: int
+    seconds: float
+    data_wait: float
+
+    @property
+    def images_per_second(self) -> float:
+        """Images evaluated in a second."""
+        return self.images / self.seconds
+
+
+@torch.no_grad()
+def evaluate(network: nn.Module, served: Served, place: Place) -> Accuracy:
+    """Returns a network's accuracy over all validation images of all processes."""
+    network.eval()
+    start, waited = time.perf_counter(), served.data_wait
+    counts = torch.zeros(3, dtype=torch.long, device=place.device)  # top-1, top-5, all
+    for x, labels in served.validation():
+        with place.autocast():
+            logits = network(x)
+        ranked = logits.topk(min(5, logits.shape[1]), dim=1).indices == labels[:, None]
+        counts += torch.stack(
+            [ranked[:, 0].sum(), ranked.any(1).sum(), torch.tensor(len(x), device=place.device)]
+        )
+    top1, top5, total = place.sum(counts).tolist()
+    seconds = time.perf_counter() - start
+    return Accuracy(
+        top1=100 * top1 / total,
+        top5=100 * top5 / total,
+        images=total,
+        seconds=seconds,
+        data_wait=(served.data_wait - waited) / seconds,
+    )
+
+
+def evaluate_weights(
+    network: Network,
+    images: Folder,
+    choice: DataChoice,
+    place: Place,
+    *,
+    batch_size: int,
+    workers: int,
+    skip_bad_images: bool = False,
+) -> Accuracy:
+    """Returns the accuracy of a network, whose norms are folded away, on a folder of images.
+
+    Args:
+        network: takes images of 3 channels.
+        images: as :func:`list_images` returns them.
+        choice: how they are prepared.
+        place: where, and in which precision.
+        batch_size: images at once.
+        workers: processes that decode images.
+        skip_bad_images: whether an unreadable image is left out; else it is an error.
+
+    Raises:
+        BadImageError: naming an unreadable image.
+    """
+    ready = place.put(folded(network, place.dtype))
+    served = ValidationPhotos(
+        images,
+        choice,
+        place.device,
+        batch_size=batch_size,
+        workers=workers,
+        channels_last=place.channels_last,
+        skip_bad_images=skip_bad_images,
+    )
+    with contextlib.closing(served):
+        return evaluate(ready, served, place)
+
+
+def imagenet_transform(image_size: int, resize: int | None = None) -> DataChoice:
+    """Returns how the paper prepares ImageNet's images for an evaluation (Section 3.1, Table 5).
+
+    Args:
+        image_size: height and width in pixels that the network sees.
+        resize: pixels of the shorter side before the centre crop; None: 256 for 224, in proportion
+            for other sizes below 384, and the size itself from 384 on, where all is seen.
+    """
+    if resize is None:
+        resize = image_size if image_size >= LARGE else round(image_size * 256 / 224)
+    return DataChoice(
+        name="image-folder",
+        source="",
+        image_size=image_size,
+        resize=resize,
+        interpolation="bicubic",
+    )
+
+
+def list_images(folder: Path, num_classes: int) -> Folder:
+    """Returns the images of class folders, labelled in the order of a network's logits.
+
+    Args:
+        folder: has a folder of images for each class. Where the network has ImageNet's 1000, it is
+            named by its synset (n01440764, ...), and some may be missing; else all must be there.
+        num_classes: logits of the network.
+
+    Raises:
+        DataError: for a folder that is not there or empty, or has other classes.
+    """
+    names = synsets()
+    return list_validation(folder, names if num_classes == len(names) else num_classes)
+
+
+def synsets() -> Sequence[str]:
+    """Returns the names of ImageNet's classes in the order of a network's logits."""
+    names: list[str] = library("timm.data").ImageNetInfo("imagenet-1k").label_names()
+    return names

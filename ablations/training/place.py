@@ -1,0 +1,210 @@
+"""Where a run is computed: the device, the processes that share the work, and the precision."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import dataclasses
+import datetime
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from ablations.images.sampling import Share
+from ablations.recipe import Compute
+from ablations.records import read_json, write_json
+from ablations.training.device_name import cpu_name
+from modernize.errors import UsageError
+
+Module = TypeVar("Module", bound=nn.Module)
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """One process's place in the training of a network.
+
+    Attributes:
+        device: where it computes.
+        share: which of the processes it is.
+        dtype: of convolutions and products in training; float32: no mixed precision.
+        channels_last, compile: as in :class:`~ablations.recipe.Compute`.
+    """
+
+    device: torch.device
+    share: Share
+    dtype: torch.dtype
+    channels_last: bool
+    compile: bool
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the process that writes."""
+        return self.share.rank == 0
+
+    def autocast(self) -> contextlib.AbstractContextManager[None]:
+        """Returns the context of the forward pass."""
+        mixed = self.dtype is not torch.float32
+        return torch.autocast(self.device.type, dtype=self.dtype, enabled=mixed)
+
+    def put(self, network: Module) -> Module:
+        """Moves a network here, laid out as this place wants it, and returns it."""
+        network.to(self.device)
+        if self.channels_last:
+            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in its stubs
+        return network
+
+    def sum(self, x: Tensor) -> Tensor:
+        """Returns the sum of a tensor over all processes."""
+        if self.share.world > 1:
+            dist.all_reduce(x)
+        return x
+
+    def take_over(self, x: Tensor) -> None:
+        """Overwrites a tensor with the first process's."""
+        if self.share.world > 1:
+            dist.broadcast(x, 0)
+
+    def peak_memory(self) -> float:
+        """Returns the most memory used so far, in MiB: the GPU's, or this process's."""
+        if self.device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self.device) / 2**20
+        unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+
+    def describe(self) -> str:
+        """Returns the device's name, as records have it."""
+        if self.device.type == "cuda":
+            name = torch.cuda.get_device_name(self.device)
+            return f"{self.share.world} x {name}" if self.share.world > 1 else name
+        return cpu_name() if self.device.type == "cpu" else str(self.device.type)
+
+
+def find_place(device: str, compute: Compute, share: Share | None = None) -> Place:
+    """Returns this process's place on a device, with the precision resolved for it.
+
+    Raises:
+        UsageError: for a precision that the device cannot have.
+    """
+    where = torch.device(device)
+    if where.type == "cuda":
+        torch.cuda.set_device(where)
+        torch.backends.cuda.matmul.allow_tf32 = compute.tf32
+        torch.backends.cudnn.allow_tf32 = compute.tf32
+    elif where.type == "cpu":
+        keep_freed_memory()
+    return Place(
+        device=where,
+        share=share or Share(),
+        dtype=resolve_precision(compute.precision, where),
+        channels_last=compute.channels_last,
+        compile=compute.compile,
+    )
+
+
+def keep_freed_memory() -> bool:
+    """Lets this process keep the memory that it frees, and returns whether the system can.
+
+    An update frees every activation that it made, and the next one makes them again. glibc gives
+    such large blocks back to the system, which then has to hand out and clear some 100,000 pages
+    an update: a sixth of the time that ResNet-50 takes at 224 on one core. The peak stays the same.
+    """
+    if sys.platform != "linux":
+        return False
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # glibc has it, musl has not
+    if mallopt is None:
+        return False
+    trim_threshold, mmap_max = -1, -4  # their numbers in malloc.h
+    return bool(mallopt(mmap_max, 0)) and bool(mallopt(trim_threshold, 2**31 - 1))
+
+
+def resolve_precision(precision: str, device: torch.device) -> torch.dtype:
+    """Returns the data type that a preset's ``precision`` means on a device.
+
+    Raises:
+        UsageError: for fp16 anywhere but on a GPU, where its gradients cannot be scaled.
+    """
+    if precision == "auto":
+        return _best(device)
+    if precision == "fp16" and device.type != "cuda":
+        raise UsageError(
+            f"precision fp16 needs a CUDA GPU, not {device.type}; --set compute.precision to "
+            "bf16, fp32 or auto."
+        )
+    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+
+
+def _best(device: torch.device) -> torch.dtype:
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    if device.type == "cpu":
+        ask = getattr(torch.cpu, "get_capabilities", None)  # newer torch has it
+        capabilities = ask() if ask else {}
+        fast = capabilities.get("amx_bf16") or capabilities.get("avx512_bf16")
+        return torch.bfloat16 if fast else torch.float32
+    return torch.float32
+
+
+@contextlib.contextmanager
+def process_group(
+    local_rank: int, share: Share | None = None, store: Any = None
+) -> Iterator[tuple[str, Share]]:
+    """Joins the processes that share a run, and gives this one's device and share.
+
+    NCCL joins GPUs, one to a process; gloo joins CPUs.
+
+    Args:
+        local_rank: this process's number on its machine.
+        share: which of all processes it is; None: as torchrun's variables say.
+        store: where they find each other; None: as torchrun's variables say.
+    """
+    cuda = torch.cuda.is_available()
+    # A scheduler may show each process only its own GPU.
+    device = f"cuda:{local_rank % torch.cuda.device_count()}" if cuda else "cpu"
+    if cuda:
+        torch.cuda.set_device(device)
+    backend = "nccl" if cuda else "gloo"
+    if share is None:
+        dist.init_process_group(backend)
+    else:
+        dist.init_process_group(backend, store=store, rank=share.rank, world_size=share.world)
+    try:
+        yield device, Share(dist.get_rank(), dist.get_world_size())
+    finally:
+        dist.destroy_process_group()
+
+
+def meet(path: Path, host: str, share: Share, seconds: float = 300) -> Any:
+    """Returns the store through which processes on several machines find each other.
+
+    The first one opens it on a free port, and says where in a file that all see.
+
+    Args:
+        path: of that file; one that was not there before.
+        host: this process's machine, as others call it.
+        share: which of the processes this is.
+        seconds: how long to wait for the first one.
+
+    Raises:
+        TimeoutError: where it did not come.
+    """
+    patience = datetime.timedelta(seconds=seconds)
+    open_store: Any = dist.TCPStore  # type: ignore[attr-defined]  # public, but not for mypy
+    if share.rank == 0:
+        store = open_store(
+            host, 0, share.world, is_master=True, timeout=patience, wait_for_workers=False
+        )
+        write_json(path, {"host": host, "port": store.port})
+        return store
+    deadline = time.monotonic() + seconds
+    while (said := read_json(path)) is None:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"the first process did not say where it is, in {path}")
+        time.sleep(0.1)
+    return open_store(said["host"], said["port"], share.world, is_master=False, timeout=patience)

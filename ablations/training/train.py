@@ -1,0 +1,444 @@
+"""One run, from fresh weights or its last checkpoint to its record."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import itertools
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from ablations.images.mixing import Mixing
+from ablations.images.sampling import DeviceBatch, Sampling
+from ablations.recipe import Recipe
+from ablations.records import Record, Run, RunFolder, Status, provenance
+from ablations.training import checkpoint
+from ablations.training.evaluation import evaluate
+from ablations.training.place import Place
+from modernize.errors import UsageError
+from modernize.layers import Layers
+from modernize.network import Network
+
+CHANCE_FACTOR = 1.5  # a final top-1 up to this many times chance is called collapsed
+CHECK_UPDATES = 20  # how often all processes look whether the loss is finite, and whether to stop
+PROGRESS_SECONDS = 0.5  # how often a run says where it stands
+CHECKPOINT_SECONDS = 60.0  # how often a checkpoint is written, and then only ...
+CHECKPOINT_SHARE = 0.01  # ... as often as takes up to this share of the time
+
+
+class Pipeline(Protocol):
+    """Where a run's images come from."""
+
+    data_wait: float
+    bad_images: int
+
+    @property
+    def sampling(self) -> Sampling:
+        """How the training images are served."""
+
+    def training(
+        self, epoch: int, first_update: int = 0
+    ) -> Iterator[tuple[DeviceBatch, Tensor, Tensor]]:
+        """Yields device batches from an update on: images (B, C, H, W) and labels (B,)."""
+
+    def validation(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yields this process's validation images once, with their labels."""
+
+
+class DivergedError(Exception):
+    """The loss became infinite or no number; the message names iteration and learning rate."""
+
+
+class StoppedError(Exception):
+    """The run was told to stop; it goes on from its last checkpoint another time."""
+
+
+@dataclasses.dataclass
+class State:
+    """What a run goes on from.
+
+    Random states are not among it: whatever is drawn is drawn from a seed that the run's seed and
+    the place in the epoch decide.
+    """
+
+    network: Network
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    ema: AveragedModel | None
+    loss_sum: Tensor  # of the updates of the epoch so far, one double
+    epoch: int = 0
+    update: int = 0  # done in this epoch
+    seconds: float = 0.0  # of all attempts
+    metrics: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    speed: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns what a checkpoint holds."""
+        return {
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "ema": self.ema.state_dict() if self.ema else None,
+            **{name: getattr(self, name) for name in _PLAIN},
+        }
+
+    def load(self, values: dict[str, Any]) -> None:
+        """Takes over what a checkpoint held."""
+        self.network.load_state_dict(values["network"])
+        self.optimizer.load_state_dict(values["optimizer"])
+        self.scaler.load_state_dict(values["scaler"])
+        if self.ema:
+            self.ema.load_state_dict(values["ema"])
+        for name in _PLAIN:
+            setattr(self, name, values[name])
+
+
+_PLAIN = ("loss_sum", "epoch", "update", "seconds", "metrics", "speed")
+
+
+def train(
+    run: Run,
+    folder: RunFolder,
+    pipeline: Pipeline,
+    num_classes: int,
+    place: Place,
+    keep_going: Callable[[], bool] = lambda: True,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
+    tensorboard: bool = False,
+    layers: Layers | None = None,
+) -> Record | None:
+    """Trains one run to its end and writes its record; all processes that share it call this.
+
+    A run that has a checkpoint goes on from there, with the same result.
+
+    Args:
+        run: what to train.
+        folder: where its files go; prepared for this run.
+        pipeline: this process's share of the run's images.
+        num_classes: of the images.
+        place: where this process computes.
+        keep_going: asked now and then; once it says no, a checkpoint is written and training stops.
+        checkpoint_seconds: at least so long between checkpoints, but for the one of an epoch's end.
+        tensorboard: whether the metrics are written for TensorBoard, too.
+        layers: the file of the network's own layers, where it has any.
+
+    Returns:
+        The record, or None where it was stopped.
+    """
+    state = begin(run, place, layers)
+    trainer = _Trainer(
+        run, folder, pipeline, num_classes, place, keep_going, checkpoint_seconds, state
+    )
+    trainer.tensorboard = tensorboard
+    started = time.time()
+    try:
+        diverged = ""
+        trainer.to_the_end()
+    except StoppedError:
+        return None
+    except DivergedError as error:
+        diverged = str(error)
+    record = dataclasses.replace(
+        judge(state.metrics, num_classes, diverged),
+        seconds=trainer.seconds(),
+        provenance=provenance(place.describe(), torch.get_num_threads())
+        | {
+            "processes": place.share.world,
+            "precision": str(place.dtype).removeprefix("torch."),
+            "bad_images": pipeline.bad_images,
+            "started": started,
+            "ended": time.time(),
+        },
+    )
+    if place.first:
+        folder.check_owner()
+        if not diverged:
+            ema = state.ema.module.state_dict() if state.ema else None
+            network = state.network.state_dict()
+            spec = run.spec.to_dict()
+            checkpoint.save_weights(folder.path, {"network": network, "ema": ema, "spec": spec})
+        folder.write_record(record)
+        checkpoint.remove(folder.path)
+    return record
+
+
+def begin(run: Run, place: Place, layers: Layers | None = None) -> State:
+    """Returns a run's state before its first update; the seed alone decides the weights."""
+    torch.manual_seed(run.seed)
+    network = place.put(Network(run.spec, layers))
+    if run.recipe.sync_batch_norm and place.share.world > 1:
+        convert: Any = nn.SyncBatchNorm.convert_sync_batchnorm  # untyped
+        network = convert(network)
+    ema = None
+    if run.recipe.ema_decay is not None:
+        average: Any = get_ema_multi_avg_fn  # untyped
+        ema = AveragedModel(network, multi_avg_fn=average(run.recipe.ema_decay), use_buffers=True)
+    return State(
+        network=network,
+        optimizer=make_optimizer(network, run.recipe),
+        scaler=torch.amp.GradScaler(place.device.type, enabled=place.dtype is torch.float16),
+        ema=ema,
+        loss_sum=torch.zeros((), dtype=torch.double, device=place.device),
+    )
+
+
+def make_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """Returns the recipe's optimizer; weights of fewer than two dimensions have no weight decay."""
+    parameters = list(network.parameters())
+    groups = [
+        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": recipe.weight_decay},
+        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    rate = recipe.learning_rate
+    if recipe.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=rate, momentum=recipe.momentum or 0.0)
+    first, second = recipe.betas or (0.9, 0.999)
+    return torch.optim.AdamW(
+        groups, lr=rate, betas=(first, second), eps=recipe.epsilon or 1e-8, fused=True
+    )
+
+
+class _Trainer:
+    """One process's part in training one run."""
+
+    def __init__(
+        self,
+        run: Run,
+        folder: RunFolder,
+        pipeline: Pipeline,
+        num_classes: int,
+        place: Place,
+        keep_going: Callable[[], bool],
+        checkpoint_seconds: float,
+        state: State,
+    ) -> None:
+        self.run, self.recipe, self.folder = run, run.recipe, folder
+        self.pipeline, self.sampling, self.place = pipeline, pipeline.sampling, place
+        self.keep_going, self.checkpoint_seconds = keep_going, checkpoint_seconds
+        self.mixing = Mixing(run.recipe, num_classes)
+        self.state = state
+        if (saved := checkpoint.load(folder.path, place.device)) is not None:
+            self.state.load(saved)
+            if place.first:
+                print(f"going on after {self.state.epoch} epochs and {self.state.update} updates")
+        self.before = self.state.seconds
+        self.clock = self.last_saved = time.perf_counter()
+        self.tensorboard = False
+        self.save_seconds = 0.0  # what a checkpoint takes
+        self.said = 0.0
+        self.losses: list[Tensor] = []  # since they were last checked
+        self.rate: dict[str, float | None] = {"images_per_second": None, "data_wait": None}
+        model: nn.Module = self.state.network
+        if place.share.world > 1:
+            model = DistributedDataParallel(
+                model, device_ids=[place.device] if place.device.type == "cuda" else None
+            )
+        self.model: Any = torch.compile(model) if place.compile else model
+
+    def seconds(self) -> float:
+        """Returns the time spent on the run, over all attempts."""
+        return self.before + time.perf_counter() - self.clock
+
+    def to_the_end(self) -> None:
+        """Trains what is left.
+
+        Raises:
+            DivergedError: naming the first loss that was no finite number.
+            StoppedError: where it was told to stop.
+        """
+        state = self.state
+        while state.epoch < self.recipe.epochs:
+            self._epoch()
+            self._finish_epoch()
+
+    def _epoch(self) -> None:
+        """Trains what is left of an epoch."""
+        state = self.state
+        state.network.train()
+        self.pipeline.data_wait = 0.0
+        start, updates = time.perf_counter(), self.sampling.updates - state.update
+        stream = self.pipeline.training(state.epoch, state.update)
+        for _, device_batches in itertools.groupby(stream, key=lambda item: item[0].update):
+            self._update(device_batches)
+            state.update += 1
+            last = state.update == self.sampling.updates
+            if state.update % CHECK_UPDATES == 0 or last or self.place.share.world == 1:
+                self._look_around(last)
+        took = time.perf_counter() - start
+        if updates:
+            self.rate = {
+                "images_per_second": updates * self.recipe.batch_size / took,
+                "data_wait": self.pipeline.data_wait / took,
+            }
+
+    def _update(self, device_batches: Iterator[tuple[DeviceBatch, Tensor, Tensor]]) -> None:
+        """Takes one step of the optimizer."""
+        state, count = self.state, self.sampling.accumulation
+        iteration = state.epoch * self.sampling.updates + state.update
+        rate = self.recipe.learning_rate_at(iteration, self.sampling.updates)
+        for group in state.optimizer.param_groups:
+            group["lr"] = rate
+        total = torch.zeros_like(state.loss_sum)
+        for turn, (batch, images, labels) in enumerate(device_batches, start=1):
+            torch.manual_seed(batch.seed)  # what stochastic depth draws from
+            x, target = self.mixing(images, labels, batch.seed)
+            wait = self.model.no_sync if turn < count and self.place.share.world > 1 else None
+            with wait() if wait else contextlib.nullcontext():
+                with self.place.autocast():
+                    logits = self.model(x)
+                loss = F.cross_entropy(logits.float(), target.float())
+                state.scaler.scale(loss / count).backward()  # type: ignore[no-untyped-call]
+            total += loss.detach() / count
+        state.scaler.step(state.optimizer)
+        state.scaler.update()
+        state.optimizer.zero_grad(set_to_none=True)
+        if state.ema:
+            state.ema.update_parameters(state.network)
+        state.loss_sum += total
+        self.losses.append(total)
+
+    def _look_around(self, last: bool) -> None:
+        """Checks the losses, says where the run stands, saves, and stops if told to."""
+        state, now = self.state, time.perf_counter()
+        done = state.epoch * self.sampling.updates + state.update
+        due = now - self.last_saved > max(
+            self.checkpoint_seconds, self.save_seconds / CHECKPOINT_SHARE
+        )
+        speak = now - self.said > PROGRESS_SECONDS
+        stop = torch.tensor(float(not self.keep_going()), device=self.place.device)
+        stopping = self.place.sum(stop).item() > 0
+        # Time tells each process another thing, so together they look whenever they come by.
+        if speak or due or last or stopping or self.place.share.world > 1:
+            self._check_losses(done)
+        if speak and self.place.first:
+            self.said = now
+            self.folder.write_progress(
+                epoch=state.epoch,
+                epochs=self.recipe.epochs,
+                fraction=done / (self.recipe.epochs * self.sampling.updates),
+                seconds=self.seconds(),
+            )
+        if stopping:
+            self._save()
+            raise StoppedError
+        if due and not last:
+            self._save()
+
+    def _check_losses(self, done: int) -> None:
+        """Raises DivergedError for the first loss since the last look that is no finite number."""
+        if not self.losses:
+            return
+        losses = self.place.sum(torch.stack(self.losses))
+        self.losses = []
+        bad = (~losses.isfinite()).nonzero()
+        if len(bad):
+            at = done - len(losses) + int(bad[0])
+            rate = self.recipe.learning_rate_at(at, self.sampling.updates)
+            raise DivergedError(
+                f"the loss became {losses[bad[0]].item()} at iteration {at} "
+                f"(epoch {at // self.sampling.updates + 1}), learning rate {rate:.3g}"
+            )
+
+    def _finish_epoch(self) -> None:
+        """Evaluates, and writes what the epoch came to."""
+        state = self.state
+        for buffer in state.network.buffers():  # BatchNorm's, which each process has its own of
+            self.place.take_over(buffer)
+        loss = self.place.sum(state.loss_sum.clone()) / self.place.share.world
+        iteration = (state.epoch + 1) * self.sampling.updates - 1
+        row = {
+            "epoch": state.epoch + 1,
+            "train_loss": loss.item() / self.sampling.updates,
+            "learning_rate": self.recipe.learning_rate_at(iteration, self.sampling.updates),
+        }
+        reached = evaluate(state.network, self.pipeline, self.place)
+        row |= {"top1": reached.top1, "top5": reached.top5}
+        if state.ema:
+            averaged = evaluate(state.ema.module, self.pipeline, self.place)
+            row |= {"ema_top1": averaged.top1, "ema_top5": averaged.top5}
+        if self.place.first:
+            self._say(row)
+        state.metrics.append(row)
+        memory = self.place.peak_memory()
+        state.speed.append({"epoch": state.epoch + 1, **self.rate, "memory_mib": memory})
+        state.epoch, state.update = state.epoch + 1, 0
+        state.loss_sum = torch.zeros_like(state.loss_sum)
+        if self.place.first:
+            self.folder.write_metrics(state.metrics)
+            self.folder.write_speed(state.speed)
+            if self.tensorboard:
+                write_tensorboard(self.folder.path, state.metrics, state.speed)
+        self._save()
+
+    def _say(self, row: dict[str, Any]) -> None:
+        """Prints an epoch's line; the run's log keeps it."""
+        rate = self.rate["images_per_second"]
+        print(
+            f"epoch {row['epoch']} of {self.recipe.epochs}: loss {row['train_loss']:.4f}, "
+            f"top-1 {row['top1']:.2f} %, top-5 {row['top5']:.2f} %"
+            + (f", {rate:,.0f} images/s" if rate else ""),
+            flush=True,
+        )
+
+    def _save(self) -> None:
+        self.state.seconds = self.seconds()
+        self.last_saved = time.perf_counter()
+        if self.place.first:
+            self.folder.check_owner()
+            done = self.state.epoch * self.sampling.updates + self.state.update
+            checkpoint.save(self.folder.path, done, self.state.to_dict())
+            self.save_seconds = time.perf_counter() - self.last_saved
+
+
+def write_tensorboard(
+    folder: Path, metrics: list[dict[str, Any]], speed: list[dict[str, Any]]
+) -> None:
+    """Writes the last epoch's numbers for TensorBoard, which the extra ``tensorboard`` installs.
+
+    Raises:
+        UsageError: where it is not installed.
+    """
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise UsageError(
+            f"--tensorboard: {error}; pip install 'convnext-roadmap[tensorboard]'."
+        ) from None
+    kind: Any = SummaryWriter  # untyped
+    with kind(str(folder / "tensorboard"), purge_step=metrics[-1]["epoch"]) as writer:
+        for name, value in {**metrics[-1], **speed[-1]}.items():
+            if name != "epoch" and value is not None:
+                writer.add_scalar(name, value, metrics[-1]["epoch"])
+
+
+def judge(metrics: list[dict[str, Any]], num_classes: int, diverged: str = "") -> Record:
+    """Returns how a run with these metrics ended: finished, collapsed or diverged."""
+    if not metrics:
+        return Record(Status.DIVERGED, diverged)
+    last = metrics[-1]
+    best = max(metrics, key=lambda row: row["top1"])
+    status, reason = Status.FINISHED, ""
+    limit = CHANCE_FACTOR * 100 / num_classes
+    if diverged:
+        status, reason = Status.DIVERGED, diverged
+    elif last["top1"] <= limit:
+        status = Status.COLLAPSED
+        reason = f"top-1 of {last['top1']:.2f} % is at chance (up to {limit:.2f} %)"
+    return Record(
+        status,
+        reason,
+        top1=last["top1"],
+        top5=last["top5"],
+        top1_best=best["top1"],
+        best_epoch=best["epoch"],
+        epochs=len(metrics),
+        train_loss=last["train_loss"],
+    )

@@ -1,0 +1,1 @@
+"""Weights from elsewhere, and of runs: told, converted and evaluated."""

@@ -1,0 +1,291 @@
+"""What weights score on ImageNet, or a finished run on its own images, beside the paper's."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ablations import paper
+from ablations.costs.peers import PEERS
+from ablations.images.data import load_images
+from ablations.images.sampling import Sampling
+from ablations.launching import local_queue
+from ablations.recipe import Compute
+from ablations.training import evaluation
+from ablations.training.pipeline import make_pipeline
+from ablations.training.place import Place, find_place
+from ablations.weights import conversion
+from modernize.errors import RoadmapError, UsageError, WeightsError
+from modernize.layers import load_layers
+from modernize.models import MODELS, model_of
+from modernize.spec import NetSpec
+from modernize.steps import REGIMES, STEPS, fold, spec_of, step_of
+from modernize.weights import Weights, from_state_dict, network_of
+
+if TYPE_CHECKING:
+    from ablations.records import Study
+    from ablations.training.evaluation import Accuracy
+
+FETCHED = "IMAGENET1K_V1"  # torchvision's name of the weights by the recipe that the paper quotes
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """The command's options, as it explains them."""
+
+    step: str | None
+    regime: str
+    ema: bool
+    image_size: int
+    resize: int | None
+    batch_size: int
+    precision: str | None
+    workers: int | None
+    skip_bad_images: bool
+    seed: int
+
+
+class FetchError(RoadmapError):
+    """Weights that torchvision could not fetch."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluated:
+    """An evaluation, for people.
+
+    Attributes:
+        title: what was evaluated, and where it came from.
+        accuracy: what came out.
+        classes: how many classes the images are of.
+        bad_images: images that could not be read.
+        known: whose figure stands beside ours, and the figure as text.
+        place: where it was computed.
+        details: more names and values.
+    """
+
+    title: str
+    accuracy: Accuracy
+    classes: int
+    bad_images: int
+    known: tuple[str, str]
+    place: Place
+    details: dict[str, Any]
+
+    def lines(self) -> list[str]:
+        """Returns what a terminal shows."""
+        a, (whose, figure) = self.accuracy, self.known
+        left_out = f", {self.bad_images} unreadable ones left out" if self.bad_images else ""
+        rows = {
+            "images": f"{a.images:,} of {self.classes:,} classes{left_out}",
+            "top-1": f"{a.top1:.3f} %  ({whose}: {figure})",
+            "top-5": f"{a.top5:.3f} %",
+            "speed": f"{a.images_per_second:,.1f} images/s on {self.place.describe()} in "
+            f"{_precision(self.place)}, {100 * a.data_wait:.1f} % of the time waiting for images",
+        }
+        return [self.title, *(f"  {name:<8} {text}" for name, text in rows.items())]
+
+    def values(self) -> dict[str, Any]:
+        """Returns everything by name."""
+        whose, figure = self.known
+        return {
+            "title": self.title,
+            **self.details,
+            **dataclasses.asdict(self.accuracy),
+            "images_per_second": self.accuracy.images_per_second,
+            "classes": self.classes,
+            "bad_images": self.bad_images,
+            whose: figure,
+            "device": self.place.describe(),
+            "precision": _precision(self.place),
+        }
+
+
+def _precision(place: Place) -> str:
+    return str(place.dtype).removeprefix("torch.")
+
+
+def check_step(spec: NetSpec, step: str, regime: str) -> None:
+    """Refuses weights that are of another step's network than was asked for.
+
+    Raises:
+        WeightsError: saying which they are of.
+    """
+    wanted = spec_of(step, regime)
+    beside = {"drop_path", "init", "layer_scale", "num_classes", "in_channels"}
+    differs = {k: v for k, v in spec.diff(wanted).items() if k not in beside}
+    if differs:
+        of = step_of(spec)
+        listed = "; ".join(f"{name} is {a}, not {b}" for name, (a, b) in differs.items())
+        raise WeightsError(
+            f"these weights are not of the step {step!r} of the regime {regime}: {listed}. "
+            + (f"They are of {of!r}; leave --step away, and they are told by their tensors." if of
+               else "Leave --step away, and they are told by their tensors.")
+        )  # fmt: skip
+
+
+def find_weights(source: str, step: str | None, regime: str, *, ema: bool) -> Weights:
+    """Returns the weights of a file, or those that torchvision fetches.
+
+    Raises:
+        UsageError: for weights that torchvision does not have.
+        FetchError: where it cannot be reached.
+        WeightsError: for a file that cannot be read or is of another step.
+    """
+    if source == "torchvision":
+        if step is None:
+            raise UsageError("--weights torchvision needs --step: resnet or downsample.")
+        return _fetch(spec_of(step, regime))
+    found = conversion.read(Path(source), ema=ema)
+    if step is not None:
+        check_step(found.spec, step, regime)
+    return found
+
+
+def _fetch(spec: NetSpec) -> Weights:
+    model = model_of(spec)
+    peer = next((p for p in PEERS if p.library == "torchvision" and p.model == model), None)
+    if model is None or peer is None:
+        has = [p.model for p in PEERS if p.library == "torchvision" and p.model in MODELS]
+        raise UsageError(
+            f"torchvision has no weights of this step; it has those of {', '.join(has)}: --step "
+            "resnet, or --step downsample in either regime."
+        )
+    try:
+        tensors = peer.fetch(FETCHED)
+    except (OSError, RuntimeError) as error:  # no connection, or a file that is cut off
+        raise FetchError(
+            f"torchvision could not fetch the weights of {peer.name} ({error}). Fetch them where "
+            "there is a connection, and give the file as --weights."
+        ) from error
+    return from_state_dict(tensors, spec)
+
+
+def of_weights(source: str, data: Path, options: Options) -> Evaluated:
+    """Evaluates weights on a folder of class folders, prepared as the paper does.
+
+    Args:
+        source: a file, a run's folder, or ``torchvision``.
+        data: holds a folder of images for each class.
+        options: those of the command.
+
+    Raises:
+        WeightsError: for weights that cannot be read, or are of another step than asked for.
+        FetchError: where torchvision cannot fetch its own.
+        DataError: for images that are not there, or not of the network's classes.
+        UsageError: for images that are too small for the network.
+    """
+    found = find_weights(source, options.step, options.regime, ema=options.ema)
+    spec, image_size = found.spec, options.image_size
+    spec.check_image_size(image_size)
+    images = evaluation.list_images(data, spec.num_classes)
+    choice = evaluation.imagenet_transform(image_size, options.resize)
+    slot = local_queue.find_slots(1)[0]
+    workers = options.workers
+    place = find_place(slot.device, _compute(options.precision or "fp32"))
+    accuracy = evaluation.evaluate_weights(
+        network_of(found),
+        images,
+        choice,
+        place,
+        batch_size=options.batch_size,
+        workers=max(slot.threads // 2, 1) if workers is None else workers,
+        skip_bad_images=options.skip_bad_images,
+    )
+    model, step = model_of(spec), step_of(spec)
+    title = f"{model or 'A network'}{f' (step {step})' if step else ''}, weights: {source}"
+    return Evaluated(
+        title=title,
+        accuracy=accuracy,
+        classes=len(set(images.val_labels.tolist())),
+        bad_images=len(images.val) - accuracy.images,
+        known=("paper", printed(spec, image_size)),
+        place=place,
+        details={
+            "model": model,
+            "step": step,
+            "layout": found.layout.title,
+            "image_size": image_size,
+            "resize": choice.resize,
+        },
+    )
+
+
+def printed(spec: NetSpec, image_size: int) -> str:
+    """Returns the accuracies that the paper prints of a network at an image size, as text."""
+    model = model_of(spec)
+    found = paper.printed_top1(model, image_size) if model else []
+    beside = {"drop_path", "init", "layer_scale"}
+    for regime in REGIMES.values():
+        if image_size == regime.image_size:
+            steps = [v.key for v in fold(STEPS, regime) if spec.diff(v.spec).keys() <= beside]
+            found += filter(None, (paper.printed_top1_of_step(key, regime.name) for key in steps))
+    texts = [f"{t.printed} in Table {t.table}, trained on {t.pretraining}" for t in found]
+    return "; ".join(dict.fromkeys(texts)) or f"none of this network at {image_size}"
+
+
+def _compute(precision: str) -> Compute:
+    return Compute(
+        precision=precision,  # type: ignore[arg-type]  # the command offers no other
+        channels_last=True,
+        compile=False,
+        tf32=False,
+        workers="auto",
+    )
+
+
+def of_run(study: Study, data: str | None, options: Options) -> Evaluated:
+    """Evaluates a finished run on its study's validation images, as its training did.
+
+    Args:
+        study: which has the run.
+        data: where the images are now; None: as the preset says.
+        options: those of the command.
+
+    Raises:
+        UsageError: where the study has no such run, or it is not finished.
+    """
+    step, seed = options.step, options.seed
+    matching = [
+        (run, folder) for _, run, folder in study.runs() if (run.key, run.seed) == (step, seed)
+    ]
+    if not matching:
+        keys = dict.fromkeys(run.key for _, run, _ in study.runs())
+        raise UsageError(
+            f"the study {study.name} has no run of {step!r} with seed {seed}; it has the steps "
+            f"{', '.join(keys)} and the seeds 0 to {study.seeds - 1}."
+        )
+    [(run, folder)] = matching
+    folder.check_whole()
+    record = folder.read_record()
+    own = study.layers_file(run.spec)
+    found = conversion.read(folder.path, ema=False, layers=own)
+    preset, recipe = study.preset, run.recipe
+    choice = preset.data.model_copy(update={"source": data} if data is not None else {})
+    images = load_images(choice)
+    slot = local_queue.find_slots(1)[0]
+    given = {"precision": options.precision} if options.precision else {}
+    place = find_place(slot.device, preset.compute.model_copy(update=given))
+    sampling = Sampling(len(images.train), recipe.batch_size, recipe.device_batch, run.seed)
+    pipeline = make_pipeline(
+        images,
+        choice,
+        recipe,
+        sampling,
+        place.device,
+        preset.compute,
+        threads=slot.threads,
+        skip_bad_images=options.skip_bad_images,
+    )
+    network = place.put(network_of(found, load_layers(own) if own else None))
+    accuracy = evaluation.evaluate(network, pipeline, place)
+    said = "none" if record is None or record.top1 is None else f"{record.top1:.3f}"
+    return Evaluated(
+        title=f"{run.key}, seed {run.seed}, of the study {study.name}",
+        accuracy=accuracy,
+        classes=images.num_classes,
+        bad_images=len(images.val) - accuracy.images,
+        known=("its record", said),
+        place=place,
+        details={"step": run.key, "seed": run.seed, "image_size": choice.image_size},
+    )
