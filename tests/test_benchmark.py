@@ -13,17 +13,8 @@ import torch
 from torch import nn
 
 from ablations.benchmark import contestants
-from ablations.benchmark import figures as benchmark_figures
+from ablations.benchmark import results as benchmark_results
 from ablations.benchmark.contestants import OurNetwork, PeerNetwork, Rivals
-from ablations.benchmark.figures import (
-    Benchmark,
-    Row,
-    as_texts,
-    as_values,
-    footnotes,
-    peer_ratios,
-    transformer_ratios,
-)
 from ablations.benchmark.measurement import (
     Conditions,
     Lane,
@@ -38,6 +29,15 @@ from ablations.benchmark.measurement import (
     take_turn,
 )
 from ablations.benchmark.official import OfficialNetwork, check_checkout
+from ablations.benchmark.results import (
+    Benchmark,
+    Row,
+    as_texts,
+    as_values,
+    footnotes,
+    peer_ratios,
+    transformer_ratios,
+)
 from ablations.cli import main
 from ablations.costs.peers import PEERS, Peer
 from ablations.recipe import Compute
@@ -171,7 +171,7 @@ def test_whoever_it_is_is_treated_alike(channels_last):
     how = conditions(precision="bf16", channels_last=channels_last)
     common = {"version": "", "params": 1, "flops": 1, "source": WatchedSource()}
     both = [contestants.Contestant((n,), "", n, **common) for n in ("modernize", "timm")]
-    rows = make_rows(both, benchmark_figures.MODES)
+    rows = make_rows(both, benchmark_results.MODES)
     lanes = make_lanes(both, rows, how)
     assert [lane.row for lane in lanes] == rows
     seen = []

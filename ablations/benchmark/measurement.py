@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ablations.benchmark.contestants import Contestant, Source
-from ablations.benchmark.figures import INFERENCE, TRAINING, Row
+from ablations.benchmark.results import INFERENCE, TRAINING, Row
 from ablations.launching.local_queue import prepare_starts
 from ablations.recipe import Compute
 from ablations.training.place import Place, find_place

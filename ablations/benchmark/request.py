@@ -12,8 +12,8 @@ import click
 from rich.console import Console
 
 from ablations import tables
-from ablations.benchmark import figures as benchmark_figures
-from ablations.benchmark.figures import MODES, Benchmark, Row
+from ablations.benchmark import results as benchmark_results
+from ablations.benchmark.results import MODES, Benchmark, Row
 from ablations.launching.survey import duration
 from modernize.errors import RoadmapError, UnknownNameError, UsageError
 
@@ -35,7 +35,7 @@ class Request:
     """What is to be measured and how, as it was asked for.
 
     Attributes:
-        modes: of the :data:`~ablations.benchmark.figures.MODES`.
+        modes: of the :data:`~ablations.benchmark.results.MODES`.
         device: ``cuda`` or ``cpu``; None: the GPU where there is one.
         batch_size: images at once; None: as suits the device.
         image_size: height and width in pixels.
@@ -203,17 +203,17 @@ def describe_precision(asked: str, dtype: str) -> str:
 def show(benchmark: Benchmark, style: str, console: Console) -> None:
     """Prints the table, and below it what there is to say."""
     if style == "csv":
-        click.echo(tables.as_csv(benchmark_figures.as_values(benchmark)))
+        click.echo(tables.as_csv(benchmark_results.as_values(benchmark)))
         return
     if style == "json":
-        click.echo(tables.as_json(benchmark_figures.as_values(benchmark)))
+        click.echo(tables.as_json(benchmark_results.as_values(benchmark)))
         return
-    texts = benchmark_figures.as_texts(benchmark)
+    texts = benchmark_results.as_texts(benchmark)
     if style == "markdown":
-        click.echo(f"{tables.as_markdown(texts, benchmark_figures.NUMBERS)}\n")
+        click.echo(f"{tables.as_markdown(texts, benchmark_results.NUMBERS)}\n")
     else:
-        tables.print_table(console, texts, benchmark_figures.NUMBERS, benchmark.title)
-    for line in benchmark_figures.footnotes(benchmark):
+        tables.print_table(console, texts, benchmark_results.NUMBERS, benchmark.title)
+    for line in benchmark_results.footnotes(benchmark):
         click.echo(f"- {line}" if style == "markdown" else line)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ablations import paper
 from ablations.analysis.summary import read_summary
-from ablations.benchmark.figures import Benchmark, Row
+from ablations.benchmark.results import Benchmark, Row
 from ablations.charts import throughput_chart
 from ablations.charts.rows import DRAWN
 from ablations.costs.model_costs import OURS

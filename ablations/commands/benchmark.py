@@ -117,7 +117,7 @@ def benchmark(
 
     wait_passively()
     from ablations.benchmark import request as benchmark_request
-    from ablations.benchmark.figures import Benchmark
+    from ablations.benchmark.results import Benchmark
     from ablations.benchmark.throughput_figure import PAPER, accuracies
 
     _refuse(ctx, asked["models"], source)
