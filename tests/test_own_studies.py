@@ -257,11 +257,11 @@ def test_a_quick_measurement(call: Call, few_images: Path, monkeypatch: pytest.M
     monkeypatch.setattr(measure, "SECONDS", 0.05)
     asked = ["plan", "--study", "kernel-size", "--data", few_images, "--measure"]
     told = call(*asked, "--only", "convnext,kernel-size-15")
-    assert "by a quick measurement of each network on cpu" in told
+    assert "by a quick measurement of each network on " in told
     assert len(re.findall(r"5 x 2,000 +1 +0\.\d", told)) == 2
     monkeypatch.setattr(measure, "MEASURED", 1)
     told = call(*asked)
-    assert "a quick measurement of convnext alone, the others by their FLOPs, on cpu" in told
+    assert "a quick measurement of convnext alone, the others by their FLOPs, on " in told
     rows = json.loads(call(*asked, "--format", "json"))
     assert len(rows) == 7
     for row in rows:

@@ -18,6 +18,7 @@ from ablations.images.sampling import Sampling, Share
 from ablations.recipe import load_preset
 from ablations.records import Record, Run, RunFolder, Status
 from ablations.training import checkpoint, train
+from ablations.training.device_name import cpu_name
 from ablations.training.evaluation import evaluate
 from ablations.training.place import find_place, resolve_precision
 from modernize import STEPS, spec_of
@@ -152,7 +153,7 @@ def test_a_finished_run_leaves_its_record_and_no_checkpoint(images: Images, tmp_
     assert record.top1_best == max(row["top1"] for row in metrics)
     assert metrics[record.best_epoch - 1]["top1"] == record.top1_best
     assert record.seconds > 0
-    assert record.provenance["device"] == "cpu"
+    assert record.provenance["device"] == cpu_name()
     assert not checkpoint.find(tmp_path)
     speeds = (tmp_path / "speed.jsonl").read_text().splitlines()
     assert len(speeds) == 3

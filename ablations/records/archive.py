@@ -47,7 +47,7 @@ def read_archive(study: Path) -> dict[str, ArchivedRun]:
     path = study / ARCHIVE
     try:
         text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return {}
     except (OSError, ValueError) as error:
         raise ResultsError(f"{path} cannot be read ({error}).") from error
