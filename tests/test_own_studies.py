@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,6 +19,8 @@ from ablations.launching import experiment
 from ablations.launching.experiment import Experiment
 from ablations.launching.local_queue import Slot, work_off
 from ablations.records import RunFolder, Status, Study
+from ablations.report.reproduction import reproduction
+from ablations.studies import study_file
 from modernize import weights
 from modernize.errors import LayersError, UsageError
 from modernize.layers import load_layers
@@ -92,6 +95,35 @@ def test_the_readmes_studies_as_written(
         assert "epoch 1 of 1" in call("logs", step, "--name", name, "--results", "results")
     chart = Path("results") / name / "roadmap.svg"
     assert chart.stat().st_size > 5_000
+
+
+@pytest.mark.parametrize("file", ["smaller.yaml", "star.yaml"])
+def test_its_report_says_how_such_a_study_is_made_again(
+    file: str, as_written: Path, few_images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = planned(as_written / file, tmp_path / "results", few_images)
+    first.study.write()
+    with monkeypatch.context() as patch:  # to say so, nothing of the study's is run
+        patch.delattr(study_file, "load_layers")
+        found = reproduction(Study.open(first.study.folder))
+    words = shlex.split(found.command.replace("\\\n", " "))
+    assert words[words.index("--study") + 1] == file
+    assert "--only" not in words
+    needed = [file, "my_layers.py"] if file == "star.yaml" else [file]
+    assert found.files == {name: FILES[name] for name in needed}
+
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    for name, text in found.files.items():
+        (elsewhere / name).write_text(text)
+    again = planned(elsewhere / file, tmp_path / "anew", few_images)
+    assert [p.run.name for p in again.planned] == [p.run.name for p in first.planned]
+
+    # A file that makes other networks by now is not said to make these.
+    changed = FILES["smaller.yaml"].replace("nano: 18", "nano: 20")
+    (first.study.folder / "study.yaml").write_text(changed)
+    if file == "smaller.yaml":
+        assert reproduction(Study.open(first.study.folder)).command == ""
 
 
 def test_the_file_of_layers_is_part_of_the_run_and_its_copy_is_what_runs(

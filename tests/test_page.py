@@ -497,7 +497,7 @@ def test_the_command_makes_the_same_study(tmp_path, settings, words) -> None:
     assert words in re.sub(" +", " ", line)
     (tmp_path / "preset.yaml").write_text(found.preset)
     assert load_preset(str(tmp_path / "preset.yaml")) == made.preset
-    assert found.file == ""
+    assert found.files == {}
 
 
 def test_a_preset_unlike_any_goes_with_the_page(tmp_path: Path) -> None:
@@ -507,8 +507,8 @@ def test_a_preset_unlike_any_goes_with_the_page(tmp_path: Path) -> None:
         "crop_padding=0",
     )]  # fmt: skip
     found = reproduction(write_study(tmp_path / "odd", {"recipe": [1.0]}, settings=settings))
-    assert "--preset odd.yaml" in found.command
-    assert found.file == "odd.yaml"
+    assert "--preset preset.yaml" in found.command
+    assert found.files == {"preset.yaml": found.preset}
 
 
 def test_networks_that_are_not_the_roadmaps_have_no_command(tmp_path: Path) -> None:

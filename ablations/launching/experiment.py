@@ -231,6 +231,7 @@ def design(
         title=comparison.title,
         own_costs={v.key: count(v.spec, size, layers) for v in variants if v.spec.own_layers},
         layers=layers,
+        own_file=comparison.own_file,
     )
     asked = [(variant, seed) for variant in variants for seed in range(seeds)]
     planned = _plan(study, asked, layers)

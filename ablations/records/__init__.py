@@ -3,6 +3,7 @@
 A study is a folder of runs::
 
     results/<study>/study.json          what is compared: preset, regime, images, variants, seeds
+    results/<study>/study.yaml          the file that says so, where it is not one of ours
     results/<study>/layers/             the study's own layers, by their content
     results/<study>/runs/<run>/         config.json, record.json, metrics.jsonl, progress.json, ...
     results/<study>/submissions/        what was handed to a scheduler, and the code as it was then
@@ -16,11 +17,12 @@ from ablations.records.archive import ARCHIVE
 from ablations.records.files import ResultsError, read_json, write_json
 from ablations.records.provenance import FROZEN, REPOSITORY, RESULTS, commit_of, provenance
 from ablations.records.run import Record, Run, RunFolder, Status, TakenOverError
-from ablations.records.study import Study, study_names
+from ablations.records.study import OWN_FILE, Study, study_names
 
 __all__ = [
     "ARCHIVE",
     "FROZEN",
+    "OWN_FILE",
     "REPOSITORY",
     "RESULTS",
     "Record",

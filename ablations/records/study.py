@@ -20,6 +20,8 @@ from modernize.layers import Layers
 from modernize.spec import NetSpec
 from modernize.steps import STEPS, Training, Variant, find_key
 
+OWN_FILE = "study.yaml"
+
 
 class Study:
     """A folder of runs that are compared with each other.
@@ -27,15 +29,20 @@ class Study:
     Attributes:
         folder: where it lies.
         manifest: what study.json says.
-        layers: the study's own, where it is about to be written.
+        layers, own_file: the study's own, where it is about to be written.
     """
 
     def __init__(
-        self, folder: Path, manifest: dict[str, Any], layers: Layers | None = None
+        self,
+        folder: Path,
+        manifest: dict[str, Any],
+        layers: Layers | None = None,
+        own_file: str = "",
     ) -> None:
         self.folder = folder
         self.manifest = manifest
         self.layers = layers
+        self.own_file = own_file
 
     @property
     def name(self) -> str:
@@ -148,8 +155,10 @@ class Study:
         return write_archive(self.folder, runs), len(runs)
 
     def write(self) -> None:
-        """Makes the folder and writes study.json, and its own layers as they were planned with."""
+        """Makes the folder and writes study.json, and what is its own as it was planned with."""
         make_folder(self.folder)
+        if self.own_file:
+            write_text(self.folder / OWN_FILE, self.own_file)
         if self.layers is not None:
             make_folder(self.folder / "layers")
             text = self.layers.content.decode()
@@ -187,6 +196,7 @@ class Study:
         title: str = "The roadmap",
         own_costs: Mapping[str, Sequence[int]] | None = None,
         layers: Layers | None = None,
+        own_file: str = "",
     ) -> Study:
         """Returns the study in this folder, widened by these variants and seeds; writes nothing.
 
@@ -202,6 +212,7 @@ class Study:
             title: what it compares, in words.
             own_costs: parameters and FLOPs of variants with layers of their own.
             layers: the file of these.
+            own_file: the text of the study's file, where it is not one of ours.
 
         Raises:
             UsageError: where the folder holds a study under other conditions, naming them.
@@ -220,7 +231,7 @@ class Study:
             asked["own_costs"] = {key: list(numbers) for key, numbers in own_costs.items()}
         there = read_json(folder / "study.json")
         if there is None:
-            return cls(folder, asked, layers)
+            return cls(folder, asked, layers, own_file)
         before = {v["key"]: v for v in there["variants"]}
         differ = [
             *_differences("", {"study": there.get("study", "roadmap")}, asked),
@@ -246,7 +257,7 @@ class Study:
         manifest = {**asked, "variants": merged, "seeds": max(seeds, there["seeds"]), "order": keys}
         if costs := {**there.get("own_costs", {}), **asked.get("own_costs", {})}:
             manifest["own_costs"] = costs
-        return cls(folder, manifest, layers)
+        return cls(folder, manifest, layers, own_file)
 
 
 def study_names(results: Path) -> list[str]:

@@ -70,6 +70,9 @@ def _parts(page: Page) -> Iterator[str]:
     yield from map(_escape, page_words.again(page))
     if page.again.command:
         yield _block(page.again.command)
+    for name, content in page.again.files.items():
+        yield f"{_escape(name)}:"
+        yield _block(content)
     yield "The preset, with all settings:"
     yield _block(page.again.preset)
 

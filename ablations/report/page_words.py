@@ -52,6 +52,6 @@ def again(page: Page) -> list[str]:
             "command is known that makes it; study.json has each network in full."
         ]
     lines = ["With the program at the commit named above:"] if page.origins else []
-    if page.again.file:
-        lines.append(f"Save the preset below as {page.again.file}.")
+    if page.again.files:
+        lines.append(f"Save what stands below as {' and '.join(page.again.files)}.")
     return lines

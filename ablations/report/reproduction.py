@@ -11,12 +11,13 @@ from typing import Any
 import yaml
 
 from ablations.recipe import Preset, load_preset, preset_names
-from ablations.records import Study
+from ablations.records import OWN_FILE, Study
 from ablations.studies import selection, study_file, variants
 from modernize.errors import UsageError
 from modernize.steps import Variant
 
 ROADMAP = "roadmap"
+PRESET_FILE = "preset.yaml"
 LINE = 80  # characters of a command, beyond which it is broken
 MOST_SETTINGS = 10  # beyond which a preset's text is easier to read than the options
 
@@ -28,12 +29,12 @@ class Reproduction:
     Attributes:
         command: to be typed; empty where no command makes these variants.
         preset: the resolved preset as YAML, which ``--preset`` takes.
-        file: what the command calls the preset's file; empty where it needs none.
+        files: name -> text of what the command reads and this program does not have.
     """
 
     command: str
     preset: str
-    file: str
+    files: Mapping[str, str]
 
 
 def reproduction(study: Study) -> Reproduction:
@@ -45,13 +46,14 @@ def reproduction(study: Study) -> Reproduction:
     text = yaml.safe_dump(study.preset.model_dump(mode="json"), sort_keys=False)
     chosen = _which_variants(study)
     if chosen is None:
-        return Reproduction("", text, "")
-    preset, file = _which_preset(study.preset), ""
+        return Reproduction("", text, {})
+    files = _own_files(study)
+    preset = _which_preset(study.preset)
     if preset is None:
-        file = f"{study.name}.yaml"
-        preset = ["--preset", file]
+        files[PRESET_FILE] = text
+        preset = ["--preset", PRESET_FILE]
     words = [*preset, *chosen, "--seeds", str(study.seeds), "--name", study.name]
-    return Reproduction(_typed(words), text, file)
+    return Reproduction(_typed(words), text, files)
 
 
 def _typed(words: Sequence[str]) -> str:
@@ -62,30 +64,64 @@ def _typed(words: Sequence[str]) -> str:
     return line if len(line) <= LINE else broken
 
 
+def _own_form(study: Study) -> study_file.WrittenStudy | None:
+    """Returns the study's own file, where it has one; its layers are not run."""
+    path = study.folder / OWN_FILE
+    return study_file.read_form(path) if path.is_file() else None
+
+
+def _own_name(study: Study) -> str:
+    return f"{study.manifest['study']}.yaml"
+
+
+def _own_files(study: Study) -> dict[str, str]:
+    """Returns name -> text of the study's own file and its layers, where it has any."""
+    own = _own_form(study)
+    if own is None:
+        return {}
+    files = {_own_name(study): own.text}
+    copies = [path for v in study.variants if (path := study.layers_file(v.spec))]
+    if own.file.layers and copies:
+        files[own.file.layers] = copies[0].read_text(encoding="utf-8")
+    return files
+
+
 def _which_variants(study: Study) -> list[str] | None:
-    """Returns the options that choose these variants from a study that is shipped, or None."""
+    """Returns the options that choose these variants from the study's file, or None."""
     name, regime = study.manifest.get("study", ROADMAP), study.manifest["regime"]
-    if name not in study_file.study_names():
+    own = _own_form(study)
+    if own is None and name not in study_file.study_names():
         return None
-    written = study_file.read_study(name)
-    try:
-        whole = variants.compare(written, regime).variants
-        chosen = selection.pick(whole, only=[v.key for v in study.variants])
-    except UsageError:  # it has changed since
+    written = own or study_file.read_study(name)
+    keys = [v.key for v in study.variants]
+    # Networks with layers of their own cannot be made here: that would run their file.
+    whole = study.order if written.file.layers else _keys_if_the_same(study, written)
+    if not whole:
         return None
-    first = study.variants[0].spec
-    fitted = selection.fit_to_images(chosen, first.in_channels, first.num_classes)
-    if [_content(v) for v in fitted] != [_content(v) for v in study.variants]:
-        return None
-    options = [] if name == ROADMAP else ["--study", name]
+    if own is not None:
+        options = ["--study", _own_name(study)]
+    else:
+        options = [] if name == ROADMAP else ["--study", name]
     if regime != (written.file.regime or study.preset.regime):
         options += ["--regime", regime]
-    keys = [v.key for v in chosen]
     if len(keys) == len(whole):
         return options
-    if len(keys) > 1 and keys == [v.key for v in whole[: len(keys)]]:
+    if len(keys) > 1 and keys == whole[: len(keys)]:
         return [*options, "--until", keys[-1]]
     return [*options, "--only", ",".join(keys)]
+
+
+def _keys_if_the_same(study: Study, written: study_file.WrittenStudy) -> list[str]:
+    """Returns the keys of all that a file compares; none where it makes other networks by now."""
+    try:
+        whole = variants.compare(written, study.manifest["regime"]).variants
+        chosen = selection.pick(whole, only=[v.key for v in study.variants])
+    except UsageError:
+        return []
+    first = study.variants[0].spec
+    fitted = selection.fit_to_images(chosen, first.in_channels, first.num_classes)
+    same = [_content(v) for v in fitted] == [_content(v) for v in study.variants]
+    return [v.key for v in whole] if same else []
 
 
 def _content(variant: Variant) -> tuple[Any, ...]:

@@ -157,6 +157,7 @@ class WrittenStudy:
         name: the file's, without its ending.
         path: of the file.
         file: what it says.
+        text: the same as it was written.
         places: where each key stands.
         layers: those of its own, where it has any.
     """
@@ -164,6 +165,7 @@ class WrittenStudy:
     name: str
     path: Path
     file: StudyFile
+    text: str
     places: Mapping[Key, str]
     layers: Layers | None
 
@@ -172,6 +174,11 @@ class WrittenStudy:
         """The preset's name, or its file, which may stand beside the study's."""
         beside = self.path.parent / self.file.preset
         return str(beside) if beside.is_file() else self.file.preset
+
+    @property
+    def shipped(self) -> bool:
+        """Whether it is one of ours, and not its user's."""
+        return self.path.resolve().parent == STUDIES
 
     def refuse(self, faults: list[tuple[Key, str]]) -> UsageError:
         """Returns the error that names these faults of the file with their lines."""
@@ -197,7 +204,18 @@ def read_study(name: str) -> WrittenStudy:
     path = Path(name) if name.endswith((".yaml", ".yml")) else STUDIES / f"{name}.yaml"
     if not path.is_file():
         raise UnknownNameError("study", name, [*study_names(), "or the path of a .yaml file"])
+    written = read_form(path)
+    if not written.file.layers:
+        return written
+    return dataclasses.replace(written, layers=load_layers(path.parent / written.file.layers))
+
+
+def read_form(path: Path) -> WrittenStudy:
+    """Returns a study file as it is written; its layers, if any, are not read.
+
+    Raises:
+        UsageError: naming every fault of its form at once, with file and line.
+    """
     values, places = yaml_file.read(path, StudyFile, "study")
     file = yaml_file.check(values, StudyFile, f"the study {path.stem!r}", places, path.name)
-    layers = load_layers(path.parent / file.layers) if file.layers else None
-    return WrittenStudy(path.stem, path, file, places, layers)
+    return WrittenStudy(path.stem, path, file, path.read_text(encoding="utf-8"), places, None)

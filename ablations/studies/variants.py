@@ -51,6 +51,7 @@ class Comparison:
         reference: the variant whose cost the others' are set beside.
         left_out: what a short form would have made, and why it is not among the variants.
         layers: those of the study's own.
+        own_file: the study's file as it was written, where it is not one of ours.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Comparison:
     reference: Variant
     left_out: tuple[tuple[str, str], ...] = ()
     layers: Layers | None = None
+    own_file: str = ""
 
 
 def compare(study: WrittenStudy, regime: str) -> Comparison:
@@ -86,6 +88,7 @@ def compare(study: WrittenStudy, regime: str) -> Comparison:
         reference=variants[0],
         left_out=tuple(maker.left_out),
         layers=study.layers,
+        own_file="" if study.shipped else study.text,
     )
 
 
