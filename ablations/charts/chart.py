@@ -19,7 +19,7 @@ import matplotlib as mpl
 from ablations.charts import layout as at
 from ablations.charts.canvas import GREY, INK, PNG_DPI, STYLE, Canvas
 from ablations.charts.layout import MARGIN, PAGE_WIDTH, SIZE, SMALL, Layout, Section, Step
-from ablations.charts.rows import COLUMNS, Row, pair, read
+from ablations.charts.rows import COLUMNS, Row, choose_unit, pair, read
 from modernize.errors import RoadmapError, UsageError
 
 if TYPE_CHECKING:
@@ -81,21 +81,23 @@ def draw(
         second_label: what the grey bars are.
         label: what the main bars are.
         second_reference: a grey vertical line.
-        notes: step -> a footnote to its GFLOPs in ``table``; steps that are not drawn are ignored.
+        notes: step -> a footnote to its cost in ``table``; steps that are not drawn are ignored.
 
     Raises:
         UsageError: for a table without rows, with a column missing, or with a step twice.
         UnknownNameError: for a status that is not one of those that a summary has.
     """
+    unit = choose_unit(*(each for each in (table, second) if each is not None))
     lines = pair(
-        read(table, "main", notes or {}),
-        [] if second is None else read(second, "second", {}),
+        read(table, "main", notes or {}, unit),
+        [] if second is None else read(second, "second", {}, unit),
     )
     references = {"main": reference, "second": second_reference}
     with mpl.rc_context(STYLE):
         layout = at.lay_out(
             lines,
             title=title,
+            unit=unit.name,
             labels={"main": label, "second": second_label},
             references={series: ref for series, ref in references.items() if ref is not None},
         )
@@ -163,7 +165,7 @@ def _draw_head(canvas: Canvas, layout: Layout) -> None:
         (columns.top1_end, at.TOP1),
         (columns.n, "n" if layout.show_n else ""),
         (columns.change, at.CHANGE),
-        (columns.cost, at.COST),
+        (columns.cost, layout.unit),
     ):
         canvas.write(x, layout.top - 0.085, text, size=SMALL, color=GREY, ha="right")
 

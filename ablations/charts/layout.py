@@ -45,7 +45,7 @@ WORD_X = 0.07  # from the axis to a word or a mark
 LINE, TITLE_LINE, LEGEND_LINE, REFERENCE_LINE, NOTE_LINE = 0.125, 0.17, 0.16, 0.135, 0.115
 ROW_PADDING = 0.075
 
-TOP1, CHANGE, COST = "top-1 (%)", "change", "GFLOPs"  # names of columns
+TOP1, CHANGE = "top-1 (%)", "change"  # names of columns
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,6 +118,7 @@ class Layout:
     legend: list[Entry]
     scale: Scale
     columns: Columns
+    unit: str  # of the costs
     show_n: bool
     sections: list[Section]
     references: list[ReferenceLine]
@@ -143,6 +144,7 @@ def lay_out(
     lines: Sequence[Line],
     *,
     title: str,
+    unit: str,
     labels: Mapping[str, str],
     references: Mapping[str, Reference],
 ) -> Layout:
@@ -151,6 +153,7 @@ def lay_out(
     Args:
         lines: the steps, in order.
         title: stands above the chart.
+        unit: of the costs.
         labels: series -> what its bars are.
         references: series -> what it is measured against.
     """
@@ -163,7 +166,7 @@ def lay_out(
     legend_lines = len({entry.y for entry in legend})
     top = head + LEGEND_LINE * legend_lines + 0.08 + REFERENCE_LINE * max(1, len(references))
     sections = _sections(lines, top)
-    columns = _columns(sections, rows, show_n)
+    columns = _columns(sections, rows, unit, show_n)
     bottom = sections[-1].top + sections[-1].height
     footnotes = _footnotes(rows)
     return Layout(
@@ -171,6 +174,7 @@ def lay_out(
         legend=legend,
         scale=scale,
         columns=columns,
+        unit=unit,
         show_n=show_n,
         sections=sections,
         references=_references(references, scale, columns, top),
@@ -281,7 +285,7 @@ def _sections(lines: Sequence[Line], top: float) -> list[Section]:
     return sections
 
 
-def _columns(sections: Sequence[Section], rows: Sequence[Row], show_n: bool) -> Columns:
+def _columns(sections: Sequence[Section], rows: Sequence[Row], unit: str, show_n: bool) -> Columns:
     """Places the columns, from the page's edges inwards."""
     steps = [step for section in sections for step in section.steps]
     label = SECTION_X + _widest((text for s in sections for text in s.name), "bold")
@@ -290,7 +294,7 @@ def _columns(sections: Sequence[Section], rows: Sequence[Row], show_n: bool) -> 
 
     star = width("*") if any(row.note for row in rows) else 0
     cost = PAGE_WIDTH - MARGIN - CELL_PADDING - star
-    change = cost - max(_widest(row.cost for row in rows), width(COST, SMALL)) - COLUMN_GAP
+    change = cost - max(_widest(row.cost for row in rows), width(unit, SMALL)) - COLUMN_GAP
     n = change - max(_widest(row.change for row in rows), width(CHANGE, SMALL)) - COLUMN_GAP
     top1_end = n - (_widest(str(row.n) for row in rows) + COLUMN_GAP if show_n else 0)
     deviations = _widest(row.deviation for row in rows)

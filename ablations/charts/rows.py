@@ -35,6 +35,9 @@ DRAWN = ("finished", "partial")
 WRITTEN = ("missing", "running", "failed", "diverged", "collapsed")
 """All other statuses; they are written out in place of a bar."""
 
+BELOW = 0.1
+"""GFLOPs, below which all costs of a chart are shown in MFLOPs."""
+
 MINUS = "\N{MINUS SIGN}"
 NO_COST = "\N{EN DASH}"
 
@@ -54,8 +57,8 @@ class Row:
         n: how many seeds finished.
         top1: accuracy in percent, whether or not it can be compared.
         std: the deviation of the accuracy that its bar shows.
-        cost: its GFLOPs.
-        note: a footnote to its GFLOPs.
+        cost: its GFLOPs or MFLOPs.
+        note: a footnote to its cost.
         change: the change of accuracy from its parent, in percentage points.
     """
 
@@ -118,13 +121,28 @@ class Line:
         return [self.main] if self.second is None else [self.main, self.second]
 
 
-def read(table: pd.DataFrame, series: str, notes: Mapping[str, str]) -> list[Row]:
+@dataclasses.dataclass(frozen=True)
+class Unit:
+    """What costs are shown in: its name, and how many of it a GFLOP is."""
+
+    name: str
+    per_gflop: float
+
+
+def choose_unit(*tables: pd.DataFrame) -> Unit:
+    """Returns MFLOPs for networks that are all small, and else GFLOPs."""
+    costs = [_number(cost) or 0.0 for table in tables for cost in table.get("gflops", ())]
+    return Unit("MFLOPs", 1e3) if 0 < max(costs, default=0) < BELOW else Unit("GFLOPs", 1.0)
+
+
+def read(table: pd.DataFrame, series: str, notes: Mapping[str, str], unit: Unit) -> list[Row]:
     """Reads a summary.
 
     Args:
         table: has the :data:`COLUMNS`.
         series: what to call it in its rows.
-        notes: step -> a footnote to its GFLOPs.
+        notes: step -> a footnote to its cost.
+        unit: of the costs.
 
     Raises:
         UsageError: for a table without rows, without a column, or with a step twice.
@@ -139,8 +157,10 @@ def read(table: pd.DataFrame, series: str, notes: Mapping[str, str]) -> list[Row
     if not len(table):
         raise UsageError("cannot draw a table without rows; give it at least one step.")
     records = table.to_dict("records")
-    decimals = _decimals(_number(record["gflops"]) for record in records)
-    rows = [_row(record, series, notes, decimals) for record in records]
+    costs = [_cost(record, unit) for record in records]
+    decimals = _decimals(costs)
+    texts = [NO_COST if cost is None else f"{cost:.{decimals}f}" for cost in costs]
+    rows = [_row(r, series, notes, text) for r, text in zip(records, texts, strict=True)]
     steps = [row.step for row in rows]
     twice = sorted({step for step in steps if steps.count(step) > 1})
     if twice:
@@ -209,9 +229,9 @@ def choose_scale(rows: Iterable[Row], references: Iterable[Reference]) -> Scale:
     return Scale(low, min(high, 100.0), tick)
 
 
-def _row(record: Mapping[Any, Any], series: str, notes: Mapping[str, str], decimals: int) -> Row:
+def _row(record: Mapping[Any, Any], series: str, notes: Mapping[str, str], cost: str) -> Row:
     step, status = str(record["step"]), str(record["status"])
-    top1, gflops = _number(record["top1"]), _number(record["gflops"])
+    top1 = _number(record["top1"])
     return Row(
         series=series,
         step=step,
@@ -223,9 +243,14 @@ def _row(record: Mapping[Any, Any], series: str, notes: Mapping[str, str], decim
         n=int(_number(record["n"]) or 0),
         top1=top1,
         std=_number(record["top1_std"]) if status in DRAWN and top1 is not None else None,
-        cost=NO_COST if gflops is None else f"{gflops:.{decimals}f}",
-        note="" if gflops is None else notes.get(step, ""),
+        cost=cost,
+        note="" if cost == NO_COST else notes.get(step, ""),
     )
+
+
+def _cost(record: Mapping[Any, Any], unit: Unit) -> float | None:
+    gflops = _number(record["gflops"])
+    return None if gflops is None else gflops * unit.per_gflop
 
 
 def _absent(row: Row) -> Row:

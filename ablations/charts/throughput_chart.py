@@ -30,12 +30,14 @@ from ablations.charts.layout import (
     width,
     wrap,
 )
+from ablations.charts.rows import choose_unit
 from modernize.errors import UsageError
 
 if TYPE_CHECKING:
     import pandas as pd
 
 SPEED = "images_per_second"
+COST = "cost"  # the column that is made here, in the unit of the axis
 COLUMNS = (
     *("name", "label", "group", "parent", "adopted", "top1", "top1_std", "gflops"),
     *(SPEED, f"{SPEED}_min", f"{SPEED}_max"),
@@ -70,7 +72,8 @@ def draw(table: pd.DataFrame, *, title: str, speed_label: str, note: str = "") -
     Raises:
         UsageError: for a table without rows, with a column missing, or with a network twice.
     """
-    rows = _read(table)
+    unit = choose_unit(table)
+    rows = [{**row, COST: row["gflops"] * unit.per_gflop} for row in _read(table)]
     groups = list(dict.fromkeys(row["group"] for row in rows))
     palette = (*HUES, INK)
     hues = {group: palette[number % len(palette)] for number, group in enumerate(groups)}
@@ -89,7 +92,7 @@ def draw(table: pd.DataFrame, *, title: str, speed_label: str, note: str = "") -
         page.set_axis_off()
         _write(page, MARGIN, MARGIN + 0.08, titles, TITLE_LINE, TITLE, weight="bold")
         for number, (column, name) in enumerate(
-            ((SPEED, speed_label), ("gflops", "GFLOPs per image"))
+            ((SPEED, speed_label), (COST, f"{unit.name} per image"))
         ):
             left = LEFT + number * (PANEL_WIDTH + BETWEEN)
             panel = figure.add_axes(

@@ -60,7 +60,7 @@ def chart(study: Study, summary: pd.DataFrame, found: Samples) -> Picture:
     note = "best epoch (optimistic)" if found.accuracy == BEST else ""
     figure = figures.study_figure(study, summary=summary, accuracy=note)
     alt = (
-        "A bar of top-1 accuracy for each step, with its change and its GFLOPs; the table of "
+        "A bar of top-1 accuracy for each step, with its change and its cost; the table of "
         "results has the same numbers."
     )
     return Picture("chart", alt, to_svg(figure))
