@@ -55,12 +55,21 @@ def test_points_are_the_tables_numbers():
     points = by_gid(whole(), "point")
     assert len(points) == 2 * len(frame)
     for row in frame.to_dict("records"):
-        for column in ("images_per_second", "gflops"):
-            line = points[f"{column}-{row['name']}"]
+        for axis, column in (("images_per_second", "images_per_second"), ("cost", "gflops")):
+            line = points[f"{axis}-{row['name']}"]
             assert line.get_xdata() == [row[column]]
             assert line.get_ydata() == [row["top1"]]
             hollow = line.get_markerfacecolor() == "white"
             assert hollow is not row["adopted"]
+
+
+def test_costs_of_small_networks_are_in_mflops():
+    frame = table(3).assign(gflops=[0.002, 0.003, 0.0025])
+    figure = drawn(frame)
+    assert figure.axes[2].get_xlabel() == "MFLOPs per image"
+    (found,) = by_gid(figure, "point")[f"cost-{frame['name'][1]}"].get_xdata()
+    assert math.isclose(found, 3.0)
+    assert whole().axes[2].get_xlabel() == "GFLOPs per image"
 
 
 def test_spreads_and_deviations_are_drawn():
