@@ -321,7 +321,7 @@ def test_the_command_in_all_formats(study, monkeypatch, capsys):
         text = command(monkeypatch, capsys, *name, *there)
         assert "mine: top-1 in percent, last epoch" in text
         assert "+5.10 ± 0.25 (95 %), p < 0.001" in text
-        assert "Distinguishable from zero: recipe." in text
+        assert "Distinguishable from zero: recipe +5.10." in text
     best = command(monkeypatch, capsys, "mine", *there, "--best-epoch")
     assert "optimistic" in best
     text = command(monkeypatch, capsys, *there, "--format", "csv", "--against", "resnet")

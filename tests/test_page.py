@@ -154,7 +154,7 @@ def test_the_findings_are_those_of_compare(study: Study) -> None:
     assert [*page.findings, *page.reading] == notes(found, compare(found), "parent")
     items = read(page).texts["li"]
     assert set(page.findings) | set(page.reading) <= set(items)
-    assert "Distinguishable from zero: stage-ratio." in items
+    assert "Distinguishable from zero: stage-ratio +0.92." in items
 
 
 def test_the_head_says_what_was_compared_on_what(study: Study) -> None:
@@ -400,6 +400,32 @@ def test_the_pareto_front_is_what_no_other_betters() -> None:
             values = [float(draw.randrange(5)) for _ in range(count)]
             expected = [not dominated(i, costs, values) for i in range(count)]
             assert pareto_front(costs, values) == expected, (costs, values)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_all_on_the_front_are_named_and_no_name_covers_another_or_a_point(seed: int) -> None:
+    draw = np.random.default_rng(seed)
+    table = pd.DataFrame(
+        {
+            "step": [f"step-{number}" for number in range(17)],
+            "cost": draw.uniform(1, 4, 17).round(1),
+            "top1": draw.normal(80, 1, 17),
+            "top1_std": draw.uniform(0, 1, 17),
+            "adopted": draw.random(17) < 0.8,
+            "color": "#123456",
+        }
+    )
+    figure = page_figures.cost_figure(table, "MFLOPs")
+    figure.draw_without_rendering()
+    (axes,) = figure.axes
+    names = {t.get_text(): t.get_window_extent() for t in axes.texts}
+    front = pareto_front(list(table["cost"]), list(table["top1"]))
+    assert set(table["step"][front]) <= set(names)
+    assert len(names) > 8
+    for one, other in itertools.combinations(names.values(), 2):
+        assert not one.padded(-0.5).overlaps(other)
+    for x, y in axes.transData.transform(table[["cost", "top1"]]):
+        assert not any(box.padded(-0.5).contains(x, y) for box in names.values())
 
 
 def test_the_page_names_the_front(tmp_path: Path) -> None:

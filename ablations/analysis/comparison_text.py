@@ -107,7 +107,7 @@ def findings(found: Samples, table: pd.DataFrame, against: str) -> list[str]:
     if not len(tested):
         return [*lines, "No change can be tested: that takes two seeds or more of both variants."]
     stands_out = tested["p_holm"] < LEVEL
-    lines.append(f"Distinguishable from zero: {_names(tested[stands_out])}.")
+    lines.append(f"Distinguishable from zero: {_with_changes(tested[stands_out])}.")
     lines.append(f"Not distinguishable from zero: {_names(tested[~stands_out])}.")
     if untested["change"].notna().any():
         lines.append(f"No test possible: {_names(untested[untested['change'].notna()])}.")
@@ -166,6 +166,12 @@ def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 def _names(rows: pd.DataFrame) -> str:
     return ", ".join(rows["step"]) or "none"
+
+
+def _with_changes(rows: pd.DataFrame) -> str:
+    """Returns the steps, each with what it changes."""
+    pairs = zip(rows["step"], rows["change"], strict=True)
+    return ", ".join(f"{step} {signed(change)}" for step, change in pairs) or "none"
 
 
 def _value(value: Any) -> Any:

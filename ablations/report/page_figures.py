@@ -19,7 +19,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from ablations.charts.canvas import GREY, INK, RULE, STYLE
-from ablations.charts.layout import wrap
+from ablations.charts.labels import Box, place_labels
+from ablations.charts.layout import width, wrap
 from ablations.charts.rows import MINUS
 from ablations.report.evidence import Curve, FloatArray
 
@@ -34,8 +35,7 @@ MOST_UNFINISHED = 10  # lines of one step's runs that did not finish
 PLOT_WIDTH = 3.8
 UP, DOWN = "#2f7f86", "#cf8558"
 FRONT = "#8c4a5c"
-
-Box = tuple[float, float, float, float]  # left, bottom, right, top
+DOT, HAIR, GAP = 0.049, 0.014, 0.035  # inches: a point's radius, half a line, up to a name
 
 
 def to_svg(figure: Figure) -> bytes:
@@ -169,6 +169,7 @@ def cost_figure(table: pd.DataFrame, axis: str) -> Figure:
         axes.margins(x=0.09, y=0.09)
         axes.set_xlabel(axis, size=SIZE, color=GREY)
         axes.set_ylabel("top-1 (%)", size=SIZE, color=GREY)
+        figure.draw_without_rendering()  # which settles the limits of the axes
         _name_points(figure, axes, table, front)
     return figure
 
@@ -240,47 +241,46 @@ def _wrapped(title: str) -> list[str]:
 
 
 def _name_points(figure: Figure, axes: Axes, table: pd.DataFrame, front: Sequence[bool]) -> None:
-    """Writes the names of the points, those on the front first, each where it covers nothing."""
-    figure.draw_without_rendering()  # which settles the limits of the axes
-    canvas: Any = FigureCanvasAgg(figure)  # untyped
-    renderer = canvas.get_renderer()
-    within = axes.get_window_extent(renderer)
-    rows = sorted(zip(table.to_dict("records"), front, strict=True), key=lambda pair: not pair[1])
-    centres = [axes.transData.transform((r["cost"], r["top1"])) for r, _ in rows]
-    dot = 3.5 * figure.dpi / 72
-    taken = [(x - dot, y - dot, x + dot, y + dot) for x, y in centres]
-    taken += _line_boxes(axes, table, front)
-    for row, is_on in rows:
-        for offset, across, up in _BESIDE + (_AROUND if is_on else ()):
-            text = axes.annotate(
-                row["step"], (row["cost"], row["top1"]), offset, textcoords="offset points",
-                size=SIZE - 0.5, color=INK if is_on else GREY, ha=across, va=up,
-                weight="bold" if is_on else "normal", parse_math=False, gid=f"name-{row['step']}",
-            )  # fmt: skip
-            x0, y0, x1, y1 = text.get_window_extent(renderer).extents
-            inside = within.x0 <= x0 and x1 <= within.x1 + 8 and within.y0 <= y0 and y1 <= within.y1
-            if inside and not any(
-                x0 < b[2] and x1 > b[0] and y0 < b[3] and y1 > b[1] for b in taken
-            ):
-                taken.append((x0, y0, x1, y1))
+    """Writes the names of the points: on the front near them, of others beside them or not at all.
+
+    Elsewhere than beside its point a name might be taken for that of a neighbour.
+    """
+    across, up = axes.bbox.width / figure.dpi, axes.bbox.height / figure.dpi  # inches
+    panel, size = Box(0, 0, across, up), SIZE - 0.5
+    to_axes = axes.transData - axes.transAxes
+
+    def centres(rows: pd.DataFrame) -> list[tuple[float, float]]:
+        places = to_axes.transform(rows[["cost", "top1"]].to_numpy(float))
+        return [(float(x) * across, float(y) * up) for x, y in places]
+
+    def write(step: str, place: Box, **look: Any) -> None:
+        x, y = (place.left + place.right) / 2 / across, (place.low + place.high) / 2 / up
+        look |= {"size": size, "ha": "center", "va": "center_baseline", "parse_math": False}
+        axes.text(x, y, step, transform=axes.transAxes, gid=f"name-{step}", **look)
+
+    on = np.array(front)
+    best, others = table[on].sort_values(["cost", "top1"]), table[~on]
+    taken = [Box(x - DOT, y - DOT, x + DOT, y + DOT) for x, y in centres(table)]
+    taken += _stairs(centres(best))
+    sizes = [(width(step, size, "bold"), SIZE / 72) for step in best["step"]]
+    places = place_labels(centres(best), sizes, DOT, panel, taken)
+    for step, place in zip(best["step"], places, strict=True):
+        write(step, place, color=INK, weight="bold")
+    taken += places
+    for step, (x, y) in zip(others["step"], centres(others), strict=True):
+        long, half = width(step, size), SIZE / 72 / 2
+        for left in (x + DOT + GAP, x - DOT - GAP - long):
+            place = Box(left, y - half, left + long, y + half)
+            inside = place.overlap(panel) > 0.999 * long * 2 * half
+            if inside and not any(place.overlap(other) for other in taken):
+                taken.append(place)
+                write(step, place, color=GREY)
                 break
-            text.remove()
 
 
-# Where a name stands about its point, in points. Other than beside it, it might be taken for the
-# name of a neighbour; those on the front stand out.
-_BESIDE = (((6, 0), "left", "center_baseline"), ((-6, 0), "right", "center_baseline"))
-_AROUND = (
-    ((-5, 4), "right", "bottom"), ((5, -5), "left", "top"), ((5, 4), "left", "bottom"),
-    ((-5, -5), "right", "top"), ((0, 7), "center", "bottom"), ((0, -8), "center", "top"),
-)  # fmt: skip
-
-
-def _line_boxes(axes: Axes, table: pd.DataFrame, front: Sequence[bool]) -> list[Box]:
-    """Returns the stairs of the front as boxes, one a stair's tread and one its rise."""
-    on = table[front].sort_values(["cost", "top1"])
-    points = axes.transData.transform(on[["cost", "top1"]].to_numpy(float))
-    boxes: list[Box] = []
+def _stairs(points: Sequence[tuple[float, float]]) -> list[Box]:
+    """Returns the stairs of the front as thin boxes, one a stair's tread and one its rise."""
+    boxes = []
     for (x0, y0), (x1, y1) in itertools.pairwise(points):
-        boxes += [(x0, y0 - 1, x1, y0 + 1), (x1 - 1, y0, x1 + 1, y1)]
+        boxes += [Box(x0, y0 - HAIR, x1, y0 + HAIR), Box(x1 - HAIR, y0, x1 + HAIR, y1)]
     return boxes
