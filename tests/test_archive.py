@@ -18,6 +18,7 @@ from ablations.commands.launch import design
 from ablations.records import Record, ResultsError, Status, Study
 from ablations.report.evidence import gather
 from ablations.report.page import make
+from ablations.report.page_html import as_html
 from modernize.errors import UsageError
 
 DIVERGED = Record(Status.DIVERGED, "the loss was nan at iteration 7", epochs=0)
@@ -62,6 +63,16 @@ def test_the_archive_says_what_the_folders_said(whole: Study) -> None:
     page_again = make(kept)
     assert page_again.origins == page.origins
     assert not page_again.only_summary
+
+
+def test_the_page_of_a_whole_study_is_always_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = write_study(tmp_path / "study", {"recipe": [85.0, 85.4], "stage-ratio": [85.5, 86.0]})
+    before = as_html(make(whole))
+    kept = without_folders(whole)
+    monkeypatch.setattr("time.time", lambda: 2e9)
+    assert as_html(make(kept)) == before
 
 
 def test_a_line_is_a_run_and_holds_no_weights(whole: Study) -> None:

@@ -235,12 +235,17 @@ def _work(job: Job, slot: Slot) -> None:
         try:
             _train(job, folder, slot, keep_going)
         except BaseException as error:
-            traceback.print_exc()
-            kind = "" if isinstance(error, RoadmapError) else f"{type(error).__name__}: "
-            reason = f"{kind}{error}".splitlines()[0]
-            with contextlib.suppress(ResultsError):
-                folder.write_record(Record(Status.FAILED, f"{reason}; see {folder.log}"))
+            record_failure(folder, error)
             raise SystemExit(1) from None
+
+
+def record_failure(folder: RunFolder, error: BaseException) -> None:
+    """Writes into a run's log and record that it ended in this error, which is being handled."""
+    traceback.print_exc()
+    kind = "" if isinstance(error, RoadmapError) else f"{type(error).__name__}: "
+    reason = f"{kind}{error}".splitlines()[0]
+    with contextlib.suppress(ResultsError):  # as with a full disk
+        folder.write_record(Record(Status.FAILED, f"{reason}; see {folder.log}"))
 
 
 def train_one_by_one(jobs: Sequence[Job], slot: Slot) -> Iterator[tuple[Job, Record]]:

@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import time
-import traceback
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -20,18 +19,14 @@ from typing import Any
 import submitit
 from submitit.core.utils import FailedJobError, FailedSubmissionError
 
-from ablations.launching.local_queue import Job, train_here
+from ablations.launching.local_queue import Job, record_failure, train_here
 from ablations.launching.scheduler import SchedulerError, Submission, explain, submissions_folder
 from ablations.launching.site import Site
 from ablations.records import (
-    Record,
-    ResultsError,
     RunFolder,
-    Status,
     TakenOverError,
     read_json,
 )
-from modernize.errors import RoadmapError
 
 WAIT_SECONDS = 900  # how long a run that has saved waits to be ended, or queued again
 OFTEN = 1_000_000  # submitit gives up after so many time-outs
@@ -72,11 +67,7 @@ class Task:
             print(error)
             return
         except BaseException as error:
-            traceback.print_exc()
-            kind = "" if isinstance(error, RoadmapError) else f"{type(error).__name__}: "
-            reason = f"{kind}{error}".splitlines()[0]
-            with contextlib.suppress(ResultsError):
-                folder.write_record(Record(Status.FAILED, f"{reason}; see {folder.log}"))
+            record_failure(folder, error)
             raise SystemExit(1) from None
         if not stopped:
             return

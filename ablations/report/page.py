@@ -162,12 +162,13 @@ def _about(study: Study) -> str:
 
 def _state(study: Study, evidence: Evidence | None, summary: pd.DataFrame) -> str:
     total = study.seeds * len(study.variants)
-    when = f" As of {moment(time.time())}."
     if evidence is None:
-        return f"{int(summary['n'].sum())} of {total:,} runs finished.{when}"
+        return f"{int(summary['n'].sum())} of {total:,} runs finished."
     counts = Counter(state for ends in evidence.ends.values() for state in ends.states.values())
     finished = counts.pop("finished", 0)
     others = "".join(f", {n:,} {state}" for state, n in sorted(counts.items()))
+    # Of a whole study the page is always the same, to the last byte.
+    when = f" As of {moment(time.time())}." if others else ""
     return f"{finished:,} of {total:,} runs finished{others}.{when}"
 
 
