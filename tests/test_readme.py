@@ -67,6 +67,39 @@ def test_what_it_links_to_is_there(path: str) -> None:
     assert (ROOT / path).exists()
 
 
+SHIPPED = re.findall(r"\| \[(reference-[\w-]+)\]\(\S+\) \| .+? \| `(.+?)` \|", README)
+
+
+@pytest.mark.parametrize(("name", "options"), SHIPPED)
+def test_the_shipped_studies_are_what_their_commands_make(
+    name: str, options: str, clone: Path
+) -> None:
+    command = ["python", "run_roadmap.py", *options.split(), "--name", name, "--dry-run"]
+    said = run(command, clone)
+    runs = len((ROOT / "results" / name / "runs.jsonl").read_text().splitlines())
+    assert f"\n0 of {runs} runs to do" in said
+    assert said.count("(in runs.jsonl)") == said.count("skip: finished") == runs
+
+
+@pytest.mark.parametrize("name", [name for name, _ in SHIPPED])
+def test_the_shipped_tables_and_reports_are_what_their_runs_say(name: str, clone: Path) -> None:
+    folder = clone / "results" / name
+    names = ("summary.csv", "report.md", "report.html")
+    before = {file: (folder / file).read_text(encoding="utf-8") for file in names}
+    run(["python", "run_roadmap.py", "collect", "--name", name], clone)
+    run(["python", "run_roadmap.py", "report", name], clone)
+    assert (folder / "summary.csv").read_text() == before["summary.csv"]
+    assert (folder / "report.md").read_text() == before["report.md"]
+    # Pictures depend on matplotlib's version, words do not.
+    words = [re.sub(r"<svg.*?</svg>|src=\"[^\"]*\"", "", text, flags=re.DOTALL) for text in (
+        before["report.html"], (folder / "report.html").read_text(encoding="utf-8"))]  # fmt: skip
+    assert words[0] == words[1]
+
+
+def test_two_studies_are_shipped() -> None:
+    assert [name for name, _ in SHIPPED] == ["reference-nano", "reference-leave-one-out"]
+
+
 @pytest.mark.slow
 def test_training_commands(clone: Path) -> None:
     for words in TRAINING:

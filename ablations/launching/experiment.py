@@ -118,13 +118,20 @@ class Experiment:
         return dataclasses.replace(self, planned=_plan(self.study, asked, self.study.layers))
 
     def cautions(self) -> list[str]:
-        """Returns what may keep the results from being comparable with the paper's."""
+        """Returns what its user should know beforehand, a sentence or two each."""
+        archived = sum(p.folder.only_archived for p in self.planned if not p.needed)
+        lines = []
+        if archived:
+            lines.append(
+                f"{archived} runs are taken from {ARCHIVE}; to train them here, give another "
+                "--name."
+            )
         seen = {
             p.run.recipe.device_batch
             for p in self.planned
             if p.run.spec.norm is Norm.BATCH and p.variant.training is Training.ENHANCED
         }
-        return [
+        return lines + [
             f"BatchNorm sees {batch} images at a time (device_batch); in the paper, "
             f"{PAPER_DEVICE_BATCH}. Steps with BatchNorm depend on it, those with LayerNorm do not."
             for batch in sorted(seen - {PAPER_DEVICE_BATCH})
