@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ablations.studies.variants import Comparison
     from modernize.steps import Variant
 
+HOURS_HINT = "For device-hours: --measure here, or --images-per-second N of the study's base."
 MANY = 10  # variants out of proportion, above which only the dearest is named
 
 DEFAULT = "roadmap"

@@ -107,6 +107,8 @@ def launch(
     if dry_run:
         if executor == "slurm":
             _print_script(experiment, where)
+        if not (images_per_second or measure):
+            console.print(asking.HOURS_HINT, markup=False, soft_wrap=True)
         console.print("Dry run: nothing was trained or written.")
     elif started_together():
         _run_together(console, experiment)

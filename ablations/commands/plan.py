@@ -9,6 +9,7 @@ from rich.console import Console
 
 from ablations import tables
 from ablations.commands.asking import (
+    HOURS_HINT,
     asking_options,
     find_speed,
     in_all,
@@ -41,10 +42,7 @@ def plan(images_per_second: float | None, measure: bool, style: str, **asking: A
         click.echo(render([counting.as_values(row) for row in rows]))
         return
     title = f"{asked.comparison.title}: {asked.preset.title}, regime {asked.comparison.regime}"
-    texts = [counting.as_texts(row) for row in rows]
-    if not any(text[""] for text in texts):
-        for text in texts:
-            del text[""]
+    texts = counting.as_texts(rows)
     if style == "markdown":
         click.echo(f"{title}\n\n{tables.as_markdown(texts, counting.NUMBERS)}\n")
     else:
@@ -59,3 +57,5 @@ def plan(images_per_second: float | None, measure: bool, style: str, **asking: A
     )
     if speed:
         click.echo(in_all(sum((row.hours or 0) * row.runs for row in rows), speed))
+    else:
+        click.echo(HOURS_HINT)

@@ -171,17 +171,30 @@ def timed(rows: Sequence[PlanRow], speed: Speed) -> list[PlanRow]:
     ]
 
 
-NUMBERS = ("parameters", "FLOPs (G)", "FLOPs / base", "epochs x images", "runs", "hours per run")
+SMALL = 10**8  # multiply-accumulates, below which all networks of a study are shown in MFLOPs
+NUMBERS = (
+    *("parameters", "MFLOPs", "GFLOPs", "FLOPs / base", "epochs x images", "runs"),
+    "hours per run",
+)
 """The columns of :func:`as_texts` that hold numbers."""
 
 
-def as_texts(row: PlanRow) -> dict[str, str]:
-    """Returns a row for people."""
+def as_texts(rows: Sequence[PlanRow]) -> list[dict[str, str]]:
+    """Returns the rows for people; without the last column where nothing is out of proportion."""
+    small = all(row.cost.flops < SMALL for row in rows)
+    texts = [_as_text(row, *(("MFLOPs", 1e6) if small else ("GFLOPs", 1e9))) for row in rows]
+    if not any(text[""] for text in texts):
+        for text in texts:
+            del text[""]
+    return texts
+
+
+def _as_text(row: PlanRow, unit: str, flops: float) -> dict[str, str]:
     texts = {
         "step": row.key,
         "label": row.title,
         "parameters": f"{row.cost.params:,}",
-        "FLOPs (G)": f"{row.cost.flops / 1e9:.{2 if row.cost.flops >= 1e9 else 4}f}",
+        unit: f"{row.cost.flops / flops:.2f}",
         "FLOPs / base": times(row.times),
         "recipe": str(row.training),
         "epochs x images": f"{row.recipe.epochs} x {row.images:,}",
