@@ -9,6 +9,8 @@ import sys
 import tomllib
 from pathlib import Path
 
+import yaml
+
 ROOT = Path(__file__).parent.parent
 OURS = {"cluster", "product", "browser", "reporting", "modernize", "ablations", "tests"}
 
@@ -93,3 +95,11 @@ def test_every_folder_of_code_is_installed() -> None:
         for path in (ROOT / name).rglob("__init__.py")
     }
     assert set(setuptools["packages"]) == folders
+
+
+def test_what_is_cited_is_this_version() -> None:
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert (cited["version"], cited["license"]) == (project["version"], project["license"])
+    assert cited["cff-version"] == "1.2.0"
+    assert {"message", "title", "authors"} <= set(cited)
