@@ -62,9 +62,14 @@ def test_the_python_in_it_runs(code: str, clone: Path) -> None:
     assert "ln" in run(["python", "-c", code], clone)
 
 
-@pytest.mark.parametrize("path", re.findall(r"\]\(((?!http)[^)]+)\)", README))
-def test_what_it_links_to_is_there(path: str) -> None:
+@pytest.mark.parametrize("link", re.findall(r"\]\(((?!http)[^)]+)\)", README))
+def test_what_it_links_to_is_there(link: str) -> None:
+    path, _, heading = link.partition("#")
     assert (ROOT / path).exists()
+    headings = re.findall(r"^##? (.+)$", README, flags=re.MULTILINE)
+    assert not heading or heading in {
+        re.sub(r"[^\w -]", "", h.lower()).replace(" ", "-") for h in headings
+    }
 
 
 SHIPPED = re.findall(r"\| \[(reference-[\w-]+)\]\(\S+\) \| .+? \| `(.+?)` \|", README)
