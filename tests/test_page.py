@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import math
 import random
 import re
 import statistics
@@ -29,7 +30,13 @@ from ablations.report.evidence import Curve
 from ablations.report.files import write
 from ablations.report.origins import origin_rows
 from ablations.report.page import Page, make, tornado_table
-from ablations.report.page_figures import curves_figure, mean_curve, pareto_front, tornado_figure
+from ablations.report.page_figures import (
+    curves_figure,
+    curves_limits,
+    mean_curve,
+    pareto_front,
+    tornado_figure,
+)
 from ablations.report.page_html import as_html
 from ablations.report.page_markdown import as_markdown
 from ablations.report.page_words import TITLES, captions
@@ -259,7 +266,7 @@ def test_a_run_that_is_under_way_shows_its_epochs(tmp_path: Path) -> None:
     assert page.unfinished == "1 still being trained"
     (curve,) = page.curves
     assert "no finished run, 1 unfinished" in curve.alt
-    assert b"unfinished-0" in curve.svg
+    assert b"top1-unfinished-0" in curve.svg
     assert "Dashed" in page.curves_note
 
 
@@ -441,14 +448,15 @@ def test_the_page_names_the_front(tmp_path: Path) -> None:
 def test_the_mean_curve_is_over_finished_runs_alone() -> None:
     epochs = np.array([1.0, 2.0, 3.0])
     curves = [
-        Curve(0, True, epochs, np.array([10.0, 20.0, 30.0])),
-        Curve(1, True, epochs, np.array([12.0, 22.0, 36.0])),
-        Curve(2, False, epochs[:1], np.array([90.0])),
+        Curve(0, True, epochs, np.array([10.0, 20.0, 30.0]), np.array([3.0, 2.0, 1.0])),
+        Curve(1, True, epochs, np.array([12.0, 22.0, 36.0]), np.array([3.0, 1.0, 1.0])),
+        Curve(2, False, epochs[:1], np.array([90.0]), np.array([9.0])),
     ]
     found, mean, spread = mean_curve(curves)
     assert list(found) == [1, 2, 3]
     assert list(mean) == [11, 21, 33]
     assert spread == pytest.approx([2**0.5, 2**0.5, 18**0.5])
+    assert list(mean_curve(curves, page_figures.LOSS)[1]) == [3, 1.5, 1]
     assert all(len(part) == 0 for part in mean_curve(curves[2:]))
 
 
@@ -456,22 +464,27 @@ def test_the_mean_curve_is_over_finished_runs_alone() -> None:
                                               (6, {"mean", "band"})])  # fmt: skip
 def test_few_seeds_are_lines_and_many_a_band(seeds: int, names: set[str]) -> None:
     epochs = np.array([1.0, 2.0])
-    curves = [Curve(s, True, epochs, np.array([s, s + 1.0])) for s in range(seeds)]
-    figure = curves_figure("a step", curves, curves[:1], (0, 10, 2), "black")
-    found = {artist.get_gid() for artist in figure.findobj() if artist.get_gid()}
-    assert names | {"before"} <= found
-    assert ("band" in found) == (seeds == 6)
-    assert ("seed-0" in found) == (seeds == 3)
-    (line,) = [a for a in figure.findobj() if a.get_gid() == "mean"]
-    assert list(line.get_ydata()) == pytest.approx([(seeds - 1) / 2, (seeds + 1) / 2])
+    curves = [
+        Curve(s, True, epochs, np.array([s, s + 1.0]), np.array([2.0 * s, s])) for s in range(seeds)
+    ]
+    figure = curves_figure("a step", curves, curves[:1], curves_limits(curves), "black")
+    for axes, of in zip(figure.axes, ("top1", "loss"), strict=True):
+        found = {artist.get_gid() for artist in axes.findobj() if artist.get_gid()}
+        assert {f"{of}-{name}" for name in (*names, "before")} <= found
+        assert (f"{of}-band" in found) == (seeds == 6)
+        assert (f"{of}-seed-0" in found) == (seeds == 3)
+    middle = (seeds - 1) / 2
+    for name, means in (("top1", [middle, middle + 1]), ("loss", [2 * middle, middle])):
+        (line,) = [a for a in figure.findobj() if a.get_gid() == f"{name}-mean"]
+        assert list(line.get_ydata()) == pytest.approx(means)
 
 
 def test_a_long_title_stays_on_its_panel() -> None:
     epochs = np.array([1.0])
     title = "without " + "a very long name of something that was left out " * 5 + "W" * 90
-    curves = [Curve(0, True, epochs, np.array([5.0]))]
+    curves = [Curve(0, True, epochs, np.array([5.0]), np.array([math.nan]))]
     lines = page_figures.title_lines([title])
-    figure = curves_figure(title, curves, [], (0, 10, 1), "black", lines)
+    figure = curves_figure(title, curves, [], curves_limits(curves), "black", lines)
     figure.draw_without_rendering()
     (head,) = figure.texts
     box = head.get_window_extent()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -24,19 +25,21 @@ _UNREADABLE = "record.json or metrics.jsonl is damaged; delete its folder and ru
 
 @dataclasses.dataclass(frozen=True)
 class Curve:
-    """One run's accuracy over its epochs.
+    """One run's accuracy and training loss over its epochs.
 
     Attributes:
         seed: of the run.
         finished: whether the run counts.
         epochs: counted from 1.
         top1: after each of them, in percent.
+        loss: mean training loss of each of them; NaN where it is not known.
     """
 
     seed: int
     finished: bool
     epochs: FloatArray
     top1: FloatArray
+    loss: FloatArray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,11 +114,14 @@ def gather(study: Study) -> Evidence | None:
 
 
 def _curve(folder: RunFolder, seed: int, state: str) -> Curve | None:
-    points = [(float(row["epoch"]), float(row["top1"])) for row in folder.read_metrics()]
+    points = [
+        (float(row["epoch"]), float(row["top1"]), float(row.get("train_loss", math.nan)))
+        for row in folder.read_metrics()
+    ]
     if not points:
         return None
     array = np.array(points)
-    return Curve(seed, state == Status.FINISHED, array[:, 0], array[:, 1])
+    return Curve(seed, state == Status.FINISHED, array[:, 0], array[:, 1], array[:, 2])
 
 
 def _end_of(log: Path) -> str:

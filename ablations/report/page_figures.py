@@ -5,10 +5,12 @@ Each takes numbers and returns a figure, narrow enough to be read on a phone wit
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import itertools
 import math
-from collections.abc import Sequence
+import operator
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SIZE = 7.5  # points
-PANEL_WIDTH, PANEL_HEIGHT = 1.9, 1.25  # inches; a panel's title comes on top
+PANEL_WIDTH, TOP1_HEIGHT, LOSS_HEIGHT = 1.9, 0.9, 0.45  # inches
 TITLE_LINE, TITLE_LINES, TITLE_LEFT = 0.14, 3, 0.05  # a line's height; the most lines
 THIN_LINES = 5  # up to so many seeds have a line each; more are shown as a band
 MOST_UNFINISHED = 10  # lines of one step's runs that did not finish
@@ -36,6 +38,10 @@ PLOT_WIDTH = 3.8
 UP, DOWN = "#2f7f86", "#cf8558"
 FRONT = "#8c4a5c"
 DOT, HAIR, GAP = 0.049, 0.014, 0.035  # inches: a point's radius, half a line, up to a name
+
+Values = Callable[[Curve], FloatArray]
+TOP1: Values = operator.attrgetter("top1")
+LOSS: Values = operator.attrgetter("loss")
 
 
 def to_svg(figure: Figure) -> bytes:
@@ -46,18 +52,24 @@ def to_svg(figure: Figure) -> bytes:
     return out.getvalue()
 
 
-def mean_curve(curves: Sequence[Curve]) -> tuple[FloatArray, FloatArray, FloatArray]:
+def mean_curve(
+    curves: Sequence[Curve], values: Values = TOP1
+) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Returns epochs, and over the finished runs the mean and sample deviation (0 for one run).
 
     Only epochs that all of them have; all three are empty where no run finished.
+
+    Args:
+        curves: of the runs.
+        values: what of them.
     """
     finished = [curve for curve in curves if curve.finished]
     if not finished:
         return np.empty(0), np.empty(0), np.empty(0)
     length = min(len(curve.epochs) for curve in finished)
-    top1 = np.stack([curve.top1[:length] for curve in finished])
-    spread = top1.std(axis=0, ddof=1) if len(finished) > 1 else np.zeros(length)
-    return finished[0].epochs[:length], top1.mean(axis=0), spread
+    found = np.stack([values(curve)[:length] for curve in finished])
+    spread = found.std(axis=0, ddof=1) if len(finished) > 1 else np.zeros(length)
+    return finished[0].epochs[:length], found.mean(axis=0), spread
 
 
 def title_lines(titles: Sequence[str]) -> int:
@@ -65,64 +77,104 @@ def title_lines(titles: Sequence[str]) -> int:
     return max((len(_wrapped(title)) for title in titles), default=1)
 
 
-def curves_limits(curves: Sequence[Curve]) -> tuple[float, float, float]:
-    """Returns the lowest and highest accuracy of some curves, and the last epoch."""
-    values = np.concatenate([curve.top1 for curve in curves])
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """The axes of learning curves.
+
+    Attributes:
+        top1, loss: lowest and highest value.
+        last: the last epoch.
+    """
+
+    top1: tuple[float, float]
+    loss: tuple[float, float]
+    last: float
+
+
+def curves_limits(curves: Sequence[Curve]) -> Limits:
+    """Returns the axes on which some curves, one or more, can all be drawn."""
+    return Limits(
+        top1=_limits(np.concatenate([curve.top1 for curve in curves]), 0.5, 100.0),
+        loss=_limits(np.concatenate([curve.loss for curve in curves]), 0.01, math.inf),
+        last=float(max(curve.epochs[-1] for curve in curves)),
+    )
+
+
+def _limits(values: FloatArray, least: float, most: float) -> tuple[float, float]:
+    """Returns an axis around the values, with so much room at least, from 0 to ``most``."""
     values = values[np.isfinite(values)]
-    low, high = (values.min(), values.max()) if len(values) else (0.0, 100.0)
-    pad = max(0.05 * (high - low), 0.5)
-    last = max(curve.epochs[-1] for curve in curves)
-    return float(max(low - pad, 0)), float(min(high + pad, 100)), float(last)
+    low, high = (values.min(), values.max()) if len(values) else (0.0, min(most, 1.0))
+    pad = max(0.05 * (high - low), least)
+    return float(max(low - pad, 0)), float(min(high + pad, most))
 
 
 def curves_figure(
     title: str,
     curves: Sequence[Curve],
     before: Sequence[Curve],
-    limits: tuple[float, float, float],
+    limits: Limits,
     color: str,
     lines: int = 1,
 ) -> Figure:
-    """Draws the learning curves of one step.
+    """Draws the learning curves of one step: top-1 above, training loss below.
 
     Args:
         title: stands above.
         curves: of the step's runs.
         before: of the step that it builds on, whose mean is drawn in grey.
-        limits: of accuracy and epochs, the same for all steps (see :func:`curves_limits`).
+        limits: the same for all steps.
         color: of the step.
         lines: how many lines are kept for the title.
     """
     head = 0.08 + lines * TITLE_LINE
-    height = PANEL_HEIGHT + head
+    foot, between = 0.34, 0.10
+    height = head + TOP1_HEIGHT + between + LOSS_HEIGHT + foot
+    above = {"left": 0.34, "right": 0.06, "top": head, "bottom": foot + LOSS_HEIGHT + between}
     with mpl.rc_context(STYLE):
-        figure, axes = _sheet(PANEL_WIDTH, height, left=0.34, right=0.06, top=head, bottom=0.34)
+        figure = _sheet(PANEL_WIDTH, height)
+        upper = _axes(figure, **above)
+        lower = _axes(figure, **above | {"top": height - foot - LOSS_HEIGHT, "bottom": foot})
         text = "\n".join(_wrapped(title))
         figure.text(
             TITLE_LEFT / PANEL_WIDTH, 1 - 0.04 / height, text, size=SIZE, weight="bold", color=INK,
             va="top", parse_math=False,
         )  # fmt: skip
-        low, high, last = limits
-        axes.set(ylim=(low, high), xlim=(min(1.0, last - 0.5), last + 0.03 * last))
-        axes.xaxis.set_major_locator(MaxNLocator(4, integer=True, min_n_ticks=1))
-        axes.yaxis.set_major_locator(MaxNLocator(4))
-        axes.set_xlabel("epoch", size=SIZE, color=GREY, labelpad=1)
-        epochs, mean, _ = mean_curve(before)
-        _line(axes, epochs, mean, color="#9a9a9a", linewidth=0.9, gid="before")
-        for curve in [c for c in curves if not c.finished][:MOST_UNFINISHED]:
-            how: dict[str, Any] = {"color": GREY, "linewidth": 0.8, "linestyle": (0, (3, 1.5))}
-            _line(axes, curve.epochs, curve.top1, gid=f"unfinished-{curve.seed}", **how)
-        finished = [c for c in curves if c.finished]
-        epochs, mean, spread = mean_curve(finished)
-        if len(finished) > THIN_LINES:
-            band: dict[str, Any] = {"color": color, "alpha": 0.25, "linewidth": 0, "gid": "band"}
-            axes.fill_between(epochs, mean - spread, mean + spread, **band)
-        elif len(finished) > 1:
-            for curve in finished:
-                how = {"color": color, "linewidth": 0.6, "alpha": 0.6}
-                _line(axes, curve.epochs, curve.top1, gid=f"seed-{curve.seed}", **how)
-        _line(axes, epochs, mean, color=color, linewidth=1.5, gid="mean")
+        panels = ((upper, TOP1, limits.top1, "top1"), (lower, LOSS, limits.loss, "loss"))
+        for axes, values, (low, high), name in panels:
+            last = limits.last
+            axes.set(ylim=(low, high), xlim=(min(1.0, last - 0.5), last + 0.03 * last))
+            axes.xaxis.set_major_locator(MaxNLocator(4, integer=True, min_n_ticks=1))
+            axes.yaxis.set_major_locator(MaxNLocator(4 if axes is upper else 2))
+            _draw_curves(axes, curves, before, values, color, name)
+        upper.tick_params(labelbottom=False)
+        lower.set_xlabel("epoch", size=SIZE, color=GREY, labelpad=1)
     return figure
+
+
+def _draw_curves(
+    axes: Axes,
+    curves: Sequence[Curve],
+    before: Sequence[Curve],
+    values: Values,
+    color: str,
+    name: str,
+) -> None:
+    """Draws the runs and their mean, and the mean of the step before."""
+    epochs, mean, _ = mean_curve(before, values)
+    _line(axes, epochs, mean, color="#9a9a9a", linewidth=0.9, gid=f"{name}-before")
+    for curve in [c for c in curves if not c.finished][:MOST_UNFINISHED]:
+        how: dict[str, Any] = {"color": GREY, "linewidth": 0.8, "linestyle": (0, (3, 1.5))}
+        _line(axes, curve.epochs, values(curve), gid=f"{name}-unfinished-{curve.seed}", **how)
+    finished = [c for c in curves if c.finished]
+    epochs, mean, spread = mean_curve(finished, values)
+    if len(finished) > THIN_LINES:
+        band: dict[str, Any] = {"color": color, "alpha": 0.25, "linewidth": 0}
+        axes.fill_between(epochs, mean - spread, mean + spread, gid=f"{name}-band", **band)
+    elif len(finished) > 1:
+        for curve in finished:
+            how = {"color": color, "linewidth": 0.6, "alpha": 0.6}
+            _line(axes, curve.epochs, values(curve), gid=f"{name}-seed-{curve.seed}", **how)
+    _line(axes, epochs, mean, color=color, linewidth=1.5, gid=f"{name}-mean")
 
 
 def pareto_front(costs: Sequence[float], values: Sequence[float]) -> list[bool]:
@@ -150,7 +202,8 @@ def cost_figure(table: pd.DataFrame, axis: str) -> Figure:
     """
     front = pareto_front(list(table["cost"]), list(table["top1"]))
     with mpl.rc_context(STYLE):
-        figure, axes = _sheet(PLOT_WIDTH, 3.2, left=0.42, right=0.12, top=0.12, bottom=0.42)
+        figure = _sheet(PLOT_WIDTH, 3.2)
+        axes = _axes(figure, left=0.42, right=0.12, top=0.12, bottom=0.42)
         costs, top1 = table["cost"].to_numpy(float), table["top1"].to_numpy(float)
         if costs.max() > 10 * costs.min() > 0:
             axes.set_xscale("log")
@@ -185,7 +238,8 @@ def tornado_figure(table: pd.DataFrame) -> Figure:
     pitch, head, foot = 0.30, 0.06, 0.44
     height = head + foot + pitch * len(rows)
     with mpl.rc_context(STYLE):
-        figure, axes = _sheet(PLOT_WIDTH, height, left=0.12, right=0.12, top=head, bottom=foot)
+        figure = _sheet(PLOT_WIDTH, height)
+        axes = _axes(figure, left=0.12, right=0.12, top=head, bottom=foot)
         axes.set_ylim(len(rows) - 0.4, -0.6)
         axes.set_yticks([])
         axes.xaxis.grid(visible=True, color=RULE, linewidth=0.5)
@@ -210,12 +264,16 @@ def tornado_figure(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def _sheet(
-    width: float, height: float, *, left: float, right: float, top: float, bottom: float
-) -> tuple[Figure, Axes]:
-    """Returns a figure with one pair of axes; all lengths in inches."""
+def _sheet(width: float, height: float) -> Figure:
+    """Returns an empty figure; lengths in inches."""
     figure = Figure(figsize=(width, height))
     FigureCanvasAgg(figure)
+    return figure
+
+
+def _axes(figure: Figure, *, left: float, right: float, top: float, bottom: float) -> Axes:
+    """Adds a pair of axes, so many inches from the edges."""
+    width, height = figure.get_size_inches()
     box = (left / width, bottom / height, 1 - (left + right) / width, 1 - (top + bottom) / height)
     axes = figure.add_axes(box)
     axes.spines[["top", "right"]].set_visible(False)
@@ -223,7 +281,7 @@ def _sheet(
     axes.tick_params(labelsize=SIZE, labelcolor=GREY, color=RULE, length=2.5, pad=2)
     axes.yaxis.grid(visible=True, color=RULE, linewidth=0.5)
     axes.set_axisbelow(True)
-    return figure, axes
+    return axes
 
 
 def _line(axes: Axes, epochs: FloatArray, values: FloatArray, **how: Any) -> None:

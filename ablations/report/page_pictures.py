@@ -106,7 +106,10 @@ def _curve_words(curves: Sequence[Curve]) -> str:
 def curves_note(study: Study, evidence: Evidence) -> str:
     """Returns how the learning curves are drawn."""
     finished = [sum(c.finished for c in curves) for curves in evidence.curves.values()]
-    notes = ["Top-1 accuracy in percent after each epoch, on the same axes for all steps."]
+    notes = [
+        "Above, top-1 accuracy in percent after each epoch; below, the training loss. The axes are "
+        "the same for all steps."
+    ]
     if max(finished) > 1:
         notes.append("Thick: mean of the runs that finished.")
     if any(1 < n <= THIN_LINES for n in finished):
