@@ -2,6 +2,7 @@
 
 import gzip
 import os
+import sys
 
 import pytest
 
@@ -16,6 +17,14 @@ def pytest_addoption(parser):
     parser.addoption(
         "--refresh-golden", action="store_true", help="rewrite tests/golden from the code as it is"
     )
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Takes back what a command that ran in this process gave itself: all cores, for good."""
+    yield
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
 
 @pytest.fixture(scope="session", autouse=True)
