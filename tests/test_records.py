@@ -116,6 +116,26 @@ def test_a_study_widens(tmp_path: Path) -> None:
     assert study_names(tmp_path) == ["s"]
 
 
+def test_what_a_step_is_called_may_change(tmp_path: Path) -> None:
+    before = join(tmp_path, "patchify", 2)
+    for variant in before.manifest["variants"]:
+        variant["title"] = f"the {variant['title']}"
+        variant["section"] = "Elsewhere"
+    before.write()
+    after = join(tmp_path, "recipe")
+    assert [v.section for v in after.variants] == [
+        "Baseline",
+        "Training techniques",
+        *["Elsewhere"] * 2,
+    ]
+    names = {run.name for _, run, _ in before.runs()}
+    assert {run.name for _, run, _ in after.runs()} == names
+    before.manifest["variants"][0]["spec"]["width"] = 7
+    before.write()
+    with pytest.raises(UsageError, match=r"step resnet.spec.width: 7 there, 16 here"):
+        join(tmp_path, "recipe")
+
+
 def test_a_piece_of_the_road_joins_in_the_roads_order(tmp_path: Path) -> None:
     join(tmp_path, "recipe").write()
     only = Study.join(

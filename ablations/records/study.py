@@ -240,7 +240,7 @@ class Study:
                 line
                 for v in asked["variants"]
                 if v["key"] in before
-                for line in _differences(f"step {v['key']}.", before[v["key"]], v)
+                for line in _differences(f"step {v['key']}.", _unnamed(before[v["key"]]), v)
             ),
         ]
         if differ:
@@ -249,11 +249,11 @@ class Study:
                 + "\n  ".join(differ)
                 + "\nGive this one a name of its own with --name, or remove that folder."
             )
-        new = [v for v in asked["variants"] if v["key"] not in before]
         # What the study no longer lists, but has, comes last.
         keys = [*order, *(key for key in before if key not in order)]
         places = {key: place for place, key in enumerate(keys)}
-        merged = sorted([*before.values(), *new], key=lambda v: places[v["key"]])
+        variants_now = {**before, **{v["key"]: v for v in asked["variants"]}}
+        merged = sorted(variants_now.values(), key=lambda v: places[v["key"]])
         manifest = {**asked, "variants": merged, "seeds": max(seeds, there["seeds"]), "order": keys}
         if costs := {**there.get("own_costs", {}), **asked.get("own_costs", {})}:
             manifest["own_costs"] = costs
@@ -271,6 +271,11 @@ def _variant_dict(variant: Variant) -> dict[str, Any]:
         "spec": variant.spec.to_dict(),
         "training": str(variant.training),
     }
+
+
+def _unnamed(variant: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what a variant is, without what people call it, which may change."""
+    return {name: value for name, value in variant.items() if name not in ("title", "section")}
 
 
 def _variant_from(values: Mapping[str, Any]) -> Variant:

@@ -229,8 +229,10 @@ class _Maker:
         self._put(self._made(key, title, entry.section or "Variants", spec, training))
 
     def _named_in(self, step: Step) -> str:
-        """A step that changes nothing but the recipe is called after that."""
-        title = f"the {step.training} recipe" if not step.changes else step.title
+        """What a step alone is called: where it changes but the recipe, that; no road's end."""
+        title = (
+            step.title.removesuffix(" ({end})") if step.changes else f"the {step.training} recipe"
+        )
         return self.regime.names_in(title)
 
     # -- what they share -------------------------------------------------------------------------
