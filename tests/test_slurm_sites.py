@@ -56,7 +56,7 @@ def test_the_program_is_the_one_that_was_submitted(
         cluster.command("scontrol", "update", f"node={node}", "state=drain", "reason=test")
     product.submit("--until", "recipe")
     for package in ("modernize", "ablations"):
-        for module in (copy / package).glob("*.py"):
+        for module in (copy / package).rglob("*.py"):
             module.write_text("raise SystemExit('this was edited')\n")
     for node in cluster.nodes:
         cluster.command("scontrol", "update", f"node={node}", "state=resume")
