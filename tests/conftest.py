@@ -11,6 +11,7 @@ from ablations.images.data import EMBEDDED
 # The networks of the tests are small, and the cores have other workers to serve: threads that wait
 # for each other cost more than they bring. It must stand here before anything imports torch.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def pytest_addoption(parser):

@@ -17,7 +17,8 @@ MAKE = [words for words in COMMANDS if words[0] == "make"]
 OURS = [words for words in COMMANDS if words[:2] == ["python", "run_roadmap.py"]]
 TRAINING = [words for words in OURS if words[2].startswith("--") and "--dry-run" not in words]
 LATER = [words for words in OURS if words[2] in ("collect", "evaluate")]  # once runs have ended
-QUICK = [words for words in OURS if words not in [*TRAINING, *LATER]]
+MEASURING = [words for words in OURS if "benchmark" in words or "--measure" in words]
+QUICK = [words for words in OURS if words not in [*TRAINING, *LATER, *MEASURING]]
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +49,12 @@ def test_every_command_is_of_a_kind_that_is_tested() -> None:
 
 @pytest.mark.parametrize("words", QUICK, ids=" ".join)
 def test_quick_commands(words: list[str], clone: Path) -> None:
+    assert run(words, clone)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words", MEASURING, ids=" ".join)
+def test_measuring_commands(words: list[str], clone: Path) -> None:
     assert run(words, clone)
 
 

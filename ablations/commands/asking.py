@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -167,8 +166,9 @@ def find_speed(
         return given_speed(images_per_second, reference.key, reference.cost.flops)
     if not measure:
         return None
-    # As the queue does before torch is there: threads that spin while they wait stall each other.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    from ablations.launching.local_queue import wait_passively
+
+    wait_passively()
     from ablations.launching.measure import measure_speed
 
     size = preset.data.image_size
