@@ -305,3 +305,12 @@ def test_collapsed_runs_are_said_loudly(tmp_path: Path, few_images: Path) -> Non
     ).stdout  # fmt: skip
     assert told.count("COLLAPSED: top-1 of") == 2
     assert "collapsed" in (tmp_path / "nano" / "summary.csv").read_text()
+
+
+def test_the_list_of_commands_cuts_no_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    in_process(monkeypatch, "--help")
+    listed = capsys.readouterr().out.partition("Commands:\n")[2].splitlines()
+    assert len(listed) == 13
+    assert all(line.endswith(".") and not line.endswith("...") for line in listed)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 OUTPUT = ("source", "accuracy", "output", "style", "results")  # what becomes of it
 
 
-@click.command()
+@click.command(short_help="Measure images per second and memory of every step.")
 @click.option("--regime", metavar="NAME", help="resnet50, resnet200 or nano.  [default: resnet50]")
 @click.option("--until", "last", metavar="STEP", help="Last step wanted: its key or index.")
 @click.option("--from", "first", metavar="STEP", help="First step wanted.")

@@ -37,7 +37,7 @@ def _print_summary(console: Console, table: Any) -> None:
     )
 
 
-@click.command()
+@click.command(short_help="Make a study's table and chart from its records.")
 @click.option("--format", "style", type=FORMATS, default="table", show_default=True)
 @click.option(
     "--archive",

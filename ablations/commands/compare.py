@@ -19,7 +19,7 @@ PAPER = "paper"
 DEFAULT_REGIME = "resnet50"
 
 
-@click.command()
+@click.command(short_help="Test which changes stand out from the noise.")
 @click.argument("source", required=False, metavar="[STUDY|paper]")
 @click.option("--regime", metavar="NAME", help="Of the paper's tables.  [default: resnet50]")
 @click.option(

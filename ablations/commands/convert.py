@@ -9,7 +9,7 @@ import click
 from modernize.errors import UsageError
 
 
-@click.command()
+@click.command(short_help="Tell what a checkpoint is, or write it for others.")
 @click.argument("source", metavar="FILE", type=click.Path(path_type=Path))
 @click.option(
     "--to", "layout", metavar="LAYOUT", help="torchvision, timm, timm-conv-mlp, official or ours."

@@ -13,7 +13,7 @@ from ablations.commands.options import find_study, study_option
 from modernize.errors import UsageError
 
 
-@click.command()
+@click.command(short_help="Evaluate weights from anywhere, or a finished run.")
 @click.option(
     "--weights",
     metavar="FILE|torchvision",

@@ -9,7 +9,7 @@ from ablations import tables
 from ablations.commands.options import FORMATS, given_options
 
 
-@click.command()
+@click.command(short_help="Count parameters and FLOPs, beside the paper's.")
 @click.option(
     "--regime",
     "regimes",

@@ -1,4 +1,4 @@
-"""What several commands share: options, and how paths are shown."""
+"""What several commands share: options, which study is meant, and how paths are shown."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from ablations.commands.asking import (
 )
 
 
-@click.command()
+@click.command(short_help="List a study's variants and what each costs.")
 @asking_options
 @speed_options
 @click.option(

@@ -9,7 +9,7 @@ import click
 from ablations.commands.options import find_study, from_here, name_once, study_option
 
 
-@click.command()
+@click.command(short_help="Write a study as one page.")
 @click.argument("source", required=False, metavar="[STUDY]")
 @click.option(
     "--best-epoch",

@@ -155,7 +155,7 @@ def logs(step: str, seed: int, follow: bool, name: str | None, results: Path | N
     show_log(find_study(name, results), step, seed, follow=follow)
 
 
-@click.command()
+@click.command(short_help="Have SLURM end a study's jobs.")
 @click.argument("steps", nargs=-1, metavar="[STEP]...")
 @study_option
 def cancel(steps: tuple[str, ...], name: str | None, results: Path | None) -> None:

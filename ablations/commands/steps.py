@@ -8,7 +8,7 @@ from rich.console import Console
 from ablations import tables
 
 
-@click.command()
+@click.command(short_help="List the steps, or show the network of one.")
 @click.argument("step", required=False)
 @click.option("--regime", default="resnet50", show_default=True, metavar="NAME")
 def steps(step: str | None, regime: str) -> None:
