@@ -2,18 +2,21 @@
 
 import dataclasses
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from ablations.recipe import load_preset
 from ablations.records import (
+    PROGRAM,
     Record,
     ResultsError,
     Run,
     RunFolder,
     Status,
     Study,
+    commit_of,
     provenance,
     study_names,
 )
@@ -185,3 +188,25 @@ def test_a_study_of_another_version_is_said_so(tmp_path: Path) -> None:
     study.write()
     with pytest.raises(ResultsError, match=r"another version.*recipes\.classic\.mixup"):
         _ = Study.open(tmp_path / "s").preset
+
+
+def test_only_changes_of_the_program_are_changes(tmp_path: Path) -> None:
+    def git(*words: str) -> None:
+        who = ["-c", "user.name=t", "-c", "user.email=t@t"]
+        subprocess.run(["git", "-C", str(tmp_path), *who, *words], check=True, capture_output=True)
+
+    for path in ("modernize/steps.py", "ablations/cli.py", "results/s/report.md"):
+        (tmp_path / path).parent.mkdir(parents=True)
+        (tmp_path / path).write_text("as committed")
+    git("init", "-q")
+    git("add", "-A")
+    git("commit", "-qm", "all")
+    known = commit_of(tmp_path, *PROGRAM)
+    assert len(known["commit"]) == 40
+    assert known["dirty"] is False
+    (tmp_path / "results/s/report.md").write_text("written anew")
+    (tmp_path / "mine.yaml").write_text("a study of one's own")
+    assert commit_of(tmp_path, *PROGRAM) == known
+    assert commit_of(tmp_path) == {**known, "dirty": True}
+    (tmp_path / "ablations/mine.py").write_text("")
+    assert commit_of(tmp_path, *PROGRAM) == {**known, "dirty": True}

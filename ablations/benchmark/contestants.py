@@ -13,7 +13,7 @@ from ablations.benchmark.official import OfficialNetwork, is_released
 from ablations.costs.model_costs import OURS
 from ablations.costs.peer_costs import peer_cost
 from ablations.costs.peers import PEERS, Peer, import_libraries, without_stochastic_depth
-from ablations.records import REPOSITORY, commit_of
+from ablations.records import PROGRAM, REPOSITORY, commit_of
 from modernize.cost import cost
 from modernize.errors import UnknownNameError
 from modernize.models import MODELS
@@ -170,11 +170,11 @@ class Rivals:
 
 
 def _ours(names: tuple[str, ...], model: str, spec: NetSpec, image_size: int) -> Contestant:
-    own, version = cost(spec, image_size), _commit(REPOSITORY)
+    own, version = cost(spec, image_size), _commit(REPOSITORY, *PROGRAM)
     return Contestant(names, model, OURS, version, own.params, own.flops, OurNetwork(spec))
 
 
-def _commit(code: Path) -> str:
-    """Returns the short commit of a checkout; a plus sign: with changes."""
-    known = commit_of(code)
+def _commit(code: Path, *paths: str) -> str:
+    """Returns the short commit of a checkout; a plus sign: with changes, in these paths or any."""
+    known = commit_of(code, *paths)
     return f"{(known['commit'] or '')[:10]}{'+' if known['dirty'] else ''}"

@@ -12,7 +12,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from ablations.records import FROZEN, REPOSITORY, ResultsError, commit_of
+from ablations.records import FROZEN, PROGRAM, REPOSITORY, ResultsError, commit_of
 
 PACKAGES = ("modernize", "ablations")
 
@@ -45,7 +45,7 @@ def freeze(study: Path) -> Path:
             copy = aside / path.relative_to(REPOSITORY)
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, copy)
-        (aside / FROZEN).write_text(json.dumps(commit_of(REPOSITORY)), encoding="utf-8")
+        (aside / FROZEN).write_text(json.dumps(commit_of(REPOSITORY, *PROGRAM)), encoding="utf-8")
         aside.replace(target)
     except OSError as error:
         raise ResultsError(f"cannot copy the program to {target}: {error.strerror}.") from error

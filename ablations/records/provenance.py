@@ -12,6 +12,7 @@ from ablations.records.files import read_json
 
 REPOSITORY = Path(__file__).parents[2]
 RESULTS = REPOSITORY / "results"
+PROGRAM = ("modernize", "ablations", "run_roadmap.py", "pyproject.toml")
 FROZEN = "frozen.json"  # beside code that was copied for a submission: the commit it came from
 
 
@@ -24,14 +25,18 @@ def provenance(device: str, threads: int) -> dict[str, Any]:
         "platform": platform.platform(),
         "python": platform.python_version(),
         "packages": {name: importlib.metadata.version(name) for name in packages},
-        **commit_of(REPOSITORY),
+        **commit_of(REPOSITORY, *PROGRAM),
     }
 
 
-def commit_of(code: Path) -> dict[str, Any]:
-    """Returns the commit of this program, and whether files differed from it.
+def commit_of(code: Path, *paths: str) -> dict[str, Any]:
+    """Returns the commit of some code, and whether files differed from it.
 
     Code that was frozen for a submission says so itself; outside git, nobody knows.
+
+    Args:
+        code: the folder.
+        paths: what in it counts, for results and notes are no program; by default, all.
     """
     if (frozen := read_json(code / FROZEN)) is not None:
         return {"commit": frozen["commit"], "dirty": frozen["dirty"]}
@@ -42,6 +47,7 @@ def commit_of(code: Path) -> dict[str, Any]:
         ).stdout.strip()
 
     try:
-        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
+        changed = git("status", "--porcelain", "--", *paths)
+        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(changed)}
     except (OSError, subprocess.CalledProcessError):
         return {"commit": None, "dirty": None}
