@@ -135,8 +135,14 @@ def invoke(*arguments: str) -> str:
 
 def test_collect_writes_it(whole: Study) -> None:
     results = str(whole.folder.parent)
-    said = invoke("collect", "--name", "study", "--archive", "--results", results)
-    assert "runs.jsonl: 8 runs" in said
+    for study in (["--name", "study"], ["study"]):
+        said = invoke("collect", *study, "--archive", "--results", results)
+        assert "runs.jsonl: 8 runs" in said
+        assert "study: 7 finished, 1 diverged, 1 missing" in invoke(
+            "status", *study, "--results", results
+        )
+    with pytest.raises(UsageError, match="name the study once"):
+        invoke("collect", "study", "--name", "study", "--results", results)
     assert (whole.folder / "runs.jsonl").is_file()
 
 

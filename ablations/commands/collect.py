@@ -9,7 +9,7 @@ import click
 from rich.console import Console
 
 from ablations import tables
-from ablations.commands.options import FORMATS, find_study, from_here, study_option
+from ablations.commands.options import FORMATS, find_study, from_here, name_once, study_option
 
 if TYPE_CHECKING:
     from ablations.records import Study
@@ -38,6 +38,7 @@ def _print_summary(console: Console, table: Any) -> None:
 
 
 @click.command(short_help="Make a study's table and chart from its records.")
+@click.argument("source", required=False, metavar="[STUDY]")
 @click.option("--format", "style", type=FORMATS, default="table", show_default=True)
 @click.option(
     "--archive",
@@ -46,11 +47,13 @@ def _print_summary(console: Console, table: Any) -> None:
     "runs may then go; table, statistics and report need them no more.",
 )
 @study_option
-def collect(name: str | None, style: str, archive: bool, results: Path | None) -> None:
+def collect(
+    source: str | None, name: str | None, style: str, archive: bool, results: Path | None
+) -> None:
     """Make a study's table, summary.csv and chart from its records as they are now."""
     from ablations.analysis.summary import format_summary, read_summary
 
-    study = find_study(name, results)
+    study = find_study(name_once(source, name), results)
     if archive:
         path, runs = study.archive()
         click.echo(f"Wrote {from_here(path)}: {runs} runs", err=style != "table")

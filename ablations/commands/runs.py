@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.text import Text
 
 from ablations import tables
-from ablations.commands.options import find_study, study_option
+from ablations.commands.options import find_study, name_once, study_option
 from modernize.errors import UsageError
 
 if TYPE_CHECKING:
@@ -136,12 +136,15 @@ def cancel_runs(study: Study, steps: tuple[str, ...]) -> list[RunState]:
 
 
 @click.command()
+@click.argument("source", required=False, metavar="[STUDY]")
 @click.option("--watch", is_flag=True, help="Refresh until nothing waits or runs.")
 @click.option("--every", type=float, default=5.0, show_default=True, metavar="SECONDS")
 @study_option
-def status(name: str | None, watch: bool, every: float, results: Path | None) -> None:
+def status(
+    source: str | None, name: str | None, watch: bool, every: float, results: Path | None
+) -> None:
     """Show how every run of a study stands."""
-    study = find_study(name, results)
+    study = find_study(name_once(source, name), results)
     show_status(Console(highlight=False), study, every if watch else None)
 
 
