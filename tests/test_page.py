@@ -686,7 +686,16 @@ def test_costs_far_apart_stand_on_a_logarithmic_axis() -> None:
         "step": ["a", "b", "c"], "cost": [1.0, 5.0, 200.0], "top1": [70.0, 71.0, 72.0],
         "top1_std": [0.1, float("nan"), 0.2], "adopted": [True, False, True], "color": ["k"] * 3,
     })  # fmt: skip
-    assert page_figures.cost_figure(table, "MFLOPs").axes[0].get_xscale() == "log"
+    for costs in ([1.0, 5.0, 200.0], [0.31, 0.67, 3.95], [2e-3, 7.0, 4e5]):
+        figure = page_figures.cost_figure(table.assign(cost=costs), "MFLOPs")
+        (axes,) = figure.axes
+        assert axes.get_xscale() == "log"
+        figure.draw_without_rendering()
+        shown = [t for t in axes.get_xticklabels(which="both") if t.get_text()]
+        left, right = axes.get_xlim()
+        boxes = [t.get_window_extent() for t in shown if left <= t.get_position()[0] <= right]
+        assert len(boxes) >= 2
+        assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
     figure = page_figures.cost_figure(table[:2], "MFLOPs")
     assert figure.axes[0].get_xscale() == "linear"
     (front,) = [a for a in figure.findobj() if a.get_gid() == "front"]

@@ -18,7 +18,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
 
 from ablations.charts.canvas import GREY, INK, RULE, STYLE
 from ablations.charts.labels import Box, place_labels
@@ -207,6 +207,10 @@ def cost_figure(table: pd.DataFrame, axis: str) -> Figure:
         costs, top1 = table["cost"].to_numpy(float), table["top1"].to_numpy(float)
         if costs.max() > 10 * costs.min() > 0:
             axes.set_xscale("log")
+            between = (1, 2, 5) if costs.max() < 1000 * costs.min() else (1,)
+            axes.xaxis.set_major_locator(LogLocator(subs=between))
+            axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+            axes.xaxis.set_minor_locator(NullLocator())
         spread = table["top1_std"].fillna(0).to_numpy(float)
         axes.errorbar(costs, top1, spread, fmt="none", ecolor="#b0b0b0", elinewidth=0.8, zorder=1)
         on = sorted({(x, y) for x, y, is_on in zip(costs, top1, front, strict=True) if is_on})
@@ -320,11 +324,15 @@ def _name_points(figure: Figure, axes: Axes, table: pd.DataFrame, front: Sequenc
     best, others = table[on].sort_values(["cost", "top1"]), table[~on]
     taken = [Box(x - DOT, y - DOT, x + DOT, y + DOT) for x, y in centres(table)]
     taken += _stairs(centres(best))
-    sizes = [(width(step, size, "bold"), SIZE / 72) for step in best["step"]]
-    places = place_labels(centres(best), sizes, DOT, panel, taken)
-    for step, place in zip(best["step"], places, strict=True):
+    for step, (x, y) in zip(best["step"], centres(best), strict=True):  # from the left
+        extent = width(step, size, "bold"), SIZE / 72
+        (place,) = place_labels([(x, y)], [extent], DOT, panel, taken)
         write(step, place, color=INK, weight="bold")
-    taken += places
+        taken.append(place)
+        if place.far_from(x, y, 2 * DOT):
+            ends = np.array([(x, y), place.nearest(x, y)]) / (across, up)
+            how: dict[str, Any] = {"color": INK, "linewidth": 0.5, "zorder": 2.5}
+            axes.plot(*ends.T, transform=axes.transAxes, **how)
     for step, (x, y) in zip(others["step"], centres(others), strict=True):
         long, half = width(step, size), SIZE / 72 / 2
         for left in (x + DOT + GAP, x - DOT - GAP - long):
