@@ -19,7 +19,7 @@ import matplotlib as mpl
 from ablations.charts import layout as at
 from ablations.charts.canvas import GREY, INK, PNG_DPI, STYLE, Canvas
 from ablations.charts.layout import MARGIN, PAGE_WIDTH, SIZE, SMALL, Layout, Section, Step
-from ablations.charts.rows import COLUMNS, Row, choose_unit, pair, read
+from ablations.charts.rows import COLUMNS, Row, pair, read, unit_of
 from modernize.errors import RoadmapError, UsageError
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def draw(
         UsageError: for a table without rows, with a column missing, or with a step twice.
         UnknownNameError: for a status that is not one of those that a summary has.
     """
-    unit = choose_unit(*(each for each in (table, second) if each is not None))
+    unit = unit_of(*(each for each in (table, second) if each is not None))
     lines = pair(
         read(table, "main", notes or {}, unit),
         [] if second is None else read(second, "second", {}, unit),

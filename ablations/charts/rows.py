@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ablations.units import Unit, choose_unit
 from modernize.errors import UnknownNameError, UsageError
 
 if TYPE_CHECKING:
@@ -34,9 +35,6 @@ DRAWN = ("finished", "partial")
 
 WRITTEN = ("missing", "running", "failed", "diverged", "collapsed")
 """All other statuses; they are written out in place of a bar."""
-
-BELOW = 0.1
-"""GFLOPs, below which all costs of a chart are shown in MFLOPs."""
 
 MINUS = "\N{MINUS SIGN}"
 NO_COST = "\N{EN DASH}"
@@ -121,18 +119,10 @@ class Line:
         return [self.main] if self.second is None else [self.main, self.second]
 
 
-@dataclasses.dataclass(frozen=True)
-class Unit:
-    """What costs are shown in: its name, and how many of it a GFLOP is."""
-
-    name: str
-    per_gflop: float
-
-
-def choose_unit(*tables: pd.DataFrame) -> Unit:
-    """Returns MFLOPs for networks that are all small, and else GFLOPs."""
+def unit_of(*tables: pd.DataFrame) -> Unit:
+    """Returns the unit in which the costs of some tables are shown, the same for all of them."""
     costs = [_number(cost) or 0.0 for table in tables for cost in table.get("gflops", ())]
-    return Unit("MFLOPs", 1e3) if 0 < max(costs, default=0) < BELOW else Unit("GFLOPs", 1.0)
+    return choose_unit(cost * 1e9 for cost in costs)
 
 
 def read(table: pd.DataFrame, series: str, notes: Mapping[str, str], unit: Unit) -> list[Row]:
@@ -250,7 +240,7 @@ def _row(record: Mapping[Any, Any], series: str, notes: Mapping[str, str], cost:
 
 def _cost(record: Mapping[Any, Any], unit: Unit) -> float | None:
     gflops = _number(record["gflops"])
-    return None if gflops is None else gflops * unit.per_gflop
+    return None if gflops is None else gflops * (1e9 / unit.flops)
 
 
 def _absent(row: Row) -> Row:

@@ -30,7 +30,7 @@ from ablations.charts.layout import (
     width,
     wrap,
 )
-from ablations.charts.rows import choose_unit
+from ablations.charts.rows import unit_of
 from modernize.errors import UsageError
 
 if TYPE_CHECKING:
@@ -72,8 +72,8 @@ def draw(table: pd.DataFrame, *, title: str, speed_label: str, note: str = "") -
     Raises:
         UsageError: for a table without rows, with a column missing, or with a network twice.
     """
-    unit = choose_unit(table)
-    rows = [{**row, COST: row["gflops"] * unit.per_gflop} for row in _read(table)]
+    unit = unit_of(table)
+    rows = [{**row, COST: row["gflops"] * (1e9 / unit.flops)} for row in _read(table)]
     groups = list(dict.fromkeys(row["group"] for row in rows))
     palette = (*HUES, INK)
     hues = {group: palette[number % len(palette)] for number, group in enumerate(groups)}

@@ -128,9 +128,13 @@ class RunFolder:
         self.token: str | None = None  # of the owner, where that is us
 
     @property
+    def _kept(self) -> ArchivedRun | None:
+        return None if self.path.is_dir() else self.archived
+
+    @property
     def only_archived(self) -> bool:
         """Whether the folder is gone, and the study's archive has the run."""
-        return self.archived is not None and not self.path.is_dir()
+        return self._kept is not None
 
     def check_whole(self) -> None:
         """Raises UsageError where the folder is gone, weights, logs and all."""
@@ -194,9 +198,11 @@ class RunFolder:
             ResultsError: where the file is no whole record.
         """
         path = self.path / "record.json"
-        values: Mapping[str, Any] | None = read_json(path)
-        if values is None and self.only_archived and self.archived:
-            path, values = self.path.parents[1] / ARCHIVE, self.archived.record
+        values: Mapping[str, Any] | None
+        if kept := self._kept:
+            path, values = self.path.parents[1] / ARCHIVE, kept.record
+        else:
+            values = read_json(path)
         if values is None:
             return None
         try:
@@ -213,8 +219,8 @@ class RunFolder:
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """Returns the metrics of each epoch trained so far, oldest first."""
-        if self.archived and self.only_archived:
-            return self.archived.metrics
+        if kept := self._kept:
+            return kept.metrics
         return read_lines(self.path / "metrics.jsonl")
 
     def write_metrics(self, rows: Iterable[Mapping[str, Any]]) -> None:

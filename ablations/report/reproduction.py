@@ -44,10 +44,11 @@ def reproduction(study: Study) -> Reproduction:
         ResultsError: where another version of this program wrote it.
     """
     text = yaml.safe_dump(study.preset.model_dump(mode="json"), sort_keys=False)
-    chosen = _which_variants(study)
+    own = _own_form(study)
+    chosen = _which_variants(study, own)
     if chosen is None:
         return Reproduction("", text, {})
-    files = _own_files(study)
+    files = _own_files(study, own) if own else {}
     preset = _which_preset(study.preset)
     if preset is None:
         files[PRESET_FILE] = text
@@ -74,11 +75,8 @@ def _own_name(study: Study) -> str:
     return f"{study.manifest['study']}.yaml"
 
 
-def _own_files(study: Study) -> dict[str, str]:
+def _own_files(study: Study, own: study_file.WrittenStudy) -> dict[str, str]:
     """Returns name -> text of the study's own file and its layers, where it has any."""
-    own = _own_form(study)
-    if own is None:
-        return {}
     files = {_own_name(study): own.text}
     copies = [path for v in study.variants if (path := study.layers_file(v.spec))]
     if own.file.layers and copies:
@@ -86,10 +84,9 @@ def _own_files(study: Study) -> dict[str, str]:
     return files
 
 
-def _which_variants(study: Study) -> list[str] | None:
+def _which_variants(study: Study, own: study_file.WrittenStudy | None) -> list[str] | None:
     """Returns the options that choose these variants from the study's file, or None."""
     name, regime = study.manifest.get("study", ROADMAP), study.manifest["regime"]
-    own = _own_form(study)
     if own is None and name not in study_file.study_names():
         return None
     written = own or study_file.read_study(name)

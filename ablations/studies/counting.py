@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ablations.images.data import DataError, load_images
 from ablations.recipe import DataChoice, Preset, Recipe
 from ablations.studies.selection import fit_to_images
+from ablations.units import Unit, choose_unit
 from modernize.arithmetic import Arithmetic, arithmetic
 from modernize.cost import cost
 from modernize.layers import Layers
@@ -171,7 +172,6 @@ def timed(rows: Sequence[PlanRow], speed: Speed) -> list[PlanRow]:
     ]
 
 
-SMALL = 10**8  # multiply-accumulates, below which all networks of a study are shown in MFLOPs
 NUMBERS = (
     *("parameters", "MFLOPs", "GFLOPs", "FLOPs / base", "epochs x images", "runs"),
     "hours per run",
@@ -181,20 +181,20 @@ NUMBERS = (
 
 def as_texts(rows: Sequence[PlanRow]) -> list[dict[str, str]]:
     """Returns the rows for people; without the last column where nothing is out of proportion."""
-    small = all(row.cost.flops < SMALL for row in rows)
-    texts = [_as_text(row, *(("MFLOPs", 1e6) if small else ("GFLOPs", 1e9))) for row in rows]
+    unit = choose_unit(row.cost.flops for row in rows)
+    texts = [_as_text(row, unit) for row in rows]
     if not any(text[""] for text in texts):
         for text in texts:
             del text[""]
     return texts
 
 
-def _as_text(row: PlanRow, unit: str, flops: float) -> dict[str, str]:
+def _as_text(row: PlanRow, unit: Unit) -> dict[str, str]:
     texts = {
         "step": row.key,
         "label": row.title,
         "parameters": f"{row.cost.params:,}",
-        unit: f"{row.cost.flops / flops:.2f}",
+        unit.name: f"{row.cost.flops / unit.flops:.2f}",
         "FLOPs / base": times(row.times),
         "recipe": str(row.training),
         "epochs x images": f"{row.recipe.epochs} x {row.images:,}",
