@@ -2,8 +2,6 @@
 
 import dataclasses
 import itertools
-import math
-import random
 import re
 import statistics
 import subprocess
@@ -11,38 +9,25 @@ import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
 import pytest
 from browser import open_browser, require_browser
 from reporting import HOSTILE, finished, write_study
 
 from ablations.analysis.comparison import compare
 from ablations.analysis.comparison_text import notes
-from ablations.analysis.ends import describe_seeds
 from ablations.analysis.samples import BEST, of_study
 from ablations.analysis.summary import write_summary
 from ablations.cli import main
-from ablations.recipe import load_preset
 from ablations.records import Record, Status, Study
-from ablations.report import evidence, page_figures, page_pictures
-from ablations.report.evidence import Curve
+from ablations.report import evidence, page_pictures
 from ablations.report.files import write
-from ablations.report.origins import origin_rows
 from ablations.report.page import Page, make, tornado_table
 from ablations.report.page_figures import (
-    curves_figure,
-    curves_limits,
-    mean_curve,
-    pareto_front,
     tornado_figure,
 )
 from ablations.report.page_html import as_html
 from ablations.report.page_markdown import as_markdown
 from ablations.report.page_words import TITLES, captions
-from ablations.report.reproduction import reproduction
-from ablations.studies import study_file, variants
-from ablations.studies.selection import fit_to_images
 from modernize.errors import RoadmapError, UsageError
 
 SKETCH = b"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 4 3'/>"
@@ -341,100 +326,6 @@ def test_each_file_is_read_once(study: Study, monkeypatch: pytest.MonkeyPatch) -
     assert len(ours) == len(set(ours))
 
 
-def test_provenance_counts_the_runs_of_each_value() -> None:
-    records = [finished(80.0), finished(81.0, device="H200"), finished(82.0, dirty=True)]
-    found = [(r["property"], r["value"], r["runs"]) for r in origin_rows(records)]
-    assert ("program", "commit abcdef012345", "2") in found
-    assert ("", "commit abcdef012345, with changes", "1") in found
-    assert ("device", "cpu", "2") in found
-    assert ("", "H200", "1") in found
-    assert ("torch", "2.9.0", "3") in found
-    assert ("processes and threads", "1 process, 2 threads", "3") in found
-    assert ("wall time", "1 min 30 s in all, 30 s a run", "3") in found
-    assert ("trained", "2023-11-14 22:13 UTC to 2023-11-14 22:14 UTC", "3") in found
-    assert "images that could not be read" not in [name for name, _, _ in found]
-    assert origin_rows([FAILED]) == []
-    assert [row["runs"] for row in origin_rows([*records, FAILED, FAILED])][-1] == "2"
-    assert ("device", "cpu", "2") in found
-
-
-def test_what_some_records_do_not_say_is_told() -> None:
-    old = finished(80.0)
-    provenance = {name: value for name, value in old.provenance.items() if name != "precision"}
-    found = origin_rows([old, dataclasses.replace(old, provenance=provenance)])
-    assert [r["value"] for r in found if r["property"] == "precision"] == ["float32"]
-    assert sum(r["value"] == "not recorded" for r in found) == 1
-
-
-def test_provenance_with_many_values_is_cut_and_says_so() -> None:
-    found = origin_rows(finished(80.0, device=f"node{number}") for number in range(30))
-    devices = [r for r in found if r["value"].startswith("node") or "other values" in r["value"]]
-    assert len(devices) == 13
-    assert (devices[-1]["value"], devices[-1]["runs"]) == ("18 other values", "18")
-
-
-def test_seeds_of_one_state_are_named_as_a_range() -> None:
-    states = {
-        0: "missing",
-        1: "missing",
-        2: "failed",
-        4: "missing",
-        5: "missing",
-        6: "missing",
-        7: "failed",
-    }
-    assert describe_seeds(states) == (
-        "seed 0 missing, seed 1 missing, seed 2 failed, seeds 4 to 6 missing, seed 7 failed"
-    )
-    many = {seed: "failed" if seed % 2 else "missing" for seed in range(200)}
-    assert describe_seeds(many) == "100 seeds missing, 100 seeds failed"
-
-
-def dominated(i: int, costs: list[float], values: list[float]) -> bool:
-    return any(
-        costs[j] <= costs[i]
-        and values[j] >= values[i]
-        and (costs[j] < costs[i] or values[j] > values[i])
-        for j in range(len(costs))
-    )
-
-
-def test_the_pareto_front_is_what_no_other_betters() -> None:
-    draw = random.Random(0)  # noqa: S311
-    for count in range(12):
-        for _ in range(50):  # few different values, so that many are equal
-            costs = [float(draw.randrange(5)) for _ in range(count)]
-            values = [float(draw.randrange(5)) for _ in range(count)]
-            expected = [not dominated(i, costs, values) for i in range(count)]
-            assert pareto_front(costs, values) == expected, (costs, values)
-
-
-@pytest.mark.parametrize("seed", range(8))
-def test_all_on_the_front_are_named_and_no_name_covers_another_or_a_point(seed: int) -> None:
-    draw = np.random.default_rng(seed)
-    table = pd.DataFrame(
-        {
-            "step": [f"step-{number}" for number in range(17)],
-            "cost": draw.uniform(1, 4, 17).round(1),
-            "top1": draw.normal(80, 1, 17),
-            "top1_std": draw.uniform(0, 1, 17),
-            "adopted": draw.random(17) < 0.8,
-            "color": "#123456",
-        }
-    )
-    figure = page_figures.cost_figure(table, "MFLOPs")
-    figure.draw_without_rendering()
-    (axes,) = figure.axes
-    names = {t.get_text(): t.get_window_extent() for t in axes.texts}
-    front = pareto_front(list(table["cost"]), list(table["top1"]))
-    assert set(table["step"][front]) <= set(names)
-    assert len(names) > 8
-    for one, other in itertools.combinations(names.values(), 2):
-        assert not one.padded(-0.5).overlaps(other)
-    for x, y in axes.transData.transform(table[["cost", "top1"]]):
-        assert not any(box.padded(-0.5).contains(x, y) for box in names.values())
-
-
 def test_the_page_names_the_front(tmp_path: Path) -> None:
     ends = {"recipe": [85.0], "stage-ratio": [84.0], "patchify": [86.0], "depthwise": [83.0]}
     page = make(write_study(tmp_path / "front", ends))
@@ -443,54 +334,6 @@ def test_the_page_names_the_front(tmp_path: Path) -> None:
         "by FLOPs: depthwise, recipe, patchify; by parameters: depthwise, recipe, patchify"
     )
     assert page.front in as_html(page)
-
-
-def test_the_mean_curve_is_over_finished_runs_alone() -> None:
-    epochs = np.array([1.0, 2.0, 3.0])
-    curves = [
-        Curve(0, True, epochs, np.array([10.0, 20.0, 30.0]), np.array([3.0, 2.0, 1.0])),
-        Curve(1, True, epochs, np.array([12.0, 22.0, 36.0]), np.array([3.0, 1.0, 1.0])),
-        Curve(2, False, epochs[:1], np.array([90.0]), np.array([9.0])),
-    ]
-    found, mean, spread = mean_curve(curves)
-    assert list(found) == [1, 2, 3]
-    assert list(mean) == [11, 21, 33]
-    assert spread == pytest.approx([2**0.5, 2**0.5, 18**0.5])
-    assert list(mean_curve(curves, page_figures.LOSS)[1]) == [3, 1.5, 1]
-    assert all(len(part) == 0 for part in mean_curve(curves[2:]))
-
-
-@pytest.mark.parametrize(("seeds", "names"), [(1, {"mean"}), (3, {"mean", "seed-0", "seed-2"}),
-                                              (6, {"mean", "band"})])  # fmt: skip
-def test_few_seeds_are_lines_and_many_a_band(seeds: int, names: set[str]) -> None:
-    epochs = np.array([1.0, 2.0])
-    curves = [
-        Curve(s, True, epochs, np.array([s, s + 1.0]), np.array([2.0 * s, s])) for s in range(seeds)
-    ]
-    figure = curves_figure("a step", curves, curves[:1], curves_limits(curves), "black")
-    for axes, of in zip(figure.axes, ("top1", "loss"), strict=True):
-        found = {artist.get_gid() for artist in axes.findobj() if artist.get_gid()}
-        assert {f"{of}-{name}" for name in (*names, "before")} <= found
-        assert (f"{of}-band" in found) == (seeds == 6)
-        assert (f"{of}-seed-0" in found) == (seeds == 3)
-    middle = (seeds - 1) / 2
-    for name, means in (("top1", [middle, middle + 1]), ("loss", [2 * middle, middle])):
-        (line,) = [a for a in figure.findobj() if a.get_gid() == f"{name}-mean"]
-        assert list(line.get_ydata()) == pytest.approx(means)
-
-
-def test_a_long_title_stays_on_its_panel() -> None:
-    epochs = np.array([1.0])
-    title = "without " + "a very long name of something that was left out " * 5 + "W" * 90
-    curves = [Curve(0, True, epochs, np.array([5.0]), np.array([math.nan]))]
-    lines = page_figures.title_lines([title])
-    figure = curves_figure(title, curves, [], curves_limits(curves), "black", lines)
-    figure.draw_without_rendering()
-    (head,) = figure.texts
-    box = head.get_window_extent()
-    assert box.x0 >= 0
-    assert box.x1 <= figure.bbox.x1
-    assert box.y0 >= figure.axes[0].get_window_extent().y1
 
 
 def test_the_tornado_is_sorted_by_size(star: Study) -> None:
@@ -518,73 +361,6 @@ def test_there_is_no_tornado_where_the_parents_differ(study: Study, star: Study)
     assert tornado_table(table[:2]) is None  # one difference is no tornado
     table["change"] = float("nan")
     assert tornado_table(table) is None
-
-
-@pytest.mark.parametrize(
-    ("settings", "words"),
-    [
-        ([], "--preset nano --only recipe,ln --seeds 2 --name again"),
-        (["epochs=2"], "--preset nano --set epochs=2 --only recipe,ln --seeds 2"),
-        (["enhanced.epochs=2"], "--preset nano --set recipes.enhanced.epochs=2"),
-        (["data.source=/a b", "title=a b"], "--set 'title=a b' --set 'data.source=/a b'"),
-    ],
-)
-def test_the_command_makes_the_same_study(tmp_path, settings, words) -> None:
-    made = write_study(tmp_path / "again", {"recipe": [1.0, 2.0], "ln": []}, settings=settings)
-    found = reproduction(made)
-    line = found.command.replace("\\\n   ", "")
-    assert words in re.sub(" +", " ", line)
-    (tmp_path / "preset.yaml").write_text(found.preset)
-    assert load_preset(str(tmp_path / "preset.yaml")) == made.preset
-    assert found.files == {}
-
-
-def test_a_preset_unlike_any_goes_with_the_page(tmp_path: Path) -> None:
-    settings = [f"enhanced.{key}" for key in (
-        "epochs=9", "batch_size=8", "device_batch=4", "learning_rate=1", "weight_decay=0",
-        "mixup=0.5", "cutmix=0.5", "drop_path=0.3", "label_smoothing=0", "flip=0",
-        "crop_padding=0",
-    )]  # fmt: skip
-    found = reproduction(write_study(tmp_path / "odd", {"recipe": [1.0]}, settings=settings))
-    assert "--preset preset.yaml" in found.command
-    assert found.files == {"preset.yaml": found.preset}
-
-
-def test_networks_that_are_not_the_roadmaps_have_no_command(tmp_path: Path) -> None:
-    def widen(variant):
-        return dataclasses.replace(variant, spec=variant.spec.replace(width=32))
-
-    made = write_study(tmp_path / "own", {"recipe": [80.0]}, change=widen)
-    assert reproduction(made).command == ""
-    assert "study.json has each network in full" in as_html(make(made))
-
-
-def test_another_study_that_is_shipped_has_its_command(tmp_path: Path) -> None:
-    made = write_study(tmp_path / "out", {"resnet": [80.0]})
-    comparison = variants.compare(study_file.read_study("leave-one-out"), "nano")
-    other = Study.join(
-        tmp_path / "left",
-        preset=made.preset,
-        regime="nano",
-        images=made.manifest["images"],
-        variants=fit_to_images(comparison.variants, 1, 10),
-        seeds=2,
-        order=[v.key for v in comparison.variants],
-        name="leave-one-out",
-        title=comparison.title,
-    )
-    line = reproduction(other).command.replace("\\\n   ", "")
-    words = re.sub(" +", " ", line)
-    assert words.endswith("--preset nano --study leave-one-out --seeds 2 --name left")
-    other.manifest["variants"] = other.manifest["variants"][1:3]
-    assert "--only" in reproduction(Study(other.folder, other.manifest)).command
-    other.manifest["study"] = "mine"
-    assert reproduction(Study(other.folder, other.manifest)).command == ""
-
-
-def test_the_whole_road_and_its_beginning_are_named_shortly(tmp_path: Path) -> None:
-    made = write_study(tmp_path / "two", {"resnet": [80.0], "recipe": [81.0]})
-    assert "--until recipe" in reproduction(made).command
 
 
 @pytest.mark.usefixtures("drawn")
@@ -679,27 +455,6 @@ def test_a_step_on_its_own_without_parents(tmp_path: Path) -> None:
     assert "No step here builds on another." in as_html(page)
     assert "No step here builds on another." in as_markdown(page)
     assert page.costs == []
-
-
-def test_costs_far_apart_stand_on_a_logarithmic_axis() -> None:
-    table = pd.DataFrame({
-        "step": ["a", "b", "c"], "cost": [1.0, 5.0, 200.0], "top1": [70.0, 71.0, 72.0],
-        "top1_std": [0.1, float("nan"), 0.2], "adopted": [True, False, True], "color": ["k"] * 3,
-    })  # fmt: skip
-    for costs in ([1.0, 5.0, 200.0], [0.31, 0.67, 3.95], [2e-3, 7.0, 4e5]):
-        figure = page_figures.cost_figure(table.assign(cost=costs), "MFLOPs")
-        (axes,) = figure.axes
-        assert axes.get_xscale() == "log"
-        figure.draw_without_rendering()
-        shown = [t for t in axes.get_xticklabels(which="both") if t.get_text()]
-        left, right = axes.get_xlim()
-        boxes = [t.get_window_extent() for t in shown if left <= t.get_position()[0] <= right]
-        assert len(boxes) >= 2
-        assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
-    figure = page_figures.cost_figure(table[:2], "MFLOPs")
-    assert figure.axes[0].get_xscale() == "linear"
-    (front,) = [a for a in figure.findobj() if a.get_gid() == "front"]
-    assert list(front.get_xdata()) == [1.0, 5.0]
 
 
 @pytest.mark.slow

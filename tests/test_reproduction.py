@@ -1,0 +1,83 @@
+"""How a study is made again: the command of a report, and what it reads."""
+
+import dataclasses
+import re
+from pathlib import Path
+
+import pytest
+from reporting import write_study
+
+from ablations.recipe import load_preset
+from ablations.records import Study
+from ablations.report.page import make
+from ablations.report.page_html import as_html
+from ablations.report.reproduction import reproduction
+from ablations.studies import study_file, variants
+from ablations.studies.selection import fit_to_images
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ([], "--preset nano --only recipe,ln --seeds 2 --name again"),
+        (["epochs=2"], "--preset nano --set epochs=2 --only recipe,ln --seeds 2"),
+        (["enhanced.epochs=2"], "--preset nano --set recipes.enhanced.epochs=2"),
+        (["data.source=/a b", "title=a b"], "--set 'title=a b' --set 'data.source=/a b'"),
+    ],
+)
+def test_the_command_makes_the_same_study(tmp_path, settings, words) -> None:
+    made = write_study(tmp_path / "again", {"recipe": [1.0, 2.0], "ln": []}, settings=settings)
+    found = reproduction(made)
+    line = found.command.replace("\\\n   ", "")
+    assert words in re.sub(" +", " ", line)
+    (tmp_path / "preset.yaml").write_text(found.preset)
+    assert load_preset(str(tmp_path / "preset.yaml")) == made.preset
+    assert found.files == {}
+
+
+def test_a_preset_unlike_any_goes_with_the_page(tmp_path: Path) -> None:
+    settings = [f"enhanced.{key}" for key in (
+        "epochs=9", "batch_size=8", "device_batch=4", "learning_rate=1", "weight_decay=0",
+        "mixup=0.5", "cutmix=0.5", "drop_path=0.3", "label_smoothing=0", "flip=0",
+        "crop_padding=0",
+    )]  # fmt: skip
+    found = reproduction(write_study(tmp_path / "odd", {"recipe": [1.0]}, settings=settings))
+    assert "--preset preset.yaml" in found.command
+    assert found.files == {"preset.yaml": found.preset}
+
+
+def test_networks_that_are_not_the_roadmaps_have_no_command(tmp_path: Path) -> None:
+    def widen(variant):
+        return dataclasses.replace(variant, spec=variant.spec.replace(width=32))
+
+    made = write_study(tmp_path / "own", {"recipe": [80.0]}, change=widen)
+    assert reproduction(made).command == ""
+    assert "study.json has each network in full" in as_html(make(made))
+
+
+def test_another_study_that_is_shipped_has_its_command(tmp_path: Path) -> None:
+    made = write_study(tmp_path / "out", {"resnet": [80.0]})
+    comparison = variants.compare(study_file.read_study("leave-one-out"), "nano")
+    other = Study.join(
+        tmp_path / "left",
+        preset=made.preset,
+        regime="nano",
+        images=made.manifest["images"],
+        variants=fit_to_images(comparison.variants, 1, 10),
+        seeds=2,
+        order=[v.key for v in comparison.variants],
+        name="leave-one-out",
+        title=comparison.title,
+    )
+    line = reproduction(other).command.replace("\\\n   ", "")
+    words = re.sub(" +", " ", line)
+    assert words.endswith("--preset nano --study leave-one-out --seeds 2 --name left")
+    other.manifest["variants"] = other.manifest["variants"][1:3]
+    assert "--only" in reproduction(Study(other.folder, other.manifest)).command
+    other.manifest["study"] = "mine"
+    assert reproduction(Study(other.folder, other.manifest)).command == ""
+
+
+def test_the_whole_road_and_its_beginning_are_named_shortly(tmp_path: Path) -> None:
+    made = write_study(tmp_path / "two", {"resnet": [80.0], "recipe": [81.0]})
+    assert "--until recipe" in reproduction(made).command
