@@ -43,6 +43,7 @@ class Product:
         self.study = results / "study"
         self.site = results / "site.yaml"
         self.environment = {**os.environ, **cluster.env, "OMP_NUM_THREADS": "1"}
+        self.environment["LOGNAME"] = "nobody"  # jobs are found whoever asks
         self.environment.pop("SLURM_CONF")  # the commands' wrappers know it
         self.launching = ["--name", "study", "--results", str(results), "--data", str(images)]
         for setting in ("batch_size=100", "device_batch=50", *settings):

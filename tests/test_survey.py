@@ -48,7 +48,7 @@ def study(tmp_path: Path) -> Study:
 @pytest.fixture
 def say(monkeypatch: pytest.MonkeyPatch) -> Say:
     """Sets what the scheduler answers."""
-    return lambda answer: monkeypatch.setattr(scheduler, "ask", lambda _submissions: answer)
+    return lambda answer: monkeypatch.setattr(scheduler, "ask", lambda _study, _submissions: answer)
 
 
 def first(study: Study) -> tuple[str, RunFolder]:

@@ -7,7 +7,8 @@ whether a job still waits or runs. Its accounting is never needed.
 from __future__ import annotations
 
 import dataclasses
-import getpass
+import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterable, Sequence
@@ -17,6 +18,7 @@ from ablations.records import read_json, write_json
 from modernize.errors import RoadmapError, UsageError
 
 ASK_SECONDS = 20  # how long the scheduler may take to answer
+ASKED_AT_ONCE = 500  # job numbers or names on one command line
 
 # What sbatch's own messages speak of, and the key of the site that it came from.
 CAUSES = {
@@ -109,13 +111,8 @@ def find_slurm() -> str:
     for command in ("sbatch", "srun", "squeue"):
         if shutil.which(command) is None:
             return f"there is no {command} here"
-    try:
-        done = subprocess.run(
-            ["scontrol", "ping"], capture_output=True, text=True, timeout=ASK_SECONDS
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return "no controller answers"
-    up = done.returncode == 0 and " UP" in done.stdout
+    done = _run("scontrol", "ping")
+    up = done is not None and done.returncode == 0 and " UP" in done.stdout
     return "" if up else "no controller answers"
 
 
@@ -128,32 +125,76 @@ def check_usable() -> None:
         )
 
 
-def ask(submissions: Iterable[Submission]) -> dict[str, Queued] | None:
-    """Returns the jobs that wait or run, by the name of their run; None: nobody answers.
+def ask(study: Path, submissions: Iterable[Submission]) -> dict[str, Queued] | None:
+    """Returns the jobs that wait or run, by the name of their run; None: the scheduler cannot tell.
 
-    A run that was submitted twice is shown with the later job.
+    Jobs are found by their number, whoever asks, or by their name if the submission died before it
+    knew the number. A run that was submitted twice is shown with the later job.
     """
     wanted = {s.token: s for s in submissions}
-    if not wanted:
-        return {}
+    numbers = [s.jobs for s in wanted.values() if s.jobs is not None]
+    names = [s.token for s in wanted.values() if s.jobs is None]
+    shown: dict[str, list[tuple[str, Queued]]] = {}
+    for option, values in (("--jobs", numbers), ("--name", names)):
+        for start in range(0, len(values), ASKED_AT_ONCE):
+            lines = _squeue(f"{option}={','.join(values[start : start + ASKED_AT_ONCE])}")
+            if lines is None:
+                return None
+            for line in lines:
+                token, job, place, state, reason = (part.strip() for part in line.split("|", 4))
+                if token in wanted:
+                    index = int(place) if place.isdigit() else None
+                    number = job if index is None else f"{job}_{index}"
+                    run = wanted[token].runs[index or 0]
+                    shown.setdefault(token, []).append((run, Queued(number, state, reason)))
+    hidden = [token for token in wanted if token not in shown and _is_of_another_user(study, token)]
+    if hidden and _jobs_are_private():
+        return None
+    return {run: job for token in wanted for run, job in shown.get(token, ())}
+
+
+def _run(*command: str) -> subprocess.CompletedProcess[str] | None:
+    """Runs a command of SLURM, without the user's filters; None: there is no answer."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("SQUEUE_")}
     try:
-        done = subprocess.run(
-            ["squeue", "--noheader", "--array", "--user", getpass.getuser(),
-             "--format", "%j|%F|%K|%T|%r"],
-            capture_output=True, text=True, timeout=ASK_SECONDS,
-        )  # fmt: skip
+        return subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=ASK_SECONDS,
+            env=environment,
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
-    if done.returncode:
+
+
+def _squeue(which: str) -> list[str] | None:
+    """Returns a line for each of these jobs that waits or runs; None: the scheduler cannot tell."""
+    done = _run("squeue", "--noheader", "--array", "--all", which, "--format", "%j|%F|%K|%T|%r")
+    if done is None:
         return None
-    found: dict[str, Queued] = {}
-    for line in done.stdout.splitlines():
-        token, job, place, state, reason = (part.strip() for part in line.split("|", 4))
-        if token in wanted:
-            index = int(place) if place.isdigit() else None
-            number = job if index is None else f"{job}_{index}"
-            found[wanted[token].runs[index or 0]] = Queued(number, state, reason)
-    return found
+    if done.returncode:  # as for a single number that is too old for the scheduler to know
+        return [] if "Invalid job id" in done.stderr else None
+    return done.stdout.splitlines()
+
+
+def _is_of_another_user(study: Path, token: str) -> bool:
+    """Tells whether another user submitted these jobs; root sees everyone's."""
+    try:
+        owner = (submissions_folder(study) / f"{token}.json").stat().st_uid
+    except FileNotFoundError:
+        return False
+    return os.geteuid() not in (0, owner)
+
+
+def _jobs_are_private() -> bool:
+    """Tells whether the scheduler may hide other users' jobs from this one."""
+    done = _run("scontrol", "show", "config")
+    if done is None or done.returncode:
+        return True
+    private = re.search(r"^PrivateData\s*=(.*)$", done.stdout, flags=re.MULTILINE)
+    return private is None or "jobs" in private[1]
 
 
 def cancel(jobs: Sequence[str]) -> None:
@@ -162,7 +203,9 @@ def cancel(jobs: Sequence[str]) -> None:
     Raises:
         SchedulerError: with SLURM's message.
     """
-    done = subprocess.run(["scancel", *jobs], capture_output=True, text=True)
+    done = _run("scancel", *jobs)
+    if done is None:
+        raise SchedulerError(f"scancel does not answer; run `scancel {' '.join(jobs)}` yourself.")
     if done.returncode:
         raise SchedulerError(explain(done.stderr.strip()))
 

@@ -79,7 +79,7 @@ def survey(study: Study) -> list[RunState]:
         if not (isinstance(end, Record) and end.settled)
     }
     waiting = [s for s in submissions if open_ones & set(s.runs)]
-    queued = scheduler.ask(waiting)
+    queued = scheduler.ask(study.folder, waiting)
     return [
         _stand(study, run, folder, end, submissions if name in submitted else [], queued)
         for name, (run, folder, end) in ends.items()
@@ -120,7 +120,7 @@ def _stand(
     if is_alive(folder) and (by_hand or queued is None):
         return stands(State.RUNNING, _progress(folder))
     if submissions and queued is None:
-        return stands(State.UNKNOWN, "submitted; no scheduler answers here")
+        return stands(State.UNKNOWN, "submitted; no scheduler here says how its job stands")
     done = len(folder.read_metrics()) if folder.has_checkpoint() else None
     if submissions and not _cancelled(history):
         how = "its job is gone; submit again" + ("" if done is None else ", and it goes on")
