@@ -1,6 +1,7 @@
 """How runs stand, by their files and by what a scheduler says (here: one that is made up)."""
 
 import io
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -8,11 +9,13 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from ablations.analysis.ends import read_ends
 from ablations.commands import runs
 from ablations.launching import scheduler
+from ablations.launching.claim import announce, only_one
 from ablations.launching.freeze import freeze
 from ablations.launching.scheduler import Queued, Submission, explain
-from ablations.launching.survey import State, survey
+from ablations.launching.survey import State, goes_on, survey
 from ablations.recipe import load_preset
 from ablations.records import (
     FROZEN,
@@ -86,6 +89,37 @@ def test_without_a_scheduler(study: Study) -> None:
     assert stands(study) is State.UNREADABLE
 
 
+def test_a_run_that_is_silent_for_long_is_running_as_long_as_its_process_lives(
+    study: Study,
+) -> None:
+    _, run, folder = next(study.runs())
+    folder.prepare(run)
+    folder.write_progress(epoch=1, epochs=5, fraction=0.25, seconds=30.0)
+    for name in ("owner.json", "progress.json"):
+        os.utime(folder.path / name, (0, 0))
+    assert stands(study) is State.RUNNING
+    with folder.alive():
+        assert stands(study) is State.RUNNING
+    assert stands(study) is State.MISSING  # at once; it was stopped
+    assert "missing" in read_ends(study)[run.key].states.values()
+
+
+def test_what_a_launch_has_yet_to_do_is_queued(study: Study) -> None:
+    runs_there = list(study.runs())
+    _, failed, folder = runs_there[1]
+    folder.describe(failed)
+    folder.write_record(Record(Status.FAILED, "no memory"))
+    with only_one(study.folder):
+        assert [s.state for s in survey(study)] == [State.QUEUED, State.QUEUED]
+        assert goes_on(study, [])
+        announce(study.folder, [runs_there[0][1].name])
+        assert [s.state for s in survey(study)] == [State.QUEUED, State.FAILED]
+        assert goes_on(study, survey(study))
+        assert not goes_on(study, [])
+    assert [s.state for s in survey(study)] == [State.MISSING, State.FAILED]
+    assert not goes_on(study, survey(study))
+
+
 def test_with_a_scheduler(study: Study, say: Say) -> None:
     name, folder = first(study)
     submit(study)
@@ -99,6 +133,8 @@ def test_with_a_scheduler(study: Study, say: Say) -> None:
     say(None)
     assert stands(study) is State.UNKNOWN
     assert survey(study)[0].with_scheduler
+    with only_one(study.folder):  # a launch must not take it for one of its own
+        assert survey(study)[0].with_scheduler
     say({})
     folder.note("cancelled", job="7_0")
     assert stands(study) is State.MISSING

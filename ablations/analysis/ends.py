@@ -6,8 +6,7 @@ import dataclasses
 from collections import Counter
 from collections.abc import Mapping
 
-from ablations.launching.survey import is_alive
-from ablations.records import Record, ResultsError, Status, Study
+from ablations.records import Life, Record, ResultsError, Status, Study
 
 RANGE = 2  # seeds in a row that are named one by one; of more, the first and the last
 LISTED = 12  # names of seeds; where there are more, the seeds are counted
@@ -47,7 +46,8 @@ def read_ends(study: Study) -> dict[str, Ends]:
             states[variant.key][run.seed] = "unreadable"
             continue
         if record is None:
-            states[variant.key][run.seed] = "running" if is_alive(folder) else "missing"
+            alive = folder.life() is not Life.GONE
+            states[variant.key][run.seed] = "running" if alive else "missing"
         else:
             records[variant.key][run.seed] = record
             states[variant.key][run.seed] = str(record.status)

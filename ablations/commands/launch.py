@@ -219,12 +219,13 @@ def _print_plan(
 
 def _run(console: Console, experiment: Experiment, jobs: int | None) -> None:
     from ablations.launching import local_queue
+    from ablations.launching.claim import only_one
     from ablations.launching.progress import follow
 
     study = experiment.study
     study.write()
     needed = experiment.needed
-    with local_queue.only_one(study.folder):
+    with only_one(study.folder):
         if needed:
             local_queue.get_ready()
         slots = local_queue.find_slots(len(needed), jobs)
@@ -261,12 +262,13 @@ def _print_script(experiment: Experiment, site: Site) -> None:
 
 def _submit(console: Console, experiment: Experiment, site: Site) -> None:
     """Hands what is needed to SLURM, and ends."""
-    from ablations.launching import local_queue, slurm
+    from ablations.launching import slurm
+    from ablations.launching.claim import only_one
     from ablations.launching.freeze import freeze
 
     study = experiment.study
     study.write()
-    with local_queue.only_one(study.folder):
+    with only_one(study.folder):
         experiment = experiment.anew()  # what another process submitted a moment ago is out of it
         jobs = experiment.jobs()
         if not jobs:
@@ -296,10 +298,11 @@ def _submit(console: Console, experiment: Experiment, site: Site) -> None:
 def _debug(console: Console, experiment: Experiment) -> None:
     """Trains what is needed in this process."""
     from ablations.launching import local_queue
+    from ablations.launching.claim import only_one
     from ablations.launching.progress import label, outcome
 
     experiment.study.write()
-    with local_queue.only_one(experiment.study.folder):
+    with only_one(experiment.study.folder):
         for job, record in experiment.run_here(local_queue.find_slots(1)[0]):
             console.print(f"{label(job)}: {outcome(record)}", markup=False, soft_wrap=True)
     _conclude(console, experiment)

@@ -27,14 +27,15 @@ FOLLOW_SECONDS = 0.5
 def show_status(console: Console, study: Study, seconds: float | None) -> None:
     """Prints how every run stands; again and again where ``seconds`` says how often."""
     if seconds is None:
-        console.print(_status(study))
+        console.print(_status(study, _survey(study)))
         return
-    from ablations.launching.survey import State
+    from ablations.launching.survey import goes_on
 
     with Live(console=console, auto_refresh=False) as live:
         while True:
-            live.update(_status(study), refresh=True)
-            if not any(s.state in (State.QUEUED, State.RUNNING) for s in _survey(study)):
+            states = _survey(study)
+            live.update(_status(study, states), refresh=True)
+            if not goes_on(study, states):
                 return
             time.sleep(seconds)
 
@@ -45,9 +46,8 @@ def _survey(study: Study) -> list[RunState]:
     return survey(study)
 
 
-def _status(study: Study) -> Group:
+def _status(study: Study, states: list[RunState]) -> Group:
     """Returns the table of a study's runs, counts, and the ends of the logs of what failed."""
-    states = _survey(study)
     shown = [s for s in states if len(states) <= MANY or not s.state.settled]
     rows = [
         {

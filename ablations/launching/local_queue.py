@@ -17,8 +17,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock, Timeout
-
+from ablations.launching.claim import announce
 from ablations.recipe import Compute, DataChoice
 from ablations.records import Record, ResultsError, Run, RunFolder, Status
 from modernize.errors import RoadmapError, UsageError
@@ -146,26 +145,6 @@ def core_count() -> int:
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
-@contextlib.contextmanager
-def only_one(study: Path) -> Iterator[None]:
-    """Keeps a second process from training the same study at the same time.
-
-    Raises:
-        UsageError: where another process does so already.
-        ResultsError: where the folder cannot be written.
-    """
-    try:
-        with FileLock(study / ".lock", timeout=0):
-            yield
-    except Timeout:
-        raise UsageError(
-            f"another process is training the study in {study}; wait for it, or give this one "
-            "another name with --name."
-        ) from None
-    except PermissionError as error:
-        raise ResultsError(f"cannot write {study}: {error.strerror}.") from error
-
-
 def work_off(jobs: Sequence[Job], slots: Sequence[Slot]) -> Generator[Tick, None, None]:
     """Trains the jobs in order, as many at a time as there are slots, yielding how it stands.
 
@@ -174,6 +153,7 @@ def work_off(jobs: Sequence[Job], slots: Sequence[Slot]) -> Generator[Tick, None
     """
     context = prepare_starts()
     waiting, free = list(jobs), list(slots)
+    _announce(jobs)
     running: dict[BaseProcess, tuple[Job, Slot]] = {}
     try:
         while waiting or running:
@@ -187,6 +167,8 @@ def work_off(jobs: Sequence[Job], slots: Sequence[Slot]) -> Generator[Tick, None
                 job, slot = running.pop(process)
                 free.append(slot)
                 ended.append((job, _outcome(job, process.exitcode)))
+            if ended:
+                _announce([*waiting, *(job for job, _ in running.values())])
             yield Tick([job for job, _ in running.values()], ended)
             time.sleep(POLL_SECONDS)
     finally:
@@ -198,6 +180,13 @@ def work_off(jobs: Sequence[Job], slots: Sequence[Slot]) -> Generator[Tick, None
             if process.is_alive():
                 process.kill()
                 process.join()
+                RunFolder(running[process][0].folder).release()
+
+
+def _announce(unfinished: Sequence[Job]) -> None:
+    """Shows others which runs are yet to come to their end."""
+    for study in {job.folder.parents[1] for job in unfinished}:
+        announce(study, [job.folder.name for job in unfinished])
 
 
 def _outcome(job: Job, exit_code: int | None) -> Record:
@@ -253,7 +242,8 @@ def train_one_by_one(jobs: Sequence[Job], slot: Slot) -> Iterator[tuple[Job, Rec
 
     Nothing is caught, so that a debugger stops where an error is raised.
     """
-    for job in jobs:
+    for place, job in enumerate(jobs):
+        _announce(jobs[place:])
         folder = RunFolder(job.folder)
         folder.prepare(job.run)
         record = _train(job, folder, slot, lambda: True)
@@ -307,16 +297,17 @@ def train_here(
         threads=threads,
         skip_bad_images=job.skip_bad_images,
     )
-    return train(
-        job.run,
-        folder,
-        pipeline,
-        images.num_classes,
-        place,
-        keep_going,
-        tensorboard=job.tensorboard,
-        layers=job.load_layers(),
-    )
+    with folder.alive() if place.first else contextlib.nullcontext():
+        return train(
+            job.run,
+            folder,
+            pipeline,
+            images.num_classes,
+            place,
+            keep_going,
+            tensorboard=job.tensorboard,
+            layers=job.load_layers(),
+        )
 
 
 def train_together(jobs: Sequence[Job]) -> Iterator[tuple[Job, Record]]:
@@ -331,10 +322,11 @@ def train_together(jobs: Sequence[Job]) -> Iterator[tuple[Job, Record]]:
     stopping: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _frame: stopping.append(number))
     with process_group(int(os.environ["LOCAL_RANK"])) as (device, share):
-        for job in jobs:
+        for number, job in enumerate(jobs):
             folder = RunFolder(job.folder)
             place = find_place(device, job.compute, share)
             if place.first:
+                _announce(jobs[number:])
                 folder.prepare(job.run)
             record = train_here(job, folder, place, threads, lambda: not stopping)
             if record is None:

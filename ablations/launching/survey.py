@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ablations.launching import scheduler
+from ablations.launching.claim import Launch, find_launch
 from ablations.launching.scheduler import Queued, Submission
-from ablations.records import Record, ResultsError, Run, RunFolder, Study
-
-ALIVE_SECONDS = 60  # a run that said where it stands within this time is taken to be running
+from ablations.records import Life, Record, ResultsError, Run, RunFolder, Study
 
 
 class State(enum.StrEnum):
@@ -80,8 +78,9 @@ def survey(study: Study) -> list[RunState]:
     }
     waiting = [s for s in submissions if open_ones & set(s.runs)]
     queued = scheduler.ask(study.folder, waiting)
+    launch = find_launch(study.folder)
     return [
-        _stand(study, run, folder, end, submissions if name in submitted else [], queued)
+        _stand(study, run, folder, end, submissions if name in submitted else [], queued, launch)
         for name, (run, folder, end) in ends.items()
     ]
 
@@ -93,6 +92,7 @@ def _stand(
     end: Record | ResultsError | None,
     submissions: Sequence[Submission],
     queued: dict[str, Queued] | None,
+    launch: Launch | None,
 ) -> RunState:
     history = folder.read_history() if submissions else []
     preempted = sum(line["event"] == "preempted" for line in history)
@@ -114,13 +114,17 @@ def _stand(
         return stands(State.QUEUED, "" if found.reason == "None" else found.reason)
     if found is not None:
         return stands(State.RUNNING, _progress(folder) or "starting")
+    life = folder.life() if end is None else Life.GONE
+    by_hand = "job" not in (folder.read_owner() or {"job": ""})
+    if life is not Life.GONE and (by_hand or queued is None):
+        paused = "suspended by a signal" if life is Life.SUSPENDED else ""
+        return stands(State.RUNNING, paused or _progress(folder) or "starting")
+    if end is None and submissions and queued is None:
+        return stands(State.UNKNOWN, "submitted; no scheduler here says how its job stands")
+    if launch is not None and launch.waits_for(run.name):
+        return stands(State.QUEUED, "waits for its turn")
     if end is not None:
         return stands(State.FAILED, end.reason, read_log=True)
-    by_hand = "job" not in (folder.read_owner() or {"job": ""})
-    if is_alive(folder) and (by_hand or queued is None):
-        return stands(State.RUNNING, _progress(folder))
-    if submissions and queued is None:
-        return stands(State.UNKNOWN, "submitted; no scheduler here says how its job stands")
     done = len(folder.read_metrics()) if folder.has_checkpoint() else None
     if submissions and not _cancelled(history):
         how = "its job is gone; submit again" + ("" if done is None else ", and it goes on")
@@ -130,10 +134,11 @@ def _stand(
     return stands(State.MISSING)
 
 
-def is_alive(folder: RunFolder) -> bool:
-    """Tells whether a run without a record is being trained, by its own files."""
-    progress = folder.read_progress()
-    return progress is not None and time.time() - float(progress["updated"]) < ALIVE_SECONDS
+def goes_on(study: Study, states: Sequence[RunState]) -> bool:
+    """Tells whether anything waits or runs, or a launch is about to say what will."""
+    launch = find_launch(study.folder)
+    begins = launch is not None and launch.waiting is None
+    return begins or any(s.state in (State.QUEUED, State.RUNNING) for s in states)
 
 
 def _cancelled(history: Sequence[dict[str, Any]]) -> bool:

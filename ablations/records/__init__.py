@@ -15,6 +15,7 @@ Every file is written aside and renamed, so that a reader never sees half of one
 
 from ablations.records.archive import ARCHIVE
 from ablations.records.files import ResultsError, read_json, write_json
+from ablations.records.liveness import Life
 from ablations.records.provenance import FROZEN, PROGRAM, REPOSITORY, RESULTS, commit_of, provenance
 from ablations.records.run import Record, Run, RunFolder, Status, TakenOverError
 from ablations.records.study import OWN_FILE, Study, study_names
@@ -26,6 +27,7 @@ __all__ = [
     "PROGRAM",
     "REPOSITORY",
     "RESULTS",
+    "Life",
     "Record",
     "ResultsError",
     "Run",

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import enum
 import functools
 import hashlib
 import json
-import os
-import socket
 import time
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from ablations.records.files import (
     write_json,
     write_text,
 )
+from ablations.records.liveness import Life, heartbeat, life_of, this_process
 from modernize.errors import UsageError
 from modernize.spec import NetSpec
 
@@ -158,9 +158,9 @@ class RunFolder:
         """
         self.describe(run)
         self.token = uuid.uuid4().hex
-        process = {"host": socket.gethostname(), "pid": os.getpid(), **who}
-        write_json(self.path / "owner.json", {"token": self.token, **process})
-        self.note("started", **process)
+        process = this_process()
+        write_json(self._owner, {"token": self.token, **process, **who})
+        self.note("started", host=process["host"], pid=process["pid"], **who)
         (self.path / "record.json").unlink(missing_ok=True)
 
     def check_owner(self) -> None:
@@ -170,9 +170,43 @@ class RunFolder:
                 f"{self.path} was taken over by another process; this one writes no more."
             )
 
+    @property
+    def _owner(self) -> Path:
+        return self.path / "owner.json"
+
     def read_owner(self) -> dict[str, Any] | None:
         """Returns the process that prepared the folder last."""
-        return read_json(self.path / "owner.json")
+        return read_json(self._owner)
+
+    def life(self) -> Life:
+        """Returns whether the process that prepared the folder last is alive."""
+        try:
+            owner = self.read_owner()
+        except ResultsError:
+            return Life.GONE
+        files = self._owner, self.path / "progress.json"
+        return Life.GONE if owner is None else life_of(owner, *files)
+
+    @contextlib.contextmanager
+    def alive(self) -> Iterator[None]:
+        """Shows others that this process trains the run while the body runs, and no longer."""
+        try:
+            with heartbeat(self._owner, self._is_mine):
+                yield
+        finally:
+            self.release()
+
+    def release(self) -> None:
+        """Shows others, if it can be written, that nobody trains the run any more."""
+        with contextlib.suppress(ResultsError):
+            owner = self.read_owner()
+            if owner is not None and self.token in (None, owner.get("token")):
+                write_json(self._owner, {**owner, "released": True})
+
+    def _is_mine(self) -> bool:
+        with contextlib.suppress(ResultsError):
+            return (self.read_owner() or {}).get("token") == self.token
+        return False
 
     def note(self, event: str, **values: Any) -> None:
         """Adds a line to the run's history."""

@@ -156,7 +156,7 @@ class Study:
 
     def write(self) -> None:
         """Makes the folder and writes study.json, and what is its own as it was planned with."""
-        make_folder(self.folder)
+        make_folder(self.folder / "runs")
         if self.own_file:
             write_text(self.folder / OWN_FILE, self.own_file)
         if self.layers is not None:

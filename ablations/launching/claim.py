@@ -1,0 +1,126 @@
+"""A launch's claim on a study: no other trains it meanwhile, and all see what it has yet to do."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import uuid
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
+
+from ablations.records.files import ResultsError, make_folder, read_json, unwritable, write_json
+from ablations.records.liveness import Life, heartbeat, life_of, this_process
+from modernize.errors import UsageError
+
+LAUNCH = "launch.json"  # in the study's folder, as long as a launch of it lives
+NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL, errno.EIO}
+
+
+@dataclasses.dataclass(frozen=True)
+class Launch:
+    """A launch that is alive.
+
+    Attributes:
+        waiting: names of the runs that it has yet to finish; None: it has not decided yet.
+    """
+
+    waiting: frozenset[str] | None
+
+    def waits_for(self, run: str) -> bool:
+        """Whether a run of this name may be still to come."""
+        return self.waiting is None or run in self.waiting
+
+
+@contextlib.contextmanager
+def only_one(study: Path) -> Iterator[None]:
+    """Keeps a second process from training the same study at the same time.
+
+    Raises:
+        UsageError: if another process does so already.
+        ResultsError: if the folder cannot be written.
+    """
+    path = study / LAUNCH
+    with _locked(study):
+        # A file system may keep locks to one machine; the other's claim is there for all to see.
+        other, process = _read(study), this_process()
+        elsewhere = other is not None and other.get("host") != process["host"]
+        if other is not None and elsewhere and life_of(other, path) is not Life.GONE:
+            raise _taken(study, f" (number {other.get('pid')} on {other.get('host')})")
+        token = uuid.uuid4().hex
+        write_json(path, {**process, "token": token, "waiting": None})
+
+        def mine() -> bool:
+            return (_read(study) or {}).get("token") == token
+
+        try:
+            with heartbeat(path, mine):
+                yield
+        finally:
+            if mine():
+                path.unlink(missing_ok=True)
+
+
+def announce(study: Path, runs: Iterable[str]) -> None:
+    """Says which runs the launch that holds the study has yet to finish."""
+    if (claim := _read(study)) is not None:
+        with contextlib.suppress(ResultsError):  # as on a full disk
+            write_json(study / LAUNCH, {**claim, "waiting": list(runs)})
+
+
+def find_launch(study: Path) -> Launch | None:
+    """Returns the launch of a study that is alive, or None."""
+    claim = _read(study)
+    if claim is None or life_of(claim, study / LAUNCH) is Life.GONE:
+        return None
+    waiting = claim.get("waiting")
+    return Launch(frozenset(map(str, waiting)) if isinstance(waiting, list) else None)
+
+
+def _read(study: Path) -> dict[str, object] | None:
+    with contextlib.suppress(ResultsError):
+        return read_json(study / LAUNCH)
+    return None
+
+
+@contextlib.contextmanager
+def _locked(study: Path) -> Iterator[None]:
+    make_folder(study)
+    try:
+        lock = _acquire(study)
+    except OSError as error:
+        raise unwritable(study / ".lock", error) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _acquire(study: Path) -> BaseFileLock:
+    lock: BaseFileLock = FileLock(study / ".lock", timeout=0, fallback_to_soft=False)
+    try:
+        lock.acquire()
+        return lock
+    except Timeout:
+        raise _taken(study) from None
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+    # This file system has no locks. A file that only one process can create takes their place; that
+    # of a process of this machine that is gone does not count.
+    lock = SoftFileLock(study / ".lock-file", timeout=0.2)
+    try:
+        lock.acquire()
+    except Timeout:
+        hint = f" If no such process is left, on any machine, remove {study / '.lock-file'}."
+        raise _taken(study, hint=hint) from None
+    return lock
+
+
+def _taken(study: Path, who: str = "", hint: str = "") -> UsageError:
+    return UsageError(
+        f"another process{who} is training the study in {study}; wait for it, or give this one "
+        f"another name with --name.{hint}"
+    )

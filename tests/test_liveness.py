@@ -1,0 +1,170 @@
+"""Whether a process lives, and which launch has a study: what others can know of it."""
+
+import errno
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ablations.launching.claim import LAUNCH, announce, find_launch, only_one
+from ablations.records import ResultsError, liveness
+from ablations.records.liveness import ALIVE_SECONDS, Life, heartbeat, life_of, this_process
+from modernize.errors import UsageError
+
+PROGRAM = (
+    "import json, sys; from ablations.records.liveness import this_process; "
+    "print(json.dumps(this_process()), flush=True); sys.stdin.read()"
+)
+
+
+@pytest.fixture
+def other() -> Iterator["subprocess.Popen[str]"]:
+    with subprocess.Popen(
+        [sys.executable, "-c", PROGRAM], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        yield process
+        process.kill()
+
+
+@pytest.fixture
+def silent(tmp_path: Path) -> Path:
+    """A file that its process has not touched for very long."""
+    path = tmp_path / "owner.json"
+    path.touch()
+    os.utime(path, (0, 0))
+    return path
+
+
+def wait_for(process: "subprocess.Popen[str]", code: int) -> None:
+    """Waits until a process has stopped or ended, and leaves it as it is."""
+    os.waitid(os.P_PID, process.pid, code | os.WNOWAIT)
+
+
+def test_a_process_of_this_machine_is_looked_up(
+    other: "subprocess.Popen[str]", silent: Path
+) -> None:
+    """However long it was silent, and as soon as it is killed."""
+    assert life_of(this_process(), silent) is Life.ALIVE
+    assert other.stdout is not None
+    said = json.loads(other.stdout.readline())
+    assert life_of(said, silent) is Life.ALIVE
+    assert life_of({**said, "began": said["began"] + 1}, silent) is Life.GONE  # its number, later
+    assert life_of({**said, "released": True}, silent) is Life.GONE
+    other.send_signal(signal.SIGSTOP)
+    wait_for(other, os.WSTOPPED)
+    assert life_of(said, silent) is Life.SUSPENDED
+    other.kill()
+    wait_for(other, os.WEXITED)
+    assert life_of(said, silent) is Life.GONE  # a zombie
+    other.wait()
+    silent.touch()
+    assert life_of(said, silent) is Life.GONE
+
+
+@pytest.mark.parametrize("system", ["another machine", None])
+def test_of_another_machine_the_last_touch_is_known(silent: Path, system: str | None) -> None:
+    process = {**this_process(), "system": system}
+    assert life_of(process, silent) is Life.GONE
+    assert life_of(process, silent.with_name("nowhere")) is Life.GONE
+    recent = time.time() - ALIVE_SECONDS / 2
+    os.utime(silent, (recent, recent))
+    assert life_of(process, silent) is Life.ALIVE
+
+
+def test_where_other_users_processes_are_hidden(
+    other: "subprocess.Popen[str]", silent: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert other.stdout is not None
+    said = json.loads(other.stdout.readline())
+    monkeypatch.setattr(liveness, "_look_up", lambda _: None)
+    assert life_of(said, silent) is Life.GONE
+    silent.touch()
+    assert life_of(said, silent) is Life.ALIVE
+    other.kill()
+    other.wait()
+    assert life_of(said, silent) is Life.GONE
+
+
+def test_a_heartbeat_touches_only_what_is_its_own(
+    silent: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(liveness, "BEAT_SECONDS", 0.001)
+    asked = 0
+
+    def theirs() -> bool:
+        nonlocal asked
+        asked += 1
+        return False
+
+    with heartbeat(silent, theirs):
+        while asked < 3:
+            time.sleep(0.001)
+    assert silent.stat().st_mtime == 0
+    with heartbeat(silent, lambda: True):
+        while silent.stat().st_mtime == 0:
+            time.sleep(0.001)
+
+
+def test_a_launch_shows_what_it_has_yet_to_finish(tmp_path: Path) -> None:
+    assert find_launch(tmp_path) is None
+    announce(tmp_path, ["a"])  # by nobody that holds the study
+    assert find_launch(tmp_path) is None
+    with only_one(tmp_path):
+        launch = find_launch(tmp_path)
+        assert launch is not None
+        assert launch.waits_for("a")
+        announce(tmp_path, ["a"])
+        launch = find_launch(tmp_path)
+        assert launch is not None
+        assert launch.waits_for("a")
+        assert not launch.waits_for("b")
+        (tmp_path / LAUNCH).write_text("{")
+        assert find_launch(tmp_path) is None
+    assert find_launch(tmp_path) is None
+
+
+@pytest.mark.parametrize("code", ["ENOSYS", "ENOLCK", "EOPNOTSUPP", "EIO", "EINVAL"])
+def test_one_at_a_time_where_the_file_system_has_no_locks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str
+) -> None:
+    def flock(*_: object) -> None:
+        raise OSError(getattr(errno, code), os.strerror(getattr(errno, code)))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with only_one(tmp_path), pytest.raises(UsageError, match=r"\.lock-file"), only_one(tmp_path):
+        pass
+    with only_one(tmp_path):
+        pass
+    # One that was killed is no hindrance.
+    lock = f"lock = filelock.SoftFileLock({str(tmp_path / '.lock-file')!r}); lock.acquire()"
+    killed = f"import filelock, os, signal; {lock}; os.kill(os.getpid(), signal.SIGKILL)"
+    assert subprocess.run([sys.executable, "-c", killed]).returncode == -signal.SIGKILL
+    assert (tmp_path / ".lock-file").exists()
+    with only_one(tmp_path):
+        pass
+
+
+def test_a_lock_that_cannot_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def flock(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pytest.raises(ResultsError, match=r"\.lock: No space left"), only_one(tmp_path):
+        pass
+
+
+def test_another_machines_launch_is_seen_without_locks(tmp_path: Path) -> None:
+    there = {**this_process(), "host": "elsewhere", "system": "another", "pid": 4711}
+    (tmp_path / LAUNCH).write_text(json.dumps(there))
+    with pytest.raises(UsageError, match=r"4711 on elsewhere"), only_one(tmp_path):
+        pass
+    os.utime(tmp_path / LAUNCH, (0, 0))
+    with only_one(tmp_path):
+        pass
