@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import sys
 import traceback
 from typing import Any
 
 import click
 
+from ablations import terminal
 from ablations.commands import (
     benchmark,
     collect,
@@ -68,18 +70,21 @@ for command in (
 def main() -> None:
     """Runs the command line; an error of ours becomes one message and an exit status."""
     debug = "--debug" in sys.argv
+    terminal.prepare()
     try:
         status = cli(standalone_mode=False)
     except click.ClickException as error:
-        error.show()
+        shown = io.StringIO()
+        error.show(shown)
+        terminal.echo(shown.getvalue(), err=True, nl=False)
         raise SystemExit(error.exit_code) from None
     except RoadmapError as error:
         if debug:
-            traceback.print_exc()
-        click.echo(f"Error: {error}", err=True)
+            terminal.echo(traceback.format_exc(), err=True, nl=False)
+        terminal.echo(f"Error: {error}", err=True)
         raise SystemExit(error.exit_status) from None
     except (KeyboardInterrupt, click.Abort):
-        click.echo("Interrupted; nothing was lost.", err=True)
+        terminal.echo("Interrupted; nothing was lost.", err=True)
         raise SystemExit(INTERRUPTED) from None
     except BrokenPipeError:  # the reader of our output has gone, as `| head` does
         sys.stderr.close()

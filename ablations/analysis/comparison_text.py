@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ablations import tables
@@ -10,24 +10,19 @@ from ablations.analysis.comparison import PAIRED, PARENT, hanging_on_print
 from ablations.analysis.samples import BEST, PUBLISHED, Samples
 from ablations.analysis.statistics import LEVEL
 from ablations.analysis.verdicts import p_text, signed
+from modernize.text import markdown
 
 if TYPE_CHECKING:
     import pandas as pd
 
-NUMBERS = (
-    *("n", "top-1", "deviation", "95 % interval", "interval of change", "bootstrap"),
-    *("p", "p corrected", "seeds needed"),
-)
-"""The columns that are flush right."""
-
-DISPENSABLE = (
-    *("95 % interval", "p", "bootstrap", "deviation", "against", "p corrected", "left out"),
-    "seeds needed",
-)
-"""The columns that a narrow terminal can do without, first the one that is missed least."""
-
-_WRAPPED = {"verdict": 30, "left out": 16}  # columns that still read well when broken into lines
-_GAP = 3  # what each column takes beside its text
+COLUMNS = tables.Columns(
+    numbers=("n", "top-1", "deviation", "95 % interval", "interval of change", "bootstrap", "p",
+             "p corrected", "seeds needed"),
+    least=("95 % interval", "p", "bootstrap", "deviation", "against", "p corrected", "left out",
+           "seeds needed", "interval of change", "n"),
+    wrapped={"verdict": 30, "left out": 16},
+)  # fmt: skip
+"""How :func:`as_texts` is shown."""
 
 
 def as_values(table: pd.DataFrame) -> list[dict[str, Any]]:
@@ -38,28 +33,10 @@ def as_values(table: pd.DataFrame) -> list[dict[str, Any]]:
 def as_texts(table: pd.DataFrame, *, every_column: bool = False) -> list[dict[str, str]]:
     """Returns the rows for people; a column without any text is left out, unless all are wanted."""
     rows = [_texts({k: _value(v) for k, v in row.items()}) for row in _rows(table)]
-    filled = [name for name in rows[0] if every_column or any(row[name] for row in rows)]
+    filled = [
+        name for name in next(iter(rows), {}) if every_column or any(row[name] for row in rows)
+    ]
     return [{name: row[name] for name in filled} for row in rows]
-
-
-def fit(rows: Sequence[Mapping[str, str]], width: int) -> tuple[list[dict[str, str]], list[str]]:
-    """Returns the rows with as many columns as have room, and the names of the others.
-
-    Args:
-        rows: as :func:`as_texts` has them.
-        width: of the terminal, in characters.
-    """
-    widths = {
-        name: _GAP
-        + min(max(len(row[name]) for row in [{name: name}, *rows]), _WRAPPED.get(name, width))
-        for name in rows[0]
-    }
-    dropped = []
-    for name in DISPENSABLE:
-        if name in widths and sum(widths.values()) > width:
-            dropped.append(name)
-            del widths[name]
-    return [{name: row[name] for name in widths} for row in rows], dropped
 
 
 def as_markdown(found: Samples, table: pd.DataFrame, against: str = PARENT) -> str:
@@ -70,8 +47,9 @@ def as_markdown(found: Samples, table: pd.DataFrame, against: str = PARENT) -> s
         table: what came of it.
         against: what with.
     """
-    lines = [f"- {line}" for line in notes(found, table, against)]
-    return "\n".join([title(found), "", tables.as_markdown(as_texts(table), NUMBERS), "", *lines])
+    lines = [f"- {markdown(line)}" for line in notes(found, table, against)]
+    rows = tables.as_markdown(as_texts(table), COLUMNS)
+    return "\n".join([markdown(title(found)), "", rows, "", *lines])
 
 
 def title(found: Samples) -> str:

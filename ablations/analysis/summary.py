@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ablations import tables
 from ablations.analysis.ends import Ends, describe_seeds, read_ends
 from ablations.records import ResultsError, Status, Study
 from modernize.errors import UsageError
@@ -137,6 +138,14 @@ def _finite(values: Sequence[float | None]) -> list[float]:
 def summary_path(study: Study) -> Path:
     """Returns where the table of a study lies."""
     return study.folder / "summary.csv"
+
+
+SUMMARY_COLUMNS = tables.Columns(
+    numbers=("n", "top-1", "change", "top-5", "MFLOPs", "seconds"),
+    least=("MFLOPs", "seconds", "top-5", "label", "n", "change"),
+    wrapped={"label": 16, "status": 20},
+)
+"""How :func:`format_summary` is shown."""
 
 
 def format_summary(table: pd.DataFrame) -> list[dict[str, str]]:

@@ -8,14 +8,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
 from rich.console import Console
 
-from ablations import tables
+from ablations import tables, terminal
 from ablations.benchmark import results as benchmark_results
 from ablations.benchmark.results import MODES, Benchmark, Row
 from ablations.launching.survey import duration
 from modernize.errors import RoadmapError, UnknownNameError, UsageError
+from modernize.text import markdown
 
 if TYPE_CHECKING:
     from ablations.benchmark.contestants import Contestant
@@ -202,19 +202,16 @@ def describe_precision(asked: str, dtype: str) -> str:
 
 def show(benchmark: Benchmark, style: str, console: Console) -> None:
     """Prints the table, and below it what there is to say."""
-    if style == "csv":
-        click.echo(tables.as_csv(benchmark_results.as_values(benchmark)))
-        return
-    if style == "json":
-        click.echo(tables.as_json(benchmark_results.as_values(benchmark)))
+    if style in ("csv", "json"):
+        terminal.echo(tables.for_programs(benchmark_results.as_values(benchmark), style))
         return
     texts = benchmark_results.as_texts(benchmark)
     if style == "markdown":
-        click.echo(f"{tables.as_markdown(texts, benchmark_results.NUMBERS)}\n")
+        terminal.echo(f"{tables.as_markdown(texts, benchmark_results.COLUMNS)}\n")
     else:
-        tables.print_table(console, texts, benchmark_results.NUMBERS, benchmark.title)
+        tables.print_table(console, texts, benchmark_results.COLUMNS, benchmark.title)
     for line in benchmark_results.footnotes(benchmark):
-        click.echo(f"- {line}" if style == "markdown" else line)
+        terminal.echo(f"- {markdown(line)}" if style == "markdown" else line)
 
 
 def write(
@@ -259,7 +256,6 @@ def _look(
         if look.failure:
             console.print(
                 f"{', '.join(row.names)}, {row.library}, {row.mode}: {look.failure}",
-                markup=False,
                 soft_wrap=True,
             )
         else:

@@ -233,9 +233,12 @@ def as_values(benchmark: Benchmark) -> list[dict[str, Any]]:
 
 
 _BESIDE = dict(zip(MODES, (("peak", "MiB"), ("peak ", "MiB ")), strict=True))
-NUMBERS = ("params (M)", "GFLOPs", *(f"{mode} images/s" for mode in MODES),
-           *(name for names in _BESIDE.values() for name in names))  # fmt: skip
-"""The columns of :func:`as_texts` that are set flush right."""
+COLUMNS = tables.Columns(
+    numbers=("params (M)", "GFLOPs", *(f"{mode} images/s" for mode in MODES),
+             *(name for names in _BESIDE.values() for name in names)),
+    least=("MiB ", "MiB", "params (M)", "peak ", "peak", "GFLOPs"),
+)  # fmt: skip
+"""How :func:`as_texts` is shown."""
 
 
 def as_texts(benchmark: Benchmark) -> list[dict[str, str]]:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
-from rich.console import Console
 
+from ablations import terminal
 from ablations.commands.options import FORMATS, from_here, results_folder, results_option
 from modernize.errors import UsageError
 
@@ -122,7 +122,7 @@ def benchmark(
 
     _refuse(ctx, asked["models"], source)
     results = results_folder(results)
-    console = Console(highlight=False)
+    console = terminal.console()
     if source is not None:
         measured = Benchmark.read(source)
         size = measured.settings["image_size"]
@@ -145,15 +145,15 @@ def benchmark(
             conditions,
             title=f"{regime.start} to {regime.end}" if regime else "models of Table 12",
             regime=regime.name if regime else None,
-            console=Console(stderr=True, highlight=False),
+            console=terminal.console(err=True),
         )
     folder = output or source or benchmark_request.default_folder(measured, results)
     written = benchmark_request.write(measured, folder, known, accuracy or PAPER)
     benchmark_request.show(measured, style, console)
     if style in ("table", "markdown"):
         if not known:
-            click.echo("No chart, for nobody said how accurate they are: --accuracy STUDY.")
-        click.echo(f"Wrote {', '.join(map(from_here, written))}")
+            terminal.echo("No chart, for nobody said how accurate they are: --accuracy STUDY.")
+        terminal.echo(f"Wrote {', '.join(map(from_here, written))}")
 
 
 _REQUESTED = ("device", "batch_size", "precision", "memory_format", "compile", "rounds", "seconds")

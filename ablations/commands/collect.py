@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.console import Console
 
-from ablations import tables
+from ablations import tables, terminal
 from ablations.commands.options import FORMATS, find_study, from_here, name_once, study_option
 
 if TYPE_CHECKING:
@@ -30,11 +30,9 @@ def collect_study(console: Console, study: Study) -> None:
 
 
 def _print_summary(console: Console, table: Any) -> None:
-    from ablations.analysis.summary import format_summary
+    from ablations.analysis.summary import SUMMARY_COLUMNS, format_summary
 
-    tables.print_table(
-        console, format_summary(table), right=("n", "top-1", "change", "top-5", "MFLOPs", "seconds")
-    )
+    tables.print_table(console, format_summary(table), SUMMARY_COLUMNS)
 
 
 @click.command(short_help="Make a study's table and chart from its records.")
@@ -51,19 +49,19 @@ def collect(
     source: str | None, name: str | None, style: str, archive: bool, results: Path | None
 ) -> None:
     """Make a study's table, summary.csv and chart from its records as they are now."""
-    from ablations.analysis.summary import format_summary, read_summary
+    from ablations.analysis.summary import SUMMARY_COLUMNS, format_summary, read_summary
 
     study = find_study(name_once(source, name), results)
     if archive:
         path, runs = study.archive()
-        click.echo(f"Wrote {from_here(path)}: {runs} runs", err=style != "table")
+        terminal.echo(f"Wrote {from_here(path)}: {runs} runs", err=style != "table")
     if style == "table":
-        collect_study(Console(highlight=False), study)
+        collect_study(terminal.console(), study)
         return
     table = read_summary(study)
     if style == "csv":
-        click.echo(table.to_csv(index=False, float_format="%.4f"), nl=False)
+        terminal.echo(table.to_csv(index=False, float_format="%.4f"), nl=False)
     elif style == "json":
-        click.echo(table.to_json(orient="records", indent=1))
+        terminal.echo(table.to_json(orient="records", indent=1))
     else:
-        click.echo(tables.as_markdown(format_summary(table)))
+        terminal.echo(tables.as_markdown(format_summary(table), SUMMARY_COLUMNS))

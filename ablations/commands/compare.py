@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 from rich.console import Console
 
-from ablations import tables
+from ablations import tables, terminal
 from ablations.commands.options import FORMATS, find_study, name_once, study_option
 from modernize.errors import UsageError
 
@@ -47,7 +47,7 @@ def compare(
 ) -> None:
     """Test which changes stand out from the noise, in a study or in the paper's own figures."""
     samples = _find(name_once(source, name), regime, results, best_epoch=best_epoch)
-    _show(Console(highlight=False), samples, against, style)
+    _show(terminal.console(), samples, against, style)
 
 
 def _find(
@@ -83,16 +83,12 @@ def _show(console: Console, found: Samples, against: str, style: str) -> None:
     table = compare_samples(found, against)
     if style in ("csv", "json"):
         values = comparison_text.as_values(table)
-        click.echo(tables.as_csv(values) if style == "csv" else tables.as_json(values))
+        terminal.echo(tables.for_programs(values, style))
         return
     if style == "markdown":
-        click.echo(comparison_text.as_markdown(found, table, against))
+        terminal.echo(comparison_text.as_markdown(found, table, against))
         return
-    texts, lines = comparison_text.as_texts(table), comparison_text.notes(found, table, against)
-    if console.is_terminal:
-        texts, dropped = comparison_text.fit(texts, console.width)
-        if dropped:
-            lines.append(f"No room here for: {', '.join(dropped)}. A wider terminal shows them.")
-    tables.print_table(console, texts, comparison_text.NUMBERS, comparison_text.title(found))
-    for line in lines:
-        console.print(line, markup=False, soft_wrap=True)
+    texts = comparison_text.as_texts(table)
+    tables.print_table(console, texts, comparison_text.COLUMNS, comparison_text.title(found))
+    for line in comparison_text.notes(found, table, against):
+        console.print(line, soft_wrap=True)

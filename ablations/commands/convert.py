@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from ablations import terminal
 from modernize.errors import UsageError
 
 
@@ -41,6 +42,6 @@ def convert(
     if layout is not None and output is not None:
         conversion.check_output(source, layout, output)
     weights = conversion.read(source, ema=ema, layers=layers)
-    click.echo("\n".join(conversion.describe(source, weights)))
+    terminal.echo("\n".join(conversion.describe(source, weights)))
     if layout is not None and output is not None:
-        click.echo(conversion.write(weights, layout, output))
+        terminal.echo(conversion.write(weights, layout, output))

@@ -8,7 +8,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from ablations import tables
+from ablations import tables, terminal
 from ablations.commands.options import find_study, study_option
 from modernize.errors import UsageError
 
@@ -76,7 +76,7 @@ def evaluate(
     else:
         evaluated = validation.of_run(find_study(name, results), data, asked)
     json = style == "json"
-    click.echo(tables.as_json([evaluated.values()]) if json else "\n".join(evaluated.lines()))
+    terminal.echo(tables.as_json([evaluated.values()]) if json else "\n".join(evaluated.lines()))
 
 
 def _refuse_others(ctx: click.Context, *, of_weights: bool) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import click
 from rich.console import Console
 
-from ablations import tables
+from ablations import tables, terminal
 from ablations.commands.options import FORMATS, given_options
+from modernize.text import markdown
 
 
 @click.command(short_help="Count parameters and FLOPs, beside the paper's.")
@@ -46,7 +47,7 @@ def flops(
     from ablations.studies.selection import roadmap
     from modernize.steps import find_regime
 
-    console = Console(highlight=False)
+    console = terminal.console()
     if models:
         given = [name for name in given_options(ctx) if name not in ("--models", "--format")]
         if given:
@@ -59,27 +60,27 @@ def flops(
     chosen = [find_regime(name) for name in regimes]
     if step is not None:
         for regime in chosen:
-            click.echo(step_costs.step_breakdown(step, regime, image_size or regime.image_size))
+            terminal.echo(step_costs.step_breakdown(step, regime, image_size or regime.image_size))
         return
     counted = [
         step_costs.cost_rows(roadmap(r.name, last=last), r, image_size or r.image_size)
         for r in chosen
     ]
     if style in ("csv", "json"):
-        render = tables.as_csv if style == "csv" else tables.as_json
-        click.echo(render([step_costs.as_values(row) for rows in counted for row in rows]))
+        values = [step_costs.as_values(row) for rows in counted for row in rows]
+        terminal.echo(tables.for_programs(values, style))
         return
     for regime, rows in zip(chosen, counted, strict=True):
         size = image_size or regime.image_size
         title = f"{regime.start} to {regime.end} at {size} x {size}"
         if style == "markdown":
-            click.echo(f"{title}\n\n{step_costs.as_markdown(rows)}\n")
+            terminal.echo(f"{title}\n\n{step_costs.as_markdown(rows)}\n")
             continue
         tables.print_table(
-            console, [step_costs.as_texts(row) for row in rows], step_costs.NUMBERS, title
+            console, [step_costs.as_texts(row) for row in rows], step_costs.COLUMNS, title
         )
         for note in step_costs.footnotes(rows):
-            console.print(note, markup=False, soft_wrap=True)
+            console.print(note, soft_wrap=True)
 
 
 def _print_models(console: Console, style: str) -> None:
@@ -88,13 +89,12 @@ def _print_models(console: Console, style: str) -> None:
 
     rows = model_costs.model_rows()
     if style in ("csv", "json"):
-        render = tables.as_csv if style == "csv" else tables.as_json
-        click.echo(render(model_costs.as_values(rows)))
+        terminal.echo(tables.for_programs(model_costs.as_values(rows), style))
         return
     texts = [model_costs.as_texts(row) for row in rows]
     if style == "markdown":
-        click.echo(f"{tables.as_markdown(texts, model_costs.NUMBERS)}\n")
+        terminal.echo(f"{tables.as_markdown(texts, model_costs.COLUMNS)}\n")
     else:
-        tables.print_table(console, texts, model_costs.NUMBERS)
+        tables.print_table(console, texts, model_costs.COLUMNS)
     for note in model_costs.footnotes(rows):
-        click.echo(note if style == "table" else "- " + note.replace("*", r"\*"))
+        terminal.echo(note if style == "table" else f"- {markdown(note)}")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.console import Console
 
-from ablations import tables
+from ablations import tables, terminal
 from ablations.commands import asking
 from ablations.commands.asking import asking_options, speed_options
 from ablations.commands.collect import collect_study
@@ -94,7 +94,7 @@ def launch(
     from ablations.launching.site import load_site
 
     # Of the processes that torchrun starts, the first one speaks.
-    console = Console(highlight=False, quiet=os.environ.get("RANK", "0") != "0")
+    console = terminal.console(quiet=os.environ.get("RANK", "0") != "0")
     where = load_site(site)
     results = results or (Path(where.results) if where.results else None)
     experiment = design(results=results, **options)
@@ -108,7 +108,7 @@ def launch(
         if executor == "slurm":
             _print_script(experiment, where)
         if not (images_per_second or measure):
-            console.print(asking.HOURS_HINT, markup=False, soft_wrap=True)
+            console.print(asking.HOURS_HINT, soft_wrap=True)
         console.print("Dry run: nothing was trained or written.")
     elif started_together():
         _run_together(console, experiment)
@@ -168,6 +168,13 @@ def design(
     )
 
 
+_PLAN = tables.Columns(
+    numbers=("seed", "parameters", "MFLOPs", "of base", "epochs", "hours"),
+    least=("recipe", "parameters", "MFLOPs", "of base", "epochs", "hours"),
+    wrapped={"what will be done": 24},
+)
+
+
 def _print_plan(
     console: Console, experiment: Experiment, images_per_second: float | None, measure: bool
 ) -> None:
@@ -200,12 +207,11 @@ def _print_plan(
         if row.hours is not None:
             text["hours"] = counting.hours(row.hours * p.share_left)
         texts.append({**text, "what will be done": p.state})
-    right = ("seed", "parameters", "MFLOPs", "of base", "epochs", "hours")
-    tables.print_table(console, texts, right=right)
+    tables.print_table(console, texts, _PLAN)
     for line in experiment.cautions():
         console.print(f"Note: {line}", soft_wrap=True)
     for line in asking.notes(list(costs.values()), reference, experiment.comparison):
-        console.print(line, markup=False, soft_wrap=True)
+        console.print(line, soft_wrap=True)
     work = sum(costs[p.run.key].work * p.share_left for p in experiment.needed)
     console.print(
         f"{len(experiment.needed)} of {len(planned)} runs to do, "
@@ -214,7 +220,7 @@ def _print_plan(
     )
     if speed:
         left = sum((costs[p.run.key].hours or 0) * p.share_left for p in experiment.needed)
-        console.print(asking.in_all(left, speed), markup=False, soft_wrap=True)
+        console.print(asking.in_all(left, speed), soft_wrap=True)
 
 
 def _run(console: Console, experiment: Experiment, jobs: int | None) -> None:
@@ -257,7 +263,7 @@ def _print_script(experiment: Experiment, site: Site) -> None:
     jobs, study = experiment.jobs(), experiment.study
     if jobs:
         folder = study.folder.absolute()
-        click.echo(f"\n{slurm.script(folder, place_of(folder), jobs, site)}")
+        terminal.echo(f"\n{slurm.script(folder, place_of(folder), jobs, site)}")
 
 
 def _submit(console: Console, experiment: Experiment, site: Site) -> None:
@@ -290,7 +296,6 @@ def _submit(console: Console, experiment: Experiment, site: Site) -> None:
     )
     console.print(
         f"Come back with: run_roadmap.py status --name {study.name}   (or logs, collect, cancel)",
-        markup=False,
         soft_wrap=True,
     )
 
@@ -304,7 +309,7 @@ def _debug(console: Console, experiment: Experiment) -> None:
     experiment.study.write()
     with only_one(experiment.study.folder):
         for job, record in experiment.run_here(local_queue.find_slots(1)[0]):
-            console.print(f"{label(job)}: {outcome(record)}", markup=False, soft_wrap=True)
+            console.print(f"{label(job)}: {outcome(record)}", soft_wrap=True)
     _conclude(console, experiment)
 
 
@@ -315,7 +320,7 @@ def _run_together(console: Console, experiment: Experiment) -> None:
     if not console.quiet:
         experiment.study.write()
     for job, record in experiment.run_together():
-        console.print(f"{label(job)}: {outcome(record)}", markup=False, soft_wrap=True)
+        console.print(f"{label(job)}: {outcome(record)}", soft_wrap=True)
     if not console.quiet:
         _conclude(console, experiment)
 
@@ -331,7 +336,7 @@ def _conclude(console: Console, experiment: Experiment) -> None:
     bad = [(p, r) for p, r in ends if r and r.status is not Status.FINISHED]
     for p, record in bad:
         line = f"{p.run.key}, seed {p.run.seed}: {outcome(record)}"
-        console.print(line, style="bold red", markup=False, soft_wrap=True)
+        console.print(line, style="bold red", soft_wrap=True)
     failed = [p for p, r in bad if r.status is Status.FAILED]
     if failed:
         raise RunsFailedError(

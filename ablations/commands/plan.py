@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import click
-from rich.console import Console
 
-from ablations import tables
+from ablations import tables, terminal
 from ablations.commands.asking import (
     HOURS_HINT,
     asking_options,
@@ -38,24 +37,23 @@ def plan(images_per_second: float | None, measure: bool, style: str, **asking: A
     if speed:
         rows = counting.timed(rows, speed)
     if style in ("csv", "json"):
-        render = tables.as_csv if style == "csv" else tables.as_json
-        click.echo(render([counting.as_values(row) for row in rows]))
+        terminal.echo(tables.for_programs([counting.as_values(row) for row in rows], style))
         return
     title = f"{asked.comparison.title}: {asked.preset.title}, regime {asked.comparison.regime}"
     texts = counting.as_texts(rows)
     if style == "markdown":
-        click.echo(f"{title}\n\n{tables.as_markdown(texts, counting.NUMBERS)}\n")
+        terminal.echo(f"{title}\n\n{tables.as_markdown(texts, counting.COLUMNS)}\n")
     else:
-        tables.print_table(Console(highlight=False), texts, counting.NUMBERS, title)
+        tables.print_table(terminal.console(), texts, counting.COLUMNS, title)
     if images.note:
-        click.echo(f"Note: {images.note}")
+        terminal.echo(f"Note: {images.note}")
     for line in notes(rows, reference, asked.comparison):
-        click.echo(line)
+        terminal.echo(line)
     runs, work = sum(row.runs for row in rows), sum(row.work for row in rows)
-    click.echo(
+    terminal.echo(
         f"{len(rows)} variants, {runs} runs, {work / 1e12:,.1f} tera-multiply-accumulates in all"
     )
     if speed:
-        click.echo(in_all(sum((row.hours or 0) * row.runs for row in rows), speed))
+        terminal.echo(in_all(sum((row.hours or 0) * row.runs for row in rows), speed))
     else:
-        click.echo(HOURS_HINT)
+        terminal.echo(HOURS_HINT)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from ablations import terminal
 from ablations.commands.options import from_here, results_folder, results_option
 from modernize.errors import UsageError
 
@@ -44,4 +45,4 @@ def plot(source: str, second: str | None, outputs: tuple[Path, ...], results: Pa
             Study.open(folder), Study.open(folder.parent / second) if second else None
         )
     for path in outputs or [folder / "roadmap.png", folder / "roadmap.svg"]:
-        click.echo(f"Wrote {from_here(chart.save(figure, path))}")
+        terminal.echo(f"Wrote {from_here(chart.save(figure, path))}")

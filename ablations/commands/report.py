@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from ablations import terminal
 from ablations.commands.options import find_study, from_here, name_once, study_option
 
 
@@ -23,4 +24,4 @@ def report(source: str | None, best_epoch: bool, name: str | None, results: Path
 
     study = find_study(name_once(source, name), results)
     page, text = write(study, best_epoch=best_epoch)
-    click.echo(f"Wrote {from_here(page)}, {from_here(text)}")
+    terminal.echo(f"Wrote {from_here(page)}, {from_here(text)}")

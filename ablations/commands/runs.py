@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from ablations import tables
+from ablations import tables, terminal
 from ablations.commands.options import find_study, name_once, study_option
 from modernize.errors import UsageError
+from modernize.text import plain_log, visible
 
 if TYPE_CHECKING:
     from ablations.launching.survey import RunState
@@ -27,14 +29,14 @@ FOLLOW_SECONDS = 0.5
 def show_status(console: Console, study: Study, seconds: float | None) -> None:
     """Prints how every run stands; again and again where ``seconds`` says how often."""
     if seconds is None:
-        console.print(_status(study, _survey(study)))
+        console.print(_status(console, study, _survey(study)), soft_wrap=True)
         return
     from ablations.launching.survey import goes_on
 
     with Live(console=console, auto_refresh=False) as live:
         while True:
             states = _survey(study)
-            live.update(_status(study, states), refresh=True)
+            live.update(_status(console, study, states), refresh=True)
             if not goes_on(study, states):
                 return
             time.sleep(seconds)
@@ -46,7 +48,12 @@ def _survey(study: Study) -> list[RunState]:
     return survey(study)
 
 
-def _status(study: Study, states: list[RunState]) -> Group:
+_COLUMNS = tables.Columns(
+    numbers=("seed",), least=("preempted", "job"), wrapped={"detail": 20, "job": 10}
+)
+
+
+def _status(console: Console, study: Study, states: list[RunState]) -> Group:
     """Returns the table of a study's runs, counts, and the ends of the logs of what failed."""
     shown = [s for s in states if len(states) <= MANY or not s.state.settled]
     rows = [
@@ -64,18 +71,17 @@ def _status(study: Study, states: list[RunState]) -> Group:
         if not any(row[column] for row in rows):
             for row in rows:
                 del row[column]
-    counts: dict[str, int] = {}
-    for s in states:
-        counts[s.state] = counts.get(s.state, 0) + 1
-    parts: list[Any] = [
-        tables.make_table(rows, right=("seed",)) if rows else "",
-        Text(f"{study.name}: " + ", ".join(f"{n} {state}" for state, n in counts.items())),
+    counts = Counter(str(s.state) for s in states)
+    parts: list[RenderableType] = [
+        *tables.for_console(console, rows, _COLUMNS),
+        Text(f"{study.name}: " + ", ".join(f"{n:,} {state}" for state, n in counts.items())),
     ]
     for s in states:
         if s.log is not None:
             end = s.log.read_text(encoding="utf-8", errors="replace").splitlines()[-TAIL:]
             head = f"\n{s.run.key}, seed {s.run.seed}: {s.state}: {s.detail}\n{s.log}:"
-            parts.append(Text("\n".join([head, *(f"    {line}" for line in end)])))
+            lines = "\n".join([head, *(f"    {plain_log(line)}" for line in end)])
+            parts.append(Text(visible(lines)))
     return Group(*parts)
 
 
@@ -98,7 +104,7 @@ def show_log(study: Study, step: str, seed: int, *, follow: bool) -> None:
                 file.seek(shown)
                 text = file.read()
             shown += len(text)
-            click.echo(text.decode(errors="replace"), nl=False)
+            terminal.echo(text.decode(errors="replace"), nl=False)
         if not follow or not _goes_on(_find(study, key, seed)):
             return
         time.sleep(FOLLOW_SECONDS)
@@ -145,7 +151,7 @@ def status(
 ) -> None:
     """Show how every run of a study stands."""
     study = find_study(name_once(source, name), results)
-    show_status(Console(highlight=False), study, every if watch else None)
+    show_status(terminal.console(), study, every if watch else None)
 
 
 @click.command()
@@ -166,7 +172,7 @@ def cancel(steps: tuple[str, ...], name: str | None, results: Path | None) -> No
     study = find_study(name, results)
     cancelled = cancel_runs(study, steps)
     for state in cancelled:
-        click.echo(
+        terminal.echo(
             f"{state.run.key}, seed {state.run.seed}: {state.state} job {state.job} cancelled"
         )
-    click.echo(f"{len(cancelled)} job(s) of {study.name} cancelled.")
+    terminal.echo(f"{len(cancelled)} job(s) of {study.name} cancelled.")

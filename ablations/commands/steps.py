@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import click
-from rich.console import Console
 
-from ablations import tables
+from ablations import tables, terminal
+
+_COLUMNS = tables.Columns(
+    numbers=("index",), least=("title", "section"), wrapped={"title": 14, "changes": 24}
+)
 
 
 @click.command(short_help="List the steps, or show the network of one.")
@@ -15,8 +18,8 @@ def steps(step: str | None, regime: str) -> None:
     """List the steps and what each changes, or show the network of one STEP."""
     from ablations.studies.selection import describe_step, step_rows
 
-    console = Console(highlight=False)
+    console = terminal.console()
     if step is None:
-        tables.print_table(console, step_rows(regime), right=("index",))
+        tables.print_table(console, step_rows(regime), _COLUMNS)
     else:
-        console.print(describe_step(step, regime), markup=False, soft_wrap=True)
+        console.print(describe_step(step, regime), soft_wrap=True)

@@ -12,6 +12,7 @@ import decimal
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 
+from ablations import tables
 from ablations.costs.peer_costs import ProductCost, peer_cost
 from ablations.costs.peers import PEERS, find_peer
 from ablations.paper import UNITS, Cell, model_cells
@@ -247,18 +248,17 @@ def as_values(rows: Iterable[ModelRow]) -> list[dict[str, str | int | bool | Non
     ]
 
 
-NUMBERS = (
-    "pixels",
-    "parameters (M)",
-    "conv + linear (G)",
-    "+ attention (G)",
+COLUMNS = tables.Columns(
+    numbers=("pixels", "parameters (M)", "conv + linear (G)", "+ attention (G)"),
+    least=("library", "tables", "agrees by", "paper (M)", "parameters (M)", "+ attention (G)"),
+    wrapped={"agrees by": 16},
 )
-"""The columns of :func:`as_texts` that are set flush right."""
+"""How :func:`as_texts` is shown."""
 
 
 def as_texts(row: ModelRow) -> dict[str, str]:
     """Returns a row for people; a star marks a figure with a note."""
-    tables = dict.fromkeys(t.partition(" ")[0] for f in row.figures for t in f.tables)
+    printing = dict.fromkeys(t.partition(" ")[0] for f in row.figures for t in f.tables)
     by = dict.fromkeys(f.convention for f in row.figures if f.column == "gflops" and f.convention)
     cut = [f"{f.printed} {f.cut}" for f in row.figures if f.cut == TRUNCATED]
     total = row.cost.flops + row.cost.attention
@@ -271,7 +271,7 @@ def as_texts(row: ModelRow) -> dict[str, str]:
         "conv + linear (G)": f"{row.cost.flops / 1e9:.3f}",
         "+ attention (G)": f"{total / 1e9:.3f}" if row.cost.attention else "",
         "paper (G)": _printed(row, "gflops"),
-        "tables": ", ".join(sorted(tables, key=int)),
+        "tables": ", ".join(sorted(printing, key=int)),
         "agrees by": "; ".join([*by, *cut]),
     }
 

@@ -9,6 +9,7 @@ from ablations import tables
 from ablations.paper import misprints, printed_gflops
 from modernize.cost import breakdown, cost
 from modernize.steps import Regime, Variant, until
+from modernize.text import markdown
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,8 +92,12 @@ def as_values(row: CostRow) -> dict[str, str | int | bool | None]:
     }
 
 
-NUMBERS = ("parameters", "FLOPs (G)", "with norms (G)", "change (G)", "paper (G)")
-"""The columns of :func:`as_texts` that hold numbers."""
+COLUMNS = tables.Columns(
+    numbers=("parameters", "FLOPs (G)", "with norms (G)", "change (G)", "paper (G)"),
+    least=("with norms (G)", "label", "parameters", "change (G)", "agrees"),
+    wrapped={"label": 16},
+)
+"""How :func:`as_texts` is shown."""
 
 
 def as_texts(row: CostRow) -> dict[str, str]:
@@ -118,7 +123,6 @@ def footnotes(rows: Sequence[CostRow]) -> list[str]:
 
 def as_markdown(rows: Sequence[CostRow]) -> str:
     """Returns the rows as a Markdown table, with what its stars mean beneath."""
-    # A star at the start of a line would be taken for a list's.
-    notes = ["- " + note.replace("*", r"\*") for note in footnotes(rows)]
-    table = tables.as_markdown([as_texts(row) for row in rows], NUMBERS)
+    notes = [f"- {markdown(note)}" for note in footnotes(rows)]
+    table = tables.as_markdown([as_texts(row) for row in rows], COLUMNS)
     return "\n".join([table, "", *notes] if notes else [table])

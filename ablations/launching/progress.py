@@ -6,12 +6,12 @@ import time
 from collections.abc import Iterable
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from ablations.launching.local_queue import Job, Tick
 from ablations.launching.survey import duration
 from ablations.records import Record, RunFolder, Status
+from modernize.text import visible
 
 
 def outcome(record: Record) -> str:
@@ -25,18 +25,18 @@ def follow(ticks: Iterable[Tick], total: int, console: Console) -> list[tuple[Jo
     """Shows how ``total`` runs come along until all have ended, and returns how they did."""
     ended: list[tuple[Job, Record]] = []
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
-        TextColumn("{task.percentage:>3.0f} %"),
-        TextColumn("left:"),
+        TextColumn("{task.percentage:>3.0f} %", markup=False),
+        TextColumn("left:", markup=False),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[news]}"),
+        TextColumn("{task.fields[news]}", markup=False),
     )
     bars: dict[str, TaskID] = {}
     began: float | None = None
     first_done = 0.0  # what resumed runs had behind them when first seen
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        whole = progress.add_task("[bold]study[/]", total=total, news=f"0 of {total} runs")
+        whole = progress.add_task("study", total=total, news=f"0 of {total} runs")
         for tick in ticks:
             shares = {}
             for job in tick.running:
@@ -44,7 +44,7 @@ def follow(ticks: Iterable[Tick], total: int, console: Console) -> list[tuple[Jo
                 said = RunFolder(job.folder).read_progress() or {}
                 shares[name] = float(said.get("fraction", 0.0))
                 if name not in bars:
-                    bars[name] = progress.add_task(escape(name), total=1.0, news="")
+                    bars[name] = progress.add_task(visible(name), total=1.0, news="")
                 news = f"epoch {said['epoch'] + 1} of {said['epochs']}" if said else ""
                 progress.update(bars[name], completed=shares[name], news=news)
             for job, record in tick.ended:
@@ -62,7 +62,7 @@ def follow(ticks: Iterable[Tick], total: int, console: Console) -> list[tuple[Jo
                 if not console.is_terminal and len(ended) < total and done > first_done:
                     left = (time.monotonic() - began) * (total - done) / (done - first_done)
                     line += f"; about {duration(left)} left"
-                progress.console.print(escape(line), style=style, soft_wrap=True)
+                progress.console.print(line, style=style, soft_wrap=True)
             progress.update(whole, completed=done, news=f"{len(ended)} of {total} runs")
     return ended
 

@@ -76,7 +76,7 @@ class Page:
 
 
 NUMBERS = (
-    *comparison_text.NUMBERS,
+    *comparison_text.COLUMNS.numbers,
     *("change", "top-5", "parameters", "MFLOPs", "seconds", "runs"),
 )
 """The columns that are flush right."""

@@ -98,8 +98,7 @@ def _trouble(trouble: Trouble) -> Iterator[str]:
 
 def _table(rows: Rows, caption: str) -> Iterator[str]:
     yield f"{_escape(caption)}:"
-    cells = [{name: _escape(cell) for name, cell in row.items()} for row in rows]
-    yield tables.as_markdown(cells, NUMBERS)
+    yield tables.as_markdown(rows, tables.Columns(numbers=NUMBERS))
 
 
 def _image(picture: Picture) -> str:

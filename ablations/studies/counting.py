@@ -9,6 +9,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ablations import tables
 from ablations.images.data import DataError, load_images
 from ablations.recipe import DataChoice, Preset, Recipe
 from ablations.studies.selection import fit_to_images
@@ -172,20 +173,22 @@ def timed(rows: Sequence[PlanRow], speed: Speed) -> list[PlanRow]:
     ]
 
 
-NUMBERS = (
-    *("parameters", "MFLOPs", "GFLOPs", "FLOPs / base", "epochs x images", "runs"),
-    "hours per run",
-)
-"""The columns of :func:`as_texts` that hold numbers."""
+COLUMNS = tables.Columns(
+    numbers=("parameters", "MFLOPs", "GFLOPs", "FLOPs / base", "epochs x images", "runs",
+             "hours per run"),
+    least=("recipe", "label", "runs", "parameters", "epochs x images", "MFLOPs", "GFLOPs"),
+    wrapped={"label": 16, "note": 10},
+)  # fmt: skip
+"""How :func:`as_texts` is shown."""
 
 
 def as_texts(rows: Sequence[PlanRow]) -> list[dict[str, str]]:
     """Returns the rows for people; without the last column where nothing is out of proportion."""
     unit = choose_unit(row.cost.flops for row in rows)
     texts = [_as_text(row, unit) for row in rows]
-    if not any(text[""] for text in texts):
+    if not any(text["note"] for text in texts):
         for text in texts:
-            del text[""]
+            del text["note"]
     return texts
 
 
@@ -202,7 +205,7 @@ def _as_text(row: PlanRow, unit: Unit) -> dict[str, str]:
     }
     if row.hours is not None:
         texts["hours per run"] = hours(row.hours)
-    return {**texts, "": "out of proportion" if row.times > OUT_OF_PROPORTION else ""}
+    return {**texts, "note": "out of proportion" if row.times > OUT_OF_PROPORTION else ""}
 
 
 def as_values(row: PlanRow) -> dict[str, Any]:
