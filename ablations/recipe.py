@@ -204,7 +204,8 @@ class Compute(Table):
 
     Attributes:
         precision: of convolutions and products in training; ``auto``: bf16 where the device has
-            instructions for it, else fp16 on a GPU and fp32 on a CPU.
+            instructions for it (on a GPU from compute capability 8.0 on), else fp16 on a
+            GPU and fp32 on a CPU.
         channels_last: whether tensors are laid out (N, H, W, C) in memory.
         compile: whether ``torch.compile`` is used.
         tf32: whether fp32 products on a GPU may round to TF32.

@@ -142,13 +142,21 @@ def resolve_precision(precision: str, device: torch.device) -> torch.dtype:
 
 def _best(device: torch.device) -> torch.dtype:
     if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+        return torch.bfloat16 if _has_bf16_units(device) else torch.float16
     if device.type == "cpu":
         ask = getattr(torch.cpu, "get_capabilities", None)  # newer torch has it
         capabilities = ask() if ask else {}
         fast = capabilities.get("amx_bf16") or capabilities.get("avx512_bf16")
         return torch.bfloat16 if fast else torch.float32
     return torch.float32
+
+
+def _has_bf16_units(device: torch.device) -> bool:
+    """Tells whether a GPU computes in bf16 itself; torch emulates it on others, slowly."""
+    try:
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    except TypeError:  # an older torch, which counts emulation
+        return torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 @contextlib.contextmanager
