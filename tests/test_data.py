@@ -231,6 +231,12 @@ def test_a_folder_is_listed_by_class(tmp_path: Path) -> None:
     assert images.identity().keys() == load_images(choice()).identity().keys()
 
 
+def test_one_class_is_nothing_to_learn(tmp_path: Path) -> None:
+    with pytest.raises(DataError) as raised:
+        folder(write_files(tmp_path, "train/cat/a.jpg", "val/cat/b.jpg"))
+    assert str(tmp_path) in str(raised.value)
+
+
 def test_a_folder_is_named_by_paths_and_sizes_wherever_it_is(tmp_path: Path) -> None:
     one = folder(write_files(tmp_path / "one", *TREE))
     moved = write_files(tmp_path / "two", *(p.replace("val/", "validation/") for p in TREE))

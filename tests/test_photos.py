@@ -8,6 +8,7 @@ import random
 import shutil
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,9 @@ from ablations.images.decoding import BadImageError
 from ablations.images.photos import PhotoBatches
 from ablations.images.sampling import DeviceBatch, Sampling, Share, derive
 from ablations.images.workers import WorkerError
-from ablations.recipe import DataChoice, Recipe
+from ablations.recipe import DataChoice, Recipe, load_preset
+from ablations.training.evaluation import evaluate
+from ablations.training.place import find_place
 from modernize.errors import UsageError
 from modernize.torchvision_ops import make_torchvision_importable
 
@@ -450,11 +453,19 @@ def test_unreadable_images_are_passed_over_if_asked(
 
 
 def test_a_folder_that_is_gone_is_an_error_even_so(folder: Folder, tmp_path: Path) -> None:
-    from dataclasses import replace
-
     batches = make(replace(folder, root=tmp_path), skip_bad_images=True)
     with pytest.raises(BadImageError, match=r"99 images before.*No such file.*still there"):
         list(batches.training(0))
+
+
+def test_validation_images_of_which_none_can_be_read_are_one_error(folder: Folder) -> None:
+    broken = replace(folder, root=folder.root / "moved")
+    batches = make(broken, skip_bad_images=True)
+    place = find_place("cpu", load_preset("nano").compute)
+    with pytest.raises(BadImageError) as raised:
+        evaluate(torch.nn.Flatten(), batches, place)
+    assert f"{broken.root} " in str(raised.value)
+    assert os.fsdecode(folder.val[0]) in str(raised.value)
 
 
 def test_a_killed_worker_is_an_error_and_no_hang(folder: Folder) -> None:

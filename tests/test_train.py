@@ -195,14 +195,43 @@ def test_a_run_at_chance_is_collapsed(images: Images, tmp_path: Path) -> None:
     assert "at chance" in record.reason
 
 
-@pytest.mark.parametrize(
-    ("top1", "status"),
-    [(10.0, Status.COLLAPSED), (15.0, Status.COLLAPSED), (15.5, Status.FINISHED)],
-)
-def test_chance_is_measured_against_the_classes(top1: float, status: Status) -> None:
-    rows = [{"epoch": 1, "top1": top1, "top5": 50.0, "train_loss": 2.3}]
-    assert train.judge(rows, num_classes=10).status is status
-    assert train.judge(rows, num_classes=1000).status is Status.FINISHED
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("where", ["weight", "average", "running_mean", "images"])
+def test_what_is_no_number_after_the_last_loss_is_diverged(
+    images: Images, tmp_path: Path, value: float, where: str
+) -> None:
+    """A loss is of the weights before its update: the last update shows in none."""
+
+    class Late(Batches):
+        def validation(self, size: int = 500) -> Any:
+            for x, labels in super().validation(size):
+                yield x * value if where == "images" and len(trained) == 2 else x, labels
+
+    run = make_run(images, "epochs=2", "warmup_epochs=0", "ema_decay=0.9", step="gelu")
+    batches = Late(images, PRESET.data, run.recipe, make_batches(images, run).sampling, CPU)
+    trained: list[int] = []
+    finish = train._Trainer._finish_epoch
+
+    def spoilt(trainer: Any) -> None:
+        trained.append(trainer.state.epoch)
+        if len(trained) == 2 and where != "images":
+            state = trainer.state
+            tensors = (state.ema.module if where == "average" else state.network).state_dict()
+            name = next(n for n in tensors if n.endswith(where if "_" in where else "weight"))
+            tensors[name].view(-1)[0] = value
+        finish(trainer)
+
+    folder = RunFolder(tmp_path)
+    folder.prepare(run)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train._Trainer, "_finish_epoch", spoilt)
+        record = train.train(run, folder, batches, 10, PLACE)
+    assert record is not None
+    assert record.status is Status.DIVERGED
+    assert "epoch 2" in record.reason
+    assert record.epochs == 1
+    assert not (tmp_path / checkpoint.WEIGHTS).exists()
+    assert folder.read_record() == record
 
 
 def test_evaluation_counts_by_rank(images: Images) -> None:
@@ -226,6 +255,17 @@ def test_evaluation_counts_by_rank(images: Images) -> None:
     assert served == len(images.val)
     assert (result.top1, result.top5) == (pytest.approx(10.0), pytest.approx(50.0))
     assert result.images == served
+
+
+def test_outputs_that_are_no_numbers_are_not_right(images: Images) -> None:
+    """NaN ranks first in torch."""
+
+    class Broken(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.full((len(x), 10), float("nan"))
+
+    result = evaluate(Broken(), make_batches(images, make_run(images)), PLACE)
+    assert (result.top1, result.top5, result.not_finite) == (0, 0, len(images.val))
 
 
 @pytest.mark.parametrize("step", [step.key for step in STEPS])

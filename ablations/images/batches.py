@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 
 import torch
 import torch.nn.functional as F
@@ -28,6 +29,7 @@ class Batches:
 
     data_wait = 0.0  # seconds spent waiting for images: they are here
     bad_images = 0
+    bad: Mapping[str, str] = MappingProxyType({})
 
     def __init__(
         self,
@@ -40,6 +42,7 @@ class Batches:
         channels_last: bool = True,
     ) -> None:
         self.recipe, self.sampling, self.device = recipe, sampling, device
+        self.source, self.chance = images.source, images.chance
         self.layout = torch.channels_last if channels_last else torch.contiguous_format
         pixels = torch.from_numpy(images.train.copy()).double() / 255
         mean, std = pixels.mean((0, 2, 3)), pixels.std((0, 2, 3))

@@ -84,6 +84,16 @@ class Images:
         return int(self.train_labels.max()) + 1
 
     @property
+    def source(self) -> str:
+        """Where the images are, for people."""
+        return self.name
+
+    @property
+    def chance(self) -> float:
+        """Part of the validation images that belongs to the most common class."""
+        return _most_common(self.val_labels)
+
+    @property
     def channels(self) -> int:
         """Channels of an image."""
         return int(self.train.shape[1])
@@ -127,6 +137,16 @@ class Folder:
         return len(self.classes)
 
     @property
+    def source(self) -> str:
+        """Where the images are, for people."""
+        return str(self.root)
+
+    @property
+    def chance(self) -> float:
+        """Part of the validation images that belongs to the most common class."""
+        return _most_common(self.val_labels)
+
+    @property
     def channels(self) -> int:
         """Channels of an image, as it is served: always 3."""
         return 3
@@ -147,7 +167,17 @@ def load_images(choice: DataChoice) -> Images | Folder:
     Raises:
         DataError: naming the folder and what was expected there, or the file and what is wrong.
     """
-    return LOADERS[choice.name](choice)
+    images = LOADERS[choice.name](choice)
+    if images.num_classes < 2:
+        raise DataError(
+            f"the training images of {images.source} are all of one class; there is nothing to "
+            "learn or to compare. Give at least two classes."
+        )
+    return images
+
+
+def _most_common(labels: NDArray[np.int64]) -> float:
+    return float(np.bincount(labels).max()) / len(labels)
 
 
 def _read_fashion_mnist(choice: DataChoice) -> Images:

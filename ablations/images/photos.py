@@ -52,6 +52,8 @@ class ValidationPhotos:
         data_wait: seconds spent waiting for workers; set it to 0 to count anew.
         bad_images: unreadable images met so far, each counted once.
         bad: what is wrong with each of them, by its path.
+        source: where the images are, for people.
+        chance: part of the validation images that belongs to the most common class.
 
     Raises:
         UsageError: where ``mean`` or ``std`` are not one number per channel.
@@ -74,6 +76,7 @@ class ValidationPhotos:
         self.data_wait = 0.0
         self.bad_images = 0
         self.bad: dict[str, str] = {}
+        self.source, self.chance = images.source, images.chance
         self.mean, std = normalisation(images, choice)
         # As wide as a row of pixels, for it is slow to go through memory three numbers at a time.
         self._mean = torch.tensor([255 * m for m in self.mean]).repeat(choice.image_size).to(device)

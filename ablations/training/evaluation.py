@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ablations.images.data import Folder, list_validation
+from ablations.images.decoding import BadImageError
 from ablations.images.photos import ValidationPhotos
 from ablations.images.transforms import library
 from ablations.recipe import DataChoice
@@ -29,7 +30,11 @@ class Served(Protocol):
     """Where validation images come from."""
 
     data_wait: float
-    bad_images: int
+    source: str
+
+    @property
+    def bad(self) -> Mapping[str, str]:
+        """What is wrong with each image that could not be read, by its path."""
 
     def validation(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Yields this process's images (B, C, H, W) once, with their labels (B,)."""
@@ -42,6 +47,7 @@ class Accuracy:
     Attributes:
         top1, top5: percent of the images whose class is the first, or among the first five.
         images: how many there were, in all processes.
+        not_finite: images whose logits are not all finite numbers; they count as wrong.
         seconds: from asking for the first image to the last logits.
         data_wait: share of that time spent waiting for images.
     """
@@ -49,6 +55,7 @@ class Accuracy:
     top1: float
     top5: float
     images: int
+    not_finite: int
     seconds: float
     data_wait: float
 
@@ -60,25 +67,41 @@ class Accuracy:
 
 @torch.no_grad()
 def evaluate(network: nn.Module, served: Served, place: Place) -> Accuracy:
-    """Returns a network's accuracy over all validation images of all processes."""
+    """Returns a network's accuracy over all validation images of all processes.
+
+    Raises:
+        BadImageError: if none of them can be read.
+    """
     network.eval()
     start, waited = time.perf_counter(), served.data_wait
-    counts = torch.zeros(3, dtype=torch.long, device=place.device)  # top-1, top-5, all
+    counts = torch.zeros(4, dtype=torch.long, device=place.device)  # top-1, top-5, not finite, all
     for x, labels in served.validation():
         with place.autocast():
             logits = network(x)
+        finite = logits.isfinite().all(1)  # NaN would rank first
         ranked = logits.topk(min(5, logits.shape[1]), dim=1).indices == labels[:, None]
-        counts += torch.stack(
-            [ranked[:, 0].sum(), ranked.any(1).sum(), torch.tensor(len(x), device=place.device)]
-        )
-    top1, top5, total = place.sum(counts).tolist()
+        ranked &= finite[:, None]
+        right = [ranked[:, 0].sum(), ranked.any(1).sum()]
+        counts += torch.stack([*right, (~finite).sum(), torch.ones_like(labels).sum()])
+    top1, top5, not_finite, total = place.sum(counts).tolist()
+    if not total:
+        raise BadImageError(_none_readable(served))
     seconds = time.perf_counter() - start
     return Accuracy(
         top1=100 * top1 / total,
         top5=100 * top5 / total,
         images=total,
+        not_finite=not_finite,
         seconds=seconds,
         data_wait=(served.data_wait - waited) / seconds,
+    )
+
+
+def _none_readable(served: Served) -> str:
+    first = next((f": {path}: {reason}" for path, reason in served.bad.items()), "")
+    return (
+        f"none of the validation images of {served.source} can be read{first}. Replace them, or "
+        "name another folder with --data."
     )
 
 
@@ -104,7 +127,7 @@ def evaluate_weights(
         skip_bad_images: whether an unreadable image is left out; else it is an error.
 
     Raises:
-        BadImageError: naming an unreadable image.
+        BadImageError: naming an unreadable image, or that none of the images can be read.
     """
     ready = place.put(folded(network, place.dtype))
     served = ValidationPhotos(

@@ -154,7 +154,7 @@ def _best(device: torch.device) -> torch.dtype:
 def _has_bf16_units(device: torch.device) -> bool:
     """Tells whether a GPU computes in bf16 itself; torch emulates it on others, slowly."""
     try:
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     except TypeError:  # an older torch, which counts emulation
         return torch.cuda.get_device_capability(device) >= (8, 0)
 

@@ -19,26 +19,26 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from ablations.images.mixing import Mixing
 from ablations.images.sampling import DeviceBatch, Sampling
 from ablations.recipe import Recipe
-from ablations.records import Record, Run, RunFolder, Status, provenance
+from ablations.records import Record, Run, RunFolder, provenance
 from ablations.training import checkpoint
-from ablations.training.evaluation import evaluate
+from ablations.training.evaluation import Accuracy, Served, evaluate
 from ablations.training.place import Place
+from ablations.training.verdict import Chance, judge
 from modernize.errors import UsageError
 from modernize.layers import Layers
 from modernize.network import Network
 
-CHANCE_FACTOR = 1.5  # a final top-1 up to this many times chance is called collapsed
 CHECK_UPDATES = 20  # how often all processes look whether the loss is finite, and whether to stop
 PROGRESS_SECONDS = 0.5  # how often a run says where it stands
 CHECKPOINT_SECONDS = 60.0  # how often a checkpoint is written, and then only ...
 CHECKPOINT_SHARE = 0.01  # ... as often as takes up to this share of the time
 
 
-class Pipeline(Protocol):
+class Pipeline(Served, Protocol):
     """Where a run's images come from."""
 
-    data_wait: float
     bad_images: int
+    chance: float  # part of the validation images that belongs to the most common class
 
     @property
     def sampling(self) -> Sampling:
@@ -49,12 +49,9 @@ class Pipeline(Protocol):
     ) -> Iterator[tuple[DeviceBatch, Tensor, Tensor]]:
         """Yields device batches from an update on: images (B, C, H, W) and labels (B,)."""
 
-    def validation(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yields this process's validation images once, with their labels."""
-
 
 class DivergedError(Exception):
-    """The loss became infinite or no number; the message names iteration and learning rate."""
+    """A loss, a weight or an output became infinite or no number; the message says where."""
 
 
 class StoppedError(Exception):
@@ -76,6 +73,7 @@ class State:
     loss_sum: Tensor  # of the updates of the epoch so far, one double
     epoch: int = 0
     update: int = 0  # done in this epoch
+    evaluated: int = 0  # validation images of the last epoch
     seconds: float = 0.0  # of all attempts
     metrics: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     speed: list[dict[str, Any]] = dataclasses.field(default_factory=list)
@@ -101,7 +99,7 @@ class State:
             setattr(self, name, values[name])
 
 
-_PLAIN = ("loss_sum", "epoch", "update", "seconds", "metrics", "speed")
+_PLAIN = ("loss_sum", "epoch", "update", "evaluated", "seconds", "metrics", "speed")
 
 
 def train(
@@ -147,7 +145,7 @@ def train(
     except DivergedError as error:
         diverged = str(error)
     record = dataclasses.replace(
-        judge(state.metrics, num_classes, diverged),
+        judge(state.metrics, Chance(state.evaluated, pipeline.chance), diverged),
         seconds=trainer.seconds(),
         provenance=provenance(place.describe(), torch.get_num_threads())
         | {
@@ -359,11 +357,12 @@ class _Trainer:
             "train_loss": loss.item() / self.sampling.updates,
             "learning_rate": self.recipe.learning_rate_at(iteration, self.sampling.updates),
         }
-        reached = evaluate(state.network, self.pipeline, self.place)
+        reached = self._evaluate(state.network)
         row |= {"top1": reached.top1, "top5": reached.top5}
         if state.ema:
-            averaged = evaluate(state.ema.module, self.pipeline, self.place)
+            averaged = self._evaluate(state.ema.module)
             row |= {"ema_top1": averaged.top1, "ema_top5": averaged.top5}
+        state.evaluated = reached.images
         if self.place.first:
             self._say(row)
         state.metrics.append(row)
@@ -377,6 +376,25 @@ class _Trainer:
             if self.tensorboard:
                 write_tensorboard(self.folder.path, state.metrics, state.speed)
         self._save()
+
+    def _evaluate(self, network: nn.Module) -> Accuracy:
+        """Returns a network's accuracy; raises DivergedError if it or its outputs are not finite.
+
+        A loss is of the weights before its update, so that the last update shows in none.
+        """
+        epoch = self.state.epoch + 1
+        weights = {name: w for name, w in network.state_dict().items() if w.is_floating_point()}
+        finite = torch.stack([w.isfinite().all() for w in weights.values()])
+        if not finite.all():
+            name = list(weights)[int(finite.int().argmin())]
+            raise DivergedError(f"{name} became infinite or no number by the end of epoch {epoch}")
+        reached = evaluate(network, self.pipeline, self.place)
+        if reached.not_finite:
+            raise DivergedError(
+                f"the outputs for {reached.not_finite:,} of {reached.images:,} validation images "
+                f"are infinite or no numbers at the end of epoch {epoch}"
+            )
+        return reached
 
     def _say(self, row: dict[str, Any]) -> None:
         """Prints an epoch's line; the run's log keeps it."""
@@ -417,28 +435,3 @@ def write_tensorboard(
         for name, value in {**metrics[-1], **speed[-1]}.items():
             if name != "epoch" and value is not None:
                 writer.add_scalar(name, value, metrics[-1]["epoch"])
-
-
-def judge(metrics: list[dict[str, Any]], num_classes: int, diverged: str = "") -> Record:
-    """Returns how a run with these metrics ended: finished, collapsed or diverged."""
-    if not metrics:
-        return Record(Status.DIVERGED, diverged)
-    last = metrics[-1]
-    best = max(metrics, key=lambda row: row["top1"])
-    status, reason = Status.FINISHED, ""
-    limit = CHANCE_FACTOR * 100 / num_classes
-    if diverged:
-        status, reason = Status.DIVERGED, diverged
-    elif last["top1"] <= limit:
-        status = Status.COLLAPSED
-        reason = f"top-1 of {last['top1']:.2f} % is at chance (up to {limit:.2f} %)"
-    return Record(
-        status,
-        reason,
-        top1=last["top1"],
-        top5=last["top5"],
-        top1_best=best["top1"],
-        best_epoch=best["epoch"],
-        epochs=len(metrics),
-        train_loss=last["train_loss"],
-    )

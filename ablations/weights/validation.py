@@ -76,6 +76,8 @@ class Evaluated:
         """Returns what a terminal shows."""
         a, (whose, figure) = self.accuracy, self.known
         left_out = f", {self.bad_images} unreadable ones left out" if self.bad_images else ""
+        if a.not_finite:
+            left_out += f"; {a.not_finite:,} outputs are infinite or no numbers and count as wrong"
         rows = {
             "images": f"{a.images:,} of {self.classes:,} classes{left_out}",
             "top-1": f"{a.top1:.3f} %  ({whose}: {figure})",
