@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import shlex
 import unicodedata
+import zlib
 from typing import Any
 
 # All but what is harmless and frequent; of the rest, :func:`_escaped` looks at each character.
@@ -107,6 +108,12 @@ def _typed(char: str) -> str:
     byte = 0xDC80 <= ord(char) <= 0xDCFF
     data = char.encode("utf-8", "surrogateescape" if byte else "surrogatepass")
     return "".join(f"\\x{byte:02x}" for byte in data)
+
+
+def file_name(name: str) -> str:
+    """Returns a name as a part of a file's name, of letters, digits and ``-._`` alone."""
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip(".-")
+    return plain if plain == name else f"{plain}-{zlib.crc32(repr(name).encode()):08x}"
 
 
 def plural(number: int, noun: str, nouns: str = "") -> str:

@@ -77,7 +77,7 @@ def _sketches(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
         for name in ("cost_figure", "curves_figure", "tornado_figure"):
             monkeypatch.setattr(page_pictures, name, lambda *_: None)
         monkeypatch.setattr(page_pictures.figures, "study_figure", lambda *_, **__: None)
-        monkeypatch.setattr(page_pictures, "to_svg", lambda _: SKETCH)
+        monkeypatch.setattr(page_pictures, "render", lambda *_: SKETCH)
 
 
 class Reader(HTMLParser):

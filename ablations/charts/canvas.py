@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Sequence
 from typing import Any
 
+import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
+from matplotlib.text import Text
 
 from ablations.charts.layout import FONT, LINE, PAGE_WIDTH, SIZE, SMALL, Layout
+from modernize.text import visible
 
 PNG_DPI = 200
 
@@ -20,6 +24,7 @@ INK, GREY, RULE = "#1a1a1a", "#5c5c5c", "#d9d9d9"
 
 STYLE: Any = {
     "font.family": FONT,
+    "text.parse_math": False,
     "text.usetex": False,
     "axes.unicode_minus": True,
     "figure.autolayout": False,
@@ -32,6 +37,22 @@ STYLE: Any = {
     "svg.hashsalt": "roadmap",
 }
 """To be laid over whatever settings the process has, while drawing and while saving."""
+
+
+def render(figure: Figure, kind: str) -> bytes:
+    """Returns a figure as a file of this kind; the same figure, the same bytes.
+
+    What its texts and names have of unseen characters is shown, as XML takes no others.
+    """
+    for artist in figure.findobj():
+        if isinstance(artist, Text) and (shown := visible(artist.get_text())) != artist.get_text():
+            artist.set_text(shown)
+        if name := artist.get_gid():
+            artist.set_gid(visible(name))
+    out, metadata = io.BytesIO(), {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
+    with mpl.rc_context(STYLE):
+        figure.savefig(out, format=kind, dpi=PNG_DPI, metadata=metadata.get(kind))
+    return out.getvalue()
 
 
 class Canvas:
@@ -94,7 +115,7 @@ class Canvas:
         if boxed:
             how["bbox"] = {"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none"}
         if text:
-            how = {"va": "center_baseline", "parse_math": False, **how}
+            how = {"va": "center_baseline", **how}
             self.front.text(x, y, text, fontsize=size, color=color, **how)
 
     def write_lines(

@@ -9,7 +9,6 @@ its lines, boxes and texts are in :mod:`~ablations.charts.canvas`.
 from __future__ import annotations
 
 import dataclasses
-import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import matplotlib as mpl
 
 from ablations.charts import layout as at
-from ablations.charts.canvas import GREY, INK, PNG_DPI, STYLE, Canvas
+from ablations.charts.canvas import GREY, INK, STYLE, Canvas, render
 from ablations.charts.layout import MARGIN, PAGE_WIDTH, SIZE, SMALL, Layout, Section, Step
 from ablations.charts.rows import COLUMNS, Row, pair, read, unit_of
 from modernize.errors import RoadmapError, UsageError
@@ -129,11 +128,10 @@ def save(figure: Figure, path: str | Path) -> Path:
             f"cannot draw to {str(path)!r}: its suffix is {path.suffix!r}. "
             f"Valid: {', '.join(SUFFIXES)}."
         )
-    metadata = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(suffix, {})
+    drawn = render(figure, suffix[1:])
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with mpl.rc_context(STYLE):
-            figure.savefig(path, format=suffix[1:], dpi=PNG_DPI, metadata=metadata)
+        path.write_bytes(drawn)
     except OSError as error:
         raise RoadmapError(f"cannot write the chart {str(path)!r}: {error}.") from error
     return path
@@ -141,10 +139,7 @@ def save(figure: Figure, path: str | Path) -> Path:
 
 def as_png(figure: Figure) -> bytes:
     """Returns a figure as :func:`save` writes it to a PNG, for a page or a notebook."""
-    buffer = io.BytesIO()
-    with mpl.rc_context(STYLE):
-        figure.savefig(buffer, format="png", dpi=PNG_DPI)
-    return buffer.getvalue()
+    return render(figure, "png")
 
 
 def _hue(section: Section) -> str:

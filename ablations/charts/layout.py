@@ -22,6 +22,7 @@ from ablations.charts.rows import (
     describe_reference,
     describe_seeds,
 )
+from modernize.text import one_line, visible
 
 if TYPE_CHECKING:
     from ablations.paper import Reference
@@ -191,14 +192,14 @@ def lay_out(
 def width(text: str, size: float = SIZE, weight: str = "normal") -> float:
     """Measures a line of text."""
     font = FontProperties(family=FONT, size=size, weight=weight)
-    points = text_to_path.get_text_width_height_descent(text, font, ismath=False)[0]
+    points = text_to_path.get_text_width_height_descent(visible(text), font, ismath=False)[0]
     return float(points) / 72
 
 
 def wrap(text: str, limit: float, size: float = SIZE, weight: str = "normal") -> list[str]:
     """Breaks text into lines no wider than the limit: between words, else within one."""
     lines = [""]
-    for word in text.split():
+    for word in one_line(text).split():
         longer = f"{lines[-1]} {word}".strip()
         if width(longer, size, weight) <= limit:
             lines[-1] = longer

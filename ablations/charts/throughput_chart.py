@@ -104,7 +104,7 @@ def draw(table: pd.DataFrame, *, title: str, speed_label: str, note: str = "") -
                 )
             )
             _draw_panel(panel, rows, column, labels, hues, numbered=not named)
-            panel.set_xlabel(name, fontsize=SMALL, color=GREY, labelpad=3, parse_math=False)
+            panel.set_xlabel(name, fontsize=SMALL, color=GREY, labelpad=3)
             if number:
                 panel.tick_params(labelleft=False)
             else:
@@ -182,7 +182,7 @@ def _draw_panel(
         panel.text(
             middle[0] / PANEL_WIDTH, middle[1] / PANEL_HEIGHT, text, fontsize=size, color=INK,
             ha="center", va="center_baseline", transform=panel.transAxes, zorder=5,
-            parse_math=False, gid=f"label-{column}-{row['name']}",
+            gid=f"label-{column}-{row['name']}",
         )  # fmt: skip
 
 
@@ -253,7 +253,7 @@ def _write(
     page: Axes, x: float, y: float, lines: list[str], step: float, size: float, **how: Any
 ) -> None:
     """Writes lines of text one below the other, the first centred on ``y``."""
-    how = {"color": INK, "va": "center_baseline", "parse_math": False, **how}
+    how = {"color": INK, "va": "center_baseline", **how}
     for number, text in enumerate(lines):
         page.text(x, y + step * number, text, fontsize=size, **how)
 

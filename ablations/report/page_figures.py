@@ -6,7 +6,6 @@ Each takes numbers and returns a figure, narrow enough to be read on a phone wit
 from __future__ import annotations
 
 import dataclasses
-import io
 import itertools
 import math
 import operator
@@ -42,14 +41,6 @@ DOT, HAIR, GAP = 0.049, 0.014, 0.035  # inches: a point's radius, half a line, u
 Values = Callable[[Curve], FloatArray]
 TOP1: Values = operator.attrgetter("top1")
 LOSS: Values = operator.attrgetter("loss")
-
-
-def to_svg(figure: Figure) -> bytes:
-    """Returns a figure as SVG; the same figure, the same bytes."""
-    out = io.BytesIO()
-    with mpl.rc_context(STYLE):
-        figure.savefig(out, format="svg", metadata={"Date": None})
-    return out.getvalue()
 
 
 def mean_curve(
@@ -137,7 +128,7 @@ def curves_figure(
         text = "\n".join(_wrapped(title))
         figure.text(
             TITLE_LEFT / PANEL_WIDTH, 1 - 0.04 / height, text, size=SIZE, weight="bold", color=INK,
-            va="top", parse_math=False,
+            va="top",
         )  # fmt: skip
         panels = ((upper, TOP1, limits.top1, "top1"), (lower, LOSS, limits.loss, "loss"))
         for axes, values, (low, high), name in panels:
@@ -259,7 +250,7 @@ def tornado_figure(table: pd.DataFrame) -> Figure:
                 axes.plot(ends, (y + 0.17,) * 2, markersize=4, zorder=3, **how)
             axes.annotate(
                 f"{row['label']}  {text}", (0, y - 0.2), xycoords=("axes fraction", "data"),
-                size=SIZE, color=INK, va="center", parse_math=False, zorder=4,
+                size=SIZE, color=INK, va="center", zorder=4,
                 bbox={"boxstyle": "square,pad=0.08", "facecolor": "white", "edgecolor": "none"},
             )  # fmt: skip
         axes.axvline(0, color=INK, linewidth=0.8, zorder=2.5)
@@ -317,7 +308,7 @@ def _name_points(figure: Figure, axes: Axes, table: pd.DataFrame, front: Sequenc
 
     def write(step: str, place: Box, **look: Any) -> None:
         x, y = (place.left + place.right) / 2 / across, (place.low + place.high) / 2 / up
-        look |= {"size": size, "ha": "center", "va": "center_baseline", "parse_math": False}
+        look |= {"size": size, "ha": "center", "va": "center_baseline"}
         axes.text(x, y, step, transform=axes.transAxes, gid=f"name-{step}", **look)
 
     on = np.array(front)

@@ -12,6 +12,7 @@ from ablations.analysis.samples import BEST
 from ablations.report import page_words
 from ablations.report.page import NUMBERS, Page
 from ablations.report.page_pictures import Picture
+from modernize.text import visible
 
 PROSE = ("verdict", "status", "value")
 """The columns whose cells may break into lines."""
@@ -22,6 +23,7 @@ def as_html(page: Page) -> str:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
+        finalize=lambda value: visible(value) if type(value) is str else value,
         undefined=jinja2.StrictUndefined,
     )
     return environment.get_template("page.html").render(

@@ -10,11 +10,10 @@ from ablations.report import page_words
 from ablations.report.evidence import Trouble
 from ablations.report.page import NUMBERS, Page, Rows
 from ablations.report.page_pictures import Picture
+from modernize.text import markdown, visible
 
 PICTURES = "report"
 """The folder of the pictures, in the study's."""
-
-_SPECIAL = re.compile(r"([\\`*_\[\]<>#~])")
 
 
 def as_markdown(page: Page) -> str:
@@ -31,13 +30,13 @@ def pictures(page: Page) -> list[Picture]:
 def _parts(page: Page) -> Iterator[str]:
     captions, nothing = page_words.captions(page), page_words.nothing(page)
     titles = {key: f"## {title}" for key, title in page_words.TITLES.items()}
-    yield f"# {_escape(page.name)}"
-    yield _escape(page.about)
-    yield _escape(f"{page.state} Accuracies are top-1 in percent, {page.accuracy}.")
+    yield f"# {markdown(page.name)}"
+    yield markdown(page.about)
+    yield markdown(f"{page.state} Accuracies are top-1 in percent, {page.accuracy}.")
     if page.only_summary:
         yield "Of this study only its description and `summary.csv` are kept here."
     yield titles["findings"]
-    yield "\n".join(f"- {_escape(line)}" for line in page.findings)
+    yield "\n".join(f"- {markdown(line)}" for line in page.findings)
     yield titles["chart"]
     yield _image(page.chart)
     yield titles["results"]
@@ -48,17 +47,17 @@ def _parts(page: Page) -> Iterator[str]:
     else:
         yield "No step here builds on another."
     if page.tornado:
-        yield f"{_image(page.tornado)}\n\n{_escape(captions['tornado'])}"
+        yield f"{_image(page.tornado)}\n\n{markdown(captions['tornado'])}"
     if page.reading:
-        yield "\n".join(f"- {_escape(line)}" for line in page.reading)
+        yield "\n".join(f"- {markdown(line)}" for line in page.reading)
     yield titles["curves"]
     if page.curves:
-        yield _escape(page.curves_note)
+        yield markdown(page.curves_note)
     yield "\n".join(map(_image, page.curves)) or nothing["curves"]
     yield titles["cost"]
     yield "\n".join(map(_image, page.costs)) or nothing["cost"]
     if page.costs:
-        yield _escape(captions["cost"])
+        yield markdown(captions["cost"])
     yield titles["failed"]
     yield from _failed(page, nothing["failed"])
     yield titles["origins"]
@@ -67,11 +66,11 @@ def _parts(page: Page) -> Iterator[str]:
     else:
         yield nothing["origins"]
     yield titles["again"]
-    yield from map(_escape, page_words.again(page))
+    yield from map(markdown, page_words.again(page))
     if page.again.command:
         yield _block(page.again.command)
     for name, content in page.again.files.items():
-        yield f"{_escape(name)}:"
+        yield f"{markdown(name)}:"
         yield _block(content)
     yield "The preset, with all settings:"
     yield _block(page.again.preset)
@@ -89,7 +88,7 @@ def _failed(page: Page, nothing: str) -> Iterator[str]:
 
 
 def _trouble(trouble: Trouble) -> Iterator[str]:
-    yield f"### {_escape(trouble.step)}, seed {trouble.seed}: {trouble.state}"
+    yield f"### {markdown(trouble.step)}, seed {trouble.seed}: {trouble.state}"
     yield _block(trouble.reason or "no reason recorded")
     if trouble.log:
         yield "The end of its log:"
@@ -97,20 +96,16 @@ def _trouble(trouble: Trouble) -> Iterator[str]:
 
 
 def _table(rows: Rows, caption: str) -> Iterator[str]:
-    yield f"{_escape(caption)}:"
+    yield f"{markdown(caption)}:"
     yield tables.as_markdown(rows, tables.Columns(numbers=NUMBERS))
 
 
 def _image(picture: Picture) -> str:
-    return f"![{_escape(picture.alt)}]({PICTURES}/{picture.name}.svg)"
+    return f"![{markdown(picture.alt)}]({PICTURES}/{picture.name}.svg)"
 
 
 def _block(text: str) -> str:
     """Returns text in a fence that nothing in it can close."""
     longest = max((len(run) for run in re.findall("`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
-    return f"{fence}\n{text.rstrip()}\n{fence}"
-
-
-def _escape(text: str) -> str:
-    return _SPECIAL.sub(r"\\\1", " ".join(text.split()))
+    return f"{fence}\n{visible(text).rstrip()}\n{fence}"

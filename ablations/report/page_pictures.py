@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ablations.analysis.samples import BEST, Samples
 from ablations.charts import figures
+from ablations.charts.canvas import render
 from ablations.charts.chart import HUES
 from ablations.charts.rows import DRAWN
 from ablations.records import Study
@@ -21,9 +22,9 @@ from ablations.report.page_figures import (
     mean_curve,
     pareto_front,
     title_lines,
-    to_svg,
     tornado_figure,
 )
+from modernize.text import file_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -63,7 +64,7 @@ def chart(study: Study, summary: pd.DataFrame, found: Samples) -> Picture:
         "A bar of top-1 accuracy for each step, with its change and its cost; the table of "
         "results has the same numbers."
     )
-    return Picture("chart", alt, to_svg(figure))
+    return Picture("chart", alt, render(figure, "svg"))
 
 
 def tornado(table: pd.DataFrame) -> Picture:
@@ -73,7 +74,7 @@ def tornado(table: pd.DataFrame) -> Picture:
         f"Bars of the differences of {len(table)} networks from {largest['against']}; the largest "
         f"is {largest['step']} with {largest['change']:+.2f} percentage points."
     )
-    return Picture("tornado", alt, to_svg(tornado_figure(table)))
+    return Picture("tornado", alt, render(tornado_figure(table), "svg"))
 
 
 def curves(study: Study, evidence: Evidence, colors: Mapping[str, str]) -> list[Picture]:
@@ -88,7 +89,7 @@ def curves(study: Study, evidence: Evidence, colors: Mapping[str, str]) -> list[
         curves, before = evidence.curves[v.key], evidence.curves.get(v.parent or "", ())
         figure = curves_figure(v.title, curves, before, limits, colors[v.key], lines)
         alt = f"Learning curve of {v.title}: {_curve_words(curves)}."
-        pictures.append(Picture(f"curve-{v.key}", alt, to_svg(figure)))
+        pictures.append(Picture(f"curve-{file_name(v.key)}", alt, render(figure, "svg")))
     return pictures
 
 
@@ -139,7 +140,7 @@ def costs(summary: pd.DataFrame, colors: Mapping[str, str]) -> tuple[list[Pictur
         keys = ", ".join(table[front].sort_values("cost", kind="stable")["step"])
         axis = f"{letter}FLOPs (one image)" if column == "flops" else f"parameters ({letter})"
         alt = f"Top-1 accuracy against {name}, a point a step; on the Pareto front: {keys}."
-        pictures.append(Picture(column, alt, to_svg(cost_figure(table, axis))))
+        pictures.append(Picture(column, alt, render(cost_figure(table, axis), "svg")))
         fronts.append(f"by {name}: {keys}")
     return pictures, "; ".join(fronts)
 
