@@ -65,7 +65,7 @@ def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
     return out.getvalue().removesuffix("\n")
 
 
-def as_json(rows: Sequence[Mapping[str, Any]]) -> str:
+def as_json(rows: Sequence[Mapping[Any, Any]]) -> str:
     """Returns a list of objects; what is no number is null."""
     values = [{name: _value(value) for name, value in row.items()} for row in rows]
     # JSON alone would leave this control character as it is.

@@ -2,22 +2,26 @@
 
 import dataclasses
 import re
+import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from reporting import write_study
 
 from ablations.recipe import load_preset
 from ablations.records import Study
 from ablations.report.page import make
 from ablations.report.page_html import as_html
-from ablations.report.reproduction import reproduction
+from ablations.report.reproduction import _which_preset, as_yaml, reproduction
 from ablations.studies import study_file, variants
 from ablations.studies.selection import fit_to_images
+from modernize.text import visible
 
 
 @pytest.mark.parametrize(
-    ("settings", "words"),
+    ("given_ones", "words"),
     [
         ([], "--preset nano --only recipe,ln --seeds 2 --name again"),
         (["epochs=2"], "--preset nano --set epochs=2 --only recipe,ln --seeds 2"),
@@ -25,8 +29,8 @@ from ablations.studies.selection import fit_to_images
         (["data.source=/a b", "title=a b"], "--set 'title=a b' --set 'data.source=/a b'"),
     ],
 )
-def test_the_command_makes_the_same_study(tmp_path, settings, words) -> None:
-    made = write_study(tmp_path / "again", {"recipe": [1.0, 2.0], "ln": []}, settings=settings)
+def test_the_command_makes_the_same_study(tmp_path, given_ones, words) -> None:
+    made = write_study(tmp_path / "again", {"recipe": [1.0, 2.0], "ln": []}, settings=given_ones)
     found = reproduction(made)
     line = found.command.replace("\\\n   ", "")
     assert words in re.sub(" +", " ", line)
@@ -35,13 +39,34 @@ def test_the_command_makes_the_same_study(tmp_path, settings, words) -> None:
     assert found.files == {}
 
 
+@settings(max_examples=40, deadline=None)
+@example("small: fast: wide", "{{7*7}}")
+@example("@SUM(1)", "two\nlines")
+@example("1e3", "010")
+@example("\x1b[0m", "no")
+@given(*(st.text(st.characters(exclude_categories=["Cs"])),) * 2)
+def test_any_title_and_source_can_be_made_again(title: str, source: str) -> None:
+    preset = load_preset("nano")
+    data = preset.data.model_copy(update={"source": source})
+    preset = preset.model_copy(update={"title": title, "data": data})
+    words = _which_preset(preset)
+    if words is not None:
+        assert load_preset(words[1], words[3::2]) == preset
+    text = as_yaml(preset)
+    assert visible(text) == text  # as a page shows it
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "preset.yaml")
+        path.write_text(text, encoding="utf-8")
+        assert load_preset(str(path)) == preset
+
+
 def test_a_preset_unlike_any_goes_with_the_page(tmp_path: Path) -> None:
-    settings = [f"enhanced.{key}" for key in (
+    odd = [f"enhanced.{key}" for key in (
         "epochs=9", "batch_size=8", "device_batch=4", "learning_rate=1", "weight_decay=0",
         "mixup=0.5", "cutmix=0.5", "drop_path=0.3", "label_smoothing=0", "flip=0",
         "crop_padding=0",
     )]  # fmt: skip
-    found = reproduction(write_study(tmp_path / "odd", {"recipe": [1.0]}, settings=settings))
+    found = reproduction(write_study(tmp_path / "odd", {"recipe": [1.0]}, settings=odd))
     assert "--preset preset.yaml" in found.command
     assert found.files == {"preset.yaml": found.preset}
 

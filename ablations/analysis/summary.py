@@ -14,6 +14,7 @@ from ablations.analysis.ends import Ends, describe_seeds, read_ends
 from ablations.records import ResultsError, Status, Study
 from modernize.errors import UsageError
 from modernize.steps import Variant
+from modernize.text import csv_cell, from_csv
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,6 +23,7 @@ COLUMNS = (
     "step", "label", "n", "top1", "top1_std", "top5", "top5_std", "top1_best", "params", "flops",
     "seconds", "status", "detail", "section", "adopted", "parent",
 )  # fmt: skip
+TEXTS = ["step", "label", "status", "detail", "section", "parent"]
 
 
 def summarise(study: Study, ends: Mapping[str, Ends] | None = None) -> pd.DataFrame:
@@ -55,10 +57,18 @@ def write_summary(study: Study) -> pd.DataFrame:
     table = summarise(study)
     path = study.folder / "summary.csv"
     try:
-        table.to_csv(path, index=False, float_format="%.4f")
+        path.write_text(as_csv(table), encoding="utf-8")
     except OSError as error:
         raise ResultsError(f"cannot write {path}: {error.strerror}.") from error
     return table
+
+
+def as_csv(table: pd.DataFrame) -> str:
+    """Returns a summary as ``summary.csv`` has it; no text in it is a spreadsheet's formula."""
+    safe: str = table.assign(**{name: table[name].map(csv_cell) for name in TEXTS}).to_csv(
+        index=False, float_format="%.4f", lineterminator="\n"
+    )
+    return safe
 
 
 def only_summary(study: Study) -> bool:
@@ -79,15 +89,13 @@ def read_summary(study: Study) -> pd.DataFrame:
     path = study.folder / "summary.csv"
     if not path.is_file():
         raise UsageError(f"the study {study.name!r} has no runs yet; launch it first.")
-    texts = ["step", "label", "status", "detail", "section", "parent"]
     try:
-        table = pd.read_csv(path, dtype=dict.fromkeys(texts, "str"))  # even where all are empty
+        table = pd.read_csv(path, dtype=dict.fromkeys(TEXTS, "str"))  # even where all are empty
     except (OSError, ValueError) as error:
         raise ResultsError(f"{path} cannot be read ({error}).") from error
     if lacking := [name for name in COLUMNS if name not in table]:
         raise ResultsError(f"{path} lacks the columns {', '.join(lacking)}; collect it anew.")
-    table[texts] = table[texts].fillna("")
-    return table
+    return table.assign(**{name: table[name].fillna("").map(from_csv) for name in TEXTS})
 
 
 def _row(variant: Variant, ends: Ends, costs: tuple[int, int]) -> dict[str, Any]:

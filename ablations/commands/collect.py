@@ -49,7 +49,7 @@ def collect(
     source: str | None, name: str | None, style: str, archive: bool, results: Path | None
 ) -> None:
     """Make a study's table, summary.csv and chart from its records as they are now."""
-    from ablations.analysis.summary import SUMMARY_COLUMNS, format_summary, read_summary
+    from ablations.analysis.summary import SUMMARY_COLUMNS, as_csv, format_summary, read_summary
 
     study = find_study(name_once(source, name), results)
     if archive:
@@ -60,8 +60,8 @@ def collect(
         return
     table = read_summary(study)
     if style == "csv":
-        terminal.echo(table.to_csv(index=False, float_format="%.4f"), nl=False)
+        terminal.echo(as_csv(table), nl=False)
     elif style == "json":
-        terminal.echo(table.to_json(orient="records", indent=1))
+        terminal.echo(tables.as_json(table.to_dict("records")))
     else:
         terminal.echo(tables.as_markdown(format_summary(table), SUMMARY_COLUMNS))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import shlex
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -15,10 +15,12 @@ from ablations.records import OWN_FILE, Study
 from ablations.studies import selection, study_file, variants
 from modernize.errors import UsageError
 from modernize.steps import Variant
+from modernize.text import shell
 
 ROADMAP = "roadmap"
 PRESET_FILE = "preset.yaml"
 LINE = 80  # characters of a command, beyond which it is broken
+PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_/-]*")  # a text that may be one without quotes
 MOST_SETTINGS = 10  # beyond which a preset's text is easier to read than the options
 
 
@@ -43,7 +45,7 @@ def reproduction(study: Study) -> Reproduction:
     Raises:
         ResultsError: where another version of this program wrote it.
     """
-    text = yaml.safe_dump(study.preset.model_dump(mode="json"), sort_keys=False)
+    text = as_yaml(study.preset)
     own = _own_form(study)
     chosen = _which_variants(study, own)
     if chosen is None:
@@ -57,9 +59,26 @@ def reproduction(study: Study) -> Reproduction:
     return Reproduction(_typed(words), text, files)
 
 
+def as_yaml(preset: Preset) -> str:
+    """Returns a preset as YAML that is read back as the same, by any version of YAML."""
+    return yaml.dump(preset.model_dump(mode="json"), Dumper=_Dumper, sort_keys=False)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes every text that is not plainly a word, and lets none act."""
+
+
+_Dumper.add_representer(
+    str,
+    lambda dumper, text: dumper.represent_scalar(
+        "tag:yaml.org,2002:str", text, style=None if PLAIN.fullmatch(text) else '"'
+    ),
+)
+
+
 def _typed(words: Sequence[str]) -> str:
     """Returns the command; where it is long, a line for each option."""
-    options = [shlex.join(words[i : i + 2]) for i in range(0, len(words), 2)]
+    options = [" ".join(map(shell, words[i : i + 2])) for i in range(0, len(words), 2)]
     line = " ".join(["python run_roadmap.py", *options])
     broken = " \\\n    ".join(["python run_roadmap.py", *options])
     return line if len(line) <= LINE else broken
@@ -132,30 +151,40 @@ def _which_preset(preset: Preset) -> list[str] | None:
     for name in preset_names():
         shipped = dict(_leaves(load_preset(name).model_dump(mode="json")))
         differ = {key: value for key, value in ours.items() if shipped.get(key) != value}
-        candidates[name] = _settings(differ)
+        candidates[name] = _values(differ)
     name = min(candidates, key=lambda name: len(candidates[name]))
-    settings = candidates[name]
-    if len(settings) > MOST_SETTINGS or load_preset(name, settings) != preset:
+    values = candidates[name]
+    if len(values) > MOST_SETTINGS:
         return None
-    return ["--preset", name, *(word for setting in settings for word in ("--set", setting))]
+    for form in (_plain, json.dumps):  # not every text is a value as it is
+        settings = [f"{key}={form(value)}" for key, value in values.items()]
+        if "\0" not in "".join(settings) and _gives(name, settings, preset):
+            return ["--preset", name, *(w for setting in settings for w in ("--set", setting))]
+    return None
 
 
-def _settings(values: Mapping[str, Any]) -> list[str]:
-    """Returns ``key=value`` texts; what is the same in both recipes by its short name."""
-    settings = []
+def _gives(name: str, settings: Sequence[str], preset: Preset) -> bool:
+    """Tells whether a shipped preset with these settings is this one."""
+    try:
+        return load_preset(name, settings) == preset
+    except UsageError:
+        return False
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _values(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns values by key; what is the same in both recipes by its short name."""
+    found = {}
     for key, value in values.items():
         classic, _, short = key.rpartition(".")
         if classic == "recipes.enhanced" and values.get(f"recipes.classic.{short}") == value:
             continue
         both = classic == "recipes.classic" and values.get(f"recipes.enhanced.{short}") == value
-        settings.append(f"{short if both else key}={_yaml(value)}")
-    return settings
-
-
-def _yaml(value: Any) -> str:
-    """Returns a value in one line, as YAML reads it back."""
-    plain = isinstance(value, str) and yaml.safe_load(value) == value
-    return value if plain else json.dumps(value)
+        found[short if both else key] = value
+    return found
 
 
 def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
