@@ -12,13 +12,13 @@ import dataclasses
 import hashlib
 import importlib.metadata
 import json
-import os
-import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
 
 import platformdirs
+
+from modernize.files import UnwritableFileError, read_bytes, write_bytes
 
 
 class Dataclass(Protocol):
@@ -62,7 +62,7 @@ def remember(path: Path, key: str, kind: type[Count], count: Callable[[], Count]
 def _read(path: Path, kind: type[Count]) -> dict[str, Count]:
     """Returns the counts in a file; an unreadable one has none, an odd entry is left out."""
     try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
+        entries = json.loads(read_bytes(path))
     except (OSError, ValueError, RecursionError):
         return {}
     if not isinstance(entries, dict):
@@ -80,13 +80,6 @@ def _read(path: Path, kind: type[Count]) -> dict[str, Count]:
 def _write(path: Path, entries: Mapping[str, Dataclass]) -> None:
     """Replaces the file as a whole, so that no reader sees half of it; gives up where it cannot."""
     text = json.dumps({key: dataclasses.astuple(entry) for key, entry in entries.items()})
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, UnwritableFileError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text)
-            Path(name).replace(path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+        write_bytes(path, text.encode(), flush=False)

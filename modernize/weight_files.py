@@ -7,7 +7,6 @@ allows it, so that a file is read no further than it is used. No file can run co
 from __future__ import annotations
 
 import json
-import os
 import pickle
 import re
 import warnings
@@ -20,7 +19,8 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from modernize.errors import RoadmapError, UsageError, WeightsError
+from modernize.errors import UsageError, WeightsError
+from modernize.files import ADVICE, UnwritableFileError, replacing
 
 TORCH_SUFFIXES = (".pth", ".pt")
 SAFETENSORS_SUFFIX = ".safetensors"
@@ -30,10 +30,6 @@ _WRAPPERS = ("model", "state_dict", "network")  # keys under which programs put 
 _AVERAGES = ("model_ema", "state_dict_ema", "ema")  # and its moving average
 _FORBIDDEN = re.compile(r"GLOBAL (\S+)")  # what torch says of an object that is no tensor
 _REREAD = "Fetch or save it anew, or name another file."
-
-
-class UnwritableFileError(RoadmapError):
-    """A file of weights that cannot be written."""
 
 
 class Content(NamedTuple):
@@ -137,7 +133,7 @@ def _unwrap(path: Path, loaded: Any, *, ema: bool) -> Content:
 def write_file(
     path: Path, tensors: Mapping[str, Tensor], wrapper: str | None, spec: Mapping[str, Any] | None
 ) -> None:
-    """Writes tensors aside and renames the file, so that it is there whole or not at all.
+    """Writes tensors to a file, whole or not at all.
 
     Args:
         path: its suffix decides the format: ``.safetensors``, or ``.pth`` or ``.pt`` for torch's.
@@ -152,26 +148,17 @@ def write_file(
     check_writable(path)
     # Only what a tensor shows is written, not the larger storage that it may be a part of.
     whole = {name: _compact(tensor) for name, tensor in tensors.items()}
-    aside = path.with_name(f".{path.name}.{os.getpid()}")  # torch saves this name less its suffix
     try:
-        if path.suffix == SAFETENSORS_SUFFIX:
-            metadata = {"format": "pt"} | ({"spec": json.dumps(spec)} if spec else {})
-            aside.touch()
-            mode = aside.stat().st_mode  # as any new file's; safetensors lets nobody else read
-            aside.unlink()  # to write over a file would flush it to the disk first
-            safetensors.torch.save_file(whole, aside, metadata)
-            aside.chmod(mode)
-        else:
-            content: dict[str, Any] = {wrapper: whole} if wrapper else whole
-            torch.save(content | ({"spec": dict(spec)} if spec else {}), aside)
-        aside.replace(path)
-    except (OSError, RuntimeError, safetensors.SafetensorError) as error:
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        raise UnwritableFileError(
-            f"cannot write {path}: {reason}. Make room or give rights there, or name another file."
-        ) from error
-    finally:
-        aside.unlink(missing_ok=True)
+        with replacing(path) as file:
+            if path.suffix == SAFETENSORS_SUFFIX:
+                metadata = {"format": "pt"} | ({"spec": json.dumps(spec)} if spec else {})
+                file.write(safetensors.torch.save(whole, metadata))
+            else:
+                content: dict[str, Any] = {wrapper: whole} if wrapper else whole
+                torch.save(content | ({"spec": dict(spec)} if spec else {}), file)
+    except (RuntimeError, safetensors.SafetensorError) as error:
+        reason = str(error).splitlines()[0]
+        raise UnwritableFileError(f"cannot write {path}: {reason}. {ADVICE}") from error
 
 
 def check_writable(path: Path) -> None:

@@ -1,6 +1,7 @@
 """Checkpoints: whole or not at all, two kept, damage noticed, and nothing run from them."""
 
 import io
+import os
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +84,7 @@ def test_a_full_disk_leaves_the_one_before(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    owner = checkpoint.os if call == "fsync" else Path
+    owner = os if call == "fsync" else Path
     monkeypatch.setattr(owner, call, full)
     with pytest.raises(checkpoint.CheckpointError, match=r"cannot write.*No space left.*last good"):
         checkpoint.save(tmp_path, 2, state(2))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ablations import tables
 from ablations.analysis.ends import Ends, describe_seeds, read_ends
-from ablations.records import ResultsError, Status, Study
+from ablations.records import ResultsError, Status, Study, write_text
 from modernize.errors import UsageError
 from modernize.steps import Variant
 from modernize.text import csv_cell, from_csv
@@ -55,11 +55,7 @@ def write_summary(study: Study) -> pd.DataFrame:
             f"of the study {study.name!r} only summary.csv is kept; there are no runs to collect."
         )
     table = summarise(study)
-    path = study.folder / "summary.csv"
-    try:
-        path.write_text(as_csv(table), encoding="utf-8")
-    except OSError as error:
-        raise ResultsError(f"cannot write {path}: {error.strerror}.") from error
+    write_text(summary_path(study), as_csv(table))
     return table
 
 

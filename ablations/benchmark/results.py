@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from ablations import paper, tables
 from ablations.costs.model_costs import OURS
-from ablations.records import ResultsError, read_json, write_json
+from ablations.records import ResultsError, make_folder, read_json, write_json, write_text
 from modernize.errors import UsageError
 
 FILE = "benchmark.json"
@@ -119,12 +119,9 @@ class Benchmark:
             ResultsError: where they cannot be written.
         """
         as_csv = folder / "benchmark.csv"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            write_json(folder / FILE, self.to_dict())
-            as_csv.write_text(tables.as_csv(as_values(self)) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise ResultsError(f"cannot write to {folder}: {error.strerror or error}.") from error
+        make_folder(folder)
+        write_json(folder / FILE, self.to_dict())
+        write_text(as_csv, tables.as_csv(as_values(self)) + "\n")
         return [folder / FILE, as_csv]
 
     @classmethod

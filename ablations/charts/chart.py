@@ -19,7 +19,8 @@ from ablations.charts import layout as at
 from ablations.charts.canvas import GREY, INK, STYLE, Canvas, render
 from ablations.charts.layout import MARGIN, PAGE_WIDTH, SIZE, SMALL, Layout, Section, Step
 from ablations.charts.rows import COLUMNS, Row, pair, read, unit_of
-from modernize.errors import RoadmapError, UsageError
+from modernize.errors import UsageError
+from modernize.files import make_folder, write_bytes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -119,7 +120,7 @@ def save(figure: Figure, path: str | Path) -> Path:
 
     Raises:
         UsageError: for another suffix.
-        RoadmapError: when the file cannot be written.
+        UnwritableFileError: when the file cannot be written.
     """
     path = Path(path)
     suffix = path.suffix.lower()
@@ -129,11 +130,8 @@ def save(figure: Figure, path: str | Path) -> Path:
             f"Valid: {', '.join(SUFFIXES)}."
         )
     drawn = render(figure, suffix[1:])
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(drawn)
-    except OSError as error:
-        raise RoadmapError(f"cannot write the chart {str(path)!r}: {error}.") from error
+    make_folder(path.parent)
+    write_bytes(path, drawn)
     return path
 
 

@@ -7,55 +7,69 @@ submitted.
 from __future__ import annotations
 
 import hashlib
-import json
-import shutil
-import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
-from ablations.records import FROZEN, PROGRAM, REPOSITORY, ResultsError, commit_of
+from ablations.records import (
+    FROZEN,
+    PROGRAM,
+    REPOSITORY,
+    commit_of,
+    make_folder,
+    write_bytes,
+    write_json,
+)
+from modernize.files import read_bytes
 
 PACKAGES = ("modernize", "ablations")
 
 
 def place_of(study: Path) -> Path:
     """Returns where the program as it is now has its copy, or would have it."""
-    digest = hashlib.sha256()
-    for path in _files():
-        digest.update(f"{path.relative_to(REPOSITORY)}\0{path.stat().st_size}\0".encode())
-        digest.update(path.read_bytes())
-    return study / "submissions" / "code" / digest.hexdigest()[:10]
+    return _place_of(study, _contents())
 
 
 def freeze(study: Path) -> Path:
-    """Copies the program into a study, unless it is there, and returns the copy's place.
+    """Copies the program into a study, as far as it is not there, and returns the copy's place.
 
-    The copy's name is a digest of its files: the same code is there once.
+    The copy's name is a digest of its files: the same code is there once. What a killed process
+    or an accident left of a copy is completed.
 
     Raises:
         ResultsError: where it cannot be written.
     """
-    target = place_of(study)
-    if (target / FROZEN).exists():
-        return target
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(dir=target.parent, prefix=".code-"))
-        aside.chmod(0o755)
-        for path in _files():
-            copy = aside / path.relative_to(REPOSITORY)
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, copy)
-        (aside / FROZEN).write_text(json.dumps(commit_of(REPOSITORY, *PROGRAM)), encoding="utf-8")
-        aside.replace(target)
-    except OSError as error:
-        raise ResultsError(f"cannot copy the program to {target}: {error.strerror}.") from error
+    contents = _contents()
+    target = _place_of(study, contents)
+    for name, content in contents.items():
+        if not _holds(target / name, content):
+            make_folder((target / name).parent)
+            write_bytes(target / name, content)
+    if not (target / FROZEN).is_file():
+        write_json(target / FROZEN, commit_of(REPOSITORY, *PROGRAM))
     return target
 
 
-def _files() -> list[Path]:
-    return sorted(
+def _place_of(study: Path, contents: Mapping[Path, bytes]) -> Path:
+    digest = hashlib.sha256()
+    for name, content in contents.items():
+        digest.update(f"{name}\0{len(content)}\0".encode())
+        digest.update(content)
+    return study / "submissions" / "code" / digest.hexdigest()[:10]
+
+
+def _holds(path: Path, content: bytes) -> bool:
+    try:
+        return read_bytes(path) == content
+    except OSError:
+        return False
+
+
+def _contents() -> dict[Path, bytes]:
+    """Returns the content of each of the program's files, in order."""
+    paths = sorted(
         path
         for package in PACKAGES
         for path in (REPOSITORY / package).rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     )
+    return {path.relative_to(REPOSITORY): path.read_bytes() for path in paths}

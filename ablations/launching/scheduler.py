@@ -14,7 +14,7 @@ import subprocess
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from ablations.records import read_json, write_json
+from ablations.records import make_folder, read_json, write_json
 from modernize.errors import RoadmapError, UsageError
 
 ASK_SECONDS = 20  # how long the scheduler may take to answer
@@ -67,7 +67,7 @@ class Submission:
     def write(self, study: Path) -> None:
         """Writes it into a study's folder."""
         path = submissions_folder(study) / f"{self.token}.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         write_json(path, dataclasses.asdict(self))
 
 

@@ -14,7 +14,14 @@ Every file is written aside and renamed, so that a reader never sees half of one
 """
 
 from ablations.records.archive import ARCHIVE
-from ablations.records.files import ResultsError, read_json, write_json
+from ablations.records.files import (
+    ResultsError,
+    make_folder,
+    read_json,
+    write_bytes,
+    write_json,
+    write_text,
+)
 from ablations.records.liveness import Life
 from ablations.records.provenance import FROZEN, PROGRAM, REPOSITORY, RESULTS, commit_of, provenance
 from ablations.records.run import Record, Run, RunFolder, Status, TakenOverError
@@ -36,8 +43,11 @@ __all__ = [
     "Study",
     "TakenOverError",
     "commit_of",
+    "make_folder",
     "provenance",
     "read_json",
     "study_names",
+    "write_bytes",
     "write_json",
+    "write_text",
 ]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from modernize import files
 from modernize.errors import RoadmapError
+
+ADVICE = "Make room or give rights there, or name another folder with --results."
 
 
 class ResultsError(RoadmapError):
@@ -43,32 +45,26 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines()]
 
 
-def write_json(path: Path, values: Mapping[str, Any]) -> None:
+def write_json(path: Path, values: Mapping[str, Any], *, flush: bool = True) -> None:
     """Writes a JSON object, whole or not at all."""
-    write_text(path, json.dumps(values, indent=1) + "\n")
+    write_text(path, json.dumps(values, indent=1) + "\n", flush=flush)
 
 
-def write_text(path: Path, text: str) -> None:
+def write_text(path: Path, text: str, *, flush: bool = True) -> None:
     """Writes a text file, whole or not at all."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        aside.write_text(text, encoding="utf-8")
-        aside.replace(path)
-    except OSError as error:
-        raise unwritable(path, error) from error
+    write_bytes(path, text.encode(errors="backslashreplace"), flush=flush)
+
+
+def write_bytes(path: Path, content: bytes, *, flush: bool = True) -> None:
+    """Writes a file, whole or not at all; ``flush``: so that it outlasts a power cut."""
+    files.write_bytes(path, content, fault=ResultsError, advice=ADVICE, flush=flush)
 
 
 def make_folder(path: Path) -> None:
     """Makes a folder and those around it, where they are not there yet."""
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise unwritable(path, error) from error
+    files.make_folder(path, fault=ResultsError, advice=ADVICE)
 
 
 def unwritable(path: Path, error: OSError) -> ResultsError:
     """Returns what is raised where a file cannot be written."""
-    return ResultsError(
-        f"cannot write {path}: {error.strerror or error}. Make room or give rights there, "
-        "or name another folder with --results."
-    )
+    return ResultsError(f"cannot write {path}: {error.strerror or error}. {ADVICE}")

@@ -280,4 +280,5 @@ class RunFolder:
     def write_progress(self, **values: Any) -> None:
         """Says where the run stands; the time is added."""
         self.check_owner()
-        write_json(self.path / "progress.json", {**values, "updated": time.time()})
+        said = {**values, "updated": time.time()}
+        write_json(self.path / "progress.json", said, flush=False)

@@ -12,7 +12,14 @@ from pydantic import ValidationError
 
 from ablations.recipe import Preset
 from ablations.records.archive import ARCHIVE, ArchivedRun, read_archive, write_archive
-from ablations.records.files import ResultsError, make_folder, read_json, write_json, write_text
+from ablations.records.files import (
+    ResultsError,
+    make_folder,
+    read_json,
+    write_bytes,
+    write_json,
+    write_text,
+)
 from ablations.records.run import Run, RunFolder
 from modernize.arithmetic import arithmetic
 from modernize.errors import UsageError
@@ -161,8 +168,7 @@ class Study:
             write_text(self.folder / OWN_FILE, self.own_file)
         if self.layers is not None:
             make_folder(self.folder / "layers")
-            text = self.layers.content.decode()
-            write_text(self.folder / "layers" / f"{self.layers.digest}.py", text)
+            write_bytes(self.folder / "layers" / f"{self.layers.digest}.py", self.layers.content)
         write_json(self.folder / "study.json", self.manifest)
 
     @classmethod

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ablations.records import ResultsError, Study
+from ablations.records import Study, make_folder, write_bytes, write_text
 from ablations.report import page_markdown
 from ablations.report.page import make
 from ablations.report.page_html import as_html
@@ -24,14 +24,9 @@ def write(study: Study, *, best_epoch: bool) -> list[Path]:
     page = make(study, best_epoch=best_epoch)
     written = [study.folder / "report.html", study.folder / "report.md"]
     folder = study.folder / page_markdown.PICTURES
-    try:
-        folder.mkdir(exist_ok=True)
-        for picture in page_markdown.pictures(page):
-            (folder / f"{picture.name}.svg").write_bytes(picture.svg)
-        written[0].write_text(as_html(page), encoding="utf-8")
-        written[1].write_text(page_markdown.as_markdown(page), encoding="utf-8")
-    except OSError as error:
-        raise ResultsError(
-            f"cannot write {error.filename}: {error.strerror}. Make room or give rights there."
-        ) from error
+    make_folder(folder)
+    for picture in page_markdown.pictures(page):
+        write_bytes(folder / f"{picture.name}.svg", picture.svg)
+    write_text(written[0], as_html(page))
+    write_text(written[1], page_markdown.as_markdown(page))
     return written

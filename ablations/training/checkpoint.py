@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 import torch
 
 from modernize.errors import RoadmapError
+from modernize.files import replacing
 
 KEPT = 2
 
@@ -99,29 +99,7 @@ def _bytes(state: dict[str, Any]) -> memoryview:
 
 
 def _write(path: Path, *parts: bytes | memoryview) -> None:
-    """Writes a file aside, flushes it and renames it."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with aside.open("wb") as file:
-            for part in parts:
-                file.write(part)
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(path)
-        _flush_folder(path.parent)
-    except OSError as error:
-        aside.unlink(missing_ok=True)
-        raise CheckpointError(
-            f"cannot write {path}: {error.strerror or error}. Make room and run the study again; "
-            "it goes on from the last good checkpoint."
-        ) from error
-
-
-def _flush_folder(folder: Path) -> None:
-    """Makes a rename outlast a power cut, where the system can open folders."""
-    if hasattr(os, "O_DIRECTORY"):
-        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+    advice = "Make room and run the study again; it goes on from the last good checkpoint."
+    with replacing(path, fault=CheckpointError, advice=advice) as file:
+        for part in parts:
+            file.write(part)
