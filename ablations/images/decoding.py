@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from ablations.images.data import Folder, Images
+from ablations.images.pictures import explain, read_picture
 from ablations.images.sampling import derive
 from ablations.images.transforms import Transform, library, seed_draws
 from modernize.errors import RoadmapError
@@ -141,7 +142,7 @@ class Split(Dataset[Any]):
             try:
                 return self.read(other % count), other % count
             except Exception as error:  # a broken file can make a decoder raise anything
-                reason = _why(error)
+                reason = explain(error)
             bad[path] = reason
             if not self.skip:
                 raise BadImageError(
@@ -154,12 +155,6 @@ class Split(Dataset[Any]):
                 "too many to pass over; is the folder still there?"
             )
         return None, index
-
-
-def _why(error: Exception) -> str:
-    if isinstance(error, UnidentifiedImageError):  # its text repeats the path
-        return "it is no image that Pillow knows"
-    return (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
 
 
 class _Region:
@@ -199,11 +194,7 @@ class Files:
 
     def __call__(self, index: int) -> Image.Image:
         """Returns an image."""
-        with Image.open(self.path(index)) as image:
-            if image.mode != "RGB":  # for RGB it would only make a copy
-                return image.convert("RGB")
-            image.load()
-            return image
+        return read_picture(self.path(index))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,7 +7,6 @@ import contextlib
 import random
 import signal
 import threading
-import warnings
 from collections.abc import Iterable, Iterator
 from multiprocessing.process import BaseProcess
 from multiprocessing.util import Finalize
@@ -146,11 +145,10 @@ def _as_it_is(served: Any) -> Any:
 
 
 def _prepare_worker(_worker: int) -> None:
-    """Leaves stopping to the process that owns the worker, and warnings about files to nobody.
+    """Leaves stopping to the process that owns the worker.
 
     Signals are often sent to all processes of a job at once. torch has the worker use one thread,
     and end with its owner.
     """
     for name in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(name, signal.SIG_IGN)
-    warnings.filterwarnings("ignore", module=r"PIL\b")

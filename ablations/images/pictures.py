@@ -1,0 +1,93 @@
+"""Image files: opened safely, and turned into RGB whatever their mode. No torch here.
+
+Only formats that Pillow decodes by itself are opened: others start programs (EPS starts
+Ghostscript). Only regular files are opened: a pipe or a device may never end. The first frame of
+an animation is read. The orientation in EXIF is ignored, as torchvision ignores it.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import warnings
+from typing import IO
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
+BACKGROUND = (255, 255, 255)  # white, on which a transparent image is shown
+RATIO = 1000  # of the sides; resized by its shorter one, a thinner image could fill the memory
+
+
+def read_picture(path: str) -> Image.Image:
+    """Returns the image in a file, as RGB.
+
+    Raises:
+        OSError: for what is no regular file, cannot be read, is no image of :data:`FORMATS`, or is
+            cut short.
+        ValueError: for more pixels than Pillow deems safe, and whatever else a decoder raises.
+    """
+    with _open_regular(path) as file, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about odd metadata; the image is read or it is not
+        with Image.open(file, formats=FORMATS) as image:
+            _check_shape(*image.size)
+            image.load()
+            return to_rgb(image)
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Returns an image of any mode as RGB; itself if it is RGB already.
+
+    Of 16 bits the upper 8 are kept. What is transparent is shown on :data:`BACKGROUND`.
+
+    Raises:
+        ValueError: for a mode whose values have no range, so that black and white are not known.
+    """
+    if image.mode in ("I", "F"):
+        raise ValueError(f"its mode is {image.mode}, which does not say what values are white")
+    if image.mode.startswith("I;16"):
+        image = _from_16_bits(image)
+    if image.has_transparency_data:
+        return _on_background(image)
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def explain(error: Exception) -> str:
+    """Returns why an image cannot be read, for the end of a sentence that names it."""
+    if isinstance(error, UnidentifiedImageError):  # its text repeats the path
+        return f"it is no image of the formats {', '.join(FORMATS)}"
+    return (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
+
+
+def _open_regular(path: str) -> IO[bytes]:
+    # Without O_NONBLOCK, to open a pipe would wait for somebody to write into it.
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError("it is no regular file")
+    return os.fdopen(handle, "rb")
+
+
+def _check_shape(width: int, height: int) -> None:
+    if max(width, height) > RATIO * min(width, height):
+        raise ValueError(f"{width} x {height} pixels are more than {RATIO} to 1")
+
+
+def _from_16_bits(image: Image.Image) -> Image.Image:
+    """Returns a grey image in 8 bits, with transparency where it names a transparent value."""
+    values = np.asarray(image)
+    grey = Image.fromarray((values >> 8).astype(np.uint8))
+    transparent = image.info.get("transparency")
+    if transparent is None:
+        return grey
+    opaque = np.where(values == transparent, 0, 255).astype(np.uint8)
+    return Image.merge("LA", (grey, Image.fromarray(opaque)))
+
+
+def _on_background(image: Image.Image) -> Image.Image:
+    # Pillow undoes what is multiplied in (lower-case a) step by step.
+    layered = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
+    canvas = Image.new("RGB", image.size, BACKGROUND)
+    canvas.paste(layered, mask=layered.getchannel("A"))
+    return canvas
