@@ -75,8 +75,44 @@ def test_a_record_survives_the_disk(tmp_path: Path) -> None:
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     assert config["spec"] == spec_of("ln", "nano").to_dict()
     assert not [path for path in (tmp_path / "run").iterdir() if path.name.startswith(".")]
-    folder.prepare(make_run())  # a new attempt forgets how the last one ended
-    assert folder.read_record() is None
+
+
+@pytest.mark.parametrize("status", Status)
+def test_what_is_settled_is_settled(tmp_path: Path, status: Status) -> None:
+    """No attempt, failure or takeover removes the end of a run that has come to it."""
+    folder, record = RunFolder(tmp_path), Record(status, "why", epochs=3)
+    folder.write_record(record)
+    before = (tmp_path / "record.json").read_bytes()
+    for attempt in (folder, RunFolder(tmp_path)):
+        assert attempt.prepare(make_run()) == (record if record.settled else None)
+    if record.settled:
+        assert list(tmp_path.iterdir()) == [tmp_path / "record.json"]
+        folder.write_record(Record(Status.FAILED, "later"))
+        assert (tmp_path / "record.json").read_bytes() == before
+    else:  # a new attempt forgets it
+        assert folder.read_record() is None
+
+
+def test_a_damaged_record_is_kept_beside_the_new_one(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    for text in ("{", '{"status": "odd"}'):
+        (tmp_path / "record.json").write_text(text)
+        assert folder.prepare(make_run()) is None
+        assert folder.read_record() is None
+    (tmp_path / "record.json").write_bytes(b"\0" * 9)
+    folder.write_record(Record(Status.FAILED, "no memory"))
+    kept = [(tmp_path / f"record.json.damaged{n}").read_bytes() for n in ("", "-2", "-3")]
+    assert kept == [b"{", b'{"status": "odd"}', b"\0" * 9]
+
+
+def test_a_record_that_cannot_be_read_is_neither_forgotten_nor_replaced(tmp_path: Path) -> None:
+    """A disk that fails may work again: the run may have come to its end."""
+    folder = RunFolder(tmp_path)
+    (tmp_path / "record.json").mkdir()  # as root, nothing else is unreadable
+    for act in (folder.prepare, lambda _: folder.write_record(Record(Status.FAILED))):
+        with pytest.raises(ResultsError, match=r"record\.json cannot be read"):
+            act(make_run())
+    assert (tmp_path / "record.json").is_dir()
 
 
 @pytest.mark.parametrize(

@@ -17,11 +17,16 @@ if TYPE_CHECKING:
 
 def collect_study(console: Console, study: Study) -> None:
     """Writes a study's table and chart from its records, and prints the table."""
-    from ablations.analysis.summary import summary_path, write_summary
+    from ablations.analysis.summary import read_summary, summary_path, write_summary
     from ablations.charts import chart
     from ablations.charts.figures import study_figure
+    from ablations.records import ResultsError
 
-    table = write_summary(study)
+    try:
+        table = write_summary(study)
+    except ResultsError:  # as with a full disk
+        _print_summary(console, read_summary(study))
+        raise
     written = [summary_path(study)]
     figure = study_figure(study, summary=table)
     written += [chart.save(figure, study.folder / f"roadmap.{kind}") for kind in ("png", "svg")]

@@ -16,7 +16,7 @@ from ablations.commands import asking
 from ablations.commands.asking import asking_options, speed_options
 from ablations.commands.collect import collect_study
 from ablations.commands.options import results_folder, results_option
-from modernize.errors import UsageError
+from modernize.errors import RoadmapError, UsageError
 
 if TYPE_CHECKING:
     from ablations.launching.experiment import Experiment
@@ -225,13 +225,10 @@ def _print_plan(
 
 def _run(console: Console, experiment: Experiment, jobs: int | None) -> None:
     from ablations.launching import local_queue
-    from ablations.launching.claim import only_one
     from ablations.launching.progress import follow
 
-    study = experiment.study
-    study.write()
-    needed = experiment.needed
-    with only_one(study.folder):
+    with experiment.claimed() as experiment:
+        needed = experiment.needed
         if needed:
             local_queue.get_ready()
         slots = local_queue.find_slots(len(needed), jobs)
@@ -245,7 +242,7 @@ def _run(console: Console, experiment: Experiment, jobs: int | None) -> None:
             with contextlib.closing(experiment.run(slots)) as ticks:
                 follow(ticks, len(needed), console)
         except KeyboardInterrupt:
-            collect_study(console, study)
+            _collect(console, experiment)
             console.print(
                 "Interrupted. What is finished is kept; the same command goes on from the last "
                 "checkpoints.",
@@ -253,7 +250,7 @@ def _run(console: Console, experiment: Experiment, jobs: int | None) -> None:
                 soft_wrap=True,
             )
             raise SystemExit(INTERRUPTED) from None
-    _conclude(console, experiment)
+        _conclude(console, experiment)
 
 
 def _print_script(experiment: Experiment, site: Site) -> None:
@@ -269,13 +266,10 @@ def _print_script(experiment: Experiment, site: Site) -> None:
 def _submit(console: Console, experiment: Experiment, site: Site) -> None:
     """Hands what is needed to SLURM, and ends."""
     from ablations.launching import slurm
-    from ablations.launching.claim import only_one
     from ablations.launching.freeze import freeze
 
     study = experiment.study
-    study.write()
-    with only_one(study.folder):
-        experiment = experiment.anew()  # what another process submitted a moment ago is out of it
+    with experiment.claimed() as experiment:
         jobs = experiment.jobs()
         if not jobs:
             console.print("Nothing to submit.")
@@ -303,26 +297,35 @@ def _submit(console: Console, experiment: Experiment, site: Site) -> None:
 def _debug(console: Console, experiment: Experiment) -> None:
     """Trains what is needed in this process."""
     from ablations.launching import local_queue
-    from ablations.launching.claim import only_one
     from ablations.launching.progress import label, outcome
 
-    experiment.study.write()
-    with only_one(experiment.study.folder):
+    with experiment.claimed() as experiment:
         for job, record in experiment.run_here(local_queue.find_slots(1)[0]):
             console.print(f"{label(job)}: {outcome(record)}", soft_wrap=True)
-    _conclude(console, experiment)
+        _conclude(console, experiment)
 
 
 def _run_together(console: Console, experiment: Experiment) -> None:
     """Trains in all processes that torchrun started; the first one writes and speaks."""
+    from ablations.launching.local_queue import joined
     from ablations.launching.progress import label, outcome
 
-    if not console.quiet:
-        experiment.study.write()
-    for job, record in experiment.run_together():
-        console.print(f"{label(job)}: {outcome(record)}", soft_wrap=True)
-    if not console.quiet:
-        _conclude(console, experiment)
+    with joined() as (device, share), experiment.claimed(share) as experiment:
+        for job, record in experiment.run_together(device, share):
+            console.print(f"{label(job)}: {outcome(record)}", soft_wrap=True)
+        if share.rank == 0:
+            _conclude(console, experiment)
+
+
+def _collect(console: Console, experiment: Experiment) -> bool:
+    """Makes the study's table and chart, or says why that is not possible; tells which."""
+    try:
+        collect_study(console, experiment.study)
+    except Exception as error:  # nothing here may hide how the runs ended
+        kind = "" if isinstance(error, RoadmapError) else f"{type(error).__name__}: "
+        console.print(f"{kind}{error}", style="bold red", soft_wrap=True)
+        return False
+    return True
 
 
 def _conclude(console: Console, experiment: Experiment) -> None:
@@ -331,15 +334,24 @@ def _conclude(console: Console, experiment: Experiment) -> None:
     from ablations.launching.progress import outcome
     from ablations.records import Status
 
-    collect_study(console, experiment.study)
-    ends = [(p, p.folder.read_record()) for p in experiment.planned]
-    bad = [(p, r) for p, r in ends if r and r.status is not Status.FINISHED]
-    for p, record in bad:
-        line = f"{p.run.key}, seed {p.run.seed}: {outcome(record)}"
-        console.print(line, style="bold red", soft_wrap=True)
-    failed = [p for p, r in bad if r.status is Status.FAILED]
+    collected = _collect(console, experiment)
+    ends = experiment.ends()
+    for p, record in ends:
+        if record and record.status is not Status.FINISHED:
+            line = f"{p.run.key}, seed {p.run.seed}: {outcome(record)}"
+            console.print(line, style="bold red", soft_wrap=True)
+    failed = sum(record is not None and record.status is Status.FAILED for _, record in ends)
     if failed:
         raise RunsFailedError(
-            f"{len(failed)} of {len(ends)} runs failed; the logs named above say more. "
+            f"{failed} of {len(ends)} runs failed; the logs named above say more. "
             "The same command tries them again."
+        )
+    if stopped := sum(record is None for _, record in ends):
+        raise RunsFailedError(
+            f"{stopped} of {len(ends)} runs were stopped; the same command goes on with them."
+        )
+    if not collected:
+        raise RoadmapError(
+            "all runs ended, but there is no new table or chart, for the reason above. "
+            "`run_roadmap.py collect` makes them."
         )

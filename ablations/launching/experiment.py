@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import re
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ablations.images.data import SOURCES, load_images
 from ablations.launching import local_queue, scheduler
+from ablations.launching.claim import only_one
 from ablations.launching.survey import survey
 from ablations.recipe import Preset
-from ablations.records import ARCHIVE, Record, ResultsError, Run, RunFolder, Study
+from ablations.records import (
+    ARCHIVE,
+    DamagedError,
+    Record,
+    ResultsError,
+    Run,
+    RunFolder,
+    Status,
+    Study,
+)
 from ablations.studies import selection
 from ablations.studies.counting import PlanRow, TrainingImages, count, plan_rows
 from ablations.studies.variants import Comparison
@@ -20,6 +32,9 @@ from modernize.errors import UsageError
 from modernize.layers import Layers
 from modernize.spec import Norm
 from modernize.steps import Training, Variant
+
+if TYPE_CHECKING:
+    from ablations.images.sampling import Share
 
 PAPER_DEVICE_BATCH = 128  # 4 x 8 GPUs of the authors' step-by-step code
 
@@ -33,8 +48,8 @@ class Planned:
         cost: of the network at the preset's image size.
         record: how it ended, where it did.
         epochs_done: epochs an unfinished one has behind it.
-        fault: why its record cannot be used, where it cannot.
-        held: where the scheduler has it: how it stands there.
+        fault: why its record is of no use, where it is damaged.
+        held: why it must not be trained now, such as how it stands with the scheduler.
     """
 
     variant: Variant
@@ -112,10 +127,46 @@ class Experiment:
             TrainingImages(images["train_images"], spec.in_channels, spec.num_classes),
         )
 
-    def anew(self) -> Experiment:
-        """Returns the same experiment as it stands now."""
-        asked = [(p.variant, p.run.seed) for p in self.planned]
-        return dataclasses.replace(self, planned=_plan(self.study, asked, self.study.layers))
+    @contextlib.contextmanager
+    def claimed(self, share: Share | None = None) -> Iterator[Experiment]:
+        """Holds the study's lock, and gives the experiment as it stands now, the study written.
+
+        Whatever is decided and changed is decided and changed inside: before, other processes may
+        train, widen and write the study.
+
+        Args:
+            share: which of the processes that train together this is, where it is one of them. The
+                first one holds the lock, writes and decides for all.
+
+        Raises:
+            UsageError: where another process holds the lock; then nothing was changed.
+        """
+        with contextlib.ExitStack() as stack:
+
+            def claim() -> Experiment:
+                stack.enter_context(only_one(self.study.folder))
+                claimed = self._anew()
+                claimed.study.write()
+                return claimed
+
+            if share is None or share.world == 1:
+                yield claim()
+                return
+            from ablations.training.place import agree
+
+            claimed: list[Experiment] = []
+
+            def decide() -> Sequence[Planned]:
+                claimed.append(claim())
+                return claimed[0].planned
+
+            planned = agree(share, decide)
+            yield claimed[0] if claimed else dataclasses.replace(self, planned=planned)
+
+    def _anew(self) -> Experiment:
+        """Returns the same experiment as it stands now, in the study as it is now."""
+        asked, study = [(p.variant, p.run.seed) for p in self.planned], self.study.anew()
+        return dataclasses.replace(self, study=study, planned=_plan(study, asked, study.layers))
 
     def cautions(self) -> list[str]:
         """Returns what its user should know beforehand, a sentence or two each."""
@@ -146,24 +197,42 @@ class Experiment:
         planned = self.needed
         if len(slots) > 1:
             planned.sort(key=lambda p: p.work, reverse=True)
-        return local_queue.work_off(self._jobs(planned), slots)
+        with contextlib.closing(local_queue.work_off(self._jobs(planned), slots)) as ticks:
+            for tick in ticks:
+                for job, record in tick.ended:
+                    self.study.ends[job.run.name] = record
+                yield tick
 
-    def run_together(self) -> Iterator[tuple[local_queue.Job, Record]]:
+    def run_together(self, device: str, share: Share) -> Iterator[tuple[local_queue.Job, Record]]:
         """Trains what is needed, one run at a time, in all processes that torchrun started."""
-        return local_queue.train_together(self.jobs())
+        return self._remember(local_queue.train_together(self.jobs(), device, share))
 
     def run_here(self, slot: local_queue.Slot) -> Iterator[tuple[local_queue.Job, Record]]:
         """Trains what is needed in this process, for a debugger; an error is raised as it comes."""
-        return local_queue.train_one_by_one(self.jobs(), slot)
+        return self._remember(local_queue.train_one_by_one(self.jobs(), slot))
+
+    def _remember(
+        self, ends: Iterable[tuple[local_queue.Job, Record]]
+    ) -> Iterator[tuple[local_queue.Job, Record]]:
+        for job, record in ends:
+            self.study.ends[job.run.name] = record
+            yield job, record
+
+    def ends(self) -> list[tuple[Planned, Record | None]]:
+        """Returns how the runs ended that were not held back; None: not yet."""
+        found: list[tuple[Planned, Record | None]] = []
+        for p in self.planned:
+            try:
+                found.append((p, self.study.folder_of(p.run).read_record()))
+            except ResultsError as error:
+                found.append((p, Record(Status.FAILED, str(error))))
+        return [(p, record) for p, record in found if record or not p.held]
 
     def jobs(self) -> list[local_queue.Job]:
         """Returns the runs still to be run; paths in them hold wherever they are run."""
         return self._jobs(self.needed)
 
     def _jobs(self, planned: Sequence[Planned]) -> list[local_queue.Job]:
-        for p in planned:
-            if p.fault:  # a record that cannot be read is no record
-                (p.folder.path / "record.json").unlink(missing_ok=True)
         data, compute = self.preset.data, self.preset.compute
         if data.source not in SOURCES:
             data = data.model_copy(
@@ -258,13 +327,14 @@ def _plan(
     for variant, seed in asked:
         run = study.run(variant, seed)
         folder = study.folder_of(run)
-        record, fault = None, ""
+        record, fault, waits = None, "", held.get(run.name, "")
         try:
             record = folder.read_record()
-        except ResultsError as error:
+        except DamagedError as error:
             fault = str(error)
+        except ResultsError as error:  # it may be settled: nobody can tell
+            waits = waits or str(error)
         done = len(folder.read_metrics()) if folder.has_checkpoint() else 0
         network = count(run.spec, study.preset.data.image_size, layers)
-        waits = held.get(run.name, "")
         planned.append(Planned(variant, run, folder, network, record, done, fault, waits))
     return planned

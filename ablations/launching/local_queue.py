@@ -12,6 +12,7 @@ import time
 import traceback
 from collections.abc import Callable, Generator, Iterator, Sequence
 from multiprocessing import forkserver
+from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import FrameType
@@ -20,10 +21,12 @@ from typing import TYPE_CHECKING, Any
 from ablations.launching.claim import announce
 from ablations.recipe import Compute, DataChoice
 from ablations.records import Record, ResultsError, Run, RunFolder, Status
+from ablations.records.files import make_folder
 from modernize.errors import RoadmapError, UsageError
 from modernize.layers import Layers, load_layers
 
 if TYPE_CHECKING:
+    from ablations.images.sampling import Share
     from ablations.training.place import Place
 
 POLL_SECONDS = 0.1
@@ -154,22 +157,24 @@ def work_off(jobs: Sequence[Job], slots: Sequence[Slot]) -> Generator[Tick, None
     context = prepare_starts()
     waiting, free = list(jobs), list(slots)
     _announce(jobs)
-    running: dict[BaseProcess, tuple[Job, Slot]] = {}
+    running: dict[BaseProcess, tuple[Job, Slot, Connection]] = {}
     try:
         while waiting or running:
             while waiting and free:
                 job, slot = waiting.pop(0), free.pop(0)
-                process = context.Process(target=_work, args=(job, slot))
+                ear, mouth = context.Pipe(duplex=False)
+                process = context.Process(target=_work, args=(job, slot, mouth))
                 process.start()
-                running[process] = job, slot
+                mouth.close()
+                running[process] = job, slot, ear
             ended = []
             for process in [p for p in running if not p.is_alive()]:
-                job, slot = running.pop(process)
+                job, slot, ear = running.pop(process)
                 free.append(slot)
-                ended.append((job, _outcome(job, process.exitcode)))
+                ended.append((job, _outcome(job, process.exitcode, ear)))
             if ended:
-                _announce([*waiting, *(job for job, _ in running.values())])
-            yield Tick([job for job, _ in running.values()], ended)
+                _announce([*waiting, *(job for job, *_ in running.values())])
+            yield Tick([job for job, *_ in running.values()], ended)
             time.sleep(POLL_SECONDS)
     finally:
         for process in running:
@@ -189,21 +194,29 @@ def _announce(unfinished: Sequence[Job]) -> None:
         announce(study, [job.folder.name for job in unfinished])
 
 
-def _outcome(job: Job, exit_code: int | None) -> Record:
-    """Returns the record the run wrote, or writes one for a process that died without."""
+def _outcome(job: Job, exit_code: int | None, ear: Connection) -> Record:
+    """Returns how a run ended: by its record, or by what its process said, or by its death."""
     folder = RunFolder(job.folder)
-    record = folder.read_record()
-    if record is None or (exit_code and record.status is not Status.FAILED):
-        how = f"signal {-exit_code}" if exit_code and exit_code < 0 else f"status {exit_code}"
-        hint = " (was the memory short?)" if exit_code == -signal.SIGKILL else ""
-        record = Record(Status.FAILED, f"its process ended with {how}{hint}; see {folder.log}")
-        with contextlib.suppress(ResultsError):  # as with a full disk; the run is told of anyway
-            folder.write_record(record)
-    return record
+    said: Record | None = None
+    with contextlib.suppress(EOFError, OSError), ear:
+        said = ear.recv()  # it is there, or its end is: the process has ended
+    with contextlib.suppress(ResultsError):
+        record = folder.read_record()
+        if record and record.settled:
+            return record
+    if said is not None:
+        return said
+    how = f"ended with status {exit_code}"
+    if exit_code == 0:
+        how = "was told to stop"
+    elif exit_code and exit_code < 0:
+        how = f"was ended by signal {-exit_code}"
+        how += " (was the memory short?)" if exit_code == -signal.SIGKILL else ""
+    return record_end(folder, Record(Status.FAILED, f"its process {how}; see {folder.log}"))
 
 
-def _work(job: Job, slot: Slot) -> None:
-    """Trains one run; the whole life of a worker process."""
+def _work(job: Job, slot: Slot, mouth: Connection) -> None:
+    """Trains one run, and says how it ended; the whole life of a worker process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which tells us
     stopping = False
 
@@ -218,35 +231,50 @@ def _work(job: Job, slot: Slot) -> None:
         return not stopping and (parent is None or parent.is_alive())
 
     folder = RunFolder(job.folder)
-    folder.prepare(job.run)
-    with folder.log.open("a", encoding="utf-8", buffering=1) as log:
-        sys.stdout = sys.stderr = log
+    with contextlib.ExitStack() as stack:
         try:
-            _train(job, folder, slot, keep_going)
+            make_folder(folder.path)
+            log = stack.enter_context(folder.log.open("a", encoding="utf-8", buffering=1))
+            sys.stdout = sys.stderr = log
+            record = folder.prepare(job.run) or _train(job, folder, slot, keep_going)
         except BaseException as error:
-            record_failure(folder, error)
+            mouth.send(record_failure(folder, error))
             raise SystemExit(1) from None
+    if record is not None:
+        mouth.send(record)
 
 
-def record_failure(folder: RunFolder, error: BaseException) -> None:
+def record_failure(folder: RunFolder, error: BaseException) -> Record:
     """Writes into a run's log and record that it ended in this error, which is being handled."""
-    traceback.print_exc()
+    with contextlib.suppress(OSError):  # as with a full disk
+        traceback.print_exc()
     kind = "" if isinstance(error, RoadmapError) else f"{type(error).__name__}: "
-    reason = f"{kind}{error}".splitlines()[0]
-    with contextlib.suppress(ResultsError):  # as with a full disk
-        folder.write_record(Record(Status.FAILED, f"{reason}; see {folder.log}"))
+    reason = f"{kind}{error}".partition("\n")[0]
+    return record_end(folder, Record(Status.FAILED, f"{reason}; see {folder.log}"))
+
+
+def record_end(folder: RunFolder, record: Record) -> Record:
+    """Writes how a run ended, and returns it; where it cannot be written, it says so as well."""
+    try:
+        folder.write_record(record)
+    except ResultsError as error:  # as with a full disk
+        return dataclasses.replace(record, reason=f"{record.reason}. Not on record: {error}")
+    return record
 
 
 def train_one_by_one(jobs: Sequence[Job], slot: Slot) -> Iterator[tuple[Job, Record]]:
     """Trains the jobs in this process, one after the other, and yields the ends.
 
-    Nothing is caught, so that a debugger stops where an error is raised.
+    What fails is put on record and raised again, so that a debugger stops where it was raised.
     """
     for place, job in enumerate(jobs):
         _announce(jobs[place:])
         folder = RunFolder(job.folder)
-        folder.prepare(job.run)
-        record = _train(job, folder, slot, lambda: True)
+        try:
+            record = folder.prepare(job.run) or _train(job, folder, slot, lambda: True)
+        except Exception as error:
+            record_failure(folder, error)
+            raise
         if record is not None:
             yield job, record
 
@@ -310,25 +338,43 @@ def train_here(
         )
 
 
-def train_together(jobs: Sequence[Job]) -> Iterator[tuple[Job, Record]]:
+@contextlib.contextmanager
+def joined() -> Iterator[tuple[str, Share]]:
+    """Joins the processes that torchrun started, and gives this one's device and share."""
+    from ablations.training.place import process_group
+
+    with process_group(int(os.environ["LOCAL_RANK"])) as found:
+        yield found
+
+
+def train_together(jobs: Sequence[Job], device: str, share: Share) -> Iterator[tuple[Job, Record]]:
     """Trains the jobs one after the other in all processes that torchrun started; yields the ends.
 
     A run that fails in one process fails in all of them, and ends the job: those that are left go
     on with the next start.
+
+    Args:
+        jobs: the same for all processes.
+        device: this process's.
+        share: which of the processes it is.
     """
-    from ablations.training.place import find_place, process_group
+    from ablations.training.place import find_place
 
     threads = max(core_count() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")), 1)
     stopping: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _frame: stopping.append(number))
-    with process_group(int(os.environ["LOCAL_RANK"])) as (device, share):
-        for number, job in enumerate(jobs):
-            folder = RunFolder(job.folder)
+    for number, job in enumerate(jobs):
+        folder = RunFolder(job.folder)
+        try:
             place = find_place(device, job.compute, share)
             if place.first:
                 _announce(jobs[number:])
                 folder.prepare(job.run)
             record = train_here(job, folder, place, threads, lambda: not stopping)
-            if record is None:
-                return
-            yield job, record
+        except Exception as error:
+            if folder.read_record() is None:  # what fails next is of less interest
+                record_failure(folder, error)
+            raise
+        if record is None:
+            return
+        yield job, record

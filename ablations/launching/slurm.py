@@ -23,6 +23,7 @@ from ablations.launching.local_queue import Job, record_failure, train_here
 from ablations.launching.scheduler import SchedulerError, Submission, explain, submissions_folder
 from ablations.launching.site import Site
 from ablations.records import (
+    DamagedError,
     RunFolder,
     TakenOverError,
     read_json,
@@ -90,7 +91,9 @@ class Task:
         signals: Sequence[int],
     ) -> bool:
         """Trains to the end, and returns False; or until a signal comes, and returns True."""
-        record = folder.read_record()
+        record = None
+        with contextlib.suppress(DamagedError):  # the first process sets it aside
+            record = folder.read_record()
         if record is not None and record.settled:
             print("This run has come to its end before; nothing is left to do.")
             return False
@@ -101,8 +104,8 @@ class Task:
 
         torch.set_num_threads(self.threads)
         number, restart = environment.job_id, int(os.environ.get("SLURM_RESTART_COUNT", "0"))
-        if environment.global_rank == 0:
-            folder.prepare(job.run, job=number, restart=restart)
+        if environment.global_rank == 0 and folder.prepare(job.run, job=number, restart=restart):
+            return False
         share = Share(environment.global_rank, environment.num_tasks)
         with contextlib.ExitStack() as stack:
             if share.world > 1:

@@ -15,6 +15,7 @@ Every file is written aside and renamed, so that a reader never sees half of one
 
 from ablations.records.archive import ARCHIVE
 from ablations.records.files import (
+    DamagedError,
     ResultsError,
     make_folder,
     read_json,
@@ -34,6 +35,7 @@ __all__ = [
     "PROGRAM",
     "REPOSITORY",
     "RESULTS",
+    "DamagedError",
     "Life",
     "Record",
     "ResultsError",

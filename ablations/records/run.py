@@ -17,10 +17,12 @@ from typing import Any
 from ablations.recipe import Recipe
 from ablations.records.archive import ARCHIVE, ArchivedRun
 from ablations.records.files import (
+    DamagedError,
     ResultsError,
     make_folder,
     read_json,
     read_lines,
+    set_aside,
     unwritable,
     write_json,
     write_text,
@@ -115,15 +117,19 @@ class RunFolder:
     again stays whole while a process of its earlier life lives on: that one can write no more.
     """
 
-    def __init__(self, path: Path, archived: ArchivedRun | None = None) -> None:
+    def __init__(
+        self, path: Path, archived: ArchivedRun | None = None, ended: Record | None = None
+    ) -> None:
         """Names the folder, which need not be there.
 
         Args:
             path: of the folder.
             archived: what the study's archive has of the run, for where the folder is gone.
+            ended: how the run ended a moment ago, whether or not that could be written.
         """
         self.path = path
         self.archived = archived
+        self.ended = ended
         self.log = path / "log.txt"
         self.token: str | None = None  # of the owner, where that is us
 
@@ -149,19 +155,47 @@ class RunFolder:
         make_folder(self.path)
         write_json(self.path / "config.json", {"key": run.key, **run.content()})
 
-    def prepare(self, run: Run, **who: Any) -> None:
-        """Describes the run, makes it this process's, and forgets an earlier end.
+    def prepare(self, run: Run, **who: Any) -> Record | None:
+        """Describes the run, makes it this process's, and forgets an earlier failure.
+
+        A damaged record is set aside. A settled one is never touched.
 
         Args:
             run: what will be trained here.
             who: what is noted of this process, beside host and number.
+
+        Returns:
+            None; or the record of a run that is settled: then nothing is to be done.
         """
+        if settled := self._read_settled():
+            return settled
         self.describe(run)
         self.token = uuid.uuid4().hex
         process = this_process()
         write_json(self._owner, {"token": self.token, **process, **who})
+        # Who owned it until now may have come to the end meanwhile; it can write no more.
+        if settled := self._read_settled():
+            return settled
         self.note("started", host=process["host"], pid=process["pid"], **who)
-        (self.path / "record.json").unlink(missing_ok=True)
+        path = self.path / "record.json"
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise unwritable(path, error) from error
+        return None
+
+    def _read_settled(self) -> Record | None:
+        """Returns the record on disk if it is settled; sets it aside if it is damaged.
+
+        Raises:
+            ResultsError: where it cannot be read, so that nobody can tell.
+        """
+        try:
+            record = RunFolder(self.path).read_record()
+        except DamagedError:
+            set_aside(self.path / "record.json")
+            return None
+        return record if record and record.settled else None
 
     def check_owner(self) -> None:
         """Raises TakenOverError where another process has prepared this folder since we did."""
@@ -229,8 +263,11 @@ class RunFolder:
         """Returns the record, or None where there is none yet.
 
         Raises:
-            ResultsError: where the file is no whole record.
+            DamagedError: where the file is no whole record.
+            ResultsError: where it cannot be read.
         """
+        if self.ended is not None:
+            return self.ended
         path = self.path / "record.json"
         values: Mapping[str, Any] | None
         if kept := self._kept:
@@ -242,13 +279,18 @@ class RunFolder:
         try:
             return Record(**{**values, "status": Status(values["status"])})
         except (TypeError, KeyError, ValueError) as error:
-            raise ResultsError(
+            raise DamagedError(
                 f"{path} is no whole record ({error}); delete it and run the study again."
             ) from error
 
     def write_record(self, record: Record) -> None:
-        """Writes how the run ended; unless another process has taken it over."""
+        """Writes how the run ended; unless another process has taken it over.
+
+        A failure is not written over a settled record: what fails after the end changes no result.
+        """
         self.check_owner()
+        if self._read_settled() and not record.settled:
+            return
         write_json(self.path / "record.json", dataclasses.asdict(record))
 
     def read_metrics(self) -> list[dict[str, Any]]:

@@ -20,7 +20,7 @@ from ablations.records.files import (
     write_json,
     write_text,
 )
-from ablations.records.run import Run, RunFolder
+from ablations.records.run import Record, Run, RunFolder
 from modernize.arithmetic import arithmetic
 from modernize.errors import UsageError
 from modernize.layers import Layers
@@ -37,6 +37,8 @@ class Study:
         folder: where it lies.
         manifest: what study.json says.
         layers, own_file: the study's own, where it is about to be written.
+        asked: what of the manifest was asked for, where it is about to be written.
+        ends: how runs ended in this process, by their names, whether or not it could be written.
     """
 
     def __init__(
@@ -45,11 +47,14 @@ class Study:
         manifest: dict[str, Any],
         layers: Layers | None = None,
         own_file: str = "",
+        asked: dict[str, Any] | None = None,
     ) -> None:
         self.folder = folder
         self.manifest = manifest
         self.layers = layers
         self.own_file = own_file
+        self.asked = asked
+        self.ends: dict[str, Record] = {}
 
     @property
     def name(self) -> str:
@@ -134,7 +139,8 @@ class Study:
 
     def folder_of(self, run: Run) -> RunFolder:
         """Returns where a run's files lie, whether or not they are there yet."""
-        return RunFolder(self.folder / "runs" / run.name, self._archived.get(run.name))
+        path = self.folder / "runs" / run.name
+        return RunFolder(path, self._archived.get(run.name), self.ends.get(run.name))
 
     @functools.cached_property
     def _archived(self) -> dict[str, ArchivedRun]:
@@ -149,7 +155,7 @@ class Study:
         """Writes ``runs.jsonl``, and returns its path and the number of runs in it.
 
         It holds each run that has a record, without its weights, so that the folders of the runs
-        may go.
+        may go. A run that is trained again keeps its line until it has a new record.
 
         Raises:
             ResultsError: where a record is damaged, or the file cannot be written.
@@ -159,6 +165,8 @@ class Study:
             if (record := folder.read_record()) is not None:
                 values = dataclasses.asdict(record)
                 runs.append(ArchivedRun(run.name, values, folder.read_metrics()))
+            elif folder.archived is not None:
+                runs.append(folder.archived)
         return write_archive(self.folder, runs), len(runs)
 
     def write(self) -> None:
@@ -235,9 +243,19 @@ class Study:
         }
         if own_costs:
             asked["own_costs"] = {key: list(numbers) for key, numbers in own_costs.items()}
+        return cls._widened(folder, asked, layers, own_file)
+
+    def anew(self) -> Study:
+        """Returns this study, which was joined, as it is by now in its folder; writes nothing."""
+        return self._widened(self.folder, self.asked or self.manifest, self.layers, self.own_file)
+
+    @classmethod
+    def _widened(
+        cls, folder: Path, asked: dict[str, Any], layers: Layers | None, own_file: str
+    ) -> Study:
         there = read_json(folder / "study.json")
         if there is None:
-            return cls(folder, asked, layers, own_file)
+            return cls(folder, asked, layers, own_file, asked)
         before = {v["key"]: v for v in there["variants"]}
         differ = [
             *_differences("", {"study": there.get("study", "roadmap")}, asked),
@@ -256,14 +274,15 @@ class Study:
                 + "\nGive this one a name of its own with --name, or remove that folder."
             )
         # What the study no longer lists, but has, comes last.
-        keys = [*order, *(key for key in before if key not in order)]
+        keys = [*asked["order"], *(key for key in before if key not in asked["order"])]
         places = {key: place for place, key in enumerate(keys)}
         variants_now = {**before, **{v["key"]: v for v in asked["variants"]}}
         merged = sorted(variants_now.values(), key=lambda v: places[v["key"]])
-        manifest = {**asked, "variants": merged, "seeds": max(seeds, there["seeds"]), "order": keys}
+        manifest = {**asked, "variants": merged, "order": keys}
+        manifest["seeds"] = max(asked["seeds"], there["seeds"])
         if costs := {**there.get("own_costs", {}), **asked.get("own_costs", {})}:
             manifest["own_costs"] = costs
-        return cls(folder, manifest, layers, own_file)
+        return cls(folder, manifest, layers, own_file, asked)
 
 
 def study_names(results: Path) -> list[str]:

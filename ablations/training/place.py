@@ -9,7 +9,7 @@ import datetime
 import resource
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,8 +21,9 @@ from ablations.images.sampling import Share
 from ablations.recipe import Compute
 from ablations.records import read_json, write_json
 from ablations.training.device_name import cpu_name
-from modernize.errors import UsageError
+from modernize.errors import RoadmapError, UsageError
 
+T = TypeVar("T")
 Module = TypeVar("Module", bound=nn.Module)
 
 
@@ -186,6 +187,28 @@ def process_group(
         yield device, Share(dist.get_rank(), dist.get_world_size())
     finally:
         dist.destroy_process_group()
+
+
+def agree(share: Share, decide: Callable[[], T]) -> T:
+    """Returns in all processes what the first one decides; if it cannot, all raise its error."""
+    if share.world == 1:
+        return decide()
+    said: list[Any] = [None, None]  # the decision; exit status and message of an error
+    failure: Exception | None = None
+    if share.rank == 0:
+        try:
+            said[0] = decide()
+        except Exception as error:
+            failure = error
+            said[1] = getattr(error, "exit_status", 1), str(error)
+    dist.broadcast_object_list(said)
+    if failure is not None:
+        raise failure
+    if said[1] is not None:
+        status, message = said[1]
+        raise (UsageError if status == UsageError.exit_status else RoadmapError)(message)
+    decision: T = said[0]
+    return decision
 
 
 def meet(path: Path, host: str, share: Share, seconds: float = 300) -> Any:

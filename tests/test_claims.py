@@ -1,0 +1,130 @@
+"""What a launch decides and changes, it decides and changes while it holds the study's lock."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+from ablations import cli
+from ablations.launching import scheduler
+from ablations.launching.experiment import Experiment
+from ablations.records import Record, Status, Study
+
+TINY = ["--set", "epochs=1", "--set", "warmup_epochs=0", "--set", "batch_size=1000",
+        "--set", "device_batch=1000"]  # fmt: skip
+Launch = Callable[..., str]
+
+
+@pytest.fixture
+def launch(
+    few_images: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Launch:
+    """Runs the main job in this process, and returns what it says."""
+
+    def run(*arguments: str, status: int = 0) -> str:
+        where = ["--results", str(tmp_path), "--data", str(few_images), "--jobs", "1"]
+        monkeypatch.setattr(sys, "argv", ["run_roadmap.py", *where, *TINY, *arguments])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        said = capsys.readouterr()
+        assert ended.value.code == status, said.out + said.err
+        return said.out + said.err
+
+    return run
+
+
+def snapshot(folder: Path) -> dict[str, tuple[int, bytes]]:
+    return {
+        str(path): (path.stat().st_mtime_ns, path.read_bytes() if path.is_file() else b"")
+        for path in [folder, *folder.rglob("*")]
+    }
+
+
+@pytest.fixture
+def experiments(few_images: Path, tmp_path: Path) -> Callable[..., Experiment]:
+    """Plans the main job for some steps, and does not begin it."""
+    from ablations.commands.launch import design
+
+    def plan(only: str, seeds: int = 1) -> Experiment:
+        return design(
+            name="study", skip_bad_images=False, tensorboard=False, results=tmp_path,
+            study="roadmap", first=None, last=None, only=only, seeds=seeds, preset=None,
+            regime=None, data=str(few_images), settings=tuple(TINY[1::2]),
+        )  # fmt: skip
+
+    return plan
+
+
+def finish(experiment: Experiment) -> None:
+    for p in experiment.needed:
+        p.folder.prepare(p.run)
+        p.folder.write_record(Record(Status.FINISHED, top1=80.0))
+
+
+@pytest.mark.parametrize("executor", ["local", "debug", "slurm"])
+def test_a_refused_launch_changes_nothing(
+    executor: str, launch: Launch, experiments: Callable[..., Experiment], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(scheduler, "find_slurm", lambda: "")
+    with experiments("ln").claimed() as first:
+        finish(first)
+    with FileLock(tmp_path / "study" / ".lock"):
+        before = snapshot(tmp_path)
+        told = launch("--name", "study", "--executor", executor, "--seeds", "3", status=2)
+    assert "another process" in told
+    assert str(tmp_path / "study") in told
+    assert snapshot(tmp_path) == before
+
+
+def test_what_other_launches_did_meanwhile_counts(experiments: Callable[..., Experiment]) -> None:
+    planned = [experiments("ln,gelu"), experiments("resnet"), experiments("ln", seeds=2)]
+    with experiments("ln").claimed() as first:
+        finish(first)
+    for experiment in planned:
+        with experiment.claimed() as claimed:
+            wanted = {(p.run.key, p.run.seed) for p in experiment.planned} - {("ln", 0)}
+            assert {(p.run.key, p.run.seed) for p in claimed.needed} == wanted
+            records = [p.folder.read_record() for p in claimed.planned if p.run.key == "ln"]
+            assert all(r and r.top1 == 80.0 for r in records[:1])
+    study = Study.open(planned[0].study.folder)
+    assert [v.key for v in study.variants] == ["resnet", "gelu", "ln"]
+    assert study.seeds == 2
+
+
+def test_a_run_whose_end_cannot_be_written_is_told_all_the_same(
+    launch: Launch, experiments: Callable[..., Experiment], tmp_path: Path
+) -> None:
+    """A file stands where the run's folder should be: neither log nor record can be written."""
+    study = tmp_path / "study"
+    [planned] = experiments("ln").planned
+    planned.folder.path.parent.mkdir(parents=True)
+    planned.folder.path.write_text("")
+    told = launch("--name", "study", "--only", "ln", status=1)
+    assert "ln, seed 0: FAILED: cannot write" in told
+    assert "Not on record" in told
+    assert "1 of 1 runs failed" in told
+    assert ",failed,seed 0 failed," in (study / "summary.csv").read_text()
+
+
+def test_what_fails_after_the_runs_hides_no_failure(launch: Launch, tmp_path: Path) -> None:
+    study = tmp_path / "study"
+    for name in ("summary.csv", "roadmap.png"):
+        (study / name).mkdir(parents=True)
+    told = launch("--name", "study", "--only", "ln", status=1)  # trained, and not collected
+    assert "top-1" in told
+    assert "summary.csv" in told
+    [record] = study.glob("runs/*/record.json")
+    assert json.loads(record.read_text())["status"] in ("finished", "collapsed")
+    (record.parent / "record.json").rename(record.parent / "kept")
+    (record.parent / "log.txt").unlink()
+    (record.parent / "log.txt").mkdir()
+    told = launch("--name", "study", "--only", "ln", status=1)
+    assert "1 of 1 runs failed" in told
+    assert "summary.csv" in told
