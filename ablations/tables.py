@@ -72,6 +72,18 @@ def as_json(rows: Sequence[Mapping[Any, Any]]) -> str:
     return json.dumps(values, indent=1, allow_nan=False).replace("\x7f", "\\u007f")
 
 
+def change_note(parents: Mapping[str, str], change: str = "change") -> str:
+    """Returns which changes are not from the row above; nothing where all are.
+
+    Args:
+        parents: key of each row, in their order -> that of the row it is compared with, or "".
+        change: what the column is called.
+    """
+    above = dict(zip(list(parents)[1:], parents, strict=False))
+    others = [f"of {key} from {of}" for key, of in parents.items() if of and above.get(key) != of]
+    return f"{change}: from the row above; {', '.join(others)}." if others else ""
+
+
 def _value(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
@@ -126,15 +138,22 @@ def fit(rows: Rows, columns: Columns, width: int | None) -> tuple[dict[str, int]
     full = {name: max(map(cell_len, column)) for name, column in cells.items()}
     if width is None:
         return full, []
-    widths = {name: min(size, columns.wrapped.get(name, size)) for name, size in full.items()}
-    others = list(widths)[1:]
-    least = [name for name in columns.least if name in others]
-    dropped = []
-    for name in [*least, *(name for name in reversed(others) if name not in least)]:
-        if _total(widths) > width:
+    least = {name: min(size, columns.wrapped.get(name, size)) for name, size in full.items()}
+    names = list(full)
+    dispensable = [name for name in columns.least if name in names[1:]]
+    dropped: list[str] = []
+
+    def room() -> int:
+        return width - _total({name: least[name] for name in names if name not in dropped})
+
+    for name in [*dispensable, *(n for n in reversed(names[1:]) if n not in dispensable)]:
+        if room() < 0:
             dropped.append(name)
-            del widths[name]
-    return _widen(widths, full, width - _total(widths)), dropped
+    for name in reversed(dropped):  # what is narrow may have room beside what is left
+        if room() >= least[name] + _GAP:
+            dropped.remove(name)
+    widths = {name: least[name] for name in names if name not in dropped}
+    return _widen(widths, full, room()), dropped
 
 
 def _total(widths: Mapping[str, int]) -> int:

@@ -1,20 +1,35 @@
-"""What numbers of multiply-accumulates are shown in."""
+"""Numbers as people read them: units, digits, and nothing for what is no number."""
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterable
 
 SMALL = 1e8
 """FLOPs, below which all networks of a table or chart are shown in MFLOPs."""
 
+_PREFIXES = ("", "kilo-", "mega-", "giga-", "tera-", "peta-", "exa-", "zetta-", "yotta-")
+_FLOPS = ((1e9, "GFLOPs"), (1e6, "MFLOPs"), (1e3, "kFLOPs"), (1, "FLOPs"))
+
 
 @dataclasses.dataclass(frozen=True)
 class Unit:
-    """A unit: its name, and how many FLOPs it is."""
+    """A unit of some networks' costs.
+
+    Attributes:
+        name: of the unit.
+        flops: how many it is.
+        decimals: with which all of the costs have three digits.
+    """
 
     name: str
     flops: float
+    decimals: int = 2
+
+    def show(self, flops: float, sign: str = "") -> str:
+        """Returns FLOPs in this unit; ``sign``: ``+`` for a difference."""
+        return f"{flops / self.flops:{sign},.{self.decimals}f}"
 
 
 def choose_unit(costs: Iterable[float]) -> Unit:
@@ -23,4 +38,94 @@ def choose_unit(costs: Iterable[float]) -> Unit:
     Args:
         costs: FLOPs of each for one image; 0 where they are not known.
     """
-    return Unit("MFLOPs", 1e6) if 0 < max(costs, default=0) < SMALL else Unit("GFLOPs", 1e9)
+    known = list(costs)
+    small = 0 < max(known, default=0) < SMALL
+    name, flops = ("MFLOPs", 1e6) if small else ("GFLOPs", 1e9)
+    return Unit(name, flops, decimals(cost / flops for cost in known))
+
+
+def decimals(costs: Iterable[float | None]) -> int:
+    """Returns how many decimals show the least of some costs to three digits; 2 at least."""
+    least = min((cost for cost in costs if cost and cost > 0), default=1.0)
+    return max(2, 2 - math.floor(math.log10(least)))
+
+
+def number(value: float | None, style: str) -> str:
+    """Returns a number in a style such as ``.2f``; nothing for None, NaN and infinity."""
+    return "" if value is None or not math.isfinite(value) else format(value, style)
+
+
+def digits(value: float, count: int = 3) -> str:
+    """Returns a number with so many digits or all before the point: "0.0314", "3.14", "31,416"."""
+    if not value or not math.isfinite(value):
+        return number(value, "g")
+    rounded = float(f"{value:.{count - 1}e}")
+    decimals = max(count - 1 - math.floor(math.log10(abs(rounded))), 0)
+    return f"{rounded if decimals else value:,.{decimals}f}"
+
+
+def flops(count: float) -> str:
+    """Returns the FLOPs of a network for one image: "29.8 GFLOPs", "12.9 MFLOPs"."""
+    size, name = next((s, n) for s, n in _FLOPS if count >= 0.9995 * s or s == 1)
+    return f"{digits(count / size)} {name}"
+
+
+def work(macs: float) -> str:
+    """Returns the multiply-accumulates of whole trainings: "78.8 exa-MACs"."""
+    power = max(math.floor(math.log10(macs)) // 3, 0) if macs > 0 and math.isfinite(macs) else 0
+    power += macs / 1000**power >= 999.5  # which would be read as 1,000
+    power = min(power, len(_PREFIXES) - 1)
+    return f"{digits(macs / 1000**power)} {_PREFIXES[power]}MACs"
+
+
+def times(factor: float) -> str:
+    """Returns "0.52 x", "6.7 x", "120 x"."""
+    if factor < 0.095:
+        return f"{digits(factor, 2)} x"
+    style = ".2f" if factor < 1.995 else ".1f" if factor < 99.95 else ",.0f"
+    return f"{factor:{style}} x"
+
+
+def duration(seconds: float) -> str:
+    """Returns "less than 1 s", "41 s", "3 min 20 s", "5 h 12 min" or "1,400 h"."""
+    if not math.isfinite(seconds):
+        return ""
+    if seconds < 0.5:
+        return "less than 1 s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours >= 100:
+        return f"{hours + (minutes >= 30):,} h"
+    parts = [f"{hours} h", f"{minutes} min"] if hours else [f"{minutes} min", f"{rest} s"]
+    return " ".join(part for part in parts if not part.startswith("0 "))
+
+
+def rate(images_per_second: float) -> str:
+    """Returns "1,234 images/s", "56.7 images/s"; says so where it was not measured."""
+    shown = digits(images_per_second) if images_per_second else ""
+    return f"{shown} images/s" if shown else "speed not measured"
+
+
+def percent(value: float | None, decimals: int = 2) -> str:
+    """Returns "81.25 %"."""
+    shown = number(value, f".{decimals}f")
+    return f"{shown} %" if shown else ""
+
+
+def signed(value: float) -> str:
+    """Returns a difference in percentage points with its sign; what rounds to zero has none."""
+    text = f"{value:+.2f}"
+    return "0.00" if float(text) == 0 else text
+
+
+def p_value(p: float, level: float) -> str:
+    """Returns a p-value with its relation sign: "= 0.012", "< 0.001".
+
+    It shows on which side of a test's level it is.
+    """
+    if p < 0.001:
+        return "< 0.001"
+    for text in (f"{p:.3f}", f"{p:.4f}"):
+        if float(text) != level or p == level:
+            return f"= {text}"
+    return f"< {level}" if p < level else f"> {level}"

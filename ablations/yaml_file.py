@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from modernize.errors import UnknownNameError, UsageError
+from modernize.text import plural
 
 Key: TypeAlias = tuple[str | int, ...]
 Model = TypeVar("Model", bound=BaseModel)
@@ -85,7 +86,7 @@ def refusal(
         f"  {_place(key, places) or otherwise}: {'.'.join(map(str, key))}: {message}"
         for key, message in faults
     ]
-    return UsageError("\n".join([f"{name} has {len(faults)} fault(s):", *lines]))
+    return UsageError("\n".join([f"{name} has {plural(len(faults), 'fault')}:", *lines]))
 
 
 def _place(key: Key, places: Mapping[Key, str]) -> str:

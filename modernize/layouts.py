@@ -28,6 +28,7 @@ from modernize.errors import UnknownNameError, WeightsError
 from modernize.models import MODELS
 from modernize.spec import Downsampling, NetSpec
 from modernize.steps import spec_of
+from modernize.text import plural
 
 
 class Shape(enum.Enum):
@@ -90,7 +91,7 @@ class Layout:
             if field not in _FREE
         ]
         if len(spec.depths) != len(self.like.depths):
-            faults.append(f"it has {len(self.like.depths)} stages")
+            faults.append(f"it has {plural(len(self.like.depths), 'stage')}")
         if not self.scale_optional and bool(spec.layer_scale) != bool(self.like.layer_scale):
             faults.append(f"it has {'a' if self.like.layer_scale else 'no'} Layer Scale")
         return faults

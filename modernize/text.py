@@ -116,6 +116,7 @@ def file_name(name: str) -> str:
     return plain if plain == name else f"{plain}-{zlib.crc32(repr(name).encode()):08x}"
 
 
-def plural(number: int, noun: str, nouns: str = "") -> str:
-    """Returns "1 run", "2 runs", "1,000 runs"; ``nouns`` where an s is not enough."""
-    return f"{number:,} {noun if number == 1 else nouns or noun + 's'}"
+def plural(number: int, noun: str) -> str:
+    """Returns "1 run", "2 runs", "1,000 classes"."""
+    end = "" if number == 1 else "es" if noun.endswith(("s", "x", "ch", "sh")) else "s"
+    return f"{number:,} {noun}{end}"

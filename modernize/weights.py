@@ -20,6 +20,7 @@ from modernize.errors import LayersError, UsageError, WeightsError
 from modernize.layouts import OURS, Layout, find_layout
 from modernize.recognition import infer_spec, lookalikes, recognise
 from modernize.spec import NetSpec
+from modernize.text import plural
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -196,7 +197,7 @@ def from_state_dict(
         raise WeightsError(
             f"these weights, read as {layout.title} with depths "
             f"{','.join(map(str, spec.depths))} and width {spec.width}, do not fit in "
-            f"{len(faults)} tensor(s)"
+            f"{plural(len(faults), 'tensor')}"
             + (f". The roadmap has no network with: {seems}" if seems else "")
             + ":\n  "
             + "\n  ".join(faults)

@@ -22,12 +22,13 @@ from ablations.analysis.comparison_text import as_texts, as_values, notes
 from ablations.analysis.samples import BEST, LAST, Sample, Samples, of_paper, of_study
 from ablations.analysis.statistics import summarise_values
 from ablations.analysis.summary import write_summary
-from ablations.analysis.verdicts import half_width, p_text, signed
+from ablations.analysis.verdicts import half_width
 from ablations.cli import main
 from ablations.recipe import load_preset
 from ablations.records import Record, Status, Study, write_json
 from ablations.studies.selection import roadmap
 from ablations.tables import fit
+from ablations.units import p_value, signed
 from modernize.errors import UnknownNameError, UsageError
 from modernize.steps import STEPS
 
@@ -125,8 +126,8 @@ def test_a_baseline_for_all_instead_of_the_parents():
 
 def test_numbers_for_people():
     assert [signed(v) for v in (0.054, -1.2, -0.004, 0.0)] == ["+0.05", "-1.20", "0.00", "0.00"]
-    assert [p_text(p) for p in (1e-9, 0.00999, 0.0496, 0.0504, 1.0)] == [
-        "< 0.001", "= 0.010", "= 0.04960", "= 0.05040", "= 1.000",
+    assert [p_value(p, 0.05) for p in (1e-9, 0.00999, 0.0496, 0.0504, 1.0)] == [
+        "< 0.001", "= 0.010", "= 0.0496", "= 0.0504", "= 1.000",
     ]  # fmt: skip
     table = compare(two([80.0, 80.1, 80.2], [81.0, 81.1, 81.2001]))
     assert "± <0.01 (95 %)" in table["verdict"][1]

@@ -21,6 +21,7 @@ from ablations.launching.local_queue import Slot, work_off
 from ablations.records import RunFolder, Status, Study
 from ablations.report.reproduction import reproduction
 from ablations.studies import study_file
+from ablations.units import duration
 from modernize import weights
 from modernize.errors import LayersError, UsageError
 from modernize.layers import load_layers
@@ -261,7 +262,7 @@ def test_plan_says_what_a_study_costs(call: Call) -> None:
     assert told.count("out of proportion") == 1
     assert "Out of proportion: no-depthwise costs 29.8 GFLOPs, 6.7 x those of convnext" in told
     assert "Not among them: no-kernel-5: it changes nothing" in told
-    assert "device-hours in all, by 1000 images/s for convnext as given" in told
+    assert "on one device in all, by 1,000 images/s for convnext as given" in told
     assert "the images are not in data/imagenet; counted for ImageNet-1K" in told
     rows = list(csv.DictReader(io.StringIO(call("plan", "--format", "csv"))))
     assert len(rows) == 17
@@ -277,9 +278,9 @@ def test_a_dry_run_has_the_same_numbers(call: Call, few_images: Path, tmp_path: 
         line = next(x for x in told.splitlines() if x.startswith(f" {row['step']} "))
         assert f" {row['params']:,} " in line
         assert f" {row['flops'] / 1e6:.2f} " in line
-        assert f" {row['hours_per_run']:.3g} " in line
+        assert f" {duration(3600 * row['hours_per_run'])} " in line
     whole = sum(row["hours_per_run"] for row in rows)
-    assert f"About {whole:.3g} device-hours in all" in told
+    assert f"About {duration(3600 * whole)} on one device in all" in told
     assert list(tmp_path.iterdir()) == []
 
 
@@ -290,7 +291,7 @@ def test_a_quick_measurement(call: Call, few_images: Path, monkeypatch: pytest.M
     asked = ["plan", "--study", "kernel-size", "--data", few_images, "--measure"]
     told = call(*asked, "--only", "convnext,kernel-size-15")
     assert "by a quick measurement of each network on " in told
-    assert len(re.findall(r"5 x 2,000 +1 +0\.\d", told)) == 2
+    assert len(re.findall(r"5 x 2,000 +1 +(\d+ min )?\d+ s", told)) == 2
     monkeypatch.setattr(measure, "MEASURED", 1)
     told = call(*asked)
     assert "a quick measurement of convnext alone, the others by their FLOPs, on " in told

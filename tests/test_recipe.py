@@ -58,7 +58,7 @@ def test_all_faults_at_once_with_their_lines(tmp_path: Path) -> None:
     assert "mean 'drop_path'" in message
     assert "data.image_size: this key is missing" in message
     assert "recipes.classic.drop_path: this key is missing" in message
-    assert "4 fault(s)" in message
+    assert "4 faults" in message
 
 
 @pytest.mark.parametrize("text", ["just text", "a: [1", "- 1\n- 2"])

@@ -74,7 +74,7 @@ def test_a_preset_for_clusters_goes_to_the_cluster_by_itself(
     product.environment["CONVNEXT_ROADMAP_SITE"] = str(product.site)
     said = product.run("--only", "ln", *product.launching)
     assert "Executor: slurm, whose controller answers" in said
-    assert "Submitted 1 run(s)" in said
+    assert "Submitted 1 run " in said
     [job] = [line.split()[0].partition("_")[0] for line in product.jobs()]
     assert "gres:gpu:1" in cluster.command("scontrol", "show", "job", job).replace("/", ":")
     product.wait_for_end()

@@ -222,7 +222,7 @@ variants:
 """,
     )
     for line in (
-        "the study 'mine' has 12 fault(s):",
+        "the study 'mine' has 12 faults:",
         "mine.yaml, line 2: sedes: unknown key 'sedes'. Did you mean 'seeds'?",
         "mine.yaml, line 3: seeds: Input should be greater than 0, not 0",
         "mine.yaml, line 4: base: give one of until and steps",
@@ -295,13 +295,13 @@ variants:
         "line 26: variants.18: sweep has 40,960 combinations; at most 10,000 are made",
     ):
         assert line in message, line
-    assert "has 21 fault(s)" in message
+    assert "has 21 faults" in message
 
 
 def test_an_impossible_base_is_said_once(tmp_path: Path) -> None:
     text = "title: T\nbase: {until: lm}\nvariants:\n- without: each\n"
     message = refusal(tmp_path, text)
-    assert "1 fault(s)" in message
+    assert "1 fault:" in message
     assert "line 2: base: unknown step 'lm'. Did you mean 'ln'?" in message
     assert "needs a base" in refusal(tmp_path, "title: T\nvariants:\n- without: each\n")
 
@@ -349,7 +349,7 @@ def test_images_that_are_not_at_hand_are_taken_for_the_published_set(tmp_path: P
     assert (find_images(nano).count, find_images(nano).classes) == (10_000, 10)
     gone = find_images(nano.model_copy(update={"source": str(tmp_path)}))
     assert (gone.count, gone.channels) == (60_000, 1)
-    assert "counted for Fashion-MNIST: 60,000 of 10 classes" in gone.note
+    assert "counted for Fashion-MNIST: 60,000 images of 10 classes" in gone.note
     fetched = find_images(load_preset("cifar100").data)
     assert (fetched.count, fetched.classes) == (50_000, 100)
     assert "downloaded when the study is launched" in fetched.note

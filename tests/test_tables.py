@@ -1,10 +1,15 @@
 """Tables on a terminal: what is in a cell is shown as it is."""
 
+import csv
 import io
+import json
+import re
 
+import pytest
 from rich.console import Console
 
-from ablations import tables
+from ablations import tables, terminal
+from ablations.tables import Columns
 
 
 def test_brackets_are_no_markup():
@@ -14,3 +19,54 @@ def test_brackets_are_no_markup():
     tables.print_table(Console(file=out), [{"detail": text}], title="[all] of it")
     assert text in out.getvalue()
     assert "[all] of it" in out.getvalue()
+
+
+ROWS = [
+    {"step": "a-long-key-of-a-step", "label": "words that may wrap", "n": "3", "top-1": "81.25"},
+    {"step": "b", "label": "x", "n": "5", "top-1": "9.00"},
+]
+COLUMNS = Columns(numbers=("n", "top-1"), least=("label", "n"), wrapped={"label": 8})
+
+
+@pytest.mark.parametrize(
+    ("width", "shown"),
+    [
+        (None, ["step", "label", "n", "top-1"]),
+        (80, ["step", "label", "n", "top-1"]),
+        (48, ["step", "label", "n", "top-1"]),
+        (40, ["step", "n", "top-1"]),
+        (32, ["step", "top-1"]),
+        (10, ["step"]),
+    ],
+)
+def test_what_has_no_room_is_named_and_the_key_is_whole(width, shown):
+    widths, dropped = tables.fit(ROWS, COLUMNS, width)
+    assert list(widths) == shown
+    assert sorted([*shown, *dropped]) == sorted(ROWS[0])
+    out = io.StringIO()
+    console = terminal.console(file=out)
+    console._force_terminal, console._width = width is not None, width
+    tables.print_table(console, ROWS, COLUMNS)
+    told = re.sub(r"\x1b\[[0-9;]*m", "", out.getvalue())
+    assert "a-long-key-of-a-step" in told
+    assert all(name in told for name in ROWS[0])
+    table = [line for line in told.splitlines() if not line.startswith("No room")]
+    assert max(map(len, table)) <= max(width or 200, len(" a-long-key-of-a-step "))
+
+
+def test_no_rows():
+    assert tables.as_csv([]) == tables.as_markdown([]) == ""
+    assert json.loads(tables.as_json([])) == []
+    tables.print_table(terminal.console(file=io.StringIO()), [])
+
+
+def test_programs_read_what_tables_write():
+    rows = [{"name": '=1+1\n"x", \x1b', "value": float("nan"), "more": -0.5, "yes": True}] * 2
+    read = list(csv.DictReader(io.StringIO(tables.as_csv(rows))))
+    assert read == [{"name": '\'=1+1\n"x", \\x1b', "value": "", "more": "-0.5", "yes": "yes"}] * 2
+    assert json.loads(tables.as_json(rows)) == [{**rows[0], "value": None}] * 2
+
+
+def test_changes_that_are_not_from_the_row_above_are_named():
+    assert tables.change_note({"a": "", "b": "a", "c": "b"}) == ""
+    assert "c from a" in tables.change_note({"a": "", "b": "a", "c": "a"})

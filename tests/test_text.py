@@ -107,7 +107,7 @@ def test_counted_nouns() -> None:
         "2 runs",
         "1,000 runs",
     ]
-    assert plural(2, "process", "processes") == "2 processes"
+    assert plural(2, "process") == "2 processes"
 
 
 def test_a_console_takes_no_text_for_markup(capsys: pytest.CaptureFixture[str]) -> None:

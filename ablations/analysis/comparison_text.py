@@ -9,7 +9,7 @@ from ablations import tables
 from ablations.analysis.comparison import PAIRED, PARENT, hanging_on_print
 from ablations.analysis.samples import BEST, PUBLISHED, Samples
 from ablations.analysis.statistics import LEVEL
-from ablations.analysis.verdicts import p_text, signed
+from ablations.units import number, p_value, signed
 from modernize.text import markdown
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def how_to_read(table: pd.DataFrame) -> list[str]:
         "Not distinguishable means that these runs do not tell the change from none. It does not "
         "mean that there is none: the runs go with any size inside its interval, and a little "
         "beyond, as each 95 % interval is for its own change alone.",
-        f"p is of a t-test, {how}; then corrected for {len(tested)} comparisons by Holm's method.",
+        f"p is of a t-test, {how}; {_corrected(len(tested))}.",
         "Seeds needed: of each step, to find a change of this size in 80 of 100 studies at p < "
         "0.05 (in brackets: with correction), were change and deviation what they are here; with "
         "few seeds a rough guide.",
@@ -124,9 +124,9 @@ def _texts(row: Mapping[str, Any]) -> dict[str, str]:
     return {
         "step": row["step"],
         "n": str(row["n"]),
-        "top-1": _number(row["top1"]),
-        "deviation": _number(row["top1_std"]),
-        "95 % interval": _span(_number(row["top1_low"]), _number(row["top1_high"])),
+        "top-1": number(row["top1"], ".2f"),
+        "deviation": number(row["top1_std"], ".2f"),
+        "95 % interval": _span(number(row["top1_low"], ".2f"), number(row["top1_high"], ".2f")),
         "left out": row["left_out"],
         "against": row["against"],
         "interval of change": _span(_signed(row["change_low"]), _signed(row["change_high"])),
@@ -157,10 +157,6 @@ def _value(value: Any) -> Any:
     return value if isinstance(value, str | int) or value == value else None
 
 
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.2f}"
-
-
 def _signed(value: float | None) -> str:
     return "" if value is None else signed(value)
 
@@ -173,5 +169,13 @@ def _needed(alone: str, corrected: str) -> str:
     return alone if alone == corrected else f"{alone} ({corrected})"
 
 
+def _corrected(tests: int) -> str:
+    return (
+        f"then corrected for {tests} comparisons by Holm's method"
+        if tests > 1
+        else ("of one comparison, so without correction")
+    )
+
+
 def _p(value: float | None) -> str:
-    return "" if value is None else p_text(value).removeprefix("= ")
+    return "" if value is None else p_value(value, LEVEL).removeprefix("= ")

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 
 from ablations.records import Life, Record, ResultsError, Status, Study
+from modernize.text import plural
 
 RANGE = 2  # seeds in a row that are named one by one; of more, the first and the last
 LISTED = 12  # names of seeds; where there are more, the seeds are counted
@@ -72,5 +73,7 @@ def describe_seeds(states: Mapping[int, str]) -> str:
         else:
             texts += [f"seed {seed} {state}" for seed, state in span]
     if len(texts) > LISTED:
-        texts = [f"{count} seeds {state}" for state, count in Counter(states.values()).items()]
+        texts = [
+            f"{plural(count, 'seed')} {state}" for state, count in Counter(states.values()).items()
+        ]
     return ", ".join(texts)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ablations import tables
 from ablations.analysis.ends import Ends, describe_seeds, read_ends
 from ablations.records import ResultsError, Status, Study, write_text
+from ablations.units import choose_unit, number
 from modernize.errors import UsageError
 from modernize.steps import Variant
 from modernize.text import csv_cell, from_csv
@@ -145,8 +146,8 @@ def summary_path(study: Study) -> Path:
 
 
 SUMMARY_COLUMNS = tables.Columns(
-    numbers=("n", "top-1", "change", "top-5", "MFLOPs", "seconds"),
-    least=("MFLOPs", "seconds", "top-5", "label", "n", "change"),
+    numbers=("n", "top-1", "change", "top-5", "MFLOPs", "GFLOPs", "seconds"),
+    least=("MFLOPs", "GFLOPs", "seconds", "top-5", "label", "n", "change"),
     wrapped={"label": 16, "status": 20},
 )
 """How :func:`format_summary` is shown."""
@@ -155,7 +156,7 @@ SUMMARY_COLUMNS = tables.Columns(
 def format_summary(table: pd.DataFrame) -> list[dict[str, str]]:
     """Returns a summary's rows for people: accuracies with their deviation, changes signed."""
     top1 = dict(zip(table["step"], table["top1"], strict=True))
-    rows = []
+    rows, unit = [], choose_unit(table["flops"])
     for row in table.to_dict("records"):
         before = top1.get(row["parent"])
         change = row["top1"] - before if before is not None and row["n"] else None
@@ -165,10 +166,10 @@ def format_summary(table: pd.DataFrame) -> list[dict[str, str]]:
                 "label": str(row["label"]),
                 "n": str(row["n"]),
                 "top-1": _percent(row["top1"], row["top1_std"]),
-                "change": _number(change, "+.2f"),
+                "change": number(change, "+.2f"),
                 "top-5": _percent(row["top5"], row["top5_std"]),
-                "MFLOPs": f"{row['flops'] / 1e6:,.2f}",
-                "seconds": _number(row["seconds"], ".0f"),
+                unit.name: unit.show(row["flops"]),
+                "seconds": number(row["seconds"], ".0f"),
                 "status": str(row["status"]) + (f" ({row['detail']})" if row["detail"] else ""),
             }
         )
@@ -176,10 +177,5 @@ def format_summary(table: pd.DataFrame) -> list[dict[str, str]]:
 
 
 def _percent(mean: float | None, deviation: float | None) -> str:
-    spread = _number(deviation, ".2f")
-    return _number(mean, ".2f") + (f" ± {spread}" if spread else "")
-
-
-def _number(value: float | None, style: str) -> str:
-    """Returns a number in this style; nothing for what is no number."""
-    return "" if value is None or value != value else format(value, style)
+    spread = number(deviation, ".2f")
+    return number(mean, ".2f") + (f" ± {spread}" if spread else "")

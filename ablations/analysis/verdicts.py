@@ -6,6 +6,7 @@ from collections import Counter
 
 from ablations.analysis.samples import Sample
 from ablations.analysis.statistics import LEVEL, Difference
+from ablations.units import p_value, signed
 
 
 def verdict(
@@ -25,7 +26,7 @@ def verdict(
     if difference.p is None or corrected is None:
         words = f"{change}; {_why_untested(sample, base, difference)}: no test"
     elif corrected < LEVEL:
-        words = f"{change} ± {half_width(difference)} (95 %), p {p_text(corrected)}{after}"
+        words = f"{change} ± {half_width(difference)} (95 %), p {p_value(corrected, LEVEL)}{after}"
     else:
         words = f"{change}, not distinguishable from zero at n = {_n(sample, base, difference)}"
         if difference.p < LEVEL:
@@ -54,27 +55,12 @@ def no_comparison(sample: Sample, base: Sample | None, against: str | None) -> s
     return f"no comparison: no seed finished both here and in {base.key}"
 
 
-def signed(value: float) -> str:
-    """Returns a difference in percentage points with its sign; what rounds to zero has none."""
-    text = f"{value:+.2f}"
-    return "0.00" if float(text) == 0 else text
-
-
 def half_width(difference: Difference) -> str:
     """Returns half of an interval; never 0, which would say that nothing is uncertain."""
     if difference.low is None or difference.high is None:
         return ""
     half = (difference.high - difference.low) / 2
     return f"{half:.2f}" if half >= 0.005 else "<0.01"
-
-
-def p_text(p: float) -> str:
-    """Returns a p-value with its relation sign: "= 0.012", "< 0.001"."""
-    if p < 0.001:
-        return "< 0.001"
-    text = f"{p:.3f}"
-    # On which side of the level it lies is to be seen.
-    return f"= {p:.5f}" if float(text) == LEVEL else f"= {text}"
 
 
 def _n(sample: Sample, base: Sample, difference: Difference) -> str:

@@ -13,9 +13,9 @@ from rich.console import Console
 from ablations import tables, terminal
 from ablations.benchmark import results as benchmark_results
 from ablations.benchmark.results import MODES, Benchmark, Row
-from ablations.launching.survey import duration
+from ablations.units import duration
 from modernize.errors import RoadmapError, UnknownNameError, UsageError
-from modernize.text import markdown
+from modernize.text import markdown, plural
 
 if TYPE_CHECKING:
     from ablations.benchmark.contestants import Contestant
@@ -136,16 +136,16 @@ def run(
     rows = measure.make_rows(contestants, request.modes)
     device = describe_device(place.describe())
     console.print(
-        f"{title} on {device}: {len(contestants)} networks, {' and '.join(request.modes)}, "
-        f"batches of {conditions.batch_size}. Each is run twice first, for its memory and to say "
-        "how long all will take.",
+        f"{title} on {device}: {plural(len(contestants), 'network')}, "
+        f"{' and '.join(request.modes)}, batches of {conditions.batch_size}. Each is run twice "
+        "first, for its memory and to say how long all will take.",
         soft_wrap=True,
     )
     product = measure.product_speed(place)
     looks = _look(contestants, rows, conditions, console)
     lanes = measure.make_lanes(contestants, rows, conditions)
     expected = measure.expected_seconds(looks, request.rounds, request.seconds)
-    console.print(f"Measuring: {request.rounds} round(s), about {duration(expected)}")
+    console.print(f"Measuring: {plural(request.rounds, 'round')}, about {duration(expected)}")
     synchronize = measure.synchronizer(place)
     done = 0
     try:
@@ -160,7 +160,7 @@ def run(
     except KeyboardInterrupt:
         if not done:
             raise
-        console.print(f"Interrupted: only {done} of {request.rounds} rounds are kept.")
+        console.print(f"Interrupted: only {done} of {plural(request.rounds, 'round')} are kept.")
     for row in rows:
         del row.images_per_second[done:]
     if not any(row.measured for row in rows):

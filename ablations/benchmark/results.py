@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +11,9 @@ from typing import Any, Self
 from ablations import paper, tables
 from ablations.costs.model_costs import OURS
 from ablations.records import ResultsError, make_folder, read_json, write_json, write_text
+from ablations.units import choose_unit, number, percent, work
 from modernize.errors import UsageError
+from modernize.text import plural
 
 FILE = "benchmark.json"
 MODES = INFERENCE, TRAINING = "inference", "training"
@@ -231,9 +232,9 @@ def as_values(benchmark: Benchmark) -> list[dict[str, Any]]:
 
 _BESIDE = dict(zip(MODES, (("peak", "MiB"), ("peak ", "MiB ")), strict=True))
 COLUMNS = tables.Columns(
-    numbers=("params (M)", "GFLOPs", *(f"{mode} images/s" for mode in MODES),
+    numbers=("params (M)", "GFLOPs", "MFLOPs", *(f"{mode} images/s" for mode in MODES),
              *(name for names in _BESIDE.values() for name in names)),
-    least=("MiB ", "MiB", "params (M)", "peak ", "peak", "GFLOPs"),
+    least=("MiB ", "MiB", "params (M)", "peak ", "peak", "GFLOPs", "MFLOPs"),
 )  # fmt: skip
 """How :func:`as_texts` is shown."""
 
@@ -246,8 +247,7 @@ def as_texts(benchmark: Benchmark) -> list[dict[str, str]]:
     networks: dict[tuple[Any, ...], dict[str, Row]] = {}
     for row in benchmark.rows:
         networks.setdefault((row.names, row.library), {})[row.mode] = row
-    # Three digits of the least.
-    decimals = max(3, 2 - math.floor(math.log10(min(row.flops for row in benchmark.rows) / 1e9)))
+    unit = choose_unit(row.flops for row in benchmark.rows)
     texts = []
     for (names, library), modes in networks.items():
         row = next(iter(modes.values()))
@@ -255,14 +255,14 @@ def as_texts(benchmark: Benchmark) -> list[dict[str, str]]:
             "network": ", ".join(names),
             "library": library,
             "params (M)": f"{row.params / 1e6:.2f}",
-            "GFLOPs": f"{row.flops / 1e9:.{decimals}f}",
+            unit.name: unit.show(row.flops),
         }
         for mode, (peak, memory) in _BESIDE.items():
             if mode in benchmark.settings["modes"]:
                 share = benchmark.share_of_peak(modes[mode])
                 text |= {
                     f"{mode} images/s": _speed(modes[mode]),
-                    peak: "" if share is None else f"{100 * share:.1f} %",
+                    peak: "" if share is None else percent(100 * share, 1),
                     memory: _memory(modes[mode]),
                 }
         texts.append(text)
@@ -273,11 +273,11 @@ def footnotes(benchmark: Benchmark) -> list[str]:
     """Returns lines to stand below the table: conditions, failures, ratios."""
     s = benchmark.settings
     lines = [
-        f"{benchmark.device}; {s['threads']} CPU thread(s), {s['precision']}, "
+        f"{benchmark.device}; {plural(s['threads'], 'CPU thread')}, {s['precision']}, "
         f"{s['memory_format']}, {'compiled' if s['compile'] else 'not compiled'}, batches of "
         f"{s['batch_size']} at {s['image_size']} x {s['image_size']}; median (least to most) of "
-        f"{s['rounds']} round(s).",
-        f"Peak: {s['product_macs_per_second'] / 1e12:.3g} tera-multiply-accumulates a second, "
+        f"{plural(s['rounds'], 'round')}.",
+        f"Peak: {work(s['product_macs_per_second'])} a second, "
         "which a large product of matrices reaches here in this precision; training counts three "
         "times the FLOPs.",
     ]
@@ -324,4 +324,4 @@ def _speed(row: Row) -> str:
 
 
 def _memory(row: Row) -> str:
-    return "" if row.memory_mib is None else f"{row.memory_mib:,.0f}"
+    return number(row.memory_mib, ",.0f")

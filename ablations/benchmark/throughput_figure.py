@@ -16,6 +16,7 @@ from ablations.charts.rows import DRAWN
 from ablations.costs.model_costs import OURS
 from ablations.records import Study
 from modernize.errors import UsageError
+from modernize.text import plural
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -112,8 +113,8 @@ def throughput_figure(
         speed_label=f"{mode} images per second, {benchmark.device}",
         note=f"{settings['precision']}, {settings['memory_format']}, batches of "
         f"{settings['batch_size']} at {settings['image_size']} x {settings['image_size']}, "
-        f"{settings['threads']} CPU thread(s){', compiled' * settings['compile']}; median, least "
-        f"and most of {settings['rounds']} round(s). Accuracies: {source}."
+        f"{plural(settings['threads'], 'CPU thread')}{', compiled' * settings['compile']}; median, "
+        f"least and most of {plural(settings['rounds'], 'round')}. Accuracies: {source}."
         + (f" Not drawn, for want of one: {', '.join(unknown)}." if unknown else ""),
     )
 

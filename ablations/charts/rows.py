@@ -11,8 +11,9 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ablations.units import Unit, choose_unit
+from ablations.units import Unit, choose_unit, decimals
 from modernize.errors import UnknownNameError, UsageError
+from modernize.text import plural
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -100,7 +101,7 @@ class Row:
         if self.status in DRAWN and self.top1 is None:
             return f"{self.status}, no accuracy recorded"
         if self.status == "partial":
-            return f"partial, {self.n} seed{'s' * (self.n != 1)}"
+            return f"partial, {plural(self.n, 'seed')}"
         if self.status in ("collapsed", "diverged") and self.top1 is not None:
             return f"{self.status} at {self.top1:.1f} %"
         return "" if self.status == "finished" else self.status
@@ -148,8 +149,8 @@ def read(table: pd.DataFrame, series: str, notes: Mapping[str, str], unit: Unit)
         raise UsageError("cannot draw a table without rows; give it at least one step.")
     records = table.to_dict("records")
     costs = [_cost(record, unit) for record in records]
-    decimals = _decimals(costs)
-    texts = [NO_COST if cost is None else f"{cost:.{decimals}f}" for cost in costs]
+    places = decimals(costs)
+    texts = [NO_COST if cost is None else f"{cost:.{places}f}" for cost in costs]
     rows = [_row(r, series, notes, text) for r, text in zip(records, texts, strict=True)]
     steps = [row.step for row in rows]
     twice = sorted({step for step in steps if steps.count(step) > 1})
@@ -191,7 +192,7 @@ def describe_seeds(rows: Iterable[Row]) -> tuple[str, bool]:
 
 def describe_reference(reference: Reference) -> str:
     """Returns a reference as the text beside its line."""
-    gflops = f"{reference.gflops:.{_decimals([reference.gflops])}f}"
+    gflops = f"{reference.gflops:.{decimals([reference.gflops])}f}"
     return f"{reference.label}  {reference.top1:.2f} %, {gflops} G"
 
 
@@ -259,12 +260,6 @@ def _number(value: Any) -> float | None:
     """Returns a cell as a number; None, NaN and infinity are None."""
     number = math.nan if value is None or value != value else float(value)
     return number if math.isfinite(number) else None
-
-
-def _decimals(costs: Iterable[float | None]) -> int:
-    """Returns how many decimals show the least of some costs to three digits; 2 at least."""
-    least = min((cost for cost in costs if cost and cost > 0), default=1.0)
-    return max(2, 2 - math.floor(math.log10(least)))
 
 
 def _change(value: float | None, before: float | None) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from modernize.errors import UsageError
+from modernize.text import plural
 
 if TYPE_CHECKING:
     from ablations.recipe import Preset
@@ -178,19 +179,20 @@ def find_speed(
 def notes(rows: Sequence[PlanRow], reference: PlanRow, comparison: Comparison) -> list[str]:
     """Returns which variants are out of proportion, and which cannot be, a line each."""
     from ablations.studies import counting
+    from ablations.units import flops, times
 
     dear = [row for row in rows if row.times > counting.OUT_OF_PROPORTION]
     if len(dear) > MANY:
         most = max(dear, key=lambda row: row.times)
         lines = [
-            f"Out of proportion: {len(dear)} variants; {most.key} most, with "
-            f"{counting.gflops(most.cost.flops)}, {counting.times(most.times)} those of "
+            f"Out of proportion: {plural(len(dear), 'variant')}; {most.key} most, with "
+            f"{flops(most.cost.flops)}, {times(most.times)} those of "
             f"{reference.key}"
         ]
     else:
         lines = [
-            f"Out of proportion: {row.key} costs {counting.gflops(row.cost.flops)}, "
-            f"{counting.times(row.times)} those of {reference.key}"
+            f"Out of proportion: {row.key} costs {flops(row.cost.flops)}, "
+            f"{times(row.times)} those of {reference.key}"
             for row in dear
         ]
     return lines + [f"Not among them: {key}: {reason}" for key, reason in comparison.left_out]
@@ -198,6 +200,6 @@ def notes(rows: Sequence[PlanRow], reference: PlanRow, comparison: Comparison) -
 
 def in_all(hours: float, speed: Speed) -> str:
     """Returns the line that says how long everything takes."""
-    from ablations.studies.counting import hours as show
+    from ablations.units import duration
 
-    return f"About {show(hours)} device-hours in all, by {speed.how}"
+    return f"About {duration(3600 * hours)} on one device in all, by {speed.how}"

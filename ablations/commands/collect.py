@@ -10,6 +10,7 @@ from rich.console import Console
 
 from ablations import tables, terminal
 from ablations.commands.options import FORMATS, find_study, from_here, name_once, study_option
+from modernize.text import plural
 
 if TYPE_CHECKING:
     from ablations.records import Study
@@ -59,7 +60,7 @@ def collect(
     study = find_study(name_once(source, name), results)
     if archive:
         path, runs = study.archive()
-        terminal.echo(f"Wrote {from_here(path)}: {runs} runs", err=style != "table")
+        terminal.echo(f"Wrote {from_here(path)}: {plural(runs, 'run')}", err=style != "table")
     if style == "table":
         collect_study(terminal.console(), study)
         return

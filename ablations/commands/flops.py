@@ -71,14 +71,11 @@ def flops(
         terminal.echo(tables.for_programs(values, style))
         return
     for regime, rows in zip(chosen, counted, strict=True):
-        size = image_size or regime.image_size
-        title = f"{regime.start} to {regime.end} at {size} x {size}"
+        title = step_costs.title(rows, regime)
         if style == "markdown":
-            terminal.echo(f"{title}\n\n{step_costs.as_markdown(rows)}\n")
+            terminal.echo(f"{markdown(title)}\n\n{step_costs.as_markdown(rows)}\n")
             continue
-        tables.print_table(
-            console, [step_costs.as_texts(row) for row in rows], step_costs.COLUMNS, title
-        )
+        tables.print_table(console, step_costs.as_texts(rows), step_costs.COLUMNS, title)
         for note in step_costs.footnotes(rows):
             console.print(note, soft_wrap=True)
 

@@ -17,6 +17,7 @@ from ablations.commands.asking import asking_options, speed_options
 from ablations.commands.collect import collect_study
 from ablations.commands.options import results_folder, results_option
 from modernize.errors import RoadmapError, UsageError
+from modernize.text import plural
 
 if TYPE_CHECKING:
     from ablations.launching.experiment import Experiment
@@ -169,8 +170,8 @@ def design(
 
 
 _PLAN = tables.Columns(
-    numbers=("seed", "parameters", "MFLOPs", "of base", "epochs", "hours"),
-    least=("recipe", "parameters", "MFLOPs", "of base", "epochs", "hours"),
+    numbers=("seed", "parameters", "MFLOPs", "GFLOPs", "of base", "epochs", "time"),
+    least=("recipe", "parameters", "MFLOPs", "GFLOPs", "of base", "epochs", "time"),
     wrapped={"what will be done": 24},
 )
 
@@ -179,6 +180,7 @@ def _print_plan(
     console: Console, experiment: Experiment, images_per_second: float | None, measure: bool
 ) -> None:
     from ablations.studies import counting
+    from ablations.units import choose_unit, duration, times, work
 
     study, planned = experiment.study, experiment.planned
     rows, reference = experiment.rows()
@@ -193,29 +195,29 @@ def _print_plan(
         soft_wrap=True,
     )
     texts = []
+    unit = choose_unit(p.cost.flops for p in planned)
     for p in planned:
         row = costs[p.run.key]
         text = {
             "step": p.run.key,
             "seed": str(p.run.seed),
             "parameters": f"{p.cost.params:,}",
-            "MFLOPs": f"{p.cost.flops / 1e6:.2f}",
-            "of base": counting.times(row.times),
+            unit.name: unit.show(p.cost.flops),
+            "of base": times(row.times),
             "epochs": str(p.run.recipe.epochs),
             "recipe": str(p.variant.training),
         }
         if row.hours is not None:
-            text["hours"] = counting.hours(row.hours * p.share_left)
+            text["time"] = duration(3600 * row.hours * p.share_left)
         texts.append({**text, "what will be done": p.state})
     tables.print_table(console, texts, _PLAN)
     for line in experiment.cautions():
         console.print(f"Note: {line}", soft_wrap=True)
     for line in asking.notes(list(costs.values()), reference, experiment.comparison):
         console.print(line, soft_wrap=True)
-    work = sum(costs[p.run.key].work * p.share_left for p in experiment.needed)
+    macs = sum(costs[p.run.key].work * p.share_left for p in experiment.needed)
     console.print(
-        f"{len(experiment.needed)} of {len(planned)} runs to do, "
-        f"{work / 1e12:,.1f} tera-multiply-accumulates in all",
+        f"{len(experiment.needed)} of {plural(len(planned), 'run')} to do, {work(macs)} in all",
         soft_wrap=True,
     )
     if speed:
@@ -235,7 +237,7 @@ def _run(console: Console, experiment: Experiment, jobs: int | None) -> None:
         if needed:
             console.print(
                 f"Training on {', '.join(dict.fromkeys(s.device for s in slots))}: {len(slots)} at "
-                f"a time, {slots[0].threads} thread(s) each",
+                f"a time, {plural(slots[0].threads, 'thread')} each",
                 soft_wrap=True,
             )
         try:
@@ -279,8 +281,8 @@ def _submit(console: Console, experiment: Experiment, site: Site) -> None:
     numbers = ", ".join(s.jobs or "?" for s in submissions)
     commit = submissions[0].commit
     console.print(
-        f"Submitted {len(jobs)} run(s) as SLURM job {numbers}, at most {site.max_running} at a "
-        f"time, {site.processes} process(es) each; the program as it is now"
+        f"Submitted {plural(len(jobs), 'run')} as SLURM job {numbers}, at most {site.max_running} "
+        f"at a time, {plural(site.processes, 'process')} each; the program as it is now"
         + (
             f" (commit {commit[:10]}{', with changes' if submissions[0].dirty else ''})."
             if commit
@@ -343,12 +345,13 @@ def _conclude(console: Console, experiment: Experiment) -> None:
     failed = sum(record is not None and record.status is Status.FAILED for _, record in ends)
     if failed:
         raise RunsFailedError(
-            f"{failed} of {len(ends)} runs failed; the logs named above say more. "
+            f"{failed} of {plural(len(ends), 'run')} failed; the logs named above say more. "
             "The same command tries them again."
         )
     if stopped := sum(record is None for _, record in ends):
         raise RunsFailedError(
-            f"{stopped} of {len(ends)} runs were stopped; the same command goes on with them."
+            f"{stopped} of {plural(len(ends), 'run')} were stopped; the same command goes on with "
+            "them."
         )
     if not collected:
         raise RoadmapError(

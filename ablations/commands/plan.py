@@ -16,6 +16,7 @@ from ablations.commands.asking import (
     resolve,
     speed_options,
 )
+from modernize.text import markdown, plural
 
 
 @click.command(short_help="List a study's variants and what each costs.")
@@ -27,6 +28,7 @@ from ablations.commands.asking import (
 def plan(images_per_second: float | None, measure: bool, style: str, **asking: Any) -> None:
     """List a study's variants and what each costs; nothing is trained or written."""
     from ablations.studies import counting
+    from ablations.units import work
 
     asked = resolve(**asking)
     images = counting.find_images(asked.preset.data)
@@ -42,17 +44,15 @@ def plan(images_per_second: float | None, measure: bool, style: str, **asking: A
     title = f"{asked.comparison.title}: {asked.preset.title}, regime {asked.comparison.regime}"
     texts = counting.as_texts(rows)
     if style == "markdown":
-        terminal.echo(f"{title}\n\n{tables.as_markdown(texts, counting.COLUMNS)}\n")
+        terminal.echo(f"{markdown(title)}\n\n{tables.as_markdown(texts, counting.COLUMNS)}\n")
     else:
         tables.print_table(terminal.console(), texts, counting.COLUMNS, title)
     if images.note:
         terminal.echo(f"Note: {images.note}")
     for line in notes(rows, reference, asked.comparison):
         terminal.echo(line)
-    runs, work = sum(row.runs for row in rows), sum(row.work for row in rows)
-    terminal.echo(
-        f"{len(rows)} variants, {runs} runs, {work / 1e12:,.1f} tera-multiply-accumulates in all"
-    )
+    runs, macs = sum(row.runs for row in rows), sum(row.work for row in rows)
+    terminal.echo(f"{plural(len(rows), 'variant')}, {plural(runs, 'run')}, {work(macs)} in all")
     if speed:
         terminal.echo(in_all(sum((row.hours or 0) * row.runs for row in rows), speed))
     else:

@@ -15,7 +15,7 @@ from rich.text import Text
 from ablations import tables, terminal
 from ablations.commands.options import find_study, name_once, study_option
 from modernize.errors import UsageError
-from modernize.text import plain_log, visible
+from modernize.text import plain_log, plural, visible
 
 if TYPE_CHECKING:
     from ablations.launching.survey import RunState
@@ -175,4 +175,4 @@ def cancel(steps: tuple[str, ...], name: str | None, results: Path | None) -> No
         terminal.echo(
             f"{state.run.key}, seed {state.run.seed}: {state.state} job {state.job} cancelled"
         )
-    terminal.echo(f"{len(cancelled)} job(s) of {study.name} cancelled.")
+    terminal.echo(f"{plural(len(cancelled), 'job')} of {study.name} cancelled.")

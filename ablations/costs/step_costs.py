@@ -7,9 +7,10 @@ from collections.abc import Sequence
 
 from ablations import tables
 from ablations.paper import misprints, printed_gflops
+from ablations.units import Unit, choose_unit
 from modernize.cost import breakdown, cost
 from modernize.steps import Regime, Variant, until
-from modernize.text import markdown
+from modernize.text import markdown, plural
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,9 +24,11 @@ class CostRow:
         flops_total: fvcore's default total.
         paper_gflops: the paper's cell as printed, where it has one for this image size.
         agrees: whether the count, rounded as printed, is the paper's; None without a cell.
-        change: flops less those of the step it builds on; None for the first.
+        against: the step that it builds on; empty where that is not counted.
+        change: flops less those of that step; None without one.
         note: why a cell that does not agree is taken for a misprint.
         regime: its name.
+        image_size, channels, classes: of the images that it is counted for.
     """
 
     step: str
@@ -35,9 +38,13 @@ class CostRow:
     flops_total: int
     paper_gflops: str
     agrees: bool | None
+    against: str
     change: int | None
     note: str
     regime: str
+    image_size: int
+    channels: int
+    classes: int
 
 
 def cost_rows(variants: Sequence[Variant], regime: Regime, image_size: int) -> list[CostRow]:
@@ -60,9 +67,13 @@ def cost_rows(variants: Sequence[Variant], regime: Regime, image_size: int) -> l
                 flops_total=own.flops_total,
                 paper_gflops=cell,
                 agrees=f"{own.flops / 1e9:.{digits}f}" == cell if cell else None,
+                against=v.parent or "" if parent else "",
                 change=own.flops - parent.flops if parent else None,
                 note=notes.get(v.key, ""),
                 regime=regime.name,
+                image_size=image_size,
+                channels=v.spec.in_channels,
+                classes=v.spec.num_classes,
             )
         )
     return rows
@@ -71,8 +82,11 @@ def cost_rows(variants: Sequence[Variant], regime: Regime, image_size: int) -> l
 def step_breakdown(step: str, regime: Regime, image_size: int) -> str:
     """Returns fvcore's own tables of one step, by operator and by module."""
     variant = until(step, regime.name)[-1]
-    return f"{variant.title} ({variant.key}), regime {regime.name}\n\n" + breakdown(
-        variant.spec, image_size
+    spec = variant.spec
+    return (
+        f"{variant.title} ({variant.key}), regime {regime.name}, at {image_size} x {image_size}, "
+        f"{plural(spec.in_channels, 'channel')}, {plural(spec.num_classes, 'class')}\n\n"
+        f"{breakdown(spec, image_size)}"
     )
 
 
@@ -86,43 +100,65 @@ def as_values(row: CostRow) -> dict[str, str | int | bool | None]:
         "flops_total": row.flops_total,
         "paper_gflops": row.paper_gflops or None,
         "agrees": row.agrees,
+        "against": row.against or None,
         "change": row.change,
         "note": row.note or None,
         "regime": row.regime,
+        "image_size": row.image_size,
+        "channels": row.channels,
+        "classes": row.classes,
     }
 
 
 COLUMNS = tables.Columns(
-    numbers=("parameters", "FLOPs (G)", "with norms (G)", "change (G)", "paper (G)"),
-    least=("with norms (G)", "label", "parameters", "change (G)", "agrees"),
+    numbers=("parameters", "GFLOPs", "MFLOPs", "with norms", "change", "paper"),
+    least=("with norms", "label", "parameters", "change", "agrees"),
     wrapped={"label": 16},
 )
 """How :func:`as_texts` is shown."""
 
 
-def as_texts(row: CostRow) -> dict[str, str]:
-    """Returns a row for people; a star marks a cell of the paper taken for a misprint."""
+def title(rows: Sequence[CostRow], regime: Regime) -> str:
+    """Returns what the rows of a regime, one or more, were counted for."""
+    size, images = rows[0].image_size, plural(rows[0].channels, "channel")
+    return (
+        f"{regime.start} to {regime.end} at {size} x {size}, {images}, "
+        f"{plural(rows[0].classes, 'class')}"
+    )
+
+
+def as_texts(rows: Sequence[CostRow]) -> list[dict[str, str]]:
+    """Returns rows for people; a star marks a cell of the paper taken for a misprint."""
+    unit = choose_unit(row.flops for row in rows)
+    texts = [_as_text(row, unit) for row in rows]
+    if not any(row.paper_gflops for row in rows):
+        for text in texts:
+            del text["paper"], text["agrees"]
+    return texts
+
+
+def _as_text(row: CostRow, unit: Unit) -> dict[str, str]:
     agrees = {True: "yes", False: "no", None: ""}[row.agrees]
-    digits = 2 if row.flops >= 1e9 else 4
     return {
         "step": row.step,
         "label": row.label,
         "parameters": f"{row.params:,}",
-        "FLOPs (G)": f"{row.flops / 1e9:.{digits}f}",
-        "with norms (G)": f"{row.flops_total / 1e9:.{digits}f}",
-        "change (G)": "" if row.change is None else f"{row.change / 1e9:+.{digits}f}",
-        "paper (G)": row.paper_gflops,
+        unit.name: unit.show(row.flops),
+        "with norms": unit.show(row.flops_total),
+        "change": "" if row.change is None else unit.show(row.change, "+"),
+        "paper": row.paper_gflops,
         "agrees": agrees + (" *" if row.note else ""),
     }
 
 
 def footnotes(rows: Sequence[CostRow]) -> list[str]:
-    """Returns what the stars of :func:`as_texts` mean."""
-    return [f"* {row.step}: {row.note}" for row in rows if row.note]
+    """Returns what changes are from, and what the stars of :func:`as_texts` mean."""
+    note = tables.change_note({row.step: row.against for row in rows})
+    return [*filter(None, [note]), *(f"* {row.step}: {row.note}" for row in rows if row.note)]
 
 
 def as_markdown(rows: Sequence[CostRow]) -> str:
     """Returns the rows as a Markdown table, with what its stars mean beneath."""
     notes = [f"- {markdown(note)}" for note in footnotes(rows)]
-    table = tables.as_markdown([as_texts(row) for row in rows], COLUMNS)
+    table = tables.as_markdown(as_texts(rows), COLUMNS)
     return "\n".join([table, "", *notes] if notes else [table])

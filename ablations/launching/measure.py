@@ -18,6 +18,7 @@ from ablations.training.place import Place, find_place
 from ablations.training.train import State, begin
 from modernize.layers import Layers
 from modernize.spec import NetSpec
+from modernize.text import plural
 
 MEASURED = 24  # networks; of a larger study the reference alone is measured
 SECONDS = 1.0  # for each, after a first update that is not counted
@@ -54,8 +55,9 @@ def measure_speed(
     networks = "each network" if several else f"{reference.key} alone, the others by their FLOPs,"
     batch = _batch(reference.recipe, place, image_size)
     how = (
-        f"a quick measurement of {networks} on {place.describe()}, {slot.threads} CPU thread(s), "
-        f"{batch} images at a time, without loading images"
+        f"a quick measurement of {networks} on {place.describe()}, "
+        f"{plural(slot.threads, 'CPU thread')}, {plural(batch, 'image')} at a time, without "
+        "loading images"
     )
     return Speed(seconds, (seconds[reference.spec], reference.cost.flops), how)
 

@@ -9,9 +9,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from ablations.launching.local_queue import Job, Tick
-from ablations.launching.survey import duration
 from ablations.records import Record, RunFolder, Status
-from modernize.text import visible
+from ablations.units import duration
+from modernize.text import plural, visible
 
 
 def outcome(record: Record) -> str:
@@ -36,7 +36,7 @@ def follow(ticks: Iterable[Tick], total: int, console: Console) -> list[tuple[Jo
     began: float | None = None
     first_done = 0.0  # what resumed runs had behind them when first seen
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        whole = progress.add_task("study", total=total, news=f"0 of {total} runs")
+        whole = progress.add_task("study", total=total, news=f"0 of {plural(total, 'run')}")
         for tick in ticks:
             shares = {}
             for job in tick.running:
@@ -63,7 +63,7 @@ def follow(ticks: Iterable[Tick], total: int, console: Console) -> list[tuple[Jo
                     left = (time.monotonic() - began) * (total - done) / (done - first_done)
                     line += f"; about {duration(left)} left"
                 progress.console.print(line, style=style, soft_wrap=True)
-            progress.update(whole, completed=done, news=f"{len(ended)} of {total} runs")
+            progress.update(whole, completed=done, news=f"{len(ended)} of {plural(total, 'run')}")
     return ended
 
 

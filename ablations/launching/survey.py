@@ -12,6 +12,7 @@ from ablations.launching import scheduler
 from ablations.launching.claim import Launch, find_launch
 from ablations.launching.scheduler import Queued, Submission
 from ablations.records import Life, Record, ResultsError, Run, RunFolder, Study
+from ablations.units import duration
 
 
 class State(enum.StrEnum):
@@ -155,12 +156,3 @@ def _progress(folder: RunFolder) -> str:
         left = said["seconds"] * (1 - said["fraction"]) / said["fraction"]
         text += f", about {duration(left)} left"
     return text
-
-
-def duration(seconds: float) -> str:
-    """Returns "41 s", "3 min 20 s" or "5 h 12 min"."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

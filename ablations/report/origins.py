@@ -7,8 +7,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from ablations.launching.survey import duration
 from ablations.records import Record
+from ablations.units import duration
+from modernize.text import plural
 
 MOST_VALUES = 12  # of one property; of the others only the number is told
 NOT_RECORDED = "not recorded"
@@ -47,7 +48,7 @@ def origin_rows(records: Iterable[Record]) -> list[dict[str, str]]:
 def _rows(name: str, counts: Counter[str]) -> list[dict[str, str]]:
     common = counts.most_common(MOST_VALUES)
     if others := counts.total() - sum(runs for _, runs in common):
-        common.append((f"{len(counts) - MOST_VALUES} other values", others))
+        common.append((f"{plural(len(counts) - MOST_VALUES, 'other value')}", others))
     return [
         {"property": "" if place else name, "value": value, "runs": f"{runs:,}"}
         for place, (value, runs) in enumerate(common)
@@ -95,8 +96,8 @@ def _processes(provenance: Mapping[str, Any]) -> str:
     if threads is None:
         return NOT_RECORDED
     processes = provenance.get("processes", 1)
-    many = f"{processes} process{'es' * (processes != 1)}"
-    return f"{many}, {threads} thread{'s' * (threads != 1)}" + (" each" if processes != 1 else "")
+    many = f"{plural(processes, 'process')}"
+    return f"{many}, {plural(threads, 'thread')}" + (" each" if processes != 1 else "")
 
 
 def _bad_images(provenance: Mapping[str, Any]) -> str:

@@ -20,7 +20,9 @@ from ablations.report.evidence import Evidence, Trouble, gather
 from ablations.report.origins import moment, origin_rows
 from ablations.report.page_pictures import Picture
 from ablations.report.reproduction import Reproduction, reproduction
+from ablations.units import choose_unit, number
 from modernize.steps import REGIMES
+from modernize.text import plural
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -77,7 +79,7 @@ class Page:
 
 NUMBERS = (
     *comparison_text.COLUMNS.numbers,
-    *("change", "top-5", "parameters", "MFLOPs", "seconds", "runs"),
+    *("change", "top-5", "parameters", "MFLOPs", "GFLOPs", "seconds", "runs"),
 )
 """The columns that are flush right."""
 
@@ -152,10 +154,10 @@ def _about(study: Study) -> str:
     epochs = sorted({recipe.epochs for recipe in recipes})
     seeds, steps = study.seeds, len(study.variants)
     return (
-        f"{study.title}, {study.preset.title}: {steps} network{'s' * (steps != 1)} of the regime "
+        f"{study.title}, {study.preset.title}: {plural(steps, 'network')} of the regime "
         f"{regime.start} to {regime.end}, each trained for {' or '.join(map(str, epochs))} "
-        f"epoch{'s' * (epochs != [1])} from {seeds} seed{'s' * (seeds != 1)}, on "
-        f"{images['train_images']:,} images of {images['name']}, and evaluated on "
+        f"epoch{'s' * (epochs != [1])} from {plural(seeds, 'seed')}, on "
+        f"{plural(images['train_images'], 'image')} of {images['name']}, and evaluated on "
         f"{images['val_images']:,} others."
     )
 
@@ -163,13 +165,13 @@ def _about(study: Study) -> str:
 def _state(study: Study, evidence: Evidence | None, summary: pd.DataFrame) -> str:
     total = study.seeds * len(study.variants)
     if evidence is None:
-        return f"{int(summary['n'].sum())} of {total:,} runs finished."
+        return f"{int(summary['n'].sum())} of {plural(total, 'run')} finished."
     counts = Counter(state for ends in evidence.ends.values() for state in ends.states.values())
     finished = counts.pop("finished", 0)
     others = "".join(f", {n:,} {state}" for state, n in sorted(counts.items()))
     # Of a whole study the page is always the same, to the last byte.
     when = f" As of {moment(time.time())}." if others else ""
-    return f"{finished:,} of {total:,} runs finished{others}.{when}"
+    return f"{finished:,} of {plural(total, 'run')} finished{others}.{when}"
 
 
 def _with_best(summary: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
@@ -183,6 +185,7 @@ def _results(summary: pd.DataFrame, table: pd.DataFrame) -> Rows:
     texts = {row["step"]: row for row in comparison_text.as_texts(table, every_column=True)}
     whole = (summary["status"] == Status.FINISHED).all()  # as the head of the page says
     rows = []
+    unit = choose_unit(summary["flops"])
     for row in summary.to_dict("records"):
         text = texts[row["step"]]
         detail = f" ({row['detail']})" if row["detail"] else ""
@@ -191,19 +194,14 @@ def _results(summary: pd.DataFrame, table: pd.DataFrame) -> Rows:
                 "step": row["step"],
                 "label": row["label"],
                 **{name: text[name] for name in ("n", "top-1", "deviation", "95 % interval")},
-                "top-5": _number(row["top5"], ".2f") if row["n"] else "",
+                "top-5": number(row["top5"], ".2f") if row["n"] else "",
                 "parameters": f"{row['params']:,.0f}",
-                "MFLOPs": f"{row['flops'] / 1e6:,.2f}",
-                "seconds": _number(row["seconds"], ",.0f"),
+                unit.name: unit.show(row["flops"]),
+                "seconds": number(row["seconds"], ",.0f"),
                 "status": "" if whole else f"{row['status']}{detail}",
             }
         )
     return _filled(rows)
-
-
-def _number(value: float | None, style: str) -> str:
-    """Returns a number in this style; nothing for what is no number."""
-    return "" if value is None or value != value else format(value, style)
 
 
 def _changes(table: pd.DataFrame) -> Rows:

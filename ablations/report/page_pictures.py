@@ -24,7 +24,7 @@ from ablations.report.page_figures import (
     title_lines,
     tornado_figure,
 )
-from modernize.text import file_name
+from modernize.text import file_name, plural
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -71,8 +71,8 @@ def tornado(table: pd.DataFrame) -> Picture:
     """Returns the differences of a comparison's rows, which all have one baseline."""
     largest = max(table.to_dict("records"), key=lambda row: abs(row["change"]))
     alt = (
-        f"Bars of the differences of {len(table)} networks from {largest['against']}; the largest "
-        f"is {largest['step']} with {largest['change']:+.2f} percentage points."
+        f"Bars of the differences of {plural(len(table), 'network')} from {largest['against']}; "
+        f"the largest is {largest['step']} with {largest['change']:+.2f} percentage points."
     )
     return Picture("tornado", alt, render(tornado_figure(table), "svg"))
 

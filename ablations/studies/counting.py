@@ -13,12 +13,13 @@ from ablations import tables
 from ablations.images.data import DataError, load_images
 from ablations.recipe import DataChoice, Preset, Recipe
 from ablations.studies.selection import fit_to_images
-from ablations.units import Unit, choose_unit
+from ablations.units import Unit, choose_unit, duration, rate, times
 from modernize.arithmetic import Arithmetic, arithmetic
 from modernize.cost import cost
 from modernize.layers import Layers
 from modernize.spec import NetSpec
 from modernize.steps import Training
+from modernize.text import plural
 
 if TYPE_CHECKING:
     from ablations.studies.variants import Comparison
@@ -70,7 +71,7 @@ class Speed:
 
 def given_speed(images_per_second: float, name: str, flops: int) -> Speed:
     """Returns the speed that a person gives for the network ``name``."""
-    how = f"{images_per_second:g} images/s for {name} as given, the others by their FLOPs"
+    how = f"{rate(images_per_second)} for {name} as given, the others by their FLOPs"
     return Speed({}, (1 / images_per_second, flops), how)
 
 
@@ -106,7 +107,8 @@ def find_images(data: DataChoice) -> TrainingImages:
         number,
         channels,
         classes,
-        f"the images {missing}; counted for {name}: {number:,} of {classes} classes.",
+        f"the images {missing}; counted for {name}: {plural(number, 'image')} of "
+        f"{plural(classes, 'class')}.",
     )
 
 
@@ -175,7 +177,7 @@ def timed(rows: Sequence[PlanRow], speed: Speed) -> list[PlanRow]:
 
 COLUMNS = tables.Columns(
     numbers=("parameters", "MFLOPs", "GFLOPs", "FLOPs / base", "epochs x images", "runs",
-             "hours per run"),
+             "time per run"),
     least=("recipe", "label", "runs", "parameters", "epochs x images", "MFLOPs", "GFLOPs"),
     wrapped={"label": 16, "note": 10},
 )  # fmt: skip
@@ -197,14 +199,14 @@ def _as_text(row: PlanRow, unit: Unit) -> dict[str, str]:
         "step": row.key,
         "label": row.title,
         "parameters": f"{row.cost.params:,}",
-        unit.name: f"{row.cost.flops / unit.flops:.2f}",
+        unit.name: unit.show(row.cost.flops),
         "FLOPs / base": times(row.times),
         "recipe": str(row.training),
         "epochs x images": f"{row.recipe.epochs} x {row.images:,}",
         "runs": str(row.runs),
     }
     if row.hours is not None:
-        texts["hours per run"] = hours(row.hours)
+        texts["time per run"] = duration(3600 * row.hours)
     return {**texts, "note": "out of proportion" if row.times > OUT_OF_PROPORTION else ""}
 
 
@@ -223,18 +225,3 @@ def as_values(row: PlanRow) -> dict[str, Any]:
         "hours_per_run": row.hours,
         "out_of_proportion": row.times > OUT_OF_PROPORTION,
     }
-
-
-def gflops(number: int) -> str:
-    """Returns "29.8 GFLOPs", or "12.9 MFLOPs" where there are less."""
-    return f"{number / 1e9:.3g} GFLOPs" if number >= 1e9 else f"{number / 1e6:.3g} MFLOPs"
-
-
-def times(factor: float) -> str:
-    """Returns "6.7 x"."""
-    return f"{factor:.2f} x" if factor < 2 else f"{factor:.1f} x"
-
-
-def hours(number: float) -> str:
-    """Returns a number of hours with three digits or so, and no more than it is worth."""
-    return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"

@@ -13,6 +13,7 @@ from modernize.layouts import NAMES
 from modernize.models import model_of
 from modernize.spec import NetSpec
 from modernize.steps import step_of
+from modernize.text import plural
 from modernize.weight_files import check_writable
 
 
@@ -78,7 +79,8 @@ def write(found: weights.Weights, layout: str, output: Path) -> str:
     """Writes weights in another layout, and returns a line that says so."""
     weights.write(found, output, layout)
     size = output.stat().st_size
-    return f"Wrote {output}: layout {layout}, {len(found.tensors)} tensors, {size:,} bytes"
+    tensors = plural(len(found.tensors), "tensor")
+    return f"Wrote {output}: layout {layout}, {tensors}, {plural(size, 'byte')}"
 
 
 def _file(source: Path) -> Path:

@@ -15,12 +15,14 @@ from ablations.recipe import Compute
 from ablations.training import evaluation
 from ablations.training.pipeline import make_pipeline
 from ablations.training.place import Place, find_place
+from ablations.units import percent, rate
 from ablations.weights import conversion
 from modernize.errors import RoadmapError, UsageError, WeightsError
 from modernize.layers import load_layers
 from modernize.models import MODELS, model_of
 from modernize.spec import NetSpec
 from modernize.steps import REGIMES, STEPS, fold, spec_of, step_of
+from modernize.text import plural
 from modernize.weights import Weights, from_state_dict, network_of
 
 if TYPE_CHECKING:
@@ -75,15 +77,16 @@ class Evaluated:
     def lines(self) -> list[str]:
         """Returns what a terminal shows."""
         a, (whose, figure) = self.accuracy, self.known
-        left_out = f", {self.bad_images} unreadable ones left out" if self.bad_images else ""
+        left_out = f", {self.bad_images:,} unreadable left out" if self.bad_images else ""
         if a.not_finite:
             left_out += f"; {a.not_finite:,} outputs are infinite or no numbers and count as wrong"
         rows = {
-            "images": f"{a.images:,} of {self.classes:,} classes{left_out}",
-            "top-1": f"{a.top1:.3f} %  ({whose}: {figure})",
-            "top-5": f"{a.top5:.3f} %",
-            "speed": f"{a.images_per_second:,.1f} images/s on {self.place.describe()} in "
-            f"{_precision(self.place)}, {100 * a.data_wait:.1f} % of the time waiting for images",
+            "images": f"{plural(a.images, 'image')} of {plural(self.classes, 'class')}{left_out}",
+            "top-1": f"{percent(a.top1, 3)}  ({whose}: {figure})",
+            "top-5": percent(a.top5, 3),
+            "speed": f"{rate(a.images_per_second)} on {self.place.describe()} in "
+            f"{_precision(self.place)}, {percent(100 * a.data_wait, 1)} of the time waiting for "
+            "images",
         }
         return [self.title, *(f"  {name:<8} {text}" for name, text in rows.items())]
 

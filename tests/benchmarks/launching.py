@@ -78,7 +78,7 @@ def submit(results: Path) -> float:
         with contextlib.redirect_stdout(io.StringIO()) as said:
             cli(options, standalone_mode=False)
         took = time.perf_counter() - start
-        assert "Submitted 51 run(s)" in said.getvalue()
+        assert "Submitted 51 runs" in said.getvalue()
         cluster.command("scancel", "--user", str(os.getuid()))
     return took
 
