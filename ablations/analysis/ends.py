@@ -41,12 +41,10 @@ def read_ends(study: Study) -> dict[str, Ends]:
     records: dict[str, dict[int, Record]] = {variant.key: {} for variant in study.variants}
     states: dict[str, dict[int, str]] = {variant.key: {} for variant in study.variants}
     for variant, run, folder in study.runs():
-        try:
-            record = folder.read_record()
-        except ResultsError:
+        record = folder.record_or_fault()
+        if isinstance(record, ResultsError):
             states[variant.key][run.seed] = "unreadable"
-            continue
-        if record is None:
+        elif record is None:
             alive = folder.life() is not Life.GONE
             states[variant.key][run.seed] = "running" if alive else "missing"
         else:

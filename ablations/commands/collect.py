@@ -28,10 +28,10 @@ def collect_study(console: Console, study: Study) -> None:
     except ResultsError:  # as with a full disk
         _print_summary(console, read_summary(study))
         raise
+    _print_summary(console, table)
     written = [summary_path(study)]
     figure = study_figure(study, summary=table)
     written += [chart.save(figure, study.folder / f"roadmap.{kind}") for kind in ("png", "svg")]
-    _print_summary(console, table)
     console.print("Wrote " + ", ".join(map(from_here, written)), soft_wrap=True)
 
 
@@ -58,16 +58,14 @@ def collect(
     from ablations.analysis.summary import SUMMARY_COLUMNS, as_csv, format_summary, read_summary
 
     study = find_study(name_once(source, name), results)
+    if style == "table":
+        collect_study(terminal.console(), study)
+    elif style == "csv":
+        terminal.echo(as_csv(read_summary(study)), nl=False)
+    elif style == "json":
+        terminal.echo(tables.as_json(read_summary(study).to_dict("records")))
+    else:
+        terminal.echo(tables.as_markdown(format_summary(read_summary(study)), SUMMARY_COLUMNS))
     if archive:
         path, runs = study.archive()
         terminal.echo(f"Wrote {from_here(path)}: {plural(runs, 'run')}", err=style != "table")
-    if style == "table":
-        collect_study(terminal.console(), study)
-        return
-    table = read_summary(study)
-    if style == "csv":
-        terminal.echo(as_csv(table), nl=False)
-    elif style == "json":
-        terminal.echo(tables.as_json(table.to_dict("records")))
-    else:
-        terminal.echo(tables.as_markdown(format_summary(table), SUMMARY_COLUMNS))

@@ -15,7 +15,7 @@ from ablations import tables, terminal
 from ablations.commands import asking
 from ablations.commands.asking import asking_options, speed_options
 from ablations.commands.collect import collect_study
-from ablations.commands.options import results_folder, results_option
+from ablations.commands.options import results_folder, results_option, tell_faults
 from modernize.errors import RoadmapError, UsageError
 from modernize.text import plural
 
@@ -99,6 +99,7 @@ def launch(
     where = load_site(site)
     results = results or (Path(where.results) if where.results else None)
     experiment = design(results=results, **options)
+    tell_faults(experiment.study)
     executor, why = _choose(executor, experiment)
     _print_plan(console, experiment, images_per_second, measure)
     if not started_together():

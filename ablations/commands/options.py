@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from ablations import tables
+from ablations import tables, terminal
 from modernize.errors import UsageError
+from modernize.text import plural
 
 if TYPE_CHECKING:
     from ablations.records import Study
 
+MOST_FAULTS = 10  # damaged files that a command names
 FORMATS = click.Choice(tables.FORMATS)
 
 
@@ -56,19 +58,53 @@ def find_study(name: str | None, results: Path | None) -> Study:
     Raises:
         UsageError: where there is none.
     """
-    from ablations.records import RESULTS, Study
+    from ablations.records import Study
 
-    folder = results or RESULTS
-    if name is None:
-        launched = [
-            path
-            for path in folder.glob("*/study.json")
-            if (path.parent / "runs").is_dir() or (path.parent / "submissions").is_dir()
-        ]
-        if not launched:
-            raise UsageError(f"no study was launched in {folder} yet; see run_roadmap.py --help.")
-        name = max(launched, key=lambda path: path.stat().st_mtime).parent.name
-    return Study.open(folder / name)
+    folder = results_folder(results)
+    study = _last_launched(folder) if name is None else Study.open(folder / name)
+    tell_faults(study)
+    return study
+
+
+def _last_launched(folder: Path) -> Study:
+    """Returns the study that was launched last, of those that can be read.
+
+    Raises:
+        UsageError: if there is none.
+    """
+    from ablations.records import ResultsError, Study
+
+    launched = [
+        path
+        for path in folder.glob("*/study.json")
+        if (path.parent / "runs").is_dir() or (path.parent / "submissions").is_dir()
+    ]
+    for path in sorted(launched, key=_changed, reverse=True):
+        try:
+            return Study.open(path.parent)
+        except ResultsError as error:
+            terminal.echo(f"Note: {error}", err=True)
+    raise UsageError(f"no study was launched in {folder} yet; see run_roadmap.py --help.")
+
+
+def tell_faults(study: Study) -> None:
+    """Has the command say at its end which of the study's files it could not read."""
+
+    def tell() -> None:
+        faults = list(study.faults.values())
+        if (more := len(faults) - MOST_FAULTS) > 0:
+            faults[MOST_FAULTS:] = [f"{plural(more, 'more file')} could not be read."]
+        for fault in faults:
+            terminal.echo(f"Note: {fault}", err=True)
+
+    click.get_current_context().call_on_close(tell)
+
+
+def _changed(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0
 
 
 def name_once(argument: str | None, option: str | None) -> str | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from ablations import terminal
-from ablations.commands.options import from_here, results_folder, results_option
+from ablations.commands.options import find_study, from_here, results_folder, results_option
 from modernize.errors import UsageError
 
 
@@ -33,7 +33,6 @@ from modernize.errors import UsageError
 def plot(source: str, second: str | None, outputs: tuple[Path, ...], results: Path | None) -> None:
     """Draw the roadmap chart."""
     from ablations.charts import chart, figures
-    from ablations.records import Study
 
     folder = results_folder(results) / source
     if source == "paper":
@@ -42,7 +41,7 @@ def plot(source: str, second: str | None, outputs: tuple[Path, ...], results: Pa
         figure = figures.paper_figure()
     else:
         figure = figures.study_figure(
-            Study.open(folder), Study.open(folder.parent / second) if second else None
+            find_study(source, results), find_study(second, results) if second else None
         )
     for path in outputs or [folder / "roadmap.png", folder / "roadmap.svg"]:
         terminal.echo(f"Wrote {from_here(chart.save(figure, path))}")

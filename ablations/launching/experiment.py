@@ -320,21 +320,18 @@ def _plan(
     """Returns what there is to do about these variants and seeds, as things are now."""
     held = {
         state.run.name: f"{state.state}{f' as job {state.job}' if state.job else ''}"
-        for state in (survey(study) if scheduler.read_submissions(study.folder) else ())
+        for state in (survey(study) if scheduler.read_submissions(study.folder, {}) else ())
         if state.with_scheduler
     }
     planned = []
     for variant, seed in asked:
         run = study.run(variant, seed)
         folder = study.folder_of(run)
-        record, fault, waits = None, "", held.get(run.name, "")
-        try:
-            record = folder.read_record()
-        except DamagedError as error:
-            fault = str(error)
-        except ResultsError as error:  # it may be settled: nobody can tell
-            waits = waits or str(error)
-        done = len(folder.read_metrics()) if folder.has_checkpoint() else 0
+        end, waits = folder.record_or_fault(), held.get(run.name, "")
+        record, fault = (None, str(end)) if isinstance(end, ResultsError) else (end, "")
+        if fault and not isinstance(end, DamagedError):  # it may be settled: nobody can tell
+            waits = waits or fault
+        done = min(folder.epochs_done(), run.recipe.epochs)
         network = count(run.spec, study.preset.data.image_size, layers)
         planned.append(Planned(variant, run, folder, network, record, done, fault, waits))
     return planned

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from ablations.launching.local_queue import Job, Tick
+from ablations.launching.survey import epoch_of
 from ablations.records import Record, RunFolder, Status
 from ablations.units import duration
 from modernize.text import plural, visible
@@ -17,7 +18,8 @@ from modernize.text import plural, visible
 def outcome(record: Record) -> str:
     """Returns in a few words how a run ended."""
     if record.status is Status.FINISHED:
-        return f"top-1 {record.top1:.2f} % (best epoch {record.top1_best:.2f} %)"
+        best = "" if record.top1_best is None else f" (best epoch {record.top1_best:.2f} %)"
+        return "finished" if record.top1 is None else f"top-1 {record.top1:.2f} %{best}"
     return f"{record.status.upper()}: {record.reason}"
 
 
@@ -45,7 +47,7 @@ def follow(ticks: Iterable[Tick], total: int, console: Console) -> list[tuple[Jo
                 shares[name] = float(said.get("fraction", 0.0))
                 if name not in bars:
                     bars[name] = progress.add_task(visible(name), total=1.0, news="")
-                news = f"epoch {said['epoch'] + 1} of {said['epochs']}" if said else ""
+                news = epoch_of(said) if said else ""
                 progress.update(bars[name], completed=shares[name], news=news)
             for job, record in tick.ended:
                 ended.append((job, record))

@@ -13,8 +13,11 @@ import shutil
 import subprocess
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Annotated, ClassVar
 
-from ablations.records import make_folder, read_json, write_json
+from pydantic import ConfigDict, Field, TypeAdapter
+
+from ablations.records import Faults, make_folder, read_or_note, write_json
 from modernize.errors import RoadmapError, UsageError
 
 ASK_SECONDS = 20  # how long the scheduler may take to answer
@@ -58,17 +61,21 @@ class Submission:
 
     token: str
     runs: Sequence[str]
-    jobs: str | None
+    jobs: Annotated[str, Field(pattern=r"^\d+$")] | None
     code: str
     commit: str | None
     dirty: bool | None
     submitted: float
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="ignore")
 
     def write(self, study: Path) -> None:
         """Writes it into a study's folder."""
         path = submissions_folder(study) / f"{self.token}.json"
         make_folder(path.parent)
         write_json(path, dataclasses.asdict(self))
+
+
+_SUBMISSION = TypeAdapter(Submission)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,13 +103,22 @@ def submissions_folder(study: Path) -> Path:
     return study / "submissions"
 
 
-def read_submissions(study: Path) -> list[Submission]:
-    """Returns what was submitted of a study, oldest first."""
+def read_submissions(study: Path, faults: Faults) -> list[Submission]:
+    """Returns what was submitted of a study, oldest first.
+
+    Of a damaged file only its name, which is that of its jobs, is known: it has no runs.
+
+    Args:
+        study: the study's folder.
+        faults: where damaged files are noted.
+    """
     found = []
     for path in submissions_folder(study).glob("*.json"):
-        values = read_json(path)
+        values = read_or_note(path, _SUBMISSION, faults)
         if values is not None:
-            found.append(Submission(**values))
+            found.append(_SUBMISSION.validate_python(values))
+        elif path in faults:
+            found.append(Submission(path.stem, (), None, "", None, None, 0))
     return sorted(found, key=lambda submission: submission.submitted)
 
 
@@ -145,7 +161,7 @@ def ask(study: Path, submissions: Iterable[Submission]) -> dict[str, Queued] | N
                 if token in wanted:
                     index = int(place) if place.isdigit() else None
                     number = job if index is None else f"{job}_{index}"
-                    run = wanted[token].runs[index or 0]
+                    run = dict(enumerate(wanted[token].runs)).get(index or 0, "")
                     shown.setdefault(token, []).append((run, Queued(number, state, reason)))
     hidden = [token for token in wanted if token not in shown and _is_of_another_user(study, token)]
     if hidden and _jobs_are_private():

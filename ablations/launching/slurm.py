@@ -23,7 +23,7 @@ from ablations.launching.local_queue import Job, record_failure, train_here
 from ablations.launching.scheduler import SchedulerError, Submission, explain, submissions_folder
 from ablations.launching.site import Site
 from ablations.records import (
-    DamagedError,
+    Record,
     RunFolder,
     TakenOverError,
     read_json,
@@ -91,10 +91,8 @@ class Task:
         signals: Sequence[int],
     ) -> bool:
         """Trains to the end, and returns False; or until a signal comes, and returns True."""
-        record = None
-        with contextlib.suppress(DamagedError):  # the first process sets it aside
-            record = folder.read_record()
-        if record is not None and record.settled:
+        record = folder.record_or_fault()
+        if isinstance(record, Record) and record.settled:
             print("This run has come to its end before; nothing is left to do.")
             return False
         import torch

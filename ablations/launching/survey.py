@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,20 +64,15 @@ class RunState:
 
 def survey(study: Study) -> list[RunState]:
     """Returns how every run of a study stands, in the study's order."""
-    submissions = scheduler.read_submissions(study.folder)
+    submissions = scheduler.read_submissions(study.folder, study.faults)
     submitted = {name for submission in submissions for name in submission.runs}
-    ends: dict[str, tuple[Run, RunFolder, Record | ResultsError | None]] = {}
-    for _variant, run, folder in study.runs():
-        try:
-            ends[run.name] = run, folder, folder.read_record()
-        except ResultsError as error:
-            ends[run.name] = run, folder, error
+    ends = {run.name: (run, folder, folder.record_or_fault()) for _, run, folder in study.runs()}
     open_ones = {
         name
         for name, (_run, _folder, end) in ends.items()
         if not (isinstance(end, Record) and end.settled)
     }
-    waiting = [s for s in submissions if open_ones & set(s.runs)]
+    waiting = [s for s in submissions if open_ones & set(s.runs) or not s.runs]
     queued = scheduler.ask(study.folder, waiting)
     launch = find_launch(study.folder)
     return [
@@ -120,13 +115,15 @@ def _stand(
     if life is not Life.GONE and (by_hand or queued is None):
         paused = "suspended by a signal" if life is Life.SUSPENDED else ""
         return stands(State.RUNNING, paused or _progress(folder) or "starting")
+    if end is None and (unnamed := (queued or {}).get("")) is not None:
+        return stands(State.UNKNOWN, f"perhaps it is job {unnamed.job}, whose file is damaged")
     if end is None and submissions and queued is None:
         return stands(State.UNKNOWN, "submitted; no scheduler here says how its job stands")
     if launch is not None and launch.waits_for(run.name):
         return stands(State.QUEUED, "waits for its turn")
     if end is not None:
         return stands(State.FAILED, end.reason, read_log=True)
-    done = len(folder.read_metrics()) if folder.has_checkpoint() else None
+    done = folder.epochs_done() if folder.has_checkpoint() else None
     if submissions and not _cancelled(history):
         how = "its job is gone; submit again" + ("" if done is None else ", and it goes on")
         return stands(State.LOST, how, read_log=True)
@@ -151,8 +148,13 @@ def _progress(folder: RunFolder) -> str:
     said = folder.read_progress()
     if said is None:
         return ""
-    text = f"epoch {said['epoch'] + 1} of {said['epochs']}"
+    text = epoch_of(said)
     if said.get("fraction"):
-        left = said["seconds"] * (1 - said["fraction"]) / said["fraction"]
+        left = said.get("seconds", 0) * (1 - said["fraction"]) / said["fraction"]
         text += f", about {duration(left)} left"
     return text
+
+
+def epoch_of(said: Mapping[str, Any]) -> str:
+    """Returns "epoch 3 of 300" of what a run said of where it stands."""
+    return f"epoch {said['epoch'] + 1} of {said['epochs']}" if "epoch" in said else "begun"

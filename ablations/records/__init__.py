@@ -16,9 +16,11 @@ Every file is written aside and renamed, so that a reader never sees half of one
 from ablations.records.archive import ARCHIVE
 from ablations.records.files import (
     DamagedError,
+    Faults,
     ResultsError,
     make_folder,
     read_json,
+    read_or_note,
     write_bytes,
     write_json,
     write_text,
@@ -36,6 +38,7 @@ __all__ = [
     "REPOSITORY",
     "RESULTS",
     "DamagedError",
+    "Faults",
     "Life",
     "Record",
     "ResultsError",
@@ -48,6 +51,7 @@ __all__ = [
     "make_folder",
     "provenance",
     "read_json",
+    "read_or_note",
     "study_names",
     "write_bytes",
     "write_json",

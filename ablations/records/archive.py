@@ -11,7 +11,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ablations.records.files import ResultsError, write_text
+from ablations.records.files import Faults, read_lines, write_text
+from ablations.records.forms import ARCHIVED
 
 ARCHIVE = "runs.jsonl"
 
@@ -38,27 +39,12 @@ def write_archive(study: Path, runs: Iterable[ArchivedRun]) -> Path:
     return study / ARCHIVE
 
 
-def read_archive(study: Path) -> dict[str, ArchivedRun]:
-    """Returns name -> run of the file in a study's folder; nothing where there is none.
+def read_archive(study: Path, faults: Faults) -> dict[str, ArchivedRun]:
+    """Returns name -> run of the file in a study's folder, as far as it can be read.
 
-    Raises:
-        ResultsError: where it cannot be read, naming the line.
+    Args:
+        study: the folder.
+        faults: where damaged lines are noted.
     """
-    path = study / ARCHIVE
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (FileNotFoundError, NotADirectoryError):
-        return {}
-    except (OSError, ValueError) as error:
-        raise ResultsError(f"{path} cannot be read ({error}).") from error
-    found = {}
-    for number, line in enumerate(text.splitlines(), start=1):
-        try:
-            run = ArchivedRun(**json.loads(line))
-        except (ValueError, TypeError) as error:
-            raise ResultsError(
-                f"{path}, line {number}, is no whole run ({error}); take the file from where it "
-                "came from, or delete it."
-            ) from error
-        found[run.run] = run
-    return found
+    lines = read_lines(study / ARCHIVE, ARCHIVED, faults)
+    return {line["run"]: ArchivedRun(**line) for line in lines}

@@ -8,7 +8,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from ablations.records.files import read_json
+from ablations.records.files import read_or_note
+from ablations.records.forms import FROZEN_COMMIT
 
 REPOSITORY = Path(__file__).parents[2]
 RESULTS = REPOSITORY / "results"
@@ -38,8 +39,9 @@ def commit_of(code: Path, *paths: str) -> dict[str, Any]:
         code: the folder.
         paths: what in it counts, for results and notes are no program; by default, all.
     """
-    if (frozen := read_json(code / FROZEN)) is not None:
-        return {"commit": frozen["commit"], "dirty": frozen["dirty"]}
+    if (code / FROZEN).exists():
+        frozen = read_or_note(code / FROZEN, FROZEN_COMMIT, {}) or {}
+        return {"commit": frozen.get("commit"), "dirty": frozen.get("dirty")}
 
     def git(*arguments: str) -> str:
         return subprocess.run(

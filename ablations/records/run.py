@@ -12,20 +12,39 @@ import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar
+
+from pydantic import BeforeValidator, ConfigDict, TypeAdapter, ValidationError
 
 from ablations.recipe import Recipe
 from ablations.records.archive import ARCHIVE, ArchivedRun
 from ablations.records.files import (
+    AGAIN,
     DamagedError,
+    Faults,
     ResultsError,
+    append_line,
+    check,
     make_folder,
     read_json,
     read_lines,
+    read_or_note,
+    reason_of,
     set_aside,
     unwritable,
     write_json,
     write_text,
+)
+from ablations.records.forms import (
+    EPOCH,
+    EVENT,
+    OBJECT,
+    PROGRESS,
+    PROVENANCE,
+    Count,
+    Number,
+    Percent,
+    Seconds,
 )
 from ablations.records.liveness import Life, heartbeat, life_of, this_process
 from modernize.errors import UsageError
@@ -75,6 +94,11 @@ class Run:
         return f"{self.key}-seed{self.seed}-{hashlib.sha256(canonical.encode()).hexdigest()[:10]}"
 
 
+def _provenance(values: Any) -> Any:
+    check(values, PROVENANCE)
+    return values
+
+
 @dataclasses.dataclass(frozen=True)
 class Record:
     """How a run ended.
@@ -91,19 +115,25 @@ class Record:
 
     status: Status
     reason: str = ""
-    top1: float | None = None
-    top5: float | None = None
-    top1_best: float | None = None
-    best_epoch: int | None = None
-    epochs: int = 0
-    train_loss: float | None = None
-    seconds: float = 0.0
-    provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    top1: Percent | None = None
+    top5: Percent | None = None
+    top1_best: Percent | None = None
+    best_epoch: Count | None = None
+    epochs: Count = 0
+    train_loss: Number | None = None
+    seconds: Seconds = 0.0
+    provenance: Annotated[Mapping[str, Any], BeforeValidator(_provenance)] = dataclasses.field(
+        default_factory=dict
+    )
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     @property
     def settled(self) -> bool:
         """Whether training it again would only end the same way."""
         return self.status is not Status.FAILED
+
+
+RECORD = TypeAdapter(Record)
 
 
 class TakenOverError(ResultsError):
@@ -118,7 +148,11 @@ class RunFolder:
     """
 
     def __init__(
-        self, path: Path, archived: ArchivedRun | None = None, ended: Record | None = None
+        self,
+        path: Path,
+        archived: ArchivedRun | None = None,
+        ended: Record | None = None,
+        faults: Faults | None = None,
     ) -> None:
         """Names the folder, which need not be there.
 
@@ -126,10 +160,12 @@ class RunFolder:
             path: of the folder.
             archived: what the study's archive has of the run, for where the folder is gone.
             ended: how the run ended a moment ago, whether or not that could be written.
+            faults: where damaged files are noted as they are read.
         """
         self.path = path
         self.archived = archived
         self.ended = ended
+        self.faults: Faults = {} if faults is None else faults
         self.log = path / "log.txt"
         self.token: str | None = None  # of the owner, where that is us
 
@@ -176,7 +212,10 @@ class RunFolder:
         # Who owned it until now may have come to the end meanwhile; it can write no more.
         if settled := self._read_settled():
             return settled
-        self.note("started", host=process["host"], pid=process["pid"], **who)
+        try:
+            self.note("started", host=process["host"], pid=process["pid"], **who)
+        except ResultsError as error:  # a damaged history costs itself, and no run
+            print(error)
         path = self.path / "record.json"
         try:
             path.unlink(missing_ok=True)
@@ -199,7 +238,7 @@ class RunFolder:
 
     def check_owner(self) -> None:
         """Raises TakenOverError where another process has prepared this folder since we did."""
-        if self.token is not None and (self.read_owner() or {}).get("token") != self.token:
+        if self.token is not None and not self._is_mine():
             raise TakenOverError(
                 f"{self.path} was taken over by another process; this one writes no more."
             )
@@ -209,15 +248,12 @@ class RunFolder:
         return self.path / "owner.json"
 
     def read_owner(self) -> dict[str, Any] | None:
-        """Returns the process that prepared the folder last."""
-        return read_json(self._owner)
+        """Returns the process that prepared the folder last, if that is known."""
+        return read_or_note(self._owner, OBJECT, self.faults)
 
     def life(self) -> Life:
         """Returns whether the process that prepared the folder last is alive."""
-        try:
-            owner = self.read_owner()
-        except ResultsError:
-            return Life.GONE
+        owner = self.read_owner()
         files = self._owner, self.path / "progress.json"
         return Life.GONE if owner is None else life_of(owner, *files)
 
@@ -238,22 +274,21 @@ class RunFolder:
                 write_json(self._owner, {**owner, "released": True})
 
     def _is_mine(self) -> bool:
-        with contextlib.suppress(ResultsError):
-            return (self.read_owner() or {}).get("token") == self.token
-        return False
+        with contextlib.suppress(ResultsError):  # a damaged file says of nobody else either
+            return (read_json(self._owner) or {}).get("token") == self.token
+        return True
 
     def note(self, event: str, **values: Any) -> None:
         """Adds a line to the run's history."""
-        line = json.dumps({"event": event, "time": time.time(), **values}) + "\n"
-        try:
-            with (self.path / "history.jsonl").open("a", encoding="utf-8") as file:
-                file.write(line)
-        except OSError as error:
-            raise unwritable(self.path / "history.jsonl", error) from error
+        append_line(self._history, {"event": event, "time": time.time(), **values})
 
     def read_history(self) -> list[dict[str, Any]]:
         """Returns what happened to the run, oldest first."""
-        return read_lines(self.path / "history.jsonl")
+        return read_lines(self._history, EVENT, self.faults)
+
+    @property
+    def _history(self) -> Path:
+        return self.path / "history.jsonl"
 
     def has_checkpoint(self) -> bool:
         """Tells whether there is something to go on from."""
@@ -268,20 +303,26 @@ class RunFolder:
         """
         if self.ended is not None:
             return self.ended
-        path = self.path / "record.json"
         values: Mapping[str, Any] | None
         if kept := self._kept:
             path, values = self.path.parents[1] / ARCHIVE, kept.record
         else:
+            path = self.path / "record.json"
             values = read_json(path)
-        if values is None:
-            return None
         try:
-            return Record(**{**values, "status": Status(values["status"])})
-        except (TypeError, KeyError, ValueError) as error:
+            return None if values is None else RECORD.validate_python(values)
+        except ValidationError as error:
             raise DamagedError(
-                f"{path} is no whole record ({error}); delete it and run the study again."
+                f"{path} holds no whole record of {self.path.name} ({reason_of(error)}); {AGAIN}."
             ) from error
+
+    def record_or_fault(self) -> Record | ResultsError | None:
+        """Returns the record, or None if there is none yet; a damaged one is noted, and a fault."""
+        try:
+            return self.read_record()
+        except ResultsError as error:
+            self.faults[self.path / "record.json"] = str(error)
+            return error
 
     def write_record(self, record: Record) -> None:
         """Writes how the run ended; unless another process has taken it over.
@@ -294,16 +335,26 @@ class RunFolder:
         write_json(self.path / "record.json", dataclasses.asdict(record))
 
     def read_metrics(self) -> list[dict[str, Any]]:
-        """Returns the metrics of each epoch trained so far, oldest first."""
+        """Returns the metrics of each epoch trained so far, as far as known, oldest first."""
         if kept := self._kept:
             return kept.metrics
-        return read_lines(self.path / "metrics.jsonl")
+        return read_lines(self.metrics, EPOCH, self.faults)
+
+    def epochs_done(self) -> int:
+        """Returns how many epochs a run that has a checkpoint has behind it; 0 if it has none."""
+        rows = self.read_metrics() if self.has_checkpoint() else []
+        return max((row["epoch"] for row in rows), default=0)
+
+    @property
+    def metrics(self) -> Path:
+        """The file of the metrics."""
+        return self.path / "metrics.jsonl"
 
     def write_metrics(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Writes the metrics of all epochs, one JSON object a line."""
         self.check_owner()
         lines = "".join(json.dumps(row) + "\n" for row in rows)
-        write_text(self.path / "metrics.jsonl", lines)
+        write_text(self.metrics, lines)
 
     def write_speed(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Writes how fast each epoch went, one JSON object a line.
@@ -314,10 +365,7 @@ class RunFolder:
 
     def read_progress(self) -> dict[str, Any] | None:
         """Returns where the run stood when it last said so."""
-        try:
-            return read_json(self.path / "progress.json")
-        except ResultsError:
-            return None
+        return read_or_note(self.path / "progress.json", PROGRESS, self.faults)
 
     def write_progress(self, **values: Any) -> None:
         """Says where the run stands; the time is added."""

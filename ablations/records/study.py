@@ -13,16 +13,19 @@ from pydantic import ValidationError
 from ablations.recipe import Preset
 from ablations.records.archive import ARCHIVE, ArchivedRun, read_archive, write_archive
 from ablations.records.files import (
+    Faults,
     ResultsError,
+    check,
     make_folder,
     read_json,
     write_bytes,
     write_json,
     write_text,
 )
+from ablations.records.forms import MANIFEST, OBJECT
 from ablations.records.run import Record, Run, RunFolder
 from modernize.arithmetic import arithmetic
-from modernize.errors import UsageError
+from modernize.errors import RoadmapError, UsageError
 from modernize.layers import Layers
 from modernize.spec import NetSpec
 from modernize.steps import STEPS, Training, Variant, find_key
@@ -39,6 +42,7 @@ class Study:
         layers, own_file: the study's own, where it is about to be written.
         asked: what of the manifest was asked for, where it is about to be written.
         ends: how runs ended in this process, by their names, whether or not it could be written.
+        faults: damaged files that were met as the study was read, a sentence for each.
     """
 
     def __init__(
@@ -55,6 +59,7 @@ class Study:
         self.own_file = own_file
         self.asked = asked
         self.ends: dict[str, Record] = {}
+        self.faults: Faults = {}
 
     @property
     def name(self) -> str:
@@ -107,19 +112,8 @@ class Study:
 
     @functools.cached_property
     def preset(self) -> Preset:
-        """The preset it was launched with, settings included.
-
-        Raises:
-            ResultsError: where another version of this program wrote it, with other keys.
-        """
-        try:
-            return Preset.model_validate(self.manifest["preset"])
-        except ValidationError as error:
-            keys = ", ".join(".".join(map(str, fault["loc"])) for fault in error.errors())
-            raise ResultsError(
-                f"{self.folder / 'study.json'} is of another version of this program (it differs "
-                f"in {keys}); use that version, or run the study anew under another --name."
-            ) from None
+        """The preset it was launched with, settings included."""
+        return Preset.model_validate(self.manifest["preset"])
 
     def run(self, variant: Variant, seed: int) -> Run:
         """Returns one run of this study."""
@@ -140,11 +134,12 @@ class Study:
     def folder_of(self, run: Run) -> RunFolder:
         """Returns where a run's files lie, whether or not they are there yet."""
         path = self.folder / "runs" / run.name
-        return RunFolder(path, self._archived.get(run.name), self.ends.get(run.name))
+        archived, ended = self._archived.get(run.name), self.ends.get(run.name)
+        return RunFolder(path, archived, ended, self.faults)
 
     @functools.cached_property
     def _archived(self) -> dict[str, ArchivedRun]:
-        return read_archive(self.folder)
+        return read_archive(self.folder, self.faults)
 
     @property
     def has_runs(self) -> bool:
@@ -158,7 +153,8 @@ class Study:
         may go. A run that is trained again keeps its line until it has a new record.
 
         Raises:
-            ResultsError: where a record is damaged, or the file cannot be written.
+            ResultsError: if a file of a run is damaged, since its folder must not go; or if the
+                archive cannot be written.
         """
         runs = []
         for _, run, folder in self.runs():
@@ -167,6 +163,12 @@ class Study:
                 runs.append(ArchivedRun(run.name, values, folder.read_metrics()))
             elif folder.archived is not None:
                 runs.append(folder.archived)
+        if self.faults:
+            first = next(iter(self.faults.values()))
+            raise ResultsError(
+                f"{first} {self.folder / ARCHIVE} was not written: it would not hold all that the "
+                "folders of the runs do. Mend or delete what is damaged."
+            )
         return write_archive(self.folder, runs), len(runs)
 
     def write(self) -> None:
@@ -187,7 +189,7 @@ class Study:
             UsageError: where there is none.
             ResultsError: where it cannot be read.
         """
-        manifest = read_json(folder / "study.json")
+        manifest = _read_manifest(folder)
         if manifest is None:
             raise UsageError(
                 f"no study {folder.name!r} in {folder.parent}. "
@@ -247,13 +249,16 @@ class Study:
 
     def anew(self) -> Study:
         """Returns this study, which was joined, as it is by now in its folder; writes nothing."""
-        return self._widened(self.folder, self.asked or self.manifest, self.layers, self.own_file)
+        asked = self.asked or self.manifest
+        study = self._widened(self.folder, asked, self.layers, self.own_file)
+        study.faults = self.faults
+        return study
 
     @classmethod
     def _widened(
         cls, folder: Path, asked: dict[str, Any], layers: Layers | None, own_file: str
     ) -> Study:
-        there = read_json(folder / "study.json")
+        there = _read_manifest(folder)
         if there is None:
             return cls(folder, asked, layers, own_file, asked)
         before = {v["key"]: v for v in there["variants"]}
@@ -288,6 +293,34 @@ class Study:
 def study_names(results: Path) -> list[str]:
     """Returns the names of the studies in a results folder."""
     return sorted(path.parent.name for path in results.glob("*/study.json"))
+
+
+def _read_manifest(folder: Path) -> dict[str, Any] | None:
+    """Returns what study.json says; None if there is none.
+
+    Raises:
+        ResultsError: if it is damaged, or another version of this program wrote it.
+    """
+    path = folder / "study.json"
+    advice = "delete it and launch the study again: runs that have finished are found again"
+    manifest = read_json(path, OBJECT, advice)
+    if manifest is None:
+        return None
+    try:
+        check(manifest, MANIFEST)
+        for values in manifest["variants"]:
+            _variant_from(values)
+        Preset.model_validate(manifest["preset"])
+    except ValidationError as error:
+        reason = ", ".join("preset." + ".".join(map(str, f["loc"])) for f in error.errors())
+    except (ValueError, TypeError, RoadmapError) as error:
+        reason = str(error)
+    else:
+        return manifest
+    raise ResultsError(
+        f"{path} is damaged or of another version of this program ({reason}); use that version, "
+        "or run the study again under another --name."
+    )
 
 
 def _variant_dict(variant: Variant) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -20,7 +19,6 @@ FloatArray = npt.NDArray[np.float64]
 MOST_LOGS = 40  # of runs that went wrong; of the others only the number is told
 LOG_LINES = 15
 _LOG_BYTES = 16_384  # from the end of a log, enough for its last lines
-_UNREADABLE = "record.json or metrics.jsonl is damaged; delete its folder and run the study again"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,21 +88,21 @@ def gather(study: Study) -> Evidence | None:
     curves: dict[str, list[Curve]] = {variant.key: [] for variant in study.variants}
     troubles: list[Trouble] = []
     count = 0
-    submissions = scheduler.read_submissions(study.folder)
+    submissions = scheduler.read_submissions(study.folder, study.faults)
     for variant, run, folder in study.runs():
         key, seed = variant.key, run.seed
         state = ends[key].states[seed]
-        try:
-            curve = _curve(folder, seed, state) if state != "missing" else None
-        except (ValueError, KeyError, TypeError):
-            curve, state = None, "unreadable"
+        curve = _curve(folder, seed, state) if state != "missing" else None
+        damage = study.faults.get(folder.metrics, "")
         if curve is not None:
             curves[key].append(curve)
-        if state not in (Status.FINISHED, "running", "missing"):
+        if damage or state not in (Status.FINISHED, "running", "missing"):
             count += 1
             if len(troubles) < MOST_LOGS:
                 record = ends[key].records.get(seed)
-                reason = _UNREADABLE if state == "unreadable" or not record else record.reason
+                unread = study.faults.get(folder.path / "record.json", "")
+                reason = damage or (record.reason if record else unread)
+                state = "unreadable" if damage else state
                 kept = scheduler.log_of(study.folder, submissions, run.name)
                 log = _end_of(folder.log) or (_end_of(kept) if kept else "")
                 troubles.append(Trouble(key, seed, state, reason, log))
@@ -114,13 +112,11 @@ def gather(study: Study) -> Evidence | None:
 
 
 def _curve(folder: RunFolder, seed: int, state: str) -> Curve | None:
-    points = [
-        (float(row["epoch"]), float(row["top1"]), float(row.get("train_loss", math.nan)))
-        for row in folder.read_metrics()
-    ]
+    names = ("epoch", "top1", "train_loss")
+    points = [[row.get(name) for name in names] for row in folder.read_metrics()]
     if not points:
         return None
-    array = np.array(points)
+    array = np.array(points, dtype=float)  # None becomes NaN
     return Curve(seed, state == Status.FINISHED, array[:, 0], array[:, 1], array[:, 2])
 
 

@@ -1,0 +1,115 @@
+"""What the files of a study hold: each is checked against its form when it is read.
+
+A file that another version of this program wrote may have more values than a form names, except a
+record: one that says more than is understood may mean something else.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from modernize.steps import REGIMES
+
+LATEST = 253402300799  # in seconds since 1970: the last second of the year 9999
+MOST = 10**15
+
+Count = Annotated[int, Field(strict=True, ge=0, le=MOST)]
+Positive = Annotated[int, Field(strict=True, ge=1, le=MOST)]
+Number = Annotated[float, Field(strict=True)]
+Percent = Annotated[float, Field(strict=True, ge=0, le=100)]
+Share = Annotated[float, Field(strict=True, ge=0, le=1)]
+Seconds = Annotated[float, Field(strict=True, ge=0, le=LATEST)]
+Name = Annotated[str, Field(strict=True, min_length=1, max_length=150, pattern=r"^[^/\x00]+$")]
+
+
+class _Form(BaseModel):
+    model_config = ConfigDict(strict=True, extra="allow")
+
+
+class _Epoch(_Form):
+    epoch: Positive
+    train_loss: Number | None = None
+    learning_rate: Number | None = None
+    top1: Percent | None = None
+    top5: Percent | None = None
+    ema_top1: Percent | None = None
+    ema_top5: Percent | None = None
+
+
+class _Event(_Form):
+    event: str
+    time: Seconds = 0
+
+
+class _Progress(_Form):
+    epoch: Count = 0
+    epochs: Count = 0
+    fraction: Share = 0
+    seconds: Seconds = 0
+    updated: Seconds = 0
+
+
+class _Frozen(_Form):
+    commit: str | None
+    dirty: bool | None
+
+
+class _Provenance(_Form):
+    threads: Count = 0
+    processes: Count = 0
+    packages: dict[str, Any] = {}
+    commit: str | None = None
+    dirty: bool | None = None
+    bad_images: Count = 0
+    started: Seconds = 0
+    ended: Seconds = 0
+
+
+class _Whole(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+
+class _Archived(_Whole):
+    run: Name
+    record: dict[str, Any]
+    metrics: list[_Epoch]
+
+
+class _Images(_Form):
+    name: str
+    train_images: Positive
+    val_images: Count
+
+
+class _Variant(_Whole):
+    key: Name
+    title: str
+    section: str
+    adopted: bool
+    parent: str | None
+    spec: dict[str, Any]
+    training: str
+
+
+class _Manifest(_Form):
+    study: str = ""
+    title: str = ""
+    order: list[str] = []
+    preset: dict[str, Any]
+    regime: Annotated[str, Field(pattern=f"^({'|'.join(REGIMES)})$")]
+    images: _Images
+    variants: Annotated[list[_Variant], Field(min_length=1)]
+    seeds: Annotated[int, Field(ge=1, le=10**6)]
+    own_costs: dict[str, Annotated[list[Count], Field(min_length=2, max_length=2)]] = {}
+
+
+OBJECT = TypeAdapter(dict[str, Any])
+EPOCH = TypeAdapter(_Epoch)
+EVENT = TypeAdapter(_Event)
+PROGRESS = TypeAdapter(_Progress)
+FROZEN_COMMIT = TypeAdapter(_Frozen)
+PROVENANCE = TypeAdapter(_Provenance)
+ARCHIVED = TypeAdapter(_Archived)
+MANIFEST = TypeAdapter(_Manifest)
