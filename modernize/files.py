@@ -116,17 +116,27 @@ def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
     Raises:
         OSError: for anything else, such as a folder or a pipe, and for more than ``most`` bytes.
     """
-
-    def without_waiting(name: str, flags: int) -> int:  # for whoever writes into a pipe
-        return os.open(name, flags | getattr(os, "O_NONBLOCK", 0))
-
-    with open(path, "rb", opener=without_waiting) as file:
-        about = os.fstat(file.fileno())
-        if not stat.S_ISREG(about.st_mode):
-            raise OSError(errno.EINVAL, "Not a regular file", str(path))
-        if about.st_size > most:
+    with open_regular(path) as file:
+        if os.fstat(file.fileno()).st_size > most:
             raise OSError(errno.EFBIG, f"More than {most:,} bytes", str(path))
         return file.read()
+
+
+def open_regular(path: Path | str) -> IO[bytes]:
+    """Opens a regular file to read; it never waits, as for whoever writes into a pipe.
+
+    Raises:
+        OSError: for anything else, such as a folder, a pipe or a device.
+    """
+
+    def without_waiting(name: str, flags: int) -> int:
+        return os.open(name, flags | getattr(os, "O_NONBLOCK", 0))
+
+    file = open(path, "rb", opener=without_waiting)  # noqa: SIM115  # the caller closes it
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(errno.EINVAL, "Not a regular file", str(path))
+    return file
 
 
 def _unwritable(path: Path, error: OSError, fault: type[RoadmapError], advice: str) -> RoadmapError:

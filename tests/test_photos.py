@@ -19,8 +19,9 @@ from PIL import Image
 from torch import Tensor
 
 from ablations.images import photos, transforms
-from ablations.images.data import Folder, Images, load_images
+from ablations.images.data import Images, load_images
 from ablations.images.decoding import BadImageError
+from ablations.images.folders import Folder
 from ablations.images.photos import PhotoBatches
 from ablations.images.sampling import DeviceBatch, Sampling, Share, derive
 from ablations.images.workers import WorkerError
@@ -414,7 +415,7 @@ def spoilt(root: Path, tmp_path: Path) -> Folder:
     (train / CLASSES[0] / f"{CLASSES[0]}_8.JPEG").write_bytes(whole[: len(whole) // 2])
     (train / CLASSES[1] / f"{CLASSES[1]}_0.JPEG").write_text("a page that says 404")
     (val / CLASSES[2] / f"{CLASSES[2]}_1.JPEG").write_text("")
-    images = load_images(make_choice(tmp_path / "spoilt"))
+    images = load_images(make_choice(tmp_path / "spoilt"), skip_bad_images=True)
     assert isinstance(images, Folder)
     return images
 

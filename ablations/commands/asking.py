@@ -93,6 +93,7 @@ class Asked:
         variants: those wanted.
         seeds: runs of each.
         folder: the name of the study's folder, unless another one is given.
+        names_images: whether the command line says where the images are.
     """
 
     comparison: Comparison
@@ -100,6 +101,7 @@ class Asked:
     variants: Sequence[Variant]
     seeds: int
     folder: str
+    names_images: bool
 
 
 def resolve(
@@ -143,6 +145,7 @@ def resolve(
         pick(comparison.variants, first, last, keys),
         seeds or written.file.seeds,
         "-".join(parts),
+        chosen.data.source != load_preset(preset or written.preset).data.source,
     )
 
 

@@ -31,7 +31,7 @@ def plan(images_per_second: float | None, measure: bool, style: str, **asking: A
     from ablations.units import work
 
     asked = resolve(**asking)
-    images = counting.find_images(asked.preset.data)
+    images = counting.find_images(asked.preset.data, named=asked.names_images)
     rows, reference = counting.plan_rows(
         asked.comparison, asked.variants, asked.preset, asked.seeds, images
     )

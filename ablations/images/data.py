@@ -1,8 +1,8 @@
 """Images: found, read, checked and named by their content. No torch here.
 
 Fashion-MNIST comes as four IDX files; a subset of it ships beside this module. CIFAR comes as
-torchvision keeps it. Any other images, ImageNet's among them, stay in their folder: they are only
-listed here.
+torchvision keeps it. Any other images, ImageNet's among them, stay in their folder: see
+:mod:`ablations.images.folders`.
 """
 
 from __future__ import annotations
@@ -12,10 +12,9 @@ import dataclasses
 import functools
 import gzip
 import hashlib
-import os
+import math
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +22,13 @@ import numpy as np
 import platformdirs
 from filelock import FileLock
 
-from modernize.errors import UsageError
+from ablations.images.folders import (
+    DataError,
+    Folder,
+    MissingImagesError,
+    list_folder,
+    most_common,
+)
 from modernize.torchvision_ops import make_torchvision_importable
 
 if TYPE_CHECKING:
@@ -50,14 +55,11 @@ FILES = {  # name: dimensions of an item
     "t10k-labels-idx1-ubyte": 1,
 }
 
+MOST_BYTES = 2**30  # of images in a file that is kept in memory
+PART_BYTES = 2**20  # that are read at a time
+_AGAIN = "get the file again"
+
 CIFAR = {"CIFAR10": "cifar-10-batches-py", "CIFAR100": "cifar-100-python"}  # and their folders
-
-SUFFIXES = frozenset(("jpg", "jpeg", "png", "webp", "bmp"))  # of images on disk, in any case
-SPLITS = (("train",), ("val", "validation"))  # what their folders may be called
-
-
-class DataError(UsageError):
-    """Images that are not where they were said to be, or are not what they should be."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +71,7 @@ class Images:
         train, val: uint8 (N, channels, height, width).
         train_labels, val_labels: int64 (N,), from 0 to ``num_classes`` - 1.
         digest: names the content of all four.
+        notes: what was passed over; nothing.
     """
 
     name: str
@@ -77,6 +80,7 @@ class Images:
     val: NDArray[np.uint8]
     val_labels: NDArray[np.int64]
     digest: str
+    notes: tuple[str, ...] = ()
 
     @property
     def num_classes(self) -> int:
@@ -91,7 +95,7 @@ class Images:
     @property
     def chance(self) -> float:
         """Part of the validation images that belongs to the most common class."""
-        return _most_common(self.val_labels)
+        return most_common(self.val_labels)
 
     @property
     def channels(self) -> int:
@@ -108,76 +112,27 @@ class Images:
         }
 
 
-@dataclasses.dataclass(frozen=True)
-class Folder:
-    """Training and validation images on disk, listed but not read.
-
-    Attributes:
-        name: the data set.
-        root: the folder that holds them all.
-        train, val: bytes (N,), the images' paths from ``root`` on. One array, for a list of a
-            million texts would be copied into every worker process as soon as it is read there.
-        train_labels, val_labels: int64 (N,), places in ``classes``.
-        classes: the names of the class folders, sorted.
-        digest: names all paths and file sizes.
-    """
-
-    name: str
-    root: Path
-    train: NDArray[np.bytes_]
-    train_labels: NDArray[np.int64]
-    val: NDArray[np.bytes_]
-    val_labels: NDArray[np.int64]
-    classes: tuple[str, ...]
-    digest: str
-
-    @property
-    def num_classes(self) -> int:
-        """Class folders there are for training, be they empty or not."""
-        return len(self.classes)
-
-    @property
-    def source(self) -> str:
-        """Where the images are, for people."""
-        return str(self.root)
-
-    @property
-    def chance(self) -> float:
-        """Part of the validation images that belongs to the most common class."""
-        return _most_common(self.val_labels)
-
-    @property
-    def channels(self) -> int:
-        """Channels of an image, as it is served: always 3."""
-        return 3
-
-    def identity(self) -> dict[str, str | int]:
-        """Returns what a run's identity and record say of these images; not where they lie."""
-        return {
-            "name": self.name,
-            "train_images": len(self.train),
-            "val_images": len(self.val),
-            "sha256": self.digest,
-        }
-
-
-def load_images(choice: DataChoice) -> Images | Folder:
+def load_images(choice: DataChoice, *, skip_bad_images: bool = False) -> Images | Folder:
     """Returns the images that a preset asks for.
+
+    Args:
+        choice: which, and where they are.
+        skip_bad_images: whether files that clearly hold no image are allowed in a folder.
 
     Raises:
         DataError: naming the folder and what was expected there, or the file and what is wrong.
     """
-    images = LOADERS[choice.name](choice)
+    images: Images | Folder
+    if choice.name == "image-folder":
+        images = list_folder(choice.source, skip_bad_images=skip_bad_images)
+    else:
+        images = LOADERS[choice.name](choice)
     if images.num_classes < 2:
         raise DataError(
             f"the training images of {images.source} are all of one class; there is nothing to "
             "learn or to compare. Give at least two classes."
         )
     return images
-
-
-def _most_common(labels: NDArray[np.int64]) -> float:
-    return float(np.bincount(labels).max()) / len(labels)
 
 
 def _read_fashion_mnist(choice: DataChoice) -> Images:
@@ -187,6 +142,11 @@ def _read_fashion_mnist(choice: DataChoice) -> Images:
     for images, labels in ((train, train_labels), (val, val_labels)):
         if len(images) != len(labels) or not len(images):
             raise DataError(f"{folder}: {len(images)} images but {len(labels)} labels.")
+    if val_labels.max() > train_labels.max():
+        raise DataError(
+            f"{folder}: a validation label is {val_labels.max()}, but training labels end at "
+            f"{train_labels.max()}."
+        )
     return Images(
         name=choice.name,
         train=train[:, None],
@@ -219,7 +179,7 @@ def find_folder(source: str) -> Path:
             return folder
     looked = ", ".join(map(str, folders))
     state = "" if any(folder.is_dir() for folder in folders) else " (no such folder)"
-    raise DataError(
+    raise MissingImagesError(
         f"no Fashion-MNIST images in {looked}{state}. Expected {', '.join(FILES)}, each plain or "
         "ending in .gz; name their folder with --data. Debian's package dataset-fashion-mnist has "
         "them, and torchvision.datasets.FashionMNIST(root, download=True) fetches them."
@@ -238,22 +198,41 @@ def _find_file(folder: Path, name: str) -> Path:
 
 
 def _read_idx(path: Path, dims: int) -> NDArray[np.uint8]:
-    """Returns the unsigned bytes of an IDX file: magic number, ``dims`` sizes, then the items."""
+    """Returns the unsigned bytes of an IDX file: magic number, ``dims`` sizes, then the items.
+
+    No more is read, and unpacked, than the header says.
+    """
     try:
-        raw = path.read_bytes()
-        raw = gzip.decompress(raw) if path.suffix == ".gz" else raw
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            header = file.read(4 + 4 * dims)
+            if len(header) < 4 + 4 * dims or header[:4] != bytes((0, 0, 8, dims)):
+                raise DataError(f"{path} is no IDX file of {dims}-dimensional bytes; {_AGAIN}.")
+            shape = tuple(int(n) for n in np.frombuffer(header, ">u4", offset=4))
+            size = math.prod(shape)
+            if not 0 < size <= MOST_BYTES:
+                raise DataError(
+                    f"{path} says that it holds {size:,} bytes ({' x '.join(map(str, shape))}); "
+                    f"from 1 to {MOST_BYTES:,} are read."
+                )
+            items = _read_items(file.read, size)
+            more = bool(file.read(1))  # at the end of a gzip file its checksum is compared
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path} cannot be read: {error}; fetch it anew.") from error
-    header = 4 + 4 * dims
-    if len(raw) < header or raw[:4] != bytes((0, 0, 8, dims)):
-        raise DataError(f"{path} is no IDX file of {dims}-dimensional bytes; fetch it anew.")
-    shape = tuple(int(n) for n in np.frombuffer(raw, ">u4", count=dims, offset=4))
-    if len(raw) - header != int(np.prod(shape)):
+        raise DataError(f"{path} cannot be read: {error}; {_AGAIN}.") from error
+    if len(items) != size or more:
         raise DataError(
-            f"{path} holds {len(raw) - header} bytes where its header says {np.prod(shape)}; "
-            "it is cut off or altered: fetch it anew."
+            f"{path} holds {'more' if more else f'{len(items):,}'} bytes where its header says "
+            f"{size:,}; it is cut off or altered: {_AGAIN}."
         )
-    return np.frombuffer(raw, np.uint8, offset=header).reshape(shape)
+    return np.frombuffer(items, np.uint8).reshape(shape)
+
+
+def _read_items(read: Callable[[int], bytes], size: int) -> bytes:
+    """Returns so many bytes, or fewer at the end; memory grows with what is there."""
+    parts: list[bytes] = []
+    while size and (part := read(min(size, PART_BYTES))):
+        parts.append(part)
+        size -= len(part)
+    return b"".join(parts)
 
 
 def _read_cifar(dataset: str, choice: DataChoice) -> Images:
@@ -313,144 +292,14 @@ def _cifar_root(source: str, base: str) -> Path:
     for folder in folders:
         if folder.is_dir():
             return folder.parent
-    raise DataError(
+    raise MissingImagesError(
         f"no such folder: {', '.join(map(str, folders))}. Name the one that holds {base} with "
         "--data, or --set data.source=download."
     )
 
 
-def _list_folder(choice: DataChoice) -> Folder:
-    """Returns the images of a folder; a class is what its training images have a folder for."""
-    root = Path(choice.source).expanduser()
-    expected = (
-        "--data must name a folder with train and val (or validation) in it, each with a folder of "
-        "images per class"
-    )
-    if not root.is_dir():
-        raise DataError(f"there is no folder {root}; {expected}.")
-    found = [next((n for n in names if (root / n).is_dir()), "") for names in SPLITS]
-    if not all(found):
-        lacks = [" or ".join(names) for names, name in zip(SPLITS, found, strict=True) if not name]
-        raise DataError(f"{root} has no folder {', nor '.join(lacks)}; {expected}.")
-    train, val = (root / name for name in found)
-    digest = hashlib.sha256()
-    try:
-        classes = _class_names(train)
-        strange = sorted(set(_class_names(val)).difference(classes))
-        if strange:
-            names = ", ".join(strange[:5]) + (", ..." if len(strange) > 5 else "")
-            raise DataError(
-                f"{val} has {len(strange)} class(es) that {train} lacks: {names}. Both must call "
-                "their classes the same."
-            )
-        (train_paths, train_labels), (val_paths, val_labels) = (
-            _list_split(folder, classes, digest) for folder in (train, val)
-        )
-    except OSError as error:
-        raise DataError(f"{root} cannot be listed: {error}") from error
-    return Folder(
-        name=choice.name,
-        root=root,
-        train=train_paths,
-        train_labels=train_labels,
-        val=val_paths,
-        val_labels=val_labels,
-        classes=tuple(classes),
-        digest=digest.hexdigest()[:16],
-    )
-
-
-def list_validation(folder: Path, classes: Sequence[str] | int) -> Folder:
-    """Returns the images of a folder of class folders, to evaluate on; there are none to train on.
-
-    Args:
-        folder: of the class folders.
-        classes: the names of all classes, in the order of a network's logits; not all need a
-            folder. Or how many there must be; then they are in the order of their names.
-
-    Raises:
-        DataError: for a folder that is not there or holds no images, and for other class folders.
-    """
-    folder = folder.expanduser().resolve()
-    if not folder.is_dir():
-        raise DataError(f"there is no folder {folder}; name one that has a folder per class.")
-    digest = hashlib.sha256()
-    try:
-        found = _class_names(folder)
-        if isinstance(classes, int):
-            if len(found) != classes:
-                raise DataError(
-                    f"{folder} has {len(found)} class folders, but the network has {classes} "
-                    "classes; name the folder of the images that it was trained for."
-                )
-            classes = found
-        strange = sorted(set(found).difference(classes))
-        if strange or not found:
-            has = f"has class folders such as {strange[0]!r}" if found else "has no class folders"
-            raise DataError(
-                f"{folder} {has}; the network's {len(classes)} classes are called {classes[0]}, "
-                f"..., {classes[-1]}, and each image must lie in the folder of its class."
-            )
-        paths, labels = _list_split(folder, list(classes), digest)
-    except OSError as error:
-        raise DataError(f"{folder} cannot be listed: {error}") from error
-    return Folder(
-        name="image-folder",
-        root=folder.parent,
-        train=paths[:0],
-        train_labels=labels[:0],
-        val=paths,
-        val_labels=labels,
-        classes=tuple(classes),
-        digest=digest.hexdigest()[:16],
-    )
-
-
-def _class_names(folder: Path) -> list[str]:
-    with os.scandir(folder) as entries:
-        return sorted(e.name for e in entries if e.is_dir() and not e.name.startswith("."))
-
-
-def _list_split(
-    folder: Path, classes: list[str], digest: hashlib._Hash
-) -> tuple[NDArray[np.bytes_], NDArray[np.int64]]:
-    """Returns paths (N,), from the folder's parent on, and labels (N,); adds to the digest."""
-
-    def list_class(name: str) -> list[tuple[bytes, int]]:
-        return sorted(_walk(folder / name, name)) if (folder / name).is_dir() else []
-
-    with ThreadPoolExecutor(8) as pool:  # most of the time is spent waiting for the disk
-        listed = list(pool.map(list_class, classes))
-    paths = [path for files in listed for path, _ in files]
-    if not paths:
-        raise DataError(
-            f"there are no images in the class folders of {folder}: no files that end in "
-            f"{', '.join(sorted(SUFFIXES))}."
-        )
-    digest.update(b"%d\n" % len(paths))
-    for files in listed:
-        digest.update(b"".join(b"%s\0%d\n" % file for file in files))
-    prefix = os.fsencode(folder.name) + b"/"
-    labels = np.repeat(np.arange(len(classes)), [len(files) for files in listed])
-    return np.array([prefix + path for path in paths]), labels.astype(np.int64)
-
-
-def _walk(folder: str | Path, path: str) -> Iterator[tuple[bytes, int]]:
-    """Yields path and size in bytes of every image below a folder whose own path is given."""
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            name = f"{path}/{entry.name}"
-            if entry.name.startswith("."):
-                continue
-            if entry.is_dir():
-                yield from _walk(entry.path, name)
-            elif name.rpartition(".")[2].lower() in SUFFIXES:
-                yield os.fsencode(name), entry.stat().st_size
-
-
-LOADERS: Mapping[str, Callable[[DataChoice], Images | Folder]] = {
+LOADERS: Mapping[str, Callable[[DataChoice], Images]] = {
     "fashion-mnist": _read_fashion_mnist,
     "cifar10": functools.partial(_read_cifar, "CIFAR10"),
     "cifar100": functools.partial(_read_cifar, "CIFAR100"),
-    "image-folder": _list_folder,
 }

@@ -15,7 +15,8 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ablations.images.data import Folder, Images
+from ablations.images.data import Images
+from ablations.images.folders import Folder
 from ablations.images.pictures import explain, read_picture
 from ablations.images.sampling import derive
 from ablations.images.transforms import Transform, library, seed_draws

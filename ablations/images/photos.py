@@ -16,8 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ablations.images.data import Folder, Images
+from ablations.images.data import Images
 from ablations.images.decoding import BadImageError, Request, Served, Split, make_reader
+from ablations.images.folders import Folder
 from ablations.images.sampling import DeviceBatch, Sampling, Share
 from ablations.images.transforms import evaluation_transform, training_transform
 from ablations.images.workers import Loader

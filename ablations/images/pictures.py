@@ -7,13 +7,12 @@ an animation is read. The orientation in EXIF is ignored, as torchvision ignores
 
 from __future__ import annotations
 
-import os
-import stat
 import warnings
-from typing import IO
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
+
+from modernize.files import open_regular
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
 BACKGROUND = (255, 255, 255)  # white, on which a transparent image is shown
@@ -28,7 +27,7 @@ def read_picture(path: str) -> Image.Image:
             cut short.
         ValueError: for more pixels than Pillow deems safe, and whatever else a decoder raises.
     """
-    with _open_regular(path) as file, warnings.catch_warnings():
+    with open_regular(path) as file, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about odd metadata; the image is read or it is not
         with Image.open(file, formats=FORMATS) as image:
             _check_shape(*image.size)
@@ -58,15 +57,6 @@ def explain(error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):  # its text repeats the path
         return f"it is no image of the formats {', '.join(FORMATS)}"
     return (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
-
-
-def _open_regular(path: str) -> IO[bytes]:
-    # Without O_NONBLOCK, to open a pipe would wait for somebody to write into it.
-    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-    if not stat.S_ISREG(os.fstat(handle).st_mode):
-        os.close(handle)
-        raise OSError("it is no regular file")
-    return os.fdopen(handle, "rb")
 
 
 def _check_shape(width: int, height: int) -> None:

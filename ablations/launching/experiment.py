@@ -102,6 +102,7 @@ class Experiment:
         comparison: what the study compares in all.
         skip_bad_images: whether an unreadable image is passed over.
         tensorboard: whether the metrics are written for TensorBoard, too.
+        notes: which of the images are passed over, a sentence each.
     """
 
     study: Study
@@ -110,6 +111,7 @@ class Experiment:
     comparison: Comparison
     skip_bad_images: bool = False
     tensorboard: bool = False
+    notes: Sequence[str] = ()
 
     @property
     def needed(self) -> list[Planned]:
@@ -171,7 +173,7 @@ class Experiment:
     def cautions(self) -> list[str]:
         """Returns what its user should know beforehand, a sentence or two each."""
         archived = sum(p.folder.only_archived for p in self.planned if not p.needed)
-        lines = []
+        lines = list(self.notes)
         if archived:
             lines.append(
                 f"{archived} runs are taken from {ARCHIVE}; to train them here, give another "
@@ -292,7 +294,7 @@ def design(
     Raises:
         UsageError: where the folder holds a study under other conditions, or the images are amiss.
     """
-    images = load_images(preset.data)
+    images = load_images(preset.data, skip_bad_images=skip_bad_images)
     variants = selection.fit_to_images(variants, images.channels, images.num_classes)
     layers, size = comparison.layers, preset.data.image_size
     study = Study.join(
@@ -311,7 +313,9 @@ def design(
     )
     asked = [(variant, seed) for variant in variants for seed in range(seeds)]
     planned = _plan(study, asked, layers)
-    return Experiment(study, preset, planned, comparison, skip_bad_images, tensorboard)
+    return Experiment(
+        study, preset, planned, comparison, skip_bad_images, tensorboard, images.notes
+    )
 
 
 def _plan(

@@ -299,12 +299,13 @@ def train_here(
         DataError: where the images are not those the study was begun with.
         UsageError: where the run's batches cannot be shared out among the processes.
     """
-    from ablations.images.data import DataError, load_images
+    from ablations.images.data import load_images
+    from ablations.images.folders import DataError
     from ablations.images.sampling import Sampling
     from ablations.training.pipeline import make_pipeline
     from ablations.training.train import train
 
-    images = load_images(job.data)
+    images = load_images(job.data, skip_bad_images=job.skip_bad_images)
     if images.identity() != job.run.images:
         raise DataError("the images changed since this study was begun; give it another --name.")
     recipe = job.run.recipe

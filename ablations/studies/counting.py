@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ablations import tables
-from ablations.images.data import DataError, load_images
+from ablations.images.data import load_images
+from ablations.images.folders import MissingImagesError
 from ablations.recipe import DataChoice, Preset, Recipe
 from ablations.studies.selection import fit_to_images
 from ablations.units import Unit, choose_unit, duration, rate, times
@@ -81,7 +82,7 @@ class TrainingImages:
 
     Attributes:
         count, channels, classes: of the training images.
-        note: says so where they were not at hand.
+        note: says so if they were not at hand, and what of them is passed over.
     """
 
     count: int
@@ -90,17 +91,27 @@ class TrainingImages:
     note: str = ""
 
 
-def find_images(data: DataChoice) -> TrainingImages:
+def find_images(data: DataChoice, *, named: bool = False) -> TrainingImages:
     """Returns what the images are like; those not at hand are taken to be the whole published set.
 
     Nothing is downloaded.
+
+    Args:
+        data: which, and where they are.
+        named: whether the user says where they are; they must be there then.
+
+    Raises:
+        DataError: for images that are there, but cannot be used; and for missing ones if ``named``.
     """
     try:
         if data.source != "download":
             images = load_images(data)
-            return TrainingImages(len(images.train), images.channels, images.num_classes)
+            note = " ".join(images.notes)
+            return TrainingImages(len(images.train), images.channels, images.num_classes, note)
         missing = "are downloaded when the study is launched"
-    except DataError:
+    except MissingImagesError:
+        if named:
+            raise
         missing = f"are not in {data.source}"
     name, number, channels, classes = SETS[data.name]
     return TrainingImages(

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import Tensor, nn
 
-from ablations.images.data import Folder, list_validation
 from ablations.images.decoding import BadImageError
+from ablations.images.folders import Folder, list_validation
 from ablations.images.photos import ValidationPhotos
 from ablations.images.transforms import library
 from ablations.recipe import DataChoice
@@ -162,19 +162,21 @@ def imagenet_transform(image_size: int, resize: int | None = None) -> DataChoice
     )
 
 
-def list_images(folder: Path, num_classes: int) -> Folder:
+def list_images(folder: Path, num_classes: int, *, skip_bad_images: bool = False) -> Folder:
     """Returns the images of class folders, labelled in the order of a network's logits.
 
     Args:
         folder: has a folder of images for each class. Where the network has ImageNet's 1000, it is
             named by its synset (n01440764, ...), and some may be missing; else all must be there.
         num_classes: logits of the network.
+        skip_bad_images: whether files that clearly hold no image are allowed.
 
     Raises:
         DataError: for a folder that is not there or empty, or has other classes.
     """
     names = synsets()
-    return list_validation(folder, names if num_classes == len(names) else num_classes)
+    classes = names if num_classes == len(names) else num_classes
+    return list_validation(folder, classes, skip_bad_images=skip_bad_images)
 
 
 def synsets() -> Sequence[str]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 
 from ablations.images.batches import Batches
-from ablations.images.data import Folder, Images
+from ablations.images.data import Images
+from ablations.images.folders import Folder
 from ablations.images.sampling import Sampling
 from ablations.recipe import Compute, DataChoice, Recipe
 from ablations.training.train import Pipeline

@@ -64,6 +64,7 @@ class Evaluated:
         known: whose figure stands beside ours, and the figure as text.
         place: where it was computed.
         details: more names and values.
+        notes: which images were passed over, a sentence each.
     """
 
     title: str
@@ -73,6 +74,7 @@ class Evaluated:
     known: tuple[str, str]
     place: Place
     details: dict[str, Any]
+    notes: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
         """Returns what a terminal shows."""
@@ -88,7 +90,8 @@ class Evaluated:
             f"{_precision(self.place)}, {percent(100 * a.data_wait, 1)} of the time waiting for "
             "images",
         }
-        return [self.title, *(f"  {name:<8} {text}" for name, text in rows.items())]
+        told = [f"  {name:<8} {text}" for name, text in rows.items()]
+        return [self.title, *told, *(f"Note: {note}" for note in self.notes)]
 
     def values(self) -> dict[str, Any]:
         """Returns everything by name."""
@@ -103,6 +106,7 @@ class Evaluated:
             whose: figure,
             "device": self.place.describe(),
             "precision": _precision(self.place),
+            **({"notes": list(self.notes)} if self.notes else {}),
         }
 
 
@@ -183,7 +187,7 @@ def of_weights(source: str, data: Path, options: Options) -> Evaluated:
     found = find_weights(source, options.step, options.regime, ema=options.ema)
     spec, image_size = found.spec, options.image_size
     spec.check_image_size(image_size)
-    images = evaluation.list_images(data, spec.num_classes)
+    images = evaluation.list_images(data, spec.num_classes, skip_bad_images=options.skip_bad_images)
     choice = evaluation.imagenet_transform(image_size, options.resize)
     slot = local_queue.find_slots(1)[0]
     workers = options.workers
@@ -213,6 +217,7 @@ def of_weights(source: str, data: Path, options: Options) -> Evaluated:
             "image_size": image_size,
             "resize": choice.resize,
         },
+        notes=images.notes,
     )
 
 
@@ -267,7 +272,7 @@ def of_run(study: Study, data: str | None, options: Options) -> Evaluated:
     found = conversion.read(folder.path, ema=False, layers=own)
     preset, recipe = study.preset, run.recipe
     choice = preset.data.model_copy(update={"source": data} if data is not None else {})
-    images = load_images(choice)
+    images = load_images(choice, skip_bad_images=options.skip_bad_images)
     slot = local_queue.find_slots(1)[0]
     given = {"precision": options.precision} if options.precision else {}
     place = find_place(slot.device, preset.compute.model_copy(update=given))
@@ -293,4 +298,5 @@ def of_run(study: Study, data: str | None, options: Options) -> Evaluated:
         known=("its record", said),
         place=place,
         details={"step": run.key, "seed": run.seed, "image_size": choice.image_size},
+        notes=images.notes,
     )
