@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -166,12 +167,18 @@ def test_doubling_links_end(root: Path) -> None:
 
 
 def test_very_deep_folders_are_listed(root: Path) -> None:
-    deep = str(root / "train" / "a")
-    while len(deep) < 2400:
-        deep += "/d"
-        os.mkdir(deep)  # noqa: PTH102  # pathlib and os.makedirs call themselves for each level
-    Path(deep, "1.jpg").write_text("any")
-    assert len(list_folder(str(root)).train) == 4
+    folders = [str(root / "train" / "a")]
+    while len(folders) < sys.getrecursionlimit() + 50:
+        folders.append(f"{folders[-1]}/d")
+        os.mkdir(folders[-1])  # noqa: PTH102  # pathlib and os.makedirs call themselves
+    image = Path(folders[-1], "1.jpg")
+    image.write_text("any")
+    try:
+        assert len(list_folder(str(root)).train) == 4
+    finally:  # pytest's own removal calls itself, too
+        image.unlink()
+        for folder in reversed(folders[1:]):
+            os.rmdir(folder)  # noqa: PTH106
 
 
 def test_a_class_whose_link_leads_nowhere_is_named(root: Path) -> None:

@@ -162,12 +162,12 @@ def test_no_other_program_is_started_for_an_image(
         read_picture(str(tmp_path / "a.jpg"))
 
 
-def test_only_regular_files_are_read(tmp_path: Path) -> None:
+def test_only_regular_files_are_read_and_nothing_is_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo.png")
     (tmp_path / "zero.png").symlink_to("/dev/zero")
     (tmp_path / "folder.png").mkdir()
     for path in tmp_path.iterdir():
-        with pytest.raises(OSError, match="Not a regular file|Is a directory"):  # and it never waits or reads on
+        with pytest.raises(OSError, match="Not a regular file|Is a directory"):
             read_picture(str(path))
 
 
