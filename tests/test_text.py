@@ -5,6 +5,7 @@ import csv
 import html
 import io
 import subprocess
+import sys
 import unicodedata
 import xml.etree.ElementTree as ET
 from pathlib import Path
@@ -116,6 +117,21 @@ def test_a_console_takes_no_text_for_markup(capsys: pytest.CaptureFixture[str]) 
     terminal.echo(text)
     shown = text.replace("\x1b", "\\x1b").replace("\x07", "\\x07")
     assert capsys.readouterr().out == f"{shown}\n{shown}\n"
+
+
+@pytest.mark.parametrize("size", [1, 7, 1000])
+def test_a_log_is_seen_on_a_terminal_and_whole_elsewhere(
+    monkeypatch, capfdbinary, size: int
+) -> None:
+    log = b"10 %\r20 %\r\n\x1b[1;31mred\x1b[0m \x1b]0;t\x07 \xc3\xa9\n"
+    for seen in (False, True):
+        monkeypatch.setattr(sys.stdout, "isatty", lambda seen=seen: seen)
+        printer = terminal.LogPrinter()
+        for start in range(0, len(log), size):
+            printer.write(log[start : start + size])
+        printer.write(b"", final=True)
+    shown = "10 %\n20 %\nred \\x1b]0;t\\x07 é\n".encode()
+    assert capfdbinary.readouterr().out == log + shown
 
 
 def test_all_text_for_people_goes_through_one_place() -> None:

@@ -15,7 +15,7 @@ from rich.text import Text
 from ablations import tables, terminal
 from ablations.commands.options import find_study, name_once, study_option
 from modernize.errors import UsageError
-from modernize.text import plain_log, plural, visible
+from modernize.text import plural, visible
 
 if TYPE_CHECKING:
     from ablations.launching.survey import RunState
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 MANY = 200  # runs, from which on only those that have not come to their end are listed
 TAIL = 5  # lines shown of a failed run's log
 FOLLOW_SECONDS = 0.5
+PIECE = 1 << 20  # bytes of a log, read at once
 
 
 def show_status(console: Console, study: Study, seconds: float | None) -> None:
@@ -55,6 +56,8 @@ _COLUMNS = tables.Columns(
 
 def _status(console: Console, study: Study, states: list[RunState]) -> Group:
     """Returns the table of a study's runs, counts, and the ends of the logs of what failed."""
+    from ablations.launching.survey import last_lines
+
     shown = [s for s in states if len(states) <= MANY or not s.state.settled]
     rows = [
         {
@@ -78,10 +81,9 @@ def _status(console: Console, study: Study, states: list[RunState]) -> Group:
     ]
     for s in states:
         if s.log is not None:
-            end = s.log.read_text(encoding="utf-8", errors="replace").splitlines()[-TAIL:]
             head = f"\n{s.run.key}, seed {s.run.seed}: {s.state}: {s.detail}\n{s.log}:"
-            lines = "\n".join([head, *(f"    {plain_log(line)}" for line in end)])
-            parts.append(Text(visible(lines)))
+            lines = last_lines(s.log, TAIL).splitlines()
+            parts.append(Text(visible("\n".join([head, *(f"    {line}" for line in lines)]))))
     return Group(*parts)
 
 
@@ -97,17 +99,21 @@ def show_log(study: Study, step: str, seed: int, *, follow: bool) -> None:
     path = state.log or state.folder.log
     if not path.is_file() and not follow:
         raise UsageError(f"{key}, seed {seed} has no log yet: it is {state.state}.")
-    shown = 0
+    printer, shown = terminal.LogPrinter(), 0
     while True:
+        ends = not follow or not _goes_on(_find(study, key, seed))
         if path.is_file():
             with path.open("rb") as file:
-                file.seek(shown)
-                text = file.read()
-            shown += len(text)
-            terminal.echo(text.decode(errors="replace"), nl=False)
-        if not follow or not _goes_on(_find(study, key, seed)):
-            return
+                file.seek(shown if shown <= path.stat().st_size else 0)  # it may have begun again
+                while piece := file.read(PIECE):
+                    printer.write(piece)
+                shown = file.tell()
+        if ends:
+            break
         time.sleep(FOLLOW_SECONDS)
+    printer.write(b"", final=True)
+    if not shown:
+        terminal.echo(f"The log of {key}, seed {seed} is empty; it is {state.state}.", err=True)
 
 
 def _goes_on(state: RunState) -> bool:

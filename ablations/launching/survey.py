@@ -13,6 +13,9 @@ from ablations.launching.claim import Launch, find_launch
 from ablations.launching.scheduler import Queued, Submission
 from ablations.records import Life, Record, ResultsError, Run, RunFolder, Study
 from ablations.units import duration
+from modernize.text import plain_log
+
+LOG_BYTES = 16_384  # from the end of a log, enough for its last lines
 
 
 class State(enum.StrEnum):
@@ -158,3 +161,14 @@ def _progress(folder: RunFolder) -> str:
 def epoch_of(said: Mapping[str, Any]) -> str:
     """Returns "epoch 3 of 300" of what a run said of where it stands."""
     return f"epoch {said['epoch'] + 1} of {said['epochs']}" if "epoch" in said else "begun"
+
+
+def last_lines(log: Path, count: int) -> str:
+    """Returns the last lines of a log, without colours; nothing where it cannot be read."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - LOG_BYTES))
+            text = file.read().decode(errors="replace")
+    except OSError:
+        return ""
+    return "\n".join(plain_log(text).splitlines()[-count:])

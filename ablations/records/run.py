@@ -47,6 +47,7 @@ from ablations.records.forms import (
     Seconds,
 )
 from ablations.records.liveness import Life, heartbeat, life_of, this_process
+from ablations.terminal import echo
 from modernize.errors import UsageError
 from modernize.spec import NetSpec
 
@@ -215,7 +216,7 @@ class RunFolder:
         try:
             self.note("started", host=process["host"], pid=process["pid"], **who)
         except ResultsError as error:  # a damaged history costs itself, and no run
-            print(error)
+            echo(error)
         path = self.path / "record.json"
         try:
             path.unlink(missing_ok=True)

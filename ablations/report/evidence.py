@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -12,13 +11,13 @@ import numpy.typing as npt
 from ablations.analysis.ends import Ends, read_ends
 from ablations.analysis.summary import only_summary
 from ablations.launching import scheduler
+from ablations.launching.survey import last_lines
 from ablations.records import Record, RunFolder, Status, Study
 
 FloatArray = npt.NDArray[np.float64]
 
 MOST_LOGS = 40  # of runs that went wrong; of the others only the number is told
 LOG_LINES = 15
-_LOG_BYTES = 16_384  # from the end of a log, enough for its last lines
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,7 +103,9 @@ def gather(study: Study) -> Evidence | None:
                 reason = damage or (record.reason if record else unread)
                 state = "unreadable" if damage else state
                 kept = scheduler.log_of(study.folder, submissions, run.name)
-                log = _end_of(folder.log) or (_end_of(kept) if kept else "")
+                log = last_lines(folder.log, LOG_LINES) or (
+                    last_lines(kept, LOG_LINES) if kept else ""
+                )
                 troubles.append(Trouble(key, seed, state, reason, log))
     return Evidence(
         ends, {key: tuple(found) for key, found in curves.items()}, tuple(troubles), count
@@ -118,14 +119,3 @@ def _curve(folder: RunFolder, seed: int, state: str) -> Curve | None:
         return None
     array = np.array(points, dtype=float)  # None becomes NaN
     return Curve(seed, state == Status.FINISHED, array[:, 0], array[:, 1], array[:, 2])
-
-
-def _end_of(log: Path) -> str:
-    """Returns the last lines of a file; nothing where it cannot be read."""
-    try:
-        with log.open("rb") as file:
-            file.seek(max(0, log.stat().st_size - _LOG_BYTES))
-            text = file.read().decode(errors="replace")
-    except OSError:
-        return ""
-    return "\n".join(text.splitlines()[-LOG_LINES:])
