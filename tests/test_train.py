@@ -3,60 +3,31 @@
 import copy
 import dataclasses
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from small_runs import CPU, PLACE, PRESET, make_batches, make_run, stop_after, take_images
 
 from ablations.images.batches import Batches
-from ablations.images.data import Images, load_images
+from ablations.images.data import Images
 from ablations.images.mixing import Mixing, numpy_seed
-from ablations.images.sampling import Sampling, Share
-from ablations.recipe import load_preset
 from ablations.records import Record, Run, RunFolder, Status
 from ablations.training import checkpoint, train
 from ablations.training.device_name import cpu_name
 from ablations.training.evaluation import evaluate
-from ablations.training.place import find_place, resolve_precision
-from modernize import STEPS, spec_of
+from ablations.training.place import resolve_precision
+from ablations.training.state import begin
+from modernize import STEPS
 from modernize.errors import UsageError
-from modernize.steps import Training
 from modernize.torchvision_ops import make_torchvision_importable
-
-CPU = torch.device("cpu")
-PRESET = load_preset("nano")
-PLACE = find_place("cpu", PRESET.compute)
 
 
 @pytest.fixture(scope="module")
 def images() -> Images:
-    full = load_images(load_preset("nano").data)
-    return dataclasses.replace(
-        full,
-        train=full.train[:512],
-        train_labels=full.train_labels[:512],
-        val=full.val[:200],
-        val_labels=full.val_labels[:200],
-    )
-
-
-def make_run(images: Images, *settings: str, step: str = "ln", seed: int = 0) -> Run:
-    preset = load_preset("nano", ["batch_size=64", "device_batch=64", "epochs=3", *settings])
-    training = Training.CLASSIC if step == "resnet" else Training.ENHANCED
-    recipe = preset.recipes.of(training, "nano")
-    spec = spec_of(step, "nano", in_channels=1, num_classes=10, depths=[1, 1, 1, 1], width=8)
-    return Run(step, recipe.apply_to(spec), recipe, images.identity(), seed)
-
-
-def make_batches(images: Images, run: Run, share: Share | None = None) -> Batches:
-    recipe = run.recipe
-    sampling = Sampling(
-        len(images.train), recipe.batch_size, recipe.device_batch, run.seed, share or Share()
-    )
-    return Batches(images, PRESET.data, recipe, sampling, CPU)
+    return take_images()
 
 
 def go(run: Run, images: Images, path: Path, **options: Any) -> Record | None:
@@ -70,11 +41,6 @@ def to_the_end(run: Run, images: Images, path: Path, **options: Any) -> Record:
     record = go(run, images, path, **options)
     assert record is not None
     return record
-
-
-def stop_after(updates: int) -> Callable[[], bool]:
-    answers = iter([True] * (updates - 1))
-    return lambda: next(answers, False)
 
 
 def last_state(
@@ -271,7 +237,7 @@ def test_outputs_that_are_no_numbers_are_not_right(images: Images) -> None:
 @pytest.mark.parametrize("step", [step.key for step in STEPS])
 def test_weight_decay_goes_by_shape(images: Images, step: str) -> None:
     run = make_run(images, step=step)
-    state = train.begin(run, PLACE)
+    state = begin(run, PLACE)
     decayed, spared = state.optimizer.param_groups
     assert decayed["weight_decay"] == run.recipe.weight_decay > 0
     assert spared["weight_decay"] == 0
@@ -283,10 +249,10 @@ def test_weight_decay_goes_by_shape(images: Images, step: str) -> None:
 
 
 def test_optimizers_are_torchs_own_with_the_recipes_values(images: Images) -> None:
-    sgd = train.begin(make_run(images, step="resnet"), PLACE).optimizer
+    sgd = begin(make_run(images, step="resnet"), PLACE).optimizer
     assert isinstance(sgd, torch.optim.SGD)
     assert sgd.defaults["momentum"] == 0.9
-    adamw = train.begin(make_run(images, "betas=[0.8, 0.99]"), PLACE).optimizer
+    adamw = begin(make_run(images, "betas=[0.8, 0.99]"), PLACE).optimizer
     assert isinstance(adamw, torch.optim.AdamW)
     assert adamw.defaults["betas"] == (0.8, 0.99)
     assert adamw.defaults["eps"] == 1e-8

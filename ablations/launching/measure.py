@@ -15,7 +15,7 @@ from ablations.recipe import Compute, Recipe
 from ablations.records import Run
 from ablations.studies.counting import PlanRow, Speed
 from ablations.training.place import Place, find_place
-from ablations.training.train import State, begin
+from ablations.training.state import State, begin
 from modernize.layers import Layers
 from modernize.spec import NetSpec
 from modernize.text import plural

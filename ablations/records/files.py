@@ -167,9 +167,9 @@ def write_bytes(path: Path, content: bytes, *, flush: bool = True) -> None:
     files.write_bytes(path, content, fault=ResultsError, advice=ADVICE, flush=flush)
 
 
-def set_aside(path: Path) -> Path:
-    """Renames a damaged file, so that what it held is kept beside it, and returns its new path."""
-    names = (f"{path.name}.damaged", *(f"{path.name}.damaged-{n}" for n in range(2, 1000)))
+def set_aside(path: Path, kind: str = "damaged") -> Path:
+    """Renames a file that cannot be used, so that it is kept beside, and returns its new path."""
+    names = (f"{path.name}.{kind}", *(f"{path.name}.{kind}-{n}" for n in range(2, 1000)))
     target = next(p for name in names if not os.path.lexists(p := path.with_name(name)))
     try:
         return path.replace(target)

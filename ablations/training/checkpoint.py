@@ -8,20 +8,27 @@ from __future__ import annotations
 
 import hashlib
 import io
-import pickle
+import re
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from ablations.records.files import ResultsError, set_aside
 from modernize.errors import RoadmapError
-from modernize.files import replacing
+from modernize.files import read_bytes, replacing
 
 KEPT = 2
 
 
 class CheckpointError(RoadmapError):
     """A checkpoint that cannot be written."""
+
+
+class UnusableError(Exception):
+    """A checkpoint that is damaged, or not of the run in whose folder it is."""
 
 
 WEIGHTS = "weights.pt"
@@ -41,8 +48,8 @@ def save(folder: Path, update: int, state: dict[str, Any]) -> None:
     """
     content = _bytes(state)
     digest = hashlib.sha256(content).hexdigest().encode() + b"\n"
-    _write(folder / f"checkpoint-{update:09d}.pt", digest, content)
-    for old in find(folder)[KEPT:]:
+    _write(path_of(folder, update), digest, content)
+    for old in [path for path in find(folder) if (_update_of(path) or 0) <= update][KEPT:]:
         old.unlink(missing_ok=True)
 
 
@@ -59,37 +66,103 @@ def save_weights(folder: Path, weights: dict[str, Any]) -> None:
     _write(folder / WEIGHTS, _bytes(weights))
 
 
-def load(folder: Path, device: torch.device) -> dict[str, Any] | None:
-    """Returns the newest checkpoint that is whole, or None where there is none.
+def load(
+    folder: Path, most: int, check: Callable[[Any, int], None] = lambda _state, _update: None
+) -> dict[str, Any] | None:
+    """Returns the newest checkpoint that can be used, or None if there is none; on the CPU.
 
-    Every damaged one on the way is named on standard output.
+    Every other one on the way is named on standard output, with the reason, and set aside.
+
+    Args:
+        folder: the run's folder.
+        most: bytes that a checkpoint of the run may have.
+        check: is given a checkpoint's content, and the updates that its name says; raises
+            UnusableError.
     """
-    for path in find(folder):
+    for path in _candidates(folder):
         try:
-            return _read(path, device)
-        except (OSError, ValueError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-            reason = str(error).splitlines()[0]
-            print(f"{path} is damaged ({reason}); trying the one before it.")
+            state = read(path, most)
+            check(state, _update_of(path) or 0)
+            return state
+        except UnusableError as error:
+            print(f"{path} cannot be used: {error}. {_set_aside(path)}", flush=True)
     return None
 
 
+def read(path: Path, most: int) -> dict[str, Any]:
+    """Returns what a checkpoint holds; it can run no code, and claim no more memory than it has.
+
+    Raises:
+        UnusableError: for anything but a whole file that :func:`save` wrote.
+    """
+    try:
+        if _update_of(path) is None:
+            raise ValueError("its name does not say after which update it was written")
+        digest, _, content = read_bytes(path, most).partition(b"\n")
+        if hashlib.sha256(content).hexdigest().encode() != digest:
+            raise ValueError("its content is not what its checksum says")
+        with zipfile.ZipFile(io.BytesIO(content)) as entries:
+            if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries.infolist()):
+                raise ValueError("it has compressed entries")
+        state: dict[str, Any] = torch.load(
+            io.BytesIO(content), map_location="cpu", weights_only=True
+        )
+        return state
+    except Exception as error:  # whatever the bytes of such a file lead to
+        reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
+        reason = reason or type(error).__name__
+        raise UnusableError(reason.removesuffix(".")) from error
+
+
 def remove(folder: Path) -> None:
-    """Removes every checkpoint of a run that has come to its end, and what a killed one left."""
-    for path in [*find(folder), *folder.glob(".checkpoint-*"), *folder.glob(f".{WEIGHTS}.*")]:
+    """Removes every checkpoint of a run that has come to its end, and what a killed one left.
+
+    What was set aside stays.
+    """
+    remove_leftovers(folder)
+    for path in find(folder):
+        path.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Removes the unfinished files that a killed process left; it can come back no more."""
+    for path in [*folder.glob(".checkpoint-*"), *folder.glob(f".{WEIGHTS}.*")]:
         path.unlink(missing_ok=True)
 
 
 def find(folder: Path) -> list[Path]:
-    """Returns a run's checkpoints, newest first."""
-    return sorted(folder.glob("checkpoint-*.pt"), reverse=True)
+    """Returns a run's checkpoints, newest first, whether or not they can be used."""
+    found = [path for path in _candidates(folder) if _update_of(path) is not None]
+    return [path for path in found if path.is_file()]
 
 
-def _read(path: Path, device: torch.device) -> dict[str, Any]:
-    digest, _, content = path.read_bytes().partition(b"\n")
-    if hashlib.sha256(content).hexdigest().encode() != digest:
-        raise ValueError("its content is not what its checksum says")
-    state: dict[str, Any] = torch.load(io.BytesIO(content), map_location=device, weights_only=True)
-    return state
+def path_of(folder: Path, update: int) -> Path:
+    """Returns where the checkpoint after so many updates is."""
+    return folder / f"checkpoint-{update:09d}.pt"
+
+
+def _candidates(folder: Path) -> list[Path]:
+    """Returns everything that is called like a checkpoint, newest first, and of any kind."""
+
+    def newness(path: Path) -> tuple[bool, int, str]:
+        update = _update_of(path)
+        return update is None, update or 0, path.name
+
+    return sorted(folder.glob("checkpoint-*.pt"), key=newness, reverse=True)
+
+
+def _update_of(path: Path) -> int | None:
+    found = re.fullmatch(r"checkpoint-(\d{9,15})\.pt", path.name, flags=re.ASCII)
+    return int(found[1]) if found else None
+
+
+def _set_aside(path: Path) -> str:
+    """Renames what cannot be used, so that it is not tried again, and tells about it."""
+    try:
+        name = set_aside(path, "unusable").name
+    except ResultsError as error:
+        return str(error)
+    return f"It is called {name} now; the one before it is tried, or the beginning."
 
 
 def _bytes(state: dict[str, Any]) -> memoryview:

@@ -79,12 +79,16 @@ class Place:
         unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
 
-    def describe(self) -> str:
-        """Returns the device's name, as records have it."""
+    def name(self) -> str:
+        """Returns the name of this process's device."""
         if self.device.type == "cuda":
-            name = torch.cuda.get_device_name(self.device)
-            return f"{self.share.world} x {name}" if self.share.world > 1 else name
+            return torch.cuda.get_device_name(self.device)
         return cpu_name() if self.device.type == "cpu" else str(self.device.type)
+
+    def describe(self) -> str:
+        """Returns the names of all processes' devices, as records have them."""
+        several = self.device.type == "cuda" and self.share.world > 1
+        return f"{self.share.world} x {self.name()}" if several else self.name()
 
 
 def find_place(device: str, compute: Compute, share: Share | None = None) -> Place:
@@ -139,6 +143,15 @@ def resolve_precision(precision: str, device: torch.device) -> torch.dtype:
             "bf16, fp32 or auto."
         )
     return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+
+
+def supports(device: torch.device, dtype: torch.dtype) -> bool:
+    """Tells whether training can go on in a precision on a device, fast or slowly."""
+    if dtype is torch.float16:
+        return device.type == "cuda"
+    if dtype is torch.bfloat16 and device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported())
+    return dtype is torch.float32 or device.type in ("cpu", "cuda")
 
 
 def _best(device: torch.device) -> torch.dtype:

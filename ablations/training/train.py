@@ -14,19 +14,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ablations.images.mixing import Mixing
 from ablations.images.sampling import DeviceBatch, Sampling
-from ablations.recipe import Recipe
 from ablations.records import Record, Run, RunFolder, provenance
 from ablations.training import checkpoint
 from ablations.training.evaluation import Accuracy, Served, evaluate
 from ablations.training.place import Place
+from ablations.training.resume import go_on
+from ablations.training.state import State
 from ablations.training.verdict import Chance, judge
 from modernize.errors import UsageError
 from modernize.layers import Layers
-from modernize.network import Network
 
 CHECK_UPDATES = 20  # how often all processes look whether the loss is finite, and whether to stop
 PROGRESS_SECONDS = 0.5  # how often a run says where it stands
@@ -58,50 +57,6 @@ class StoppedError(Exception):
     """The run was told to stop; it goes on from its last checkpoint another time."""
 
 
-@dataclasses.dataclass
-class State:
-    """What a run goes on from.
-
-    Random states are not among it: whatever is drawn is drawn from a seed that the run's seed and
-    the place in the epoch decide.
-    """
-
-    network: Network
-    optimizer: torch.optim.Optimizer
-    scaler: torch.amp.GradScaler
-    ema: AveragedModel | None
-    loss_sum: Tensor  # of the updates of the epoch so far, one double
-    epoch: int = 0
-    update: int = 0  # done in this epoch
-    evaluated: int = 0  # validation images of the last epoch
-    seconds: float = 0.0  # of all attempts
-    metrics: list[dict[str, Any]] = dataclasses.field(default_factory=list)
-    speed: list[dict[str, Any]] = dataclasses.field(default_factory=list)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Returns what a checkpoint holds."""
-        return {
-            "network": self.network.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "scaler": self.scaler.state_dict(),
-            "ema": self.ema.state_dict() if self.ema else None,
-            **{name: getattr(self, name) for name in _PLAIN},
-        }
-
-    def load(self, values: dict[str, Any]) -> None:
-        """Takes over what a checkpoint held."""
-        self.network.load_state_dict(values["network"])
-        self.optimizer.load_state_dict(values["optimizer"])
-        self.scaler.load_state_dict(values["scaler"])
-        if self.ema:
-            self.ema.load_state_dict(values["ema"])
-        for name in _PLAIN:
-            setattr(self, name, values[name])
-
-
-_PLAIN = ("loss_sum", "epoch", "update", "evaluated", "seconds", "metrics", "speed")
-
-
 def train(
     run: Run,
     folder: RunFolder,
@@ -115,7 +70,8 @@ def train(
 ) -> Record | None:
     """Trains one run to its end and writes its record; all processes that share it call this.
 
-    A run that has a checkpoint goes on from there, with the same result.
+    A run that has a checkpoint goes on from there, with the same result. What changed meanwhile of
+    what decides its last digits is in the record's provenance, under ``changes``.
 
     Args:
         run: what to train.
@@ -131,7 +87,10 @@ def train(
     Returns:
         The record, or None where it was stopped.
     """
-    state = begin(run, place, layers)
+    place, state = go_on(run, folder, place, pipeline.sampling, layers)
+    if place.first:  # a killed process, or a checkpoint that cannot be used, may leave more epochs
+        folder.write_metrics(state.metrics)
+        folder.write_speed(state.speed)
     trainer = _Trainer(
         run, folder, pipeline, num_classes, place, keep_going, checkpoint_seconds, state
     )
@@ -150,7 +109,8 @@ def train(
         provenance=provenance(place.describe(), torch.get_num_threads())
         | {
             "processes": place.share.world,
-            "precision": str(place.dtype).removeprefix("torch."),
+            "precision": state.conditions["precision"],
+            **({"changes": state.changes} if state.changes else {}),
             "bad_images": pipeline.bad_images,
             "started": started,
             "ended": time.time(),
@@ -166,42 +126,6 @@ def train(
         folder.write_record(record)
         checkpoint.remove(folder.path)
     return record
-
-
-def begin(run: Run, place: Place, layers: Layers | None = None) -> State:
-    """Returns a run's state before its first update; the seed alone decides the weights."""
-    torch.manual_seed(run.seed)
-    network = place.put(Network(run.spec, layers))
-    if run.recipe.sync_batch_norm and place.share.world > 1:
-        convert: Any = nn.SyncBatchNorm.convert_sync_batchnorm  # untyped
-        network = convert(network)
-    ema = None
-    if run.recipe.ema_decay is not None:
-        average: Any = get_ema_multi_avg_fn  # untyped
-        ema = AveragedModel(network, multi_avg_fn=average(run.recipe.ema_decay), use_buffers=True)
-    return State(
-        network=network,
-        optimizer=make_optimizer(network, run.recipe),
-        scaler=torch.amp.GradScaler(place.device.type, enabled=place.dtype is torch.float16),
-        ema=ema,
-        loss_sum=torch.zeros((), dtype=torch.double, device=place.device),
-    )
-
-
-def make_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """Returns the recipe's optimizer; weights of fewer than two dimensions have no weight decay."""
-    parameters = list(network.parameters())
-    groups = [
-        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": recipe.weight_decay},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
-    ]
-    rate = recipe.learning_rate
-    if recipe.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=rate, momentum=recipe.momentum or 0.0)
-    first, second = recipe.betas or (0.9, 0.999)
-    return torch.optim.AdamW(
-        groups, lr=rate, betas=(first, second), eps=recipe.epsilon or 1e-8, fused=True
-    )
 
 
 class _Trainer:
@@ -223,10 +147,6 @@ class _Trainer:
         self.keep_going, self.checkpoint_seconds = keep_going, checkpoint_seconds
         self.mixing = Mixing(run.recipe, num_classes)
         self.state = state
-        if (saved := checkpoint.load(folder.path, place.device)) is not None:
-            self.state.load(saved)
-            if place.first:
-                print(f"going on after {self.state.epoch} epochs and {self.state.update} updates")
         self.before = self.state.seconds
         self.clock = self.last_saved = time.perf_counter()
         self.tensorboard = False
@@ -307,12 +227,12 @@ class _Trainer:
         """Checks the losses, says where the run stands, saves, and stops if told to."""
         state, now = self.state, time.perf_counter()
         done = state.epoch * self.sampling.updates + state.update
-        due = now - self.last_saved > max(
+        due = self.place.first and now - self.last_saved > max(
             self.checkpoint_seconds, self.save_seconds / CHECKPOINT_SHARE
         )
         speak = now - self.said > PROGRESS_SECONDS
-        stop = torch.tensor(float(not self.keep_going()), device=self.place.device)
-        stopping = self.place.sum(stop).item() > 0
+        asked = torch.tensor([not self.keep_going(), due], device=self.place.device).int()
+        stopping, due = (self.place.sum(asked) > 0).tolist()
         # Time tells each process another thing, so together they look whenever they come by.
         if speak or due or last or stopping or self.place.share.world > 1:
             self._check_losses(done)
@@ -409,10 +329,11 @@ class _Trainer:
     def _save(self) -> None:
         self.state.seconds = self.seconds()
         self.last_saved = time.perf_counter()
+        values = self.state.to_dict(self.place)
         if self.place.first:
             self.folder.check_owner()
             done = self.state.epoch * self.sampling.updates + self.state.update
-            checkpoint.save(self.folder.path, done, self.state.to_dict())
+            checkpoint.save(self.folder.path, done, values)
             self.save_seconds = time.perf_counter() - self.last_saved
 
 

@@ -1,0 +1,242 @@
+"""Where a run goes on from: the newest checkpoint that is its own and whole, or its beginning.
+
+A checkpoint is checked before anything of it is taken over. One that cannot be used is named, with
+the reason, and set aside. Number of threads and precision decide the last digits of a result; they
+stay those that the run was begun with. Where they cannot, the change is said, and goes on record.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ablations.images.sampling import Sampling
+from ablations.records import Run, RunFolder
+from ablations.training import checkpoint
+from ablations.training.checkpoint import UnusableError
+from ablations.training.place import Place, supports
+from ablations.training.state import PLAIN, State, begin
+from modernize.layers import Layers
+
+ROOM = 2**26  # bytes of a checkpoint beside the tensors of its network
+TENSORS = 8  # at most so many times the network's: moments, moving average
+OVERBOOKED = 4  # more threads than this for each core are not kept
+TYPES = {str(t).removeprefix("torch."): t for t in (torch.float32, torch.bfloat16, torch.float16)}
+
+
+def go_on(
+    run: Run, folder: RunFolder, place: Place, sampling: Sampling, layers: Layers | None
+) -> tuple[Place, State]:
+    """Returns a run's state, and its place with the precision that the run was begun with.
+
+    The first of the processes that share a run chooses the checkpoint; all call this. The number of
+    CPU threads becomes that of the run's beginning.
+
+    Args:
+        run: which.
+        folder: of its files; prepared for it.
+        place: where this process computes.
+        sampling: of its training images.
+        layers: the file of the network's own layers, where it has any.
+    """
+    state = begin(run, place, layers)
+    tensors = [*state.network.parameters(), *state.network.buffers()]
+    most = TENSORS * sum(t.numel() * t.element_size() for t in tensors) + ROOM
+
+    def check(found: Any, done: int) -> None:
+        if fault := next(_faults(found, done, run, state, sampling), None):
+            raise UnusableError(fault)
+
+    chosen = None
+    if place.first:
+        folder.check_owner()
+        checkpoint.remove_leftovers(folder.path)
+        chosen = checkpoint.load(folder.path, most, check)
+    done = -1 if chosen is None else _updates(chosen, sampling)
+    number = torch.tensor(done, device=place.device)
+    place.take_over(number)
+    if not place.first and number >= 0:
+        chosen = checkpoint.read(checkpoint.path_of(folder.path, int(number)), most)
+    if chosen is None:
+        state.conditions = conditions(place)
+        return place, state
+    place = _keep(place, chosen)
+    state.load(chosen, place)
+    _note_changes(state, place)
+    if place.first:
+        print(f"going on after {state.epoch} epochs and {state.update} updates")
+    return place, state
+
+
+def conditions(place: Place) -> dict[str, Any]:
+    """Returns what decides the last digits of a result, beside what a run is."""
+    return {
+        "precision": str(place.dtype).removeprefix("torch."),
+        "threads": torch.get_num_threads(),
+        "processes": place.share.world,
+        "device": place.name(),
+        "torch": str(torch.__version__),
+    }
+
+
+def _keep(place: Place, found: Mapping[str, Any]) -> Place:
+    """Returns the place with the precision of a checkpoint, and sets its number of threads."""
+    begun, dtype = found["conditions"], TYPES[found["conditions"]["precision"]]
+    cores = os.cpu_count() or 1
+    if begun["threads"] <= OVERBOOKED * cores:
+        torch.set_num_threads(begun["threads"])
+    return dataclasses.replace(place, dtype=dtype) if supports(place.device, dtype) else place
+
+
+def _note_changes(state: State, place: Place) -> None:
+    """Adds to a state what changed since its checkpoint, and says it."""
+    before, state.conditions = state.conditions, conditions(place)
+    for what, now in state.conditions.items():
+        if before.get(what) != now:
+            change = {"what": what, "from": before.get(what), "to": now}
+            state.changes = [
+                *state.changes,
+                {"epoch": state.epoch + 1, "update": state.update, **change},
+            ]
+            if place.first:
+                print(
+                    f"Note: {what} was {before.get(what)} and is {now} from here on; the last "
+                    "digits of the result may differ from those of a run that was not stopped."
+                )
+
+
+def _updates(found: Mapping[str, Any], sampling: Sampling) -> int:
+    return int(found["epoch"] * sampling.updates + found["update"])
+
+
+def _faults(found: Any, done: int, run: Run, state: State, sampling: Sampling) -> Iterator[str]:
+    """Yields what is wrong with a checkpoint; what comes later stands on what came before.
+
+    Args:
+        found: its content.
+        done: updates that its name says.
+        run: whose it should be.
+        state: of the run at its beginning.
+        sampling: of the run's training images.
+    """
+    if not isinstance(found, dict):
+        yield f"it holds {_kind(found)}, not a run's state"
+    if found.get("run") != run.name:
+        yield f"it is of the run {found['run']!r}" if "run" in found else "it names no run"
+    expected = {name: getattr(state, name) for name in PLAIN}
+    expected |= {"network": state.network.state_dict(), "ema": None}
+    if state.ema:
+        expected["ema"] = state.ema.state_dict()
+    whole = {**expected, "optimizer": {}, "scaler": {}, "loss_sums": Tensor()}
+    yield from _difference(dict.fromkeys(found), dict.fromkeys(whole), "it")
+    expected["seconds"] = 0.0
+    for name, value in expected.items():
+        if name not in ("metrics", "speed", "conditions", "changes"):
+            yield from _difference(found[name], value, name)
+    yield from _position_faults(found, done, run, sampling)
+    yield from _condition_faults(found)
+    yield from _list_faults(found, with_ema=state.ema is not None)
+    moments = found["optimizer"]
+    skipped = found["scaler"] or run.spec.own_layers  # fp16 skips steps; a layer may be unused
+    likely = {
+        number: value
+        for number, value in _moments(state.optimizer).items()
+        if not skipped or not isinstance(moments, dict) or number in moments
+    }
+    yield from _difference(moments, likely, "optimizer")
+    scale = torch.amp.GradScaler("cpu", enabled=found["conditions"]["precision"] == "float16")
+    yield from _difference(found["scaler"], scale.state_dict(), "scaler")
+
+
+def _position_faults(
+    found: Mapping[str, Any], done: int, run: Run, sampling: Sampling
+) -> Iterator[str]:
+    epoch, update, epochs = found["epoch"], found["update"], run.recipe.epochs
+    inside = 0 <= epoch < epochs and 0 <= update < sampling.updates
+    if not inside and (epoch, update) != (epochs, 0):
+        yield (
+            f"it is of epoch {epoch}, update {update}, but the run has {epochs} epochs of "
+            f"{sampling.updates} updates"
+        )
+    if _updates(found, sampling) != done:
+        yield f"its name says {done} updates, but it is of {_updates(found, sampling)}"
+    if not (found["seconds"] >= 0 and math.isfinite(found["seconds"])):
+        yield f"seconds is {found['seconds']}"
+    if not (found["evaluated"] > 0 or epoch == 0):
+        yield f"evaluated is {found['evaluated']}"
+
+
+def _condition_faults(found: Mapping[str, Any]) -> Iterator[str]:
+    like = {"precision": "", "threads": 0, "processes": 0, "device": "", "torch": ""}
+    yield from _difference(found["conditions"], like, "conditions")
+    begun = found["conditions"]
+    if begun["precision"] not in TYPES:
+        yield f"conditions.precision is {begun['precision']!r}"
+    if not (begun["threads"] > 0 and begun["processes"] > 0):
+        yield f"conditions: {begun['threads']} threads, {begun['processes']} processes"
+    sums = torch.zeros(begun["processes"], dtype=torch.double)
+    yield from _difference(found["loss_sums"], sums, "loss_sums")
+
+
+def _list_faults(found: Mapping[str, Any], *, with_ema: bool) -> Iterator[str]:
+    """Yields what is wrong with the lists of a checkpoint: a row for each epoch."""
+    names = ["train_loss", "learning_rate", "top1", "top5"]
+    names += ["ema_top1", "ema_top5"] if with_ema else []
+    for name in ("metrics", "speed", "changes"):
+        rows = found[name]
+        if not (isinstance(rows, list) and all(isinstance(row, dict) for row in rows)):
+            yield f"{name} is no list of rows"
+        epochs = [row.get("epoch") for row in rows]
+        if name != "changes" and epochs != [*range(1, found["epoch"] + 1)]:
+            yield f"{name} has rows of the epochs {epochs}, but it is of epoch {found['epoch']}"
+    for row in found["metrics"]:
+        yield from _difference(row, {"epoch": 0, **dict.fromkeys(names, 0.0)}, "metrics")
+        if not all(math.isfinite(row[name]) for name in names):
+            yield f"metrics of epoch {row['epoch']} has values that are no finite numbers"
+
+
+def _moments(optimizer: torch.optim.Optimizer) -> dict[int, dict[str, Tensor]]:
+    """Returns what an optimizer that has begun remembers, by the number of a parameter."""
+    names = ["exp_avg", "exp_avg_sq"]
+    more = {"step": torch.zeros(())}
+    if isinstance(optimizer, torch.optim.SGD):
+        names, more = ["momentum_buffer"], {}
+        if not optimizer.defaults["momentum"]:
+            return {}
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    return {i: dict.fromkeys(names, p.detach()) | more for i, p in enumerate(parameters)}
+
+
+def _difference(found: Any, expected: Any, where: str) -> Iterator[str]:
+    """Yields where something differs in shape from what is expected: names, types, tensors."""
+    if isinstance(expected, Tensor):
+        if _shape(found) != _shape(expected):
+            yield f"{where} is {_kind(found)}, not {_kind(expected)}"
+    elif isinstance(expected, Mapping):
+        if not isinstance(found, Mapping):
+            yield f"{where} is {_kind(found)}, not {_kind(expected)}"
+        if lacks := [str(name) for name in expected if name not in found]:
+            yield f"{where} lacks {', '.join(lacks[:3])}{' and others' * (len(lacks) > 3)}"
+        if unknown := [str(name) for name in found if name not in expected]:
+            yield f"{where} has {', '.join(unknown[:3])}{' and others' * (len(unknown) > 3)}, too"
+        for name, value in expected.items():
+            yield from _difference(found[name], value, f"{where}.{name}")
+    elif type(found) is not type(expected):
+        yield f"{where} is {_kind(found)}, not {_kind(expected)}"
+
+
+def _shape(value: Any) -> Any:
+    is_tensor = isinstance(value, Tensor) and not value.is_meta and value.layout is torch.strided
+    return (value.dtype, value.shape) if is_tensor else None
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, Tensor):
+        return f"a tensor of {tuple(value.shape)} {str(value.dtype).removeprefix('torch.')}"
+    return "nothing" if value is None else f"a {type(value).__name__}"

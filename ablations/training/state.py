@@ -1,0 +1,118 @@
+"""What a run goes on from: network, optimizer, moving average, and what it has been through."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from ablations.recipe import Recipe
+from ablations.records import Run
+from ablations.training.place import Place
+from modernize.layers import Layers
+from modernize.network import Network
+
+
+@dataclasses.dataclass
+class State:
+    """What a run goes on from.
+
+    Random states are not among it: whatever is drawn is drawn from a seed that the run's seed and
+    the place in the epoch decide.
+    """
+
+    run: str  # its name, which is that of its content
+    network: Network
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    ema: AveragedModel | None
+    loss_sum: Tensor  # of this process's part of the updates of the epoch so far
+    epoch: int = 0
+    update: int = 0  # done in this epoch
+    evaluated: int = 0  # validation images of the last epoch
+    seconds: float = 0.0  # of all attempts
+    metrics: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    speed: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    conditions: dict[str, Any] = dataclasses.field(default_factory=dict)
+    changes: list[dict[str, Any]] = dataclasses.field(default_factory=list)  # of the conditions
+
+    def to_dict(self, place: Place) -> dict[str, Any]:
+        """Returns what a checkpoint holds; all processes that share the run call this."""
+        loss_sums = torch.zeros(place.share.world, dtype=self.loss_sum.dtype, device=place.device)
+        loss_sums[place.share.rank] = self.loss_sum
+        return {
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict()["state"],
+            "scaler": self.scaler.state_dict(),
+            "ema": self.ema.state_dict() if self.ema else None,
+            "loss_sums": place.sum(loss_sums).cpu().double(),
+            **{name: getattr(self, name) for name in PLAIN},
+        }
+
+    def load(self, values: dict[str, Any], place: Place) -> None:
+        """Takes over what a checkpoint held; it must be of this run, and whole."""
+        self.network.load_state_dict(values["network"])
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": values["optimizer"], "param_groups": groups})
+        self.scaler = make_scaler(place)
+        if values["scaler"]:
+            self.scaler.load_state_dict(values["scaler"])
+        if self.ema:
+            self.ema.load_state_dict(values["ema"])
+        sums: Tensor = values["loss_sums"]
+        mine = sums[place.share.rank] if len(sums) == place.share.world else sums.mean()
+        self.loss_sum = mine.to(self.loss_sum)
+        for name in PLAIN:
+            setattr(self, name, values[name])
+
+
+PLAIN = (
+    *("run", "epoch", "update", "evaluated", "seconds"),
+    *("metrics", "speed", "conditions", "changes"),
+)
+
+
+def begin(run: Run, place: Place, layers: Layers | None = None) -> State:
+    """Returns a run's state before its first update; the seed alone decides the weights."""
+    torch.manual_seed(run.seed)
+    network = place.put(Network(run.spec, layers))
+    if run.recipe.sync_batch_norm and place.share.world > 1:
+        convert: Any = nn.SyncBatchNorm.convert_sync_batchnorm  # untyped
+        network = convert(network)
+    ema = None
+    if run.recipe.ema_decay is not None:
+        average: Any = get_ema_multi_avg_fn  # untyped
+        ema = AveragedModel(network, multi_avg_fn=average(run.recipe.ema_decay), use_buffers=True)
+    precise = torch.float if place.device.type == "mps" else torch.double  # which that has not
+    return State(
+        run=run.name,
+        network=network,
+        optimizer=make_optimizer(network, run.recipe),
+        scaler=make_scaler(place),
+        ema=ema,
+        loss_sum=torch.zeros((), dtype=precise, device=place.device),
+    )
+
+
+def make_scaler(place: Place) -> torch.amp.GradScaler:
+    """Returns what scales the gradients of fp16, and leaves all others alone."""
+    return torch.amp.GradScaler(place.device.type, enabled=place.dtype is torch.float16)
+
+
+def make_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """Returns the recipe's optimizer; weights of fewer than two dimensions have no weight decay."""
+    parameters = list(network.parameters())
+    groups = [
+        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": recipe.weight_decay},
+        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    rate = recipe.learning_rate
+    if recipe.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=rate, momentum=recipe.momentum or 0.0)
+    first, second = recipe.betas or (0.9, 0.999)
+    return torch.optim.AdamW(
+        groups, lr=rate, betas=(first, second), eps=recipe.epsilon or 1e-8, fused=True
+    )

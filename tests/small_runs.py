@@ -1,0 +1,55 @@
+"""Runs of small networks on a few images, for the tests of training."""
+
+import dataclasses
+from collections.abc import Callable
+
+import torch
+
+from ablations.images.batches import Batches
+from ablations.images.data import Images, load_images
+from ablations.images.sampling import Sampling, Share
+from ablations.recipe import load_preset
+from ablations.records import Run
+from ablations.training.place import find_place
+from modernize import spec_of
+from modernize.steps import Training
+
+CPU = torch.device("cpu")
+PRESET = load_preset("nano")
+PLACE = find_place("cpu", PRESET.compute)
+
+
+def take_images(train: int = 512, val: int = 200) -> Images:
+    """The first images of the embedded set."""
+    full = load_images(PRESET.data)
+    if not isinstance(full, Images):
+        raise TypeError(full)
+    return dataclasses.replace(
+        full,
+        train=full.train[:train],
+        train_labels=full.train_labels[:train],
+        val=full.val[:val],
+        val_labels=full.val_labels[:val],
+    )
+
+
+def make_run(images: Images, *settings: str, step: str = "ln", seed: int = 0) -> Run:
+    preset = load_preset("nano", ["batch_size=64", "device_batch=64", "epochs=3", *settings])
+    training = Training.CLASSIC if step == "resnet" else Training.ENHANCED
+    recipe = preset.recipes.of(training, "nano")
+    spec = spec_of(step, "nano", in_channels=1, num_classes=10, depths=[1, 1, 1, 1], width=8)
+    return Run(step, recipe.apply_to(spec), recipe, images.identity(), seed)
+
+
+def make_batches(images: Images, run: Run, share: Share | None = None) -> Batches:
+    recipe = run.recipe
+    sampling = Sampling(
+        len(images.train), recipe.batch_size, recipe.device_batch, run.seed, share or Share()
+    )
+    return Batches(images, PRESET.data, recipe, sampling, CPU)
+
+
+def stop_after(updates: int) -> Callable[[], bool]:
+    """Has a run stop once it has made so many updates."""
+    answers = iter([True] * (updates - 1))
+    return lambda: next(answers, False)
