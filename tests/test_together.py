@@ -66,6 +66,24 @@ def test_half_the_batch_each_is_the_whole_batch(few_images: Path, tmp_path: Path
 
 
 @pytest.mark.slow
+def test_processes_go_on_from_one_checkpoint_as_if_they_had_not_stopped(tmp_path: Path) -> None:
+    program = Path(__file__).parent / "programs" / "go_on_together.py"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+    done = subprocess.run(
+        [*TORCHRUN, "2", str(program), str(tmp_path)],
+        capture_output=True, text=True, env=environment, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert furthest(tmp_path / "whole", tmp_path / "pieces") == 0
+    whole, pieces = (
+        (tmp_path / name / "metrics.jsonl").read_bytes() for name in ("whole", "pieces")
+    )
+    assert whole == pieces
+    assert len(list((tmp_path / "pieces").glob("*.unusable"))) == 1
+    assert done.stdout.count("going on after") == 2  # one of them speaks
+
+
+@pytest.mark.slow
 def test_what_does_not_divide_is_refused(few_images: Path, tmp_path: Path) -> None:
     arguments = ["--results", str(tmp_path), "--data", str(few_images), "--only", "ln"]
     arguments += ["--set", "batch_size=100", "--set", "device_batch=100"]

@@ -1,0 +1,53 @@
+"""Two processes train a small run whole, and once more with a stop and a foreign checkpoint.
+
+torchrun --nproc-per-node 2 tests/programs/go_on_together.py FOLDER
+"""
+
+import dataclasses
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from small_runs import PLACE, make_batches, make_run, stop_after, take_images
+
+from ablations.records import RunFolder
+from ablations.training import checkpoint, train
+from ablations.training.place import process_group
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    train.CHECK_UPDATES = 1  # so that they stop in the middle of an epoch
+    root = Path(sys.argv[1])
+    images = take_images()
+    run = make_run(images, "device_batch=32", "epochs=2", "warmup_epochs=0", step="gelu")
+    with process_group(local_rank=0) as (_, share):
+        place = dataclasses.replace(PLACE, share=share, dtype=torch.float32)
+
+        def go(name: str, keep_going: Callable[[], bool] = lambda: True) -> None:
+            folder = RunFolder(root / name)
+            if place.first:
+                folder.prepare(run)
+            dist.barrier()
+            batches = make_batches(images, run, share)
+            train.train(run, folder, batches, 10, place, keep_going)
+
+        go("whole")
+        told = stop_after(9)
+        go("pieces", stop_after(3))  # in the middle of an epoch, whose loss is of both
+        go("pieces", told if place.first else lambda: True)  # one alone is told
+        if place.first:
+            newest, *_ = checkpoint.find(root / "pieces")
+            state = checkpoint.read(newest, 2**30)
+            newest.unlink()
+            checkpoint.save(root / "pieces", 12, {**state, "run": "another"})
+        dist.barrier()
+        go("pieces")
+
+
+if __name__ == "__main__":
+    main()
