@@ -6,27 +6,29 @@ row and ``enhanced`` for all others. It is checked whole; every fault is reporte
 
 from __future__ import annotations
 
-import contextlib
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeAlias
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Self, TypeAlias, Union, get_args, get_origin
 
-import yaml
 from pydantic import AfterValidator, Field, model_validator
 
-from ablations import yaml_file
-from ablations.yaml_file import Key, Table
+from ablations import limits, yaml_core, yaml_file
+from ablations.yaml_core import Key
+from ablations.yaml_file import SET, Misfit, MisfitError, Table, Text
 from modernize.errors import UnknownNameError, UsageError
 from modernize.spec import Init, NetSpec
 from modernize.steps import Training, find_regime
 
 PRESETS = Path(__file__).parent / "presets"
+SOURCE: Key = ("data", "source")
 
 # timm itself asserts some of this, and silently passes over the rest, such as "inc" for "inc1".
 RAND_AUGMENT = re.compile(
-    r"rand(-(m\d+|n[1-9]\d*|p(0|1|0?\.\d+|1\.0+)|mstd\d+(\.\d+)?|mmax[1-9]\d*|inc[01]"
+    r"rand(-(m\d{1,3}|n[1-9]\d?|p(0|1|0?\.\d{1,9}|1\.0{1,9})|mstd\d{1,3}(\.\d{1,9})?"
+    r"|mmax[1-9]\d{0,2}|inc[01]"
     r"|t(weights|3aw|3a)))*"
 )
 
@@ -52,9 +54,11 @@ RandAugment: TypeAlias = Annotated[str, AfterValidator(_known_to_timm)]
 RegimeName: TypeAlias = Annotated[str, AfterValidator(_known_regime)]
 Share: TypeAlias = Annotated[float, Field(gt=0, le=1)]
 Probability: TypeAlias = Annotated[float, Field(ge=0, le=1)]
-Positive: TypeAlias = Annotated[float, Field(gt=0)]
-NonNegative: TypeAlias = Annotated[float, Field(ge=0)]
-Count: TypeAlias = Annotated[int, Field(gt=0)]
+Positive: TypeAlias = Annotated[float, Field(gt=0, le=limits.FACTOR)]
+NonNegative: TypeAlias = Annotated[float, Field(ge=0, le=limits.FACTOR)]
+BatchSize: TypeAlias = Annotated[int, Field(gt=0, le=limits.BATCH)]
+Epochs: TypeAlias = Annotated[int, Field(gt=0, le=limits.EPOCHS)]
+Seeds: TypeAlias = Annotated[int, Field(gt=0, le=limits.SEEDS)]
 
 
 class Recipe(Table):
@@ -96,14 +100,14 @@ class Recipe(Table):
     betas: Annotated[list[Rate], Field(min_length=2, max_length=2)] | None = None
     epsilon: Positive | None = None
     weight_decay: NonNegative
-    batch_size: Count
-    device_batch: Count
-    epochs: Count
-    warmup_epochs: NonNegative
+    batch_size: BatchSize
+    device_batch: BatchSize
+    epochs: Epochs
+    warmup_epochs: Annotated[float, Field(ge=0, le=limits.EPOCHS)]
     schedule: Literal["cosine", "step"]
     final_learning_rate: NonNegative = 0.0
     label_smoothing: Rate
-    crop_padding: Annotated[int, Field(ge=0)] | None = None
+    crop_padding: Annotated[int, Field(ge=0, le=limits.PIXELS)] | None = None
     resized_crop: Annotated[list[Share], Field(min_length=2, max_length=2)] | None = None
     flip: Probability
     rand_augment: RandAugment | None
@@ -118,29 +122,66 @@ class Recipe(Table):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        has = {"sgd": ("momentum",), "adamw": ("betas", "epsilon")}[self.optimizer]
-        faults = [
-            f"optimizer {self.optimizer} {'needs' if key in has else 'has no'} {key}"
-            for key in ("momentum", "betas", "epsilon")
-            if (getattr(self, key) is not None) != (key in has)
-        ]
-        if self.schedule == "step" and self.final_learning_rate:
-            faults.append("schedule step has no final_learning_rate")
-        if self.warmup_epochs >= self.epochs:
-            faults.append(f"warmup_epochs must be below epochs, {self.epochs}")
-        if self.batch_size % self.device_batch:
-            faults.append(
-                f"batch_size {self.batch_size} is no multiple of device_batch {self.device_batch}"
-            )
-        if (self.mixup or self.cutmix) and self.device_batch % 2:
-            faults.append(f"mixup and cutmix need an even device_batch, not {self.device_batch}")
-        if (self.crop_padding is None) == (self.resized_crop is None):
-            faults.append("give one of crop_padding and resized_crop, not both")
-        if self.resized_crop and self.resized_crop[0] > self.resized_crop[1]:
-            faults.append(f"resized_crop goes from small to large, not {self.resized_crop}")
-        if faults:
-            raise ValueError("; ".join(faults))
+        if misfits := [*self._of_optimizer(), *self._of_batches(), *self._of_epochs()]:
+            raise MisfitError(misfits)
         return self
+
+    def _of_optimizer(self) -> Iterator[Misfit]:
+        has = {"sgd": ("momentum",), "adamw": ("betas", "epsilon")}[self.optimizer]
+        for key in ("momentum", "betas", "epsilon"):
+            if (getattr(self, key) is not None) != (key in has):
+                verb = "needs" if key in has else "has no"
+                yield Misfit(("optimizer", key), f"optimizer {self.optimizer} {verb} {key}")
+        if self.schedule == "step" and self.final_learning_rate:
+            yield Misfit(
+                ("schedule", "final_learning_rate"), "schedule step has no final_learning_rate"
+            )
+
+    def _of_epochs(self) -> Iterator[Misfit]:
+        if self.warmup_epochs >= self.epochs:
+            yield Misfit(
+                ("warmup_epochs", "epochs"),
+                f"warmup_epochs {self.warmup_epochs:g} must be below epochs {self.epochs}",
+                {
+                    "epochs": ("warmup_epochs", 0),
+                    "warmup_epochs": ("epochs", math.floor(self.warmup_epochs) + 1),
+                },
+            )
+
+    def _of_batches(self) -> Iterator[Misfit]:
+        even = bool(self.mixup or self.cutmix)
+        if self.batch_size % self.device_batch:
+            yield Misfit(
+                ("batch_size", "device_batch"),
+                f"batch_size {self.batch_size} must be a multiple of device_batch "
+                f"{self.device_batch}",
+                {
+                    "batch_size": ("device_batch", self._part_of_batch(even)),
+                    "device_batch": (
+                        "batch_size",
+                        self.device_batch * math.ceil(self.batch_size / self.device_batch),
+                    ),
+                },
+            )
+        elif even and self.device_batch % 2:
+            yield Misfit(
+                ("device_batch", "mixup", "cutmix"),
+                f"mixup and cutmix need an even device_batch, not {self.device_batch}",
+            )
+        if (self.crop_padding is None) == (self.resized_crop is None):
+            yield Misfit(
+                ("crop_padding", "resized_crop"), "give one of crop_padding and resized_crop"
+            )
+        if self.resized_crop and self.resized_crop[0] > self.resized_crop[1]:
+            yield Misfit(
+                ("resized_crop",), f"resized_crop goes from small to large, not {self.resized_crop}"
+            )
+
+    def _part_of_batch(self, even: bool) -> int:
+        """Returns the largest device batch of at most today's size that divides the batch."""
+        sizes = range(min(self.device_batch, self.batch_size), 0, -1)
+        fits = [n for n in sizes if self.batch_size % n == 0]
+        return next((n for n in fits if not even or n % 2 == 0), fits[0])
 
     def apply_to(self, spec: NetSpec) -> NetSpec:
         """Returns the spec with what this recipe says of the network itself."""
@@ -192,11 +233,11 @@ class DataChoice(Table):
 
     name: Literal["fashion-mnist", "cifar10", "cifar100", "image-folder"]
     source: str
-    image_size: Annotated[int, Field(ge=32)]
-    resize: Count | None = None
+    image_size: Annotated[int, Field(ge=32, le=limits.PIXELS)]
+    resize: Annotated[int, Field(gt=0, le=limits.PIXELS)] | None = None
     interpolation: Literal["bilinear", "bicubic"] = "bicubic"
-    mean: list[float] | None = None
-    std: list[Positive] | None = None
+    mean: list[Probability] | None = None
+    std: list[Share] | None = None
 
 
 class Compute(Table):
@@ -217,7 +258,7 @@ class Compute(Table):
     channels_last: bool
     compile: bool
     tf32: bool
-    workers: Literal["auto"] | Annotated[int, Field(ge=0)]
+    workers: Literal["auto"] | Annotated[int, Field(ge=0, le=limits.PROCESSES)]
 
 
 class Preset(Table):
@@ -232,7 +273,7 @@ class Preset(Table):
         cluster: whether its runs are made for a cluster rather than for one machine.
     """
 
-    title: str
+    title: Text
     regime: RegimeName
     data: DataChoice
     recipes: Recipes
@@ -242,26 +283,31 @@ class Preset(Table):
 
 def preset_names() -> list[str]:
     """Returns the names of the presets shipped here."""
-    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
+    return yaml_file.shipped_names(PRESETS)
 
 
-def load_preset(name: str, settings: Sequence[str] = ()) -> Preset:
+def load_preset(name: str, settings: Sequence[str] = (), source: str | None = None) -> Preset:
     """Returns a preset with some keys set otherwise.
 
     Args:
         name: a shipped preset's name, or the path of a YAML file.
         settings: ``key=value`` texts; a key is a path such as ``recipes.enhanced.epochs`` or
-            ``data.image_size``. A recipe's key alone, such as ``epochs``, means both recipes.
+            ``data.image_size``. A recipe's key alone, such as ``epochs``, means both recipes. The
+            last setting of a key counts.
+        source: where the images are, instead of the preset's ``data.source``.
 
     Raises:
         UsageError: naming every fault at once, with file and line where there is one.
     """
-    path = Path(name) if name.endswith((".yaml", ".yml")) else PRESETS / f"{name}.yaml"
-    if not path.is_file():
-        raise UnknownNameError("preset", name, [*preset_names(), "or the path of a .yaml file"])
+    path = yaml_file.find(name, PRESETS, "preset")
     values, places = yaml_file.read(path, Preset, "preset")
     for setting in settings:
-        places.update(dict.fromkeys(_apply(setting, values), f"--set {setting}"))
+        places.update(dict.fromkeys(_apply(setting, values), f"{SET}{_shortened(setting)}"))
+    if source is not None and isinstance(values.get("data"), dict):
+        if places.get(SOURCE, "").startswith(SET) and values["data"]["source"] != source:
+            raise UsageError("--data and --set data.source name two folders; give one of them.")
+        values["data"]["source"] = source
+        places[SOURCE] = "--data"
     return yaml_file.check(values, Preset, f"the preset {path.stem!r}", places, path.name)
 
 
@@ -269,38 +315,77 @@ def _apply(setting: str, values: dict[str, Any]) -> list[Key]:
     """Puts one ``key=value`` into the values and returns the keys it set."""
     name, equals, text = setting.partition("=")
     if not equals:
-        raise UsageError(f"--set {setting}: write it as key=value, such as epochs=3.")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise UsageError(f"--set {setting}: {text!r} is no value that YAML can read.") from None
-    if isinstance(value, str):  # YAML 1.1 takes 1e-3 for text
-        with contextlib.suppress(ValueError):
-            value = float(value)
+        raise UsageError(f"{SET}{_shortened(setting)}: write it as key=value, such as epochs=3.")
     asked = tuple(name.split("."))
-    keys = [key for key in _leaf_keys() if asked == key or asked in _short_forms(key)]
+    types = _leaf_types()
+    keys = [key for key in types if asked == key or asked in _short_forms(key)]
     if not keys:
-        names = dict.fromkeys(".".join((_short_forms(key) or [key])[-1]) for key in _leaf_keys())
+        names = dict.fromkeys(".".join(map(str, (_short_forms(key) or [key])[-1])) for key in types)
         raise UnknownNameError("key", name, names)
+    try:
+        value = _value(text, types[keys[0]])
+    except ValueError as error:
+        raise UsageError(f"{SET}{_shortened(setting)}: {error}.") from None
     keys = [key for key in keys if _get(values, key) is not None] or keys
     for key in keys:
-        _get(values, key[:-1])[key[-1]] = value
+        if isinstance(table := _get(values, key[:-1]), dict):
+            table[key[-1]] = value
     return list(keys)
 
 
-def _leaf_keys() -> list[tuple[str, ...]]:
-    recipes = [("recipes", r, k) for r in Recipes.model_fields for k in Recipe.model_fields]
-    data = [("data", key) for key in DataChoice.model_fields]
-    compute = [("compute", key) for key in Compute.model_fields]
-    return [*recipes, *data, *compute, ("title",), ("regime",), ("cluster",)]
+def _shortened(text: str) -> str:
+    return text if len(text) <= 80 else f"{text[:80]}..."
 
 
-def _short_forms(key: tuple[str, ...]) -> list[tuple[str, ...]]:
+def _value(text: str, types: set[Any]) -> Any:
+    """Returns what a text means for a key that takes values of these types.
+
+    Where only text is asked for, that is what it is; nothing in it is read as YAML.
+    """
+    if types == {str}:
+        return text
+    if types == {str, NoneType}:
+        return None if yaml_core.scalar(text) is None else text
+    if types & {list, dict} and text.lstrip().startswith(("[", "{")):
+        return yaml_core.parse(text).values
+    return yaml_core.scalar(text.strip())
+
+
+def _leaf_types() -> dict[Key, set[Any]]:
+    """Returns the keys that may be set, each with the types of its value."""
+    tables: dict[Key, type[Table]] = {
+        ("recipes", "classic"): Recipe,
+        ("recipes", "enhanced"): Recipe,
+        ("data",): DataChoice,
+        ("compute",): Compute,
+        (): Preset,
+    }
+    return {
+        (*prefix, name): _types(field.annotation)
+        for prefix, table in tables.items()
+        for name, field in table.model_fields.items()
+        if not (isinstance(field.annotation, type) and issubclass(field.annotation, Table))
+    }
+
+
+def _types(kind: Any) -> set[Any]:
+    """Returns the plain types that an annotation consists of."""
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        return _types(arguments[0])
+    if origin is Literal:
+        return {type(value) for value in arguments}
+    if origin in (Union, UnionType):
+        return set().union(*map(_types, arguments))
+    return {origin or kind}
+
+
+def _short_forms(key: Key) -> list[Key]:
     """A recipe's key may be given from the recipe's name on, or alone for both recipes."""
     return [key[1:], key[2:]] if key[0] == "recipes" else []
 
 
-def _get(values: Any, key: Sequence[str]) -> Any:
+def _get(values: Any, key: Key) -> Any:
     for part in key:
         values = values.get(part) if isinstance(values, dict) else None
     return values

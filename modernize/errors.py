@@ -48,6 +48,8 @@ class UnknownNameError(UsageError):
 
     def __init__(self, kind: str, value: object, valid: Iterable[object]) -> None:
         names = [str(name) for name in valid]
-        close = difflib.get_close_matches(str(value), names, n=1, cutoff=0.5)
+        given = str(value)
+        given = given if len(given) <= 100 else f"{given[:100]}..."
+        close = difflib.get_close_matches(given, names, n=1, cutoff=0.5)
         hint = f" Did you mean {close[0]!r}?" if close else ""
-        super().__init__(f"unknown {kind} {str(value)!r}.{hint} Valid: {', '.join(names)}.")
+        super().__init__(f"unknown {kind} {given!r}.{hint} Valid: {', '.join(names)}.")

@@ -18,6 +18,13 @@ from typing import Any, Self, get_args, get_origin, get_type_hints
 
 from modernize.errors import SpecError, UnknownNameError, UsageError
 
+# Far above all use, and far below what takes minutes or gigabytes to count.
+MOST_STAGES = 8
+MOST_BLOCKS = 1_000  # of a stage
+MOST_WIDTH = 16_384
+MOST_KERNEL = 255
+MOST_CLASSES = 1_000_000
+
 
 class Stem(enum.StrEnum):
     """How an image becomes the first feature map."""
@@ -152,20 +159,33 @@ class NetSpec:
 
     def __post_init__(self) -> None:
         faults = [
-            f"{name} is {getattr(self, name)!r}; it must be {_wanted(kind)}"
+            f"{name} is {_shortened(getattr(self, name))}; it must be {_wanted(kind)}"
             for name, kind in field_types().items()
             if not _is_a(getattr(self, name), kind)
         ]
         faults = faults or [
-            f"{name} is {getattr(self, name)!r}; it must be {wanted}"
+            f"{name} is {_shortened(getattr(self, name))}; it must be {wanted}"
             for name, good, wanted in (
-                ("depths", self.depths and min(self.depths) > 0, "one positive count per stage"),
-                ("width", self.width > 0, "positive"),
-                ("kernel_size", self.kernel_size > 0 and self.kernel_size % 2, "odd and positive"),
-                ("layer_scale", self.layer_scale >= 0, "0 (none) or positive"),
+                (
+                    "depths",
+                    0 < len(self.depths) <= MOST_STAGES
+                    and all(0 < depth <= MOST_BLOCKS for depth in self.depths),
+                    f"one count from 1 to {MOST_BLOCKS:,} for each of at most {MOST_STAGES} stages",
+                ),
+                ("width", 0 < self.width <= MOST_WIDTH, f"from 1 to {MOST_WIDTH:,}"),
+                (
+                    "kernel_size",
+                    0 < self.kernel_size <= MOST_KERNEL and self.kernel_size % 2,
+                    f"odd, from 1 to {MOST_KERNEL}",
+                ),
+                ("layer_scale", 0 <= self.layer_scale <= 1000, "from 0 (none) to 1000"),
                 ("drop_path", 0 <= self.drop_path < 1, "at least 0 and below 1"),
-                ("in_channels", self.in_channels > 0, "positive"),
-                ("num_classes", self.num_classes > 0, "positive"),
+                ("in_channels", 0 < self.in_channels <= 1024, "from 1 to 1,024"),
+                (
+                    "num_classes",
+                    0 < self.num_classes <= MOST_CLASSES,
+                    f"from 1 to {MOST_CLASSES:,}",
+                ),
             )
             if not good
         ]
@@ -271,6 +291,11 @@ def field_types() -> dict[str, Any]:
 OWN_LAYER_FIELDS = tuple(
     name for name, kind in field_types().items() if isinstance(kind, types.UnionType)
 )
+
+
+def _shortened(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:80]}..."
 
 
 def _is_a(value: Any, kind: Any) -> bool:

@@ -306,7 +306,7 @@ def test_a_quick_measurement(call: Call, few_images: Path, monkeypatch: pytest.M
     ("arguments", "message"),
     [
         (["--study", "leave-one-in"], "unknown study 'leave-one-in'. Did you mean 'leave-one-out'"),
-        (["--study", "nowhere.yaml"], "unknown study 'nowhere.yaml'"),
+        (["--study", "nowhere.yaml"], "no study file 'nowhere.yaml'"),
         (["--study", "order", "--only", "microfirst.gelu"], "unknown step 'microfirst.gelu'"),
         (["--images-per-second", "10"], "go with --dry-run, or with `plan`"),
         (["--measure"], "go with --dry-run"),

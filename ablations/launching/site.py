@@ -8,16 +8,24 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from ablations import yaml_file
-from ablations.yaml_file import Table
+from ablations import limits, yaml_file
+from ablations.paths import expand
+from ablations.yaml_file import Misfit, MisfitError, Table
 from modernize.errors import UsageError
 
 EXAMPLE = Path(__file__).parents[1] / "sites" / "example.yaml"
 VARIABLE = "CONVNEXT_ROADMAP_SITE"
 
-Count = Annotated[int, Field(gt=0)]
+Count = Annotated[int, Field(gt=0, le=limits.CLUSTER)]
+
+
+def _expanded(path: str) -> str:
+    try:
+        return expand(path)
+    except UsageError as error:
+        raise ValueError(str(error)) from None
 
 
 class Site(Table):
@@ -44,37 +52,46 @@ class Site(Table):
     constraint: str | None = None
     nodes: Count = 1
     tasks_per_node: Count | None = None
-    gpus_per_node: Annotated[int, Field(ge=0)] = 0
+    gpus_per_node: Annotated[int, Field(ge=0, le=limits.CLUSTER)] = 0
     gpus_as: Literal["gpus-per-node", "gpus-per-task", "gres"] = "gpus-per-node"
     gpu_type: str | None = None
     cpus_per_task: Count = 1
-    memory: Annotated[str, Field(pattern=r"^\d+[KMGT]?$")] | None = None
+    memory: Annotated[str, Field(pattern=r"^[0-9]{1,12}[KMGT]?$")] | None = None
     memory_per: Literal["cpu", "gpu", "node"] = "node"
-    time_limit_minutes: Count = 60
+    time_limit_minutes: Annotated[int, Field(gt=0, le=limits.MINUTES)] = 60
     warning_seconds: Count = 90
     max_running: Count = 16
     max_array_size: Count = 1000
     setup: list[str] = Field(default_factory=list)
     python: str | None = None
     options: dict[str, str | int | bool] = Field(default_factory=dict)
-    results: str | None = None
+    results: Annotated[str, AfterValidator(_expanded)] | None = None
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        faults = []
+        misfits = []
         if self.gpus_per_node and self.tasks_per_node not in (None, self.gpus_per_node):
-            faults.append(
-                f"tasks_per_node {self.tasks_per_node} must be gpus_per_node, {self.gpus_per_node}:"
-                " one process per GPU"
+            misfits.append(
+                Misfit(
+                    ("tasks_per_node", "gpus_per_node"),
+                    f"tasks_per_node {self.tasks_per_node} must be gpus_per_node "
+                    f"{self.gpus_per_node}: one process per GPU",
+                )
             )
         if self.memory_per == "gpu" and not self.gpus_per_node:
-            faults.append("memory_per gpu needs gpus_per_node")
-        if self.warning_seconds >= 60 * self.time_limit_minutes:
-            faults.append(
-                f"warning_seconds must be below the time limit, {60 * self.time_limit_minutes}"
+            misfits.append(
+                Misfit(("memory_per", "gpus_per_node"), "memory_per gpu needs gpus_per_node")
             )
-        if faults:
-            raise ValueError("; ".join(faults))
+        if self.warning_seconds >= 60 * self.time_limit_minutes:
+            misfits.append(
+                Misfit(
+                    ("warning_seconds", "time_limit_minutes"),
+                    f"warning_seconds {self.warning_seconds} must be below the time limit, "
+                    f"{60 * self.time_limit_minutes} seconds",
+                )
+            )
+        if misfits:
+            raise MisfitError(misfits)
         return self
 
     @property
@@ -134,10 +151,11 @@ def load_site(path: Path | None) -> Site:
     Raises:
         UsageError: naming every fault at once, with file and line.
     """
-    path = path or (Path(os.environ[VARIABLE]) if os.environ.get(VARIABLE) else None)
+    if path is None and os.environ.get(VARIABLE):
+        path = Path(expand(os.environ[VARIABLE]))
     if path is None:
         return Site()
-    if not path.is_file():
+    if not os.path.lexists(path):
         raise UsageError(f"no site file {path}; {EXAMPLE} is an example with every key.")
     values, places = yaml_file.read(path, Site, "site")
     return yaml_file.check(values, Site, f"the site {path.name}", places, path.name)

@@ -156,11 +156,10 @@ def _which_preset(preset: Preset) -> list[str] | None:
     values = candidates[name]
     if len(values) > MOST_SETTINGS:
         return None
-    for form in (_plain, json.dumps):  # not every text is a value as it is
-        settings = [f"{key}={form(value)}" for key, value in values.items()]
-        if "\0" not in "".join(settings) and _gives(name, settings, preset):
-            return ["--preset", name, *(w for setting in settings for w in ("--set", setting))]
-    return None
+    settings = [f"{key}={_plain(value)}" for key, value in values.items()]
+    if "\0" in "".join(settings) or not _gives(name, settings, preset):
+        return None
+    return ["--preset", name, *(w for setting in settings for w in ("--set", setting))]
 
 
 def _gives(name: str, settings: Sequence[str], preset: Preset) -> bool:

@@ -14,9 +14,11 @@ from typing import Annotated, Any, Literal, Self, TypeAlias
 from pydantic import AfterValidator, Field, model_validator
 
 from ablations import yaml_file
-from ablations.recipe import Count, RegimeName
-from ablations.yaml_file import Key, Table
-from modernize.errors import UnknownNameError, UsageError
+from ablations.paths import expand
+from ablations.recipe import RegimeName, Seeds
+from ablations.yaml_core import Key
+from ablations.yaml_file import Table
+from modernize.errors import UsageError
 from modernize.layers import Layers, load_layers
 
 STUDIES = Path(__file__).parents[1] / "study_files"
@@ -142,7 +144,7 @@ class StudyFile(Table):
     title: str
     preset: str = "nano"
     regime: RegimeName | None = None
-    seeds: Count = 1
+    seeds: Seeds = 1
     base: Base | None = None
     steps: dict[KeyName, OwnStep] = Field(default_factory=dict)
     layers: str | None = None
@@ -172,8 +174,11 @@ class WrittenStudy:
     @property
     def preset(self) -> str:
         """The preset's name, or its file, which may stand beside the study's."""
-        beside = self.path.parent / self.file.preset
-        return str(beside) if beside.is_file() else self.file.preset
+        if not yaml_file.is_file_name(self.file.preset):
+            return self.file.preset
+        given = expand(self.file.preset, self.path.parent)
+        beside = self.path.parent / given
+        return str(beside) if beside.is_file() else given
 
     @property
     def shipped(self) -> bool:
@@ -188,7 +193,7 @@ class WrittenStudy:
 
 def study_names() -> list[str]:
     """Returns the names of the studies shipped here."""
-    return sorted(path.stem for path in STUDIES.glob("*.yaml"))
+    return yaml_file.shipped_names(STUDIES)
 
 
 def read_study(name: str) -> WrittenStudy:
@@ -201,13 +206,11 @@ def read_study(name: str) -> WrittenStudy:
         UsageError: naming every fault of its form at once, with file and line.
         LayersError: where its layers cannot be used.
     """
-    path = Path(name) if name.endswith((".yaml", ".yml")) else STUDIES / f"{name}.yaml"
-    if not path.is_file():
-        raise UnknownNameError("study", name, [*study_names(), "or the path of a .yaml file"])
-    written = read_form(path)
+    written = read_form(yaml_file.find(name, STUDIES, "study"))
     if not written.file.layers:
         return written
-    return dataclasses.replace(written, layers=load_layers(path.parent / written.file.layers))
+    beside = written.path.parent / expand(written.file.layers, written.path.parent)
+    return dataclasses.replace(written, layers=load_layers(beside))
 
 
 def read_form(path: Path) -> WrittenStudy:
@@ -218,4 +221,4 @@ def read_form(path: Path) -> WrittenStudy:
     """
     values, places = yaml_file.read(path, StudyFile, "study")
     file = yaml_file.check(values, StudyFile, f"the study {path.stem!r}", places, path.name)
-    return WrittenStudy(path.stem, path, file, path.read_text(encoding="utf-8"), places, None)
+    return WrittenStudy(path.stem, path, file, yaml_file.read_text(path), places, None)

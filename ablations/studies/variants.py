@@ -10,10 +10,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ablations.studies.study_file import EACH, Base, Entry, OwnStep, Rows, WrittenStudy
-from ablations.yaml_file import Key
+from ablations.yaml_core import Key
 from modernize.errors import SpecError, UnknownNameError, UsageError
 from modernize.layers import TABLES, Layers, builtin
-from modernize.spec import NetSpec, field_types
+from modernize.spec import NetSpec
 from modernize.steps import (
     STEPS,
     Regime,
@@ -290,10 +290,7 @@ class _Maker:
         return values
 
     def _of_regime(self, name: str, value: Any) -> Any:
-        """A value may be one for each regime; and YAML 1.1 takes 1e-6 for text."""
-        if isinstance(value, str) and field_types().get(name) is float:
-            with contextlib.suppress(ValueError):
-                return float(value)
+        """Returns a value, which may be given as one for each regime."""
         if not isinstance(value, dict):
             return value
         if self.regime.name not in value:
