@@ -18,7 +18,7 @@ import yaml
 Key: TypeAlias = tuple[str | int, ...]
 
 DEEPEST = 20  # lists and mappings inside each other
-MOST_VALUES = 100_000  # of a document whose aliases are replaced by what they stand for
+MOST_VALUES = 20_000  # of a document whose aliases are replaced by what they stand for
 MOST_DIGITS = 100  # of an integer
 
 _NULL = re.compile(r"null|Null|NULL|~|")
@@ -161,9 +161,11 @@ class _Walk:
         line = node.start_mark.line + 1
         self._values += 1
         if self._values > MOST_VALUES:
-            raise YamlError((line, f"aliases repeat this until there are {self._values:,} values"))
+            raise YamlError(
+                (line, f"more than {MOST_VALUES:,} values, with all that aliases repeat")
+            )
         if id(node) in self._open:
-            raise YamlError((line, "an alias stands inside what it repeats"))
+            raise YamlError((line, "this has an alias of itself in it"))
         if len(key) > DEEPEST:
             raise YamlError((line, _TOO_DEEP))
         if isinstance(node, yaml.ScalarNode):

@@ -84,7 +84,7 @@ def test_all_faults_are_named_at_once():
     for fault in (
         "depths is (3, 0)",
         "width is 0",
-        "kernel_size is 4; it must be odd and positive",
+        "kernel_size is 4; it must be odd",
         "layer_scale is -1.0",
         "drop_path is 1.0",
         "in_channels is 0",
