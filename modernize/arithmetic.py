@@ -81,6 +81,16 @@ def arithmetic(spec: NetSpec, image_size: int) -> Arithmetic:
     return total + _conv(stream, spec.num_classes, side=1, bias=True)  # the linear head
 
 
+def smallest_map(spec: NetSpec, image_size: int) -> int:
+    """Returns the side of the smallest map that a norm of the network sees."""
+    if spec.downsampling is Downsampling.SEPARATE:
+        return 1  # the pooled features
+    _, side = _stem(spec, image_size)
+    for _ in spec.depths[1:]:
+        side = _strided(side, 2)
+    return side
+
+
 def _stem(spec: NetSpec, image_size: int) -> tuple[Arithmetic, int]:
     """Returns the stem's numbers and the side of what it hands on."""
     width = spec.width

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from ablations import cli
 from ablations.images.data import EMBEDDED
 
 # The networks of the tests are small, and the cores have other workers to serve: threads that wait
@@ -54,3 +55,27 @@ def few_images(tmp_path_factory):
         head = raw[:4] + count.to_bytes(4, "big") + raw[8:header]
         (folder / name).write_bytes(head + raw[header : header + count * item])
     return folder
+
+
+TINY = ("epochs=1", "warmup_epochs=0", "batch_size=1000", "device_batch=1000")
+
+
+@pytest.fixture
+def launch(few_images, tmp_path, monkeypatch, capsys):
+    """Runs the main job (or `plan`), as small as can be, in this process; returns what it says."""
+
+    def run(*arguments, status=0):
+        words = [word for setting in TINY for word in ("--set", setting)]
+        words += ["--data", str(few_images)]
+        if arguments[0] == "plan":
+            words = ["plan", *words, *arguments[1:]]
+        else:
+            words += ["--results", str(tmp_path), "--jobs", "1", *arguments]
+        monkeypatch.setattr(sys, "argv", ["run_roadmap.py", *words])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        said = capsys.readouterr()
+        assert ended.value.code == status, said.out + said.err
+        return said.out + said.err
+
+    return run

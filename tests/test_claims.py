@@ -1,14 +1,12 @@
 """What a launch decides and changes, it decides and changes while it holds the study's lock."""
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
 
-from ablations import cli
 from ablations.launching import scheduler
 from ablations.launching.experiment import Experiment
 from ablations.records import Record, Status, Study
@@ -16,27 +14,6 @@ from ablations.records import Record, Status, Study
 TINY = ["--set", "epochs=1", "--set", "warmup_epochs=0", "--set", "batch_size=1000",
         "--set", "device_batch=1000"]  # fmt: skip
 Launch = Callable[..., str]
-
-
-@pytest.fixture
-def launch(
-    few_images: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> Launch:
-    """Runs the main job in this process, and returns what it says."""
-
-    def run(*arguments: str, status: int = 0) -> str:
-        where = ["--results", str(tmp_path), "--data", str(few_images), "--jobs", "1"]
-        monkeypatch.setattr(sys, "argv", ["run_roadmap.py", *where, *TINY, *arguments])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        said = capsys.readouterr()
-        assert ended.value.code == status, said.out + said.err
-        return said.out + said.err
-
-    return run
 
 
 def snapshot(folder: Path) -> dict[str, tuple[int, bytes]]:
@@ -128,3 +105,16 @@ def test_what_fails_after_the_runs_hides_no_failure(launch: Launch, tmp_path: Pa
     told = launch("--name", "study", "--only", "ln", status=1)
     assert "1 of 1 runs failed" in told
     assert "summary.csv" in told
+
+
+def test_what_needs_no_training_need_not_be_possible(
+    launch: Launch, experiments: Callable[..., Experiment], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(scheduler, "find_slurm", lambda: "")
+    with experiments("ln").claimed() as claimed:
+        finish(claimed)
+    (tmp_path / "site.yaml").write_text("tasks_per_node: 3\n")
+    there = ["--name", "study", "--executor", "slurm", "--site", str(tmp_path / "site.yaml")]
+    assert "0 of 1 runs to do" in launch(*there, "--dry-run", "--only", "ln")
+    assert "gelu: 3 processes" in launch(*there, "--dry-run", "--only", "gelu,ln", status=2)

@@ -402,7 +402,7 @@ def test_mean_and_deviation_can_be_given(folder: Folder) -> None:
 
 
 def test_as_many_means_as_channels(folder: Folder) -> None:
-    with pytest.raises(UsageError, match=r"3 channel\(s\), but data.mean is \[0.5\]"):
+    with pytest.raises(UsageError, match=r"data.mean is \[0.5\], .*channels is 3"):
         make(folder, mean=[0.5])
 
 

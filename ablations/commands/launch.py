@@ -20,8 +20,10 @@ from modernize.errors import RoadmapError, UsageError
 from modernize.text import plural
 
 if TYPE_CHECKING:
+    from ablations.fit import Machine
     from ablations.launching.experiment import Experiment
     from ablations.launching.site import Site
+    from ablations.recipe import Preset
 
 EXECUTORS = ("auto", "local", "slurm", "debug")
 INTERRUPTED = 130  # what a shell reports after Ctrl-C
@@ -101,6 +103,7 @@ def launch(
     experiment = design(results=results, **options)
     tell_faults(experiment.study)
     executor, why = _choose(executor, experiment)
+    experiment.check(_machine(executor, where, experiment.preset))
     _print_plan(console, experiment, images_per_second, measure)
     if not started_together():
         console.print(f"Executor: {executor}, {why}", soft_wrap=True)
@@ -134,6 +137,21 @@ def _choose(executor: str, experiment: Experiment) -> tuple[str, str]:
         return "local", "for the preset is not made for a cluster"
     missing = find_slurm()
     return ("local", f"for {missing}") if missing else ("slurm", "whose controller answers")
+
+
+def _machine(executor: str, site: Site, preset: Preset) -> Machine:
+    """Returns where runs will be trained, as far as it matters and can be known."""
+    from ablations.fit import Machine
+    from ablations.launching.local_queue import find_device, started_together
+
+    if executor == "slurm" and not started_together():
+        # GPUs may also be asked for in sbatch's own words.
+        unknown = any("gpu" in f"{key}={value}" for key, value in site.options.items())
+        device = "cuda" if site.gpus_per_node else "" if unknown else "cpu"
+        return Machine(device, site.processes, python=site.python is None)
+    processes = int(os.environ["WORLD_SIZE"]) if started_together() else 1
+    matters = preset.compute.precision == "fp16" or preset.compute.compile or processes > 1
+    return Machine(find_device() if matters else "", processes, here=True, python=True)
 
 
 def design(

@@ -27,6 +27,7 @@ from modernize.text import markdown, plural
 )
 def plan(images_per_second: float | None, measure: bool, style: str, **asking: Any) -> None:
     """List a study's variants and what each costs; nothing is trained or written."""
+    from ablations.fit import Machine, Wanted, check
     from ablations.studies import counting
     from ablations.units import work
 
@@ -35,6 +36,8 @@ def plan(images_per_second: float | None, measure: bool, style: str, **asking: A
     rows, reference = counting.plan_rows(
         asked.comparison, asked.variants, asked.preset, asked.seeds, images
     )
+    rest = images.count, asked.preset.data, asked.preset.compute
+    check(((row.key, Wanted(row.recipe, row.spec, *rest)) for row in rows), Machine())
     speed = find_speed(rows, reference, asked.preset, asked.comparison, images_per_second, measure)
     if speed:
         rows = counting.timed(rows, speed)

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ablations.fit import channel_faults
 from ablations.images.data import Images
 from ablations.images.decoding import BadImageError, Request, Served, Split, make_reader
 from ablations.images.folders import Folder
@@ -249,11 +250,8 @@ def normalisation(
         known = (choice.mean, choice.std)
     mean = known[0] if choice.mean is None else choice.mean
     std = known[1] if choice.std is None else choice.std
-    if not len(mean) == len(std) == images.channels:
-        raise UsageError(
-            f"the images have {images.channels} channel(s), but data.mean is {list(mean)} and "
-            f"data.std {list(std)}; give as many numbers, or null."
-        )
+    if faults := channel_faults(choice, images.channels):
+        raise UsageError(" ".join(faults))
     return mean, std
 
 

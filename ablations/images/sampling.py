@@ -15,6 +15,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from ablations.fit import batch_faults
 from modernize.errors import UsageError
 
 
@@ -70,19 +71,9 @@ class Sampling:
     share: Share = Share()
 
     def __post_init__(self) -> None:
-        if self.batch_size > self.images:
-            raise UsageError(
-                f"batch_size {self.batch_size} is more than the {self.images} training images "
-                "there are; --set batch_size to at most that."
-            )
-        if self.batch_size % (self.device_batch * self.share.world):
-            fits = [w for w in range(1, self.batches + 1) if self.batches % w == 0]
-            raise UsageError(
-                f"{self.share.world} processes with device_batch {self.device_batch} cannot make "
-                f"updates of batch_size {self.batch_size}: {self.batches} device batches are "
-                f"shared evenly among {', '.join(map(str, fits))} processes. Start so many, or "
-                "--set device_batch."
-            )
+        sizes = self.images, self.batch_size, self.device_batch
+        if faults := batch_faults(*sizes, self.share.world):
+            raise UsageError(" ".join(faults))
 
     @property
     def batches(self) -> int:

@@ -9,6 +9,8 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ablations import fit
+from ablations.fit import Machine, Wanted
 from ablations.images.data import SOURCES, load_images
 from ablations.launching import local_queue, scheduler
 from ablations.launching.claim import only_one
@@ -229,6 +231,13 @@ class Experiment:
             except ResultsError as error:
                 found.append((p, Record(Status.FAILED, str(error))))
         return [(p, record) for p, record in found if record or not p.held]
+
+    def check(self, machine: Machine) -> None:
+        """Raises UsageError if some of what is needed cannot be trained on that machine."""
+        images = int(self.study.manifest["images"]["train_images"])
+        rest = images, self.preset.data, self.preset.compute, self.tensorboard
+        runs = (p.run for p in self.needed)
+        fit.check(((run.key, Wanted(run.recipe, run.spec, *rest)) for run in runs), machine)
 
     def jobs(self) -> list[local_queue.Job]:
         """Returns the runs still to be run; paths in them hold wherever they are run."""

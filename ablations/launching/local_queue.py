@@ -18,6 +18,8 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+from ablations import fit
+from ablations.fit import Machine, Wanted
 from ablations.launching.claim import announce
 from ablations.recipe import Compute, DataChoice
 from ablations.records import Record, ResultsError, Run, RunFolder, Status
@@ -126,15 +128,24 @@ def find_slots(runs: int, jobs: int | None = None) -> list[Slot]:
     cores = (
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     )
-    if torch.cuda.is_available():
+    if (device := find_device()) == "cuda":
         devices = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
         count = jobs or len(devices)
     else:
-        devices = ["mps" if torch.backends.mps.is_available() else "cpu"]
+        devices = [device]
         count = jobs or (1 if devices == ["mps"] else min(cores, 8))
     count = max(min(count, runs), 1)
     threads = max(cores // count, 1)
     return [Slot(devices[i % len(devices)], threads) for i in range(count)]
+
+
+def find_device() -> str:
+    """Returns torch's type of the device that this machine trains on."""
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
 def started_together() -> bool:
@@ -297,7 +308,7 @@ def train_here(
 
     Raises:
         DataError: where the images are not those the study was begun with.
-        UsageError: where the run's batches cannot be shared out among the processes.
+        UsageError: if the run cannot be trained here.
     """
     from ablations.images.data import load_images
     from ablations.images.folders import DataError
@@ -309,6 +320,10 @@ def train_here(
     if images.identity() != job.run.images:
         raise DataError("the images changed since this study was begun; give it another --name.")
     recipe = job.run.recipe
+    run, count = job.run, len(images.train)
+    wanted = Wanted(recipe, run.spec, count, job.data, job.compute, job.tensorboard)
+    machine = Machine(place.device.type, place.share.world, here=True, python=True)
+    fit.check([(run.key, wanted)], machine)
     sampling = Sampling(
         images=len(images.train),
         batch_size=recipe.batch_size,

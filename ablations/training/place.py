@@ -17,6 +17,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from ablations.fit import precision_faults
 from ablations.images.sampling import Share
 from ablations.recipe import Compute
 from ablations.records import read_json, write_json
@@ -137,11 +138,8 @@ def resolve_precision(precision: str, device: torch.device) -> torch.dtype:
     """
     if precision == "auto":
         return _best(device)
-    if precision == "fp16" and device.type != "cuda":
-        raise UsageError(
-            f"precision fp16 needs a CUDA GPU, not {device.type}; --set compute.precision to "
-            "bf16, fp32 or auto."
-        )
+    if faults := precision_faults(precision, device.type):
+        raise UsageError(" ".join(faults))
     return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
 
 

@@ -24,7 +24,6 @@ from ablations.training.place import Place
 from ablations.training.resume import go_on
 from ablations.training.state import State
 from ablations.training.verdict import Chance, judge
-from modernize.errors import UsageError
 from modernize.layers import Layers
 
 CHECK_UPDATES = 20  # how often all processes look whether the loss is finite, and whether to stop
@@ -340,17 +339,9 @@ class _Trainer:
 def write_tensorboard(
     folder: Path, metrics: list[dict[str, Any]], speed: list[dict[str, Any]]
 ) -> None:
-    """Writes the last epoch's numbers for TensorBoard, which the extra ``tensorboard`` installs.
+    """Writes the last epoch's numbers for TensorBoard, which the extra ``tensorboard`` installs."""
+    from torch.utils.tensorboard import SummaryWriter
 
-    Raises:
-        UsageError: where it is not installed.
-    """
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise UsageError(
-            f"--tensorboard: {error}; pip install 'convnext-roadmap[tensorboard]'."
-        ) from None
     kind: Any = SummaryWriter  # untyped
     with kind(str(folder / "tensorboard"), purge_step=metrics[-1]["epoch"]) as writer:
         for name, value in {**metrics[-1], **speed[-1]}.items():
