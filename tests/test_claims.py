@@ -86,7 +86,7 @@ def test_a_run_whose_end_cannot_be_written_is_told_all_the_same(
     told = launch("--name", "study", "--only", "ln", status=1)
     assert "ln, seed 0: FAILED: cannot write" in told
     assert "Not on record" in told
-    assert "1 of 1 runs failed" in told
+    assert "1 of 1 run failed" in told
     assert ",failed,seed 0 failed," in (study / "summary.csv").read_text()
 
 
@@ -103,7 +103,7 @@ def test_what_fails_after_the_runs_hides_no_failure(launch: Launch, tmp_path: Pa
     (record.parent / "log.txt").unlink()
     (record.parent / "log.txt").mkdir()
     told = launch("--name", "study", "--only", "ln", status=1)
-    assert "1 of 1 runs failed" in told
+    assert "1 of 1 run failed" in told
     assert "summary.csv" in told
 
 
@@ -116,5 +116,5 @@ def test_what_needs_no_training_need_not_be_possible(
         finish(claimed)
     (tmp_path / "site.yaml").write_text("tasks_per_node: 3\n")
     there = ["--name", "study", "--executor", "slurm", "--site", str(tmp_path / "site.yaml")]
-    assert "0 of 1 runs to do" in launch(*there, "--dry-run", "--only", "ln")
+    assert "0 of 1 run" in launch(*there, "--dry-run", "--only", "ln")
     assert "gelu: 3 processes" in launch(*there, "--dry-run", "--only", "gelu,ln", status=2)
