@@ -236,8 +236,8 @@ def test_a_study_from_its_records(study):
         "no comparison: no finished run (seed 0 collapsed, seed 1 diverged, seed 2 missing)"
     )
     assert table.loc["depthwise", "verdict"] == (
-        "no comparison: no finished run of patchify "
-        "(seed 0 collapsed, seed 1 diverged, seed 2 missing)"
+        "0.00; one run each: no test (left out: 2 without accuracy) "
+        "(vs stage-ratio: no finished run of patchify)"
     )
     assert table.loc["depthwise", "left_out"] == (
         "seed 1 without accuracy, seed 2 without accuracy"

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
+from ablations.analysis.baselines import PARENT, baseline
 from ablations.analysis.samples import Sample, Samples
 from ablations.analysis.statistics import (
     LEVEL,
@@ -20,15 +21,12 @@ from ablations.analysis.statistics import (
     summary_from,
     welch_difference,
 )
-from ablations.analysis.verdicts import no_comparison, verdict
+from ablations.analysis.verdicts import instead_of_parent, no_comparison, verdict
 from ablations.paper import PRINTED_UNIT
 from modernize.errors import UnknownNameError
 
 if TYPE_CHECKING:
     import pandas as pd
-
-PARENT = "parent"
-"""Stands for the step that each variant builds on."""
 
 PAIRED, WELCH = "paired t", "Welch t"
 
@@ -62,12 +60,16 @@ Adjustment = Callable[[Summary, Summary], tuple[Summary, Summary]]
 
 @dataclasses.dataclass(frozen=True)
 class _Change:
-    """One variant beside what it is compared with, and the difference where there is one."""
+    """One variant beside what it is compared with, and the difference where there is one.
+
+    ``instead`` says why that is not the step it builds on, where it is not, but one before that.
+    """
 
     sample: Sample
     against: str | None
     base: Sample | None
     difference: Difference | None
+    instead: str = ""
 
 
 def compare(samples: Samples, against: str = PARENT) -> pd.DataFrame:
@@ -75,14 +77,15 @@ def compare(samples: Samples, against: str = PARENT) -> pd.DataFrame:
 
     Args:
         samples: what was measured or published.
-        against: the key of the variant that all others are compared with, or :data:`PARENT`.
+        against: the key of the variant that all others are compared with, or :data:`PARENT`: the
+            step that each builds on, or where that has no finished run the nearest before it.
 
     Raises:
         UnknownNameError: for an unknown ``against``.
     """
     import pandas as pd
 
-    changes = _changes(samples.rows, against)
+    changes = _changes(samples, against)
     corrected = _corrected(changes)
     needed = _needed(changes, LEVEL)
     needed_corrected = _needed(changes, LEVEL / max(len(corrected), 1))
@@ -110,31 +113,34 @@ def hanging_on_print(samples: Samples, against: str = PARENT) -> dict[str, list[
         Another reading of the same figures, in words -> the keys of the changes that
         :func:`compare` finds distinguishable from zero, and that reading does not.
     """
-    found = _standing_out(_changes(samples.rows, against))
+    found = _standing_out(_changes(samples, against))
     readings: dict[str, Adjustment] = {
         "the deviations were divided by n, not n - 1": _divided_by_n,
         "the figures were rounded in the most flattering way": _unfavourable,
     }
     lost = {}
     for words, adjust in readings.items():
-        still = _standing_out(_changes(samples.rows, against, adjust))
+        still = _standing_out(_changes(samples, against, adjust))
         lost[words] = [key for key in found if key not in still]
     return lost
 
 
-def _changes(
-    rows: Sequence[Sample], against: str, adjust: Adjustment | None = None
-) -> list[_Change]:
-    by_key = {sample.key: sample for sample in rows}
+def _changes(samples: Samples, against: str, adjust: Adjustment | None = None) -> list[_Change]:
+    by_key = {sample.key: sample for sample in samples.rows}
     if against not in (PARENT, *by_key):
         raise UnknownNameError("step", against, [PARENT, *by_key])
+    parents = {**samples.parents, **{s.key: s.parent for s in samples.rows}}
+    measured = {s.key for s in samples.rows if s.summary is not None}
     changes = []
-    for sample in rows:
-        key = sample.parent if against == PARENT else against
-        base = by_key.get(key or "")
+    for sample in samples.rows:
+        key = against if against != PARENT else baseline(sample.key, parents, measured)
+        base = by_key.get(key)
         other = None if base is sample else base
         difference = None if other is None else _difference(sample, other, adjust)
-        changes.append(_Change(sample, key, base, difference))
+        instead, parent = "", sample.parent or ""
+        if against == PARENT and key != parent:
+            instead = instead_of_parent(parent, present=parent in by_key)
+        changes.append(_Change(sample, key or None, base, difference, instead))
     return changes
 
 
@@ -227,7 +233,8 @@ def _verdict(change: _Change, corrected: dict[str, float]) -> str:
     sample, base, found = change.sample, change.base, change.difference
     if found is None or base is None:
         return no_comparison(sample, base, change.against)
-    return verdict(sample, base, found, corrected.get(sample.key), len(corrected))
+    words = verdict(sample, base, found, corrected.get(sample.key), len(corrected))
+    return f"{words} (vs {base.key}: {change.instead})" if change.instead else words
 
 
 def _divided_by_n(ours: Summary, theirs: Summary) -> tuple[Summary, Summary]:

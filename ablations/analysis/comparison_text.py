@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ablations import tables
-from ablations.analysis.comparison import PAIRED, PARENT, hanging_on_print
+from ablations.analysis.baselines import PARENT
+from ablations.analysis.comparison import PAIRED, hanging_on_print
 from ablations.analysis.samples import BEST, PUBLISHED, Samples
 from ablations.analysis.statistics import LEVEL
 from ablations.units import number, p_value, signed
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
 COLUMNS = tables.Columns(
     numbers=("n", "top-1", "deviation", "95 % interval", "interval of change", "bootstrap", "p",
              "p corrected", "seeds needed"),
-    least=("95 % interval", "p", "bootstrap", "deviation", "against", "p corrected", "left out",
-           "seeds needed", "interval of change", "n"),
+    least=("95 % interval", "p", "bootstrap", "deviation", "p corrected", "left out",
+           "seeds needed", "interval of change", "n", "against"),
     wrapped={"verdict": 30, "left out": 16},
 )  # fmt: skip
 """How :func:`as_texts` is shown."""
@@ -83,6 +84,8 @@ def findings(found: Samples, table: pd.DataFrame, against: str) -> list[str]:
             "no test: what is said holds for the runs that went well."
         )
     if not len(tested):
+        if not table["against"].isin(table["step"]).any():
+            return [*lines, "No step here builds on another one here; --against compares with one."]
         return [*lines, "No change can be tested: that takes two seeds or more of both variants."]
     stands_out = tested["p_holm"] < LEVEL
     lines.append(f"Distinguishable from zero: {_with_changes(tested[stands_out])}.")

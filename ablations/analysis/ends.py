@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections import Counter
 from collections.abc import Mapping
 
-from ablations.records import Life, Record, ResultsError, Status, Study
+from ablations.records import Life, Record, ResultsError, RunFolder, Status, Study
 from modernize.text import plural
 
 RANGE = 2  # seeds in a row that are named one by one; of more, the first and the last
@@ -20,10 +21,13 @@ class Ends:
     Attributes:
         records: seed -> record, where there is one.
         states: seed -> the record's status; without a record "running", "missing" or "unreadable".
+        ema: seed -> top-1 of the moving average of the weights after the last epoch, in percent, of
+            the runs that finished and have one.
     """
 
     records: Mapping[int, Record]
     states: Mapping[int, str]
+    ema: Mapping[int, float]
 
     @property
     def finished(self) -> dict[int, Record]:
@@ -40,6 +44,7 @@ def read_ends(study: Study) -> dict[str, Ends]:
     """Returns how all runs ended, by the keys of the variants; each record is read once."""
     records: dict[str, dict[int, Record]] = {variant.key: {} for variant in study.variants}
     states: dict[str, dict[int, str]] = {variant.key: {} for variant in study.variants}
+    averages: dict[str, dict[int, float]] = {variant.key: {} for variant in study.variants}
     for variant, run, folder in study.runs():
         record = folder.record_or_fault()
         if isinstance(record, ResultsError):
@@ -50,7 +55,20 @@ def read_ends(study: Study) -> dict[str, Ends]:
         else:
             records[variant.key][run.seed] = record
             states[variant.key][run.seed] = str(record.status)
-    return {key: Ends(records[key], states[key]) for key in records}
+            finished = record.status is Status.FINISHED
+            if finished and run.recipe.ema_decay is not None:
+                top1 = _ema_top1(folder, record.epochs)
+                averages[variant.key] |= {} if top1 is None else {run.seed: top1}
+    return {key: Ends(records[key], states[key], averages[key]) for key in records}
+
+
+def _ema_top1(folder: RunFolder, epochs: int) -> float | None:
+    """Returns the moving average's top-1 after so many epochs; None where it is not known."""
+    try:
+        values = [row["ema_top1"] for row in folder.read_metrics() if row["epoch"] == epochs]
+        return float(values[-1]) if math.isfinite(values[-1]) else None
+    except (ResultsError, LookupError, TypeError, ValueError):
+        return None
 
 
 def describe_seeds(states: Mapping[int, str]) -> str:

@@ -51,11 +51,13 @@ class Samples:
         name: for people.
         accuracy: what the accuracies are of: :data:`LAST`, :data:`BEST` or :data:`PUBLISHED`.
         rows: the variants, in order.
+        parents: step -> the step it builds on, of others that there may be beside the rows.
     """
 
     name: str
     accuracy: str
     rows: tuple[Sample, ...]
+    parents: Mapping[str, str | None] = dataclasses.field(default_factory=dict)
 
     @property
     def by_seed(self) -> bool:
@@ -81,14 +83,14 @@ def of_study(
         rows = tuple(
             _measured(v.key, v.title, v.parent, ends[v.key], best_epoch) for v in study.variants
         )
-        return Samples(study.name, BEST if best_epoch else LAST, rows)
+        return Samples(study.name, BEST if best_epoch else LAST, rows, study.parents)
     table = read_summary(study)
     if best_epoch:
         raise UsageError(
             f"of the study {study.name!r} only summary.csv is kept, which has no deviation of the "
             "best epochs; compare it without --best-epoch."
         )
-    return Samples(study.name, LAST, _from_table(table))
+    return Samples(study.name, LAST, _from_table(table), study.parents)
 
 
 def of_paper(regime: str) -> Samples:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablations import tables
+from ablations.analysis.baselines import baseline
 from ablations.analysis.ends import Ends, describe_seeds, read_ends
 from ablations.records import ResultsError, Status, Study, write_text
 from ablations.units import choose_unit, number
@@ -24,6 +25,7 @@ COLUMNS = (
     "step", "label", "n", "top1", "top1_std", "top5", "top5_std", "top1_best", "params", "flops",
     "seconds", "status", "detail", "section", "adopted", "parent",
 )  # fmt: skip
+EMA_COLUMNS = ("ema_top1", "ema_top1_std")
 TEXTS = ["step", "label", "status", "detail", "section", "parent"]
 
 
@@ -35,13 +37,26 @@ def summarise(study: Study, ends: Mapping[str, Ends] | None = None) -> pd.DataFr
     ``top1_std`` and ``top5_std`` (n of 2 or more), all in percent, and ``seconds`` per run;
     ``params`` and ``flops`` of the network; ``status`` and ``detail``, which say what is missing;
     ``section``, ``adopted`` and ``parent`` of the variant. Where no run finished, the means are
-    over those that collapsed.
+    over those that collapsed. Only where runs kept a moving average of their weights, there are its
+    mean accuracy after the last epoch and the sample deviation, ``ema_top1`` and ``ema_top1_std``.
+    The last column, ``against``, is the step that a change is measured from.
     """
     import pandas as pd
 
     ends = read_ends(study) if ends is None else ends
     rows = [_row(variant, ends[variant.key], study.cost_of(variant)) for variant in study.variants]
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+    names = list(COLUMNS)
+    if any(row["ema_top1"] is not None for row in rows):
+        place = names.index("top1_best") + 1
+        names[place:place] = EMA_COLUMNS
+    return _with_baselines(pd.DataFrame(rows, columns=names), study)
+
+
+def _with_baselines(table: pd.DataFrame, study: Study) -> pd.DataFrame:
+    """Returns a study's table with the column ``against``: what each change is measured from."""
+    measured = set(table["step"][(table["n"] > 0) & table["top1"].notna()])
+    parents = study.parents
+    return table.assign(against=[baseline(step, parents, measured) for step in table["step"]])
 
 
 def write_summary(study: Study) -> pd.DataFrame:
@@ -61,8 +76,14 @@ def write_summary(study: Study) -> pd.DataFrame:
 
 
 def as_csv(table: pd.DataFrame) -> str:
-    """Returns a summary as ``summary.csv`` has it; no text in it is a spreadsheet's formula."""
-    safe: str = table.assign(**{name: table[name].map(csv_cell) for name in TEXTS}).to_csv(
+    """Returns a summary as ``summary.csv`` has it; no text in it is a spreadsheet's formula.
+
+    ``against`` is in it only where it is not always the parent.
+    """
+    if (table["against"] == table["parent"]).all():
+        table = table.drop(columns="against")
+    texts = [name for name in (*TEXTS, "against") if name in table]
+    safe: str = table.assign(**{name: table[name].map(csv_cell) for name in texts}).to_csv(
         index=False, float_format="%.4f", lineterminator="\n"
     )
     return safe
@@ -92,7 +113,8 @@ def read_summary(study: Study) -> pd.DataFrame:
         raise ResultsError(f"{path} cannot be read ({error}).") from error
     if lacking := [name for name in COLUMNS if name not in table]:
         raise ResultsError(f"{path} lacks the columns {', '.join(lacking)}; collect it anew.")
-    return table.assign(**{name: table[name].fillna("").map(from_csv) for name in TEXTS})
+    texts = {name: table[name].fillna("").map(from_csv) for name in TEXTS}
+    return _with_baselines(table.assign(**texts), study)
 
 
 def _row(variant: Variant, ends: Ends, costs: tuple[int, int]) -> dict[str, Any]:
@@ -108,6 +130,8 @@ def _row(variant: Variant, ends: Ends, costs: tuple[int, int]) -> dict[str, Any]
         "top5": _mean([r.top5 for r in measured]),
         "top5_std": _deviation([r.top5 for r in measured]),
         "top1_best": _mean([r.top1_best for r in measured]),
+        "ema_top1": _mean(list(ends.ema.values())),
+        "ema_top1_std": _deviation(list(ends.ema.values())),
         "params": params,
         "flops": flops,
         "seconds": _mean([r.seconds for r in measured]),
@@ -146,8 +170,8 @@ def summary_path(study: Study) -> Path:
 
 
 SUMMARY_COLUMNS = tables.Columns(
-    numbers=("n", "top-1", "change", "top-5", "MFLOPs", "GFLOPs", "seconds"),
-    least=("MFLOPs", "GFLOPs", "seconds", "top-5", "label", "n", "change"),
+    numbers=("n", "top-1", "EMA top-1", "change", "top-5", "MFLOPs", "GFLOPs", "seconds"),
+    least=("MFLOPs", "GFLOPs", "seconds", "top-5", "label", "n", "EMA top-1", "change", "against"),
     wrapped={"label": 16, "status": 20},
 )
 """How :func:`format_summary` is shown."""
@@ -155,18 +179,20 @@ SUMMARY_COLUMNS = tables.Columns(
 
 def format_summary(table: pd.DataFrame) -> list[dict[str, str]]:
     """Returns a summary's rows for people: accuracies with their deviation, changes signed."""
-    top1 = dict(zip(table["step"], table["top1"], strict=True))
+    finished = table[table["n"] > 0]
+    top1 = dict(zip(finished["step"], finished["top1"], strict=True))
     rows, unit = [], choose_unit(table["flops"])
     for row in table.to_dict("records"):
-        before = top1.get(row["parent"])
-        change = row["top1"] - before if before is not None and row["n"] else None
+        change = top1.get(row["step"], math.nan) - top1.get(row["against"], math.nan)
         rows.append(
             {
                 "step": str(row["step"]),
                 "label": str(row["label"]),
                 "n": str(row["n"]),
                 "top-1": _percent(row["top1"], row["top1_std"]),
+                **({"EMA top-1": ema_text(row)} if "ema_top1" in row else {}),
                 "change": number(change, "+.2f"),
+                "against": str(row["against"]) if change == change else "",
                 "top-5": _percent(row["top5"], row["top5_std"]),
                 unit.name: unit.show(row["flops"]),
                 "seconds": number(row["seconds"], ".0f"),
@@ -174,6 +200,11 @@ def format_summary(table: pd.DataFrame) -> list[dict[str, str]]:
             }
         )
     return rows
+
+
+def ema_text(row: Mapping[Any, Any]) -> str:
+    """Returns the moving average's accuracy of a summary's row, with its deviation."""
+    return _percent(row["ema_top1"], row["ema_top1_std"])
 
 
 def _percent(mean: float | None, deviation: float | None) -> str:

@@ -55,6 +55,16 @@ def no_comparison(sample: Sample, base: Sample | None, against: str | None) -> s
     return f"no comparison: no seed finished both here and in {base.key}"
 
 
+def instead_of_parent(parent: str, *, present: bool) -> str:
+    """Returns why a variant is not compared with the step that it builds on.
+
+    Args:
+        parent: the key of that step.
+        present: whether it is in the table.
+    """
+    return f"no finished run of {parent}" if present else f"{parent} is not in the table"
+
+
 def half_width(difference: Difference) -> str:
     """Returns half of an interval; never 0, which would say that nothing is uncertain."""
     if difference.low is None or difference.high is None:

@@ -18,7 +18,7 @@ import matplotlib as mpl
 from ablations.charts import layout as at
 from ablations.charts.canvas import GREY, INK, STYLE, Canvas, render
 from ablations.charts.layout import MARGIN, PAGE_WIDTH, SIZE, SMALL, Layout, Section, Step
-from ablations.charts.rows import COLUMNS, Row, pair, read, unit_of
+from ablations.charts.rows import COLUMNS, ELSEWHERE, Row, pair, read, unit_of
 from modernize.errors import UsageError
 from modernize.files import make_folder, write_bytes
 
@@ -209,6 +209,7 @@ def _draw_row(canvas: Canvas, layout: Layout, row: Row, y: float, hue: str) -> N
     else:
         _draw_bar(canvas, layout, row, y, hue)
     star = at.width("*") if row.note else 0
+    mark = ELSEWHERE if row.elsewhere and layout.marks else ""
     for x, text in (
         (columns.top1, row.accuracy),
         (columns.n, str(row.n) if layout.show_n and row.bar is not None else ""),
@@ -216,8 +217,8 @@ def _draw_row(canvas: Canvas, layout: Layout, row: Row, y: float, hue: str) -> N
         (columns.cost + star, row.cost + "*" * bool(row.note)),
     ):
         canvas.write(x, y, text, size=look.size, color=look.color, ha="right")
-    x = columns.top1 + at.DEVIATION_GAP
-    canvas.write(x, y, row.deviation, size=look.size, color=look.color)
+    for x, text in ((columns.top1 + at.DEVIATION_GAP, row.deviation), (columns.change, mark)):
+        canvas.write(x, y, text, size=look.size, color=look.color)
 
 
 def _draw_bar(canvas: Canvas, layout: Layout, row: Row, y: float, hue: str) -> None:

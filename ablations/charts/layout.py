@@ -15,6 +15,7 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
 
 from ablations.charts.rows import (
+    ELSEWHERE,
     Line,
     Row,
     Scale,
@@ -121,6 +122,7 @@ class Layout:
     columns: Columns
     unit: str  # of the costs
     show_n: bool
+    marks: bool  # of changes that are not from the row above
     sections: list[Section]
     references: list[ReferenceLine]
     top: float  # of the first section
@@ -177,6 +179,7 @@ def lay_out(
         columns=columns,
         unit=unit,
         show_n=show_n,
+        marks=_marks(rows),
         sections=sections,
         references=_references(references, scale, columns, top),
         top=top,
@@ -228,14 +231,35 @@ def _name(line: Line) -> tuple[list[str], list[str]]:
     return label, wrap(" ".join(theirs), LABEL_WIDTH, SMALL)
 
 
-def _footnotes(rows: Iterable[Row]) -> list[str]:
+def _footnotes(rows: Sequence[Row]) -> list[str]:
     """Returns the footnotes in lines; steps that share one are named together."""
     names: dict[str, list[str]] = {}
     for row in rows:
         if row.note:
             names.setdefault(row.note, []).append(row.label)
     texts = [f"* {', '.join(labels)}: {note}" for note, labels in names.items()]
+    texts += _footnotes_to_changes(rows)
     return [line for text in texts for line in wrap(text, WIDTH, SMALL)]
+
+
+def _footnotes_to_changes(rows: Sequence[Row]) -> list[str]:
+    """Returns what changes are measured from, where that is not the row above."""
+    if not any(row.elsewhere for row in rows):
+        return []
+    if not _marks(rows):
+        return [f"change: from {next(row.base for row in rows if row.base)}"]
+    bases: dict[str, dict[str, None]] = {}
+    for row in rows:
+        if row.elsewhere:
+            bases.setdefault(row.base, {})[row.label] = None
+    texts = [f"from {base}: {', '.join(labels)}" for base, labels in bases.items()]
+    return [f"{ELSEWHERE} change {'; '.join(texts)}"]
+
+
+def _marks(rows: Sequence[Row]) -> bool:
+    """Tells whether changes not from the row above are marked: unless all are from one step."""
+    bases = {row.base for row in rows if row.base}
+    return any(row.elsewhere for row in rows) and len(bases) > 1
 
 
 # --- places --------------------------------------------------------------------------------------
@@ -296,6 +320,8 @@ def _columns(sections: Sequence[Section], rows: Sequence[Row], unit: str, show_n
     star = width("*") if any(row.note for row in rows) else 0
     cost = PAGE_WIDTH - MARGIN - CELL_PADDING - star
     change = cost - max(_widest(row.cost for row in rows), width(unit, SMALL)) - COLUMN_GAP
+    mark = width(ELSEWHERE) if _marks(rows) else 0
+    change -= mark
     n = change - max(_widest(row.change for row in rows), width(CHANGE, SMALL)) - COLUMN_GAP
     top1_end = n - (_widest(str(row.n) for row in rows) + COLUMN_GAP if show_n else 0)
     deviations = _widest(row.deviation for row in rows)

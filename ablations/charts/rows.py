@@ -27,8 +27,9 @@ COLUMNS = (
 """What a table must have; further columns are ignored.
 
 ``n`` is how many seeds finished, ``top1`` their mean and ``top1_std`` their sample deviation in
-percent (NaN: none), ``gflops`` in 1e9 multiply-accumulates, ``parent`` the step that a change is
-measured from (empty: none), ``adopted`` False for a side branch.
+percent (NaN: none), ``gflops`` in 1e9 multiply-accumulates, ``parent`` the step that one builds on
+(empty: none), ``adopted`` False for a side branch. A change is measured from the parent, or where
+there is a column ``against`` from the step that it names.
 """
 
 DRAWN = ("finished", "partial")
@@ -39,6 +40,8 @@ WRITTEN = ("missing", "running", "failed", "diverged", "collapsed")
 
 MINUS = "\N{MINUS SIGN}"
 NO_COST = "\N{EN DASH}"
+ELSEWHERE = "\N{DAGGER}"
+"""Marks a change from another step than that of the row above."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,14 +54,16 @@ class Row:
         label: its name.
         section: the name of its section.
         adopted: False for a side branch.
-        parent: the key of the step that its change is measured from.
+        against: the key of the step that its change is measured from.
         status: one of :data:`DRAWN` and :data:`WRITTEN`.
         n: how many seeds finished.
         top1: accuracy in percent, whether or not it can be compared.
         std: the deviation of the accuracy that its bar shows.
         cost: its GFLOPs or MFLOPs.
         note: a footnote to its cost.
-        change: the change of accuracy from its parent, in percentage points.
+        change: the change of accuracy from that step, in percentage points.
+        base: that step's name, where there is a change.
+        elsewhere: whether that step is another than that of the row above.
     """
 
     series: str
@@ -66,7 +71,7 @@ class Row:
     label: str
     section: str
     adopted: bool
-    parent: str
+    against: str
     status: str
     n: int
     top1: float | None
@@ -74,6 +79,8 @@ class Row:
     cost: str
     note: str
     change: str = ""
+    base: str = ""
+    elsewhere: bool = False
 
     @property
     def bar(self) -> float | None:
@@ -159,8 +166,16 @@ def read(table: pd.DataFrame, series: str, notes: Mapping[str, str], unit: Unit)
     for row in rows:
         if row.status not in (*DRAWN, *WRITTEN):
             raise UnknownNameError("status", row.status, (*DRAWN, *WRITTEN))
-    bars = {row.step: row.bar for row in rows}
-    return [dataclasses.replace(row, change=_change(row.bar, bars.get(row.parent))) for row in rows]
+    by_step = {row.step: row for row in rows}
+    before = ["", *steps]
+    return [_with_change(r, by_step.get(r.against), above=before[i]) for i, r in enumerate(rows)]
+
+
+def _with_change(row: Row, base: Row | None, above: str) -> Row:
+    change = _change(row.bar, base.bar if base else None)
+    if base is None or not change:
+        return row
+    return dataclasses.replace(row, change=change, base=base.label, elsewhere=base.step != above)
 
 
 def pair(main: Sequence[Row], second: Sequence[Row]) -> list[Line]:
@@ -229,7 +244,7 @@ def _row(record: Mapping[Any, Any], series: str, notes: Mapping[str, str], cost:
         label=_text(record["label"]) or step,
         section=_text(record["section"]),
         adopted=bool(record["adopted"]),
-        parent=_text(record["parent"]),
+        against=_text(record.get("against", record["parent"])),
         status=status,
         n=int(_number(record["n"]) or 0),
         top1=top1,
@@ -246,9 +261,9 @@ def _cost(record: Mapping[Any, Any], unit: Unit) -> float | None:
 
 def _absent(row: Row) -> Row:
     """Returns what stands in the main table for a step that only the second has."""
-    return dataclasses.replace(
-        row, series="main", status="missing", n=0, top1=None, std=None, cost=NO_COST, change=""
-    )
+    gone: dict[str, Any] = {"n": 0, "top1": None, "std": None, "cost": NO_COST}
+    gone |= {"change": "", "base": "", "elsewhere": False}
+    return dataclasses.replace(row, series="main", status="missing", **gone)
 
 
 def _text(value: Any) -> str:

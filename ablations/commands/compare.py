@@ -9,7 +9,13 @@ import click
 from rich.console import Console
 
 from ablations import tables, terminal
-from ablations.commands.options import FORMATS, find_study, name_once, study_option
+from ablations.commands.options import (
+    FORMATS,
+    comparing_options,
+    find_study,
+    name_once,
+    study_option,
+)
 from modernize.errors import UsageError
 
 if TYPE_CHECKING:
@@ -22,18 +28,7 @@ DEFAULT_REGIME = "resnet50"
 @click.command(short_help="Test which changes stand out from the noise.")
 @click.argument("source", required=False, metavar="[STUDY|paper]")
 @click.option("--regime", metavar="NAME", help="Of the paper's tables.  [default: resnet50]")
-@click.option(
-    "--against",
-    default="parent",
-    show_default=True,
-    metavar="parent|STEP",
-    help="What each step is compared with: the one it builds on, or always the same.",
-)
-@click.option(
-    "--best-epoch",
-    is_flag=True,
-    help="Take the best of all epochs, which is optimistic, instead of the last.",
-)
+@comparing_options
 @click.option("--format", "style", type=FORMATS, default="table", show_default=True)
 @study_option
 def compare(

@@ -52,6 +52,24 @@ def study_option(command: Callable[..., Any]) -> Callable[..., Any]:
     )(results_option(command))
 
 
+def comparing_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds ``--against`` and ``--best-epoch``."""
+    against = click.option(
+        "--against",
+        default="parent",
+        show_default=True,
+        metavar="parent|STEP",
+        help="What each step is compared with: the one it builds on, or where that has no finished "
+        "run the nearest before it; or always the same STEP.",
+    )
+    best = click.option(
+        "--best-epoch",
+        is_flag=True,
+        help="Take the best of all epochs, which is optimistic, instead of the last.",
+    )
+    return against(best(command))
+
+
 def find_study(name: str | None, results: Path | None) -> Study:
     """Returns the study of this name; without one, that which was launched last.
 

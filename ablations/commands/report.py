@@ -7,21 +7,25 @@ from pathlib import Path
 import click
 
 from ablations import terminal
-from ablations.commands.options import find_study, from_here, name_once, study_option
+from ablations.commands.options import (
+    comparing_options,
+    find_study,
+    from_here,
+    name_once,
+    study_option,
+)
 
 
 @click.command(short_help="Write a study as one page.")
 @click.argument("source", required=False, metavar="[STUDY]")
-@click.option(
-    "--best-epoch",
-    is_flag=True,
-    help="Take the best of all epochs, which is optimistic, instead of the last.",
-)
+@comparing_options
 @study_option
-def report(source: str | None, best_epoch: bool, name: str | None, results: Path | None) -> None:
+def report(
+    source: str | None, against: str, best_epoch: bool, name: str | None, results: Path | None
+) -> None:
     """Write a study as one HTML page, and as Markdown: chart, tables, curves, what failed."""
     from ablations.report.files import write
 
     study = find_study(name_once(source, name), results)
-    page, text = write(study, best_epoch=best_epoch)
+    page, text = write(study, best_epoch=best_epoch, against=against)
     terminal.echo(f"Wrote {from_here(page)}, {from_here(text)}")

@@ -314,6 +314,7 @@ def design(
         variants=variants,
         seeds=seeds,
         order=[v.key for v in comparison.variants],
+        whole=comparison.variants,
         name=comparison.name,
         title=comparison.title,
         own_costs={v.key: count(v.spec, size, layers) for v in variants if v.spec.own_layers},

@@ -28,9 +28,10 @@ from modernize.arithmetic import arithmetic
 from modernize.errors import RoadmapError, UsageError
 from modernize.layers import Layers
 from modernize.spec import NetSpec
-from modernize.steps import STEPS, Training, Variant, find_key
+from modernize.steps import STEPS, Training, Variant, find_key, until
 
 OWN_FILE = "study.yaml"
+ROADMAP = "roadmap"
 
 
 class Study:
@@ -80,6 +81,20 @@ class Study:
     def order(self) -> list[str]:
         """The keys of all variants that there may be, in order."""
         return list(self.manifest.get("order", [step.key for step in STEPS]))
+
+    @property
+    def parents(self) -> dict[str, str | None]:
+        """Step -> the step that it builds on, of all variants that there may be."""
+        known = self.manifest.get("parents")
+        if known is None and self.manifest.get("study", ROADMAP) == ROADMAP:
+            known = {v.key: v.parent for v in until(STEPS[-1].key, self.manifest["regime"])}
+        return {**(known or {}), **{v.key: v.parent for v in self.variants}}
+
+    @property
+    def sections(self) -> list[str]:
+        """The sections of all variants that there may be, in order."""
+        ours = [variant.section for variant in self.variants]
+        return list(dict.fromkeys([*self.manifest.get("sections", []), *ours]))
 
     def key_of(self, step: str) -> str:
         """Returns the key of a variant, given by itself or by its place in the order.
@@ -208,7 +223,8 @@ class Study:
         variants: Sequence[Variant],
         seeds: int,
         order: Sequence[str],
-        name: str = "roadmap",
+        whole: Sequence[Variant] = (),
+        name: str = ROADMAP,
         title: str = "The roadmap",
         own_costs: Mapping[str, Sequence[int]] | None = None,
         layers: Layers | None = None,
@@ -224,6 +240,7 @@ class Study:
             variants: what to compare.
             seeds: runs of each.
             order: keys of all variants there may be, as tables and charts show them.
+            whole: these variants, where they are known.
             name: of the study.
             title: what it compares, in words.
             own_costs: parameters and FLOPs of variants with layers of their own.
@@ -243,6 +260,9 @@ class Study:
             "variants": [_variant_dict(variant) for variant in variants],
             "seeds": seeds,
         }
+        if whole:
+            asked["parents"] = {variant.key: variant.parent for variant in whole}
+            asked["sections"] = list(dict.fromkeys(variant.section for variant in whole))
         if own_costs:
             asked["own_costs"] = {key: list(numbers) for key, numbers in own_costs.items()}
         return cls._widened(folder, asked, layers, own_file)
@@ -263,7 +283,7 @@ class Study:
             return cls(folder, asked, layers, own_file, asked)
         before = {v["key"]: v for v in there["variants"]}
         differ = [
-            *_differences("", {"study": there.get("study", "roadmap")}, asked),
+            *_differences("", {"study": there.get("study", ROADMAP)}, asked),
             *_differences("", {k: there[k] for k in ("preset", "regime", "images")}, asked),
             *(
                 line
@@ -285,8 +305,11 @@ class Study:
         merged = sorted(variants_now.values(), key=lambda v: places[v["key"]])
         manifest = {**asked, "variants": merged, "order": keys}
         manifest["seeds"] = max(asked["seeds"], there["seeds"])
-        if costs := {**there.get("own_costs", {}), **asked.get("own_costs", {})}:
-            manifest["own_costs"] = costs
+        for name in ("own_costs", "parents"):
+            if merged_values := {**there.get(name, {}), **asked.get(name, {})}:
+                manifest[name] = merged_values
+        if sections := [*asked.get("sections", []), *there.get("sections", [])]:
+            manifest["sections"] = list(dict.fromkeys(sections))
         return cls(folder, manifest, layers, own_file, asked)
 
 

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ablations.analysis import comparison, comparison_text, samples
-from ablations.analysis.summary import read_summary, summarise
+from ablations.analysis.baselines import PARENT
+from ablations.analysis.summary import EMA_COLUMNS, ema_text, read_summary, summarise
 from ablations.records import Status, Study
 from ablations.report import page_pictures
 from ablations.report.evidence import Evidence, Trouble, gather
@@ -40,6 +41,7 @@ class Page:
         name, about: the study's name, and what it compares.
         state: how many runs ended in which way, and when that was.
         accuracy: what the accuracies are of.
+        against: what each step is compared with: a step's key, or :data:`PARENT`.
         findings, reading: what stands out, and how to read that, as ``compare`` words it.
         chart: of all steps.
         results, changes: a row a step, as texts; the columns that are flush right have the names
@@ -58,6 +60,7 @@ class Page:
     about: str
     state: str
     accuracy: str
+    against: str
     findings: Sequence[str]
     reading: Sequence[str]
     chart: Picture
@@ -79,7 +82,7 @@ class Page:
 
 NUMBERS = (
     *comparison_text.COLUMNS.numbers,
-    *("change", "top-5", "parameters", "MFLOPs", "GFLOPs", "seconds", "runs"),
+    *("change", "EMA top-1", "top-5", "parameters", "MFLOPs", "GFLOPs", "seconds", "runs"),
 )
 """The columns that are flush right."""
 
@@ -87,34 +90,41 @@ _OF_CHANGES = ("step", "against", "verdict", "interval of change", "bootstrap", 
                "seeds needed")  # fmt: skip
 
 
-def make(study: Study, *, best_epoch: bool = False) -> Page:
+def make(study: Study, *, best_epoch: bool = False, against: str = PARENT) -> Page:
     """Returns the report of a study as its files are now.
 
     Args:
         study: which one; nothing need have finished.
         best_epoch: take the highest accuracy of all epochs instead of the last one's.
+        against: what each step is compared with, as :func:`~ablations.analysis.comparison.compare`
+            takes it.
 
     Raises:
         UsageError: for ``best_epoch`` of a study of which only a summary is kept.
+        UnknownNameError: for an unknown ``against``.
         ResultsError: where a file cannot be read, or is of another version of this program.
     """
     evidence = gather(study)
     ends = evidence.ends if evidence else None
     found = samples.of_study(study, best_epoch=best_epoch, ends=ends)
-    table = comparison.compare(found)
+    table = comparison.compare(found, against)
     summary = summarise(study, ends) if evidence else read_summary(study)
     if best_epoch:
         summary = _with_best(summary, table)
+    against_itself = table["against"] == table["step"]
+    bases = dict(zip(table["step"], table["against"].mask(against_itself, ""), strict=True))
+    summary = summary.assign(against=summary["step"].map(bases))
     colors = page_pictures.colors(summary)
     tornado = tornado_table(table)
-    curves = page_pictures.curves(study, evidence, colors) if evidence else []
+    curves = page_pictures.curves(study, evidence, colors, bases) if evidence else []
     costs, front = page_pictures.costs(summary, colors)
     return Page(
         name=study.name,
         about=_about(study),
         state=_state(study, evidence, summary),
         accuracy=found.accuracy,
-        findings=comparison_text.findings(found, table, comparison.PARENT),
+        against=against,
+        findings=comparison_text.findings(found, table, against),
         reading=comparison_text.how_to_read(table),
         chart=page_pictures.chart(study, summary, found),
         results=_results(summary, table),
@@ -122,7 +132,7 @@ def make(study: Study, *, best_epoch: bool = False) -> Page:
         tornado=None if tornado is None else page_pictures.tornado(tornado),
         baseline="" if tornado is None else str(tornado["against"].iloc[0]),
         curves=curves,
-        curves_note=page_pictures.curves_note(study, evidence) if evidence and curves else "",
+        curves_note=page_pictures.curves_note(evidence, bases) if evidence and curves else "",
         costs=costs,
         front=front,
         troubles=evidence.troubles if evidence else (),
@@ -137,9 +147,9 @@ def make(study: Study, *, best_epoch: bool = False) -> Page:
 def tornado_table(table: pd.DataFrame) -> pd.DataFrame | None:
     """Returns the rows of a comparison that differ from one baseline, which is in it; or None.
 
-    Only where all variants but the baseline build on it, as in a leave-one-out study.
+    Only where all variants but the baseline are compared with it, as in a leave-one-out study.
     """
-    others = table[table["against"] != ""]
+    others = table[(table["against"] != "") & (table["against"] != table["step"])]
     bases = set(others["against"])
     if len(bases) != 1 or not bases <= set(table["step"]) or len(others) != len(table) - 1:
         return None
@@ -177,7 +187,9 @@ def _state(study: Study, evidence: Evidence | None, summary: pd.DataFrame) -> st
 def _with_best(summary: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
     """Returns a summary with the best epoch's accuracies in place of the last one's."""
     best = table.set_index("step").loc[summary["step"]].reset_index()
-    return summary.assign(top1=best["top1"], top1_std=best["top1_std"], top5=float("nan"))
+    last = [name for name in EMA_COLUMNS if name in summary]
+    table = summary.drop(columns=last)
+    return table.assign(top1=best["top1"], top1_std=best["top1_std"], top5=float("nan"))
 
 
 def _results(summary: pd.DataFrame, table: pd.DataFrame) -> Rows:
@@ -194,6 +206,7 @@ def _results(summary: pd.DataFrame, table: pd.DataFrame) -> Rows:
                 "step": row["step"],
                 "label": row["label"],
                 **{name: text[name] for name in ("n", "top-1", "deviation", "95 % interval")},
+                **({"EMA top-1": ema_text(row)} if "ema_top1" in row else {}),
                 "top-5": number(row["top5"], ".2f") if row["n"] else "",
                 "parameters": f"{row['params']:,.0f}",
                 unit.name: unit.show(row["flops"]),

@@ -77,8 +77,13 @@ def tornado(table: pd.DataFrame) -> Picture:
     return Picture("tornado", alt, render(tornado_figure(table), "svg"))
 
 
-def curves(study: Study, evidence: Evidence, colors: Mapping[str, str]) -> list[Picture]:
-    """Returns the learning curves, a picture for each step that has any."""
+def curves(
+    study: Study, evidence: Evidence, colors: Mapping[str, str], bases: Mapping[str, str]
+) -> list[Picture]:
+    """Returns the learning curves, a picture for each step that has any.
+
+    ``bases`` says what each step is compared with, whose curve is drawn with its own.
+    """
     shown = [v for v in study.variants if evidence.curves[v.key]][:MOST_PANELS]
     if not shown:
         return []
@@ -86,7 +91,7 @@ def curves(study: Study, evidence: Evidence, colors: Mapping[str, str]) -> list[
     lines = title_lines([v.title for v in shown])
     pictures = []
     for v in shown:
-        curves, before = evidence.curves[v.key], evidence.curves.get(v.parent or "", ())
+        curves, before = evidence.curves[v.key], evidence.curves.get(bases[v.key], ())
         figure = curves_figure(v.title, curves, before, limits, colors[v.key], lines)
         alt = f"Learning curve of {v.title}: {_curve_words(curves)}."
         pictures.append(Picture(f"curve-{file_name(v.key)}", alt, render(figure, "svg")))
@@ -104,7 +109,7 @@ def _curve_words(curves: Sequence[Curve]) -> str:
     )
 
 
-def curves_note(study: Study, evidence: Evidence) -> str:
+def curves_note(evidence: Evidence, bases: Mapping[str, str]) -> str:
     """Returns how the learning curves are drawn."""
     finished = [sum(c.finished for c in curves) for curves in evidence.curves.values()]
     notes = [
@@ -117,8 +122,8 @@ def curves_note(study: Study, evidence: Evidence) -> str:
         notes.append("Thin: each of them.")
     if max(finished) > THIN_LINES:
         notes.append("Band: one deviation to either side.")
-    if any(v.parent in evidence.curves for v in study.variants):
-        notes.append("Grey: the mean of the step that it builds on.")
+    if any(base in evidence.curves for base in bases.values()):
+        notes.append("Grey: the mean of the step that it is compared with.")
     if any(not c.finished for curves in evidence.curves.values() for c in curves):
         notes.append(f"Dashed: runs that did not finish, {MOST_UNFINISHED} at most.")
     if (drawn := sum(bool(curves) for curves in evidence.curves.values())) > MOST_PANELS:

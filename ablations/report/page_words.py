@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ablations.analysis.baselines import PARENT
 from ablations.report.page import Page
 
 TITLES = {
@@ -23,7 +24,7 @@ def captions(page: Page) -> dict[str, str]:
     return {
         "results": f"Each step: top-1 in percent, {page.accuracy}, its mean over n finished runs, "
         f"sample deviation and {interval}; cost of one image; seconds of training a run",
-        "changes": "Each step against the one that it builds on, in percentage points",
+        "changes": f"Each step against {_baseline(page)}, in percentage points",
         "tornado": f"Differences from {page.baseline}, the largest first, each with its {interval} "
         "where there is one.",
         "cost": "Lines: deviation to either side, where there is one. The Pareto front joins the "
@@ -31,6 +32,10 @@ def captions(page: Page) -> dict[str, str]:
         f"{page.front}. Hollow: side branches. Where there is no room a name is left out.",
         "origins": "What the records say, and how many of them say so",
     }
+
+
+def _baseline(page: Page) -> str:
+    return "the one that it builds on" if page.against == PARENT else page.against
 
 
 def nothing(page: Page) -> dict[str, str]:
