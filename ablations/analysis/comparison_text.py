@@ -84,7 +84,7 @@ def findings(found: Samples, table: pd.DataFrame, against: str) -> list[str]:
             "no test: what is said holds for the runs that went well."
         )
     if not len(tested):
-        if not table["against"].isin(table["step"]).any():
+        if (table["n"] > 0).sum() > 1 and not table["against"].isin(table["step"]).any():
             return [*lines, "No step here builds on another one here; --against compares with one."]
         return [*lines, "No change can be tested: that takes two seeds or more of both variants."]
     stands_out = tested["p_holm"] < LEVEL
