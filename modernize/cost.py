@@ -120,6 +120,38 @@ def breakdown(spec: NetSpec, image_size: int, depth: int = 2) -> str:
     return "\n".join([head, *rows, "", str(by_module)])
 
 
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """What one kind of operator or one module costs, as :func:`breakdown` counts it.
+
+    Attributes:
+        kind: "operator" or "module".
+        name: its name; of the whole network empty.
+        flops, activations: of all that is in it.
+    """
+
+    kind: str
+    name: str
+    flops: int
+    activations: int
+
+
+def parts(spec: NetSpec, image_size: int, depth: int = 2) -> list[Part]:
+    """Returns the numbers of :func:`breakdown`: the operators, and then the modules."""
+    spec.check_image_size(image_size)
+    with _fvcore() as fvcore:
+        network, images = _network_and_no_images(spec, image_size)
+        flops = _analysis(fvcore.FlopCountAnalysis, network, images)
+        activations = _analysis(fvcore.ActivationCountAnalysis, network, images)
+        outputs, inside = activations.by_operator(), activations.by_module()
+        operators = flops.by_operator().most_common()
+        modules = [(n, m) for n, m in flops.by_module().items() if n.count(".") < depth]
+        return [
+            *(Part("operator", name, int(n), int(outputs[name])) for name, n in operators),
+            *(Part("module", name, int(n), int(inside[name])) for name, n in modules),
+        ]
+
+
 def flops_by_module(spec: NetSpec, image_size: int) -> dict[str, int]:
     """Returns ``{module: its flops}`` of one network, as :class:`Cost` counts them.
 

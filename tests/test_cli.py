@@ -100,6 +100,8 @@ def test_one_steps_breakdown() -> None:
     assert "conv" in text
     assert "layer_norm" in text
     assert "stages.3" in text
+    parts = csv.DictReader(io.StringIO(roadmap("flops", "--step", "ln", "--format", "csv").stdout))
+    assert {"conv", "stages.3"} <= {part["name"] for part in parts}
 
 
 def test_a_narrow_terminal_loses_no_digit(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ import dataclasses
 import importlib.metadata
 import json
 import os
+import re
 import subprocess
 import sys
 import warnings
@@ -119,6 +120,16 @@ def test_images_below_the_total_stride_are_refused():
     for ask in (cost.count, cost.cost, cost.breakdown, cost.flops_by_module):
         with pytest.raises(UsageError, match=r"31.*at least 32"):
             ask(NANO, 31)
+
+
+def test_the_parts_sum_to_the_whole() -> None:
+    parts = cost.parts(NANO, 32)
+    whole = next(part for part in parts if (part.kind, part.name) == ("module", ""))
+    operators = [part for part in parts if part.kind == "operator"]
+    assert whole.flops == sum(part.flops for part in operators) == cost.count(NANO, 32).flops_total
+    assert whole.activations == sum(part.activations for part in operators)
+    stages = [part.flops for part in parts if re.fullmatch(r"stages\.\d", part.name)]
+    assert sum(stages) == next(part.flops for part in parts if part.name == "stages")
 
 
 def test_breakdown_lists_operators_and_modules():

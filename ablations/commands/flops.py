@@ -59,8 +59,19 @@ def flops(
         return
     chosen = [find_regime(name) for name in regimes]
     if step is not None:
-        for regime in chosen:
-            terminal.echo(step_costs.step_breakdown(step, regime, image_size or regime.image_size))
+        sizes = [(regime, image_size or regime.image_size) for regime in chosen]
+        if style == "table":
+            for regime, size in sizes:
+                terminal.echo(step_costs.step_breakdown(step, regime, size))
+            return
+        values = [
+            row for regime, size in sizes for row in step_costs.step_parts(step, regime, size)
+        ]
+        if style == "markdown":
+            texts = [{name: str(value) for name, value in row.items()} for row in values]
+            terminal.echo(tables.as_markdown(texts))
+        else:
+            terminal.echo(tables.for_programs(values, style))
         return
     counted = [
         step_costs.cost_rows(roadmap(r.name, last=last), r, image_size or r.image_size)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 from ablations import tables
 from ablations.paper import misprints, printed_gflops
 from ablations.units import Unit, choose_unit
-from modernize.cost import breakdown, cost
+from modernize.cost import breakdown, cost, parts
 from modernize.steps import Regime, Variant, until
 from modernize.text import markdown, plural
 
@@ -88,6 +89,22 @@ def step_breakdown(step: str, regime: Regime, image_size: int) -> str:
         f"{plural(spec.in_channels, 'channel')}, {plural(spec.num_classes, 'class')}\n\n"
         f"{breakdown(spec, image_size)}"
     )
+
+
+def step_parts(step: str, regime: Regime, image_size: int) -> list[dict[str, Any]]:
+    """Returns the numbers of :func:`step_breakdown`, a row for each operator and module."""
+    variant = until(step, regime.name)[-1]
+    return [
+        {
+            "step": variant.key,
+            **dataclasses.asdict(part),
+            "regime": regime.name,
+            "image_size": image_size,
+            "channels": variant.spec.in_channels,
+            "classes": variant.spec.num_classes,
+        }
+        for part in parts(variant.spec, image_size)
+    ]
 
 
 def as_values(row: CostRow) -> dict[str, str | int | bool | None]:
