@@ -22,9 +22,10 @@ from ablations.commands import (
     plot,
     report,
     runs,
+    shell,
     steps,
 )
-from ablations.commands.launch import INTERRUPTED, launching_options
+from ablations.commands.launch import launching_options
 from ablations.commands.options import given_options
 from modernize.errors import RoadmapError
 
@@ -70,9 +71,10 @@ for command in (
 def main() -> None:
     """Runs the command line; an error of ours becomes one message and an exit status."""
     debug = "--debug" in sys.argv
-    terminal.prepare()
     try:
+        shell.prepare()
         status = cli(standalone_mode=False)
+        sys.stdout.flush()
     except click.ClickException as error:
         shown = io.StringIO()
         error.show(shown)
@@ -83,10 +85,16 @@ def main() -> None:
             terminal.echo(traceback.format_exc(), err=True, nl=False)
         terminal.echo(f"Error: {error}", err=True)
         raise SystemExit(error.exit_status) from None
-    except (KeyboardInterrupt, click.Abort):
-        terminal.echo("Interrupted; nothing was lost.", err=True)
-        raise SystemExit(INTERRUPTED) from None
-    except BrokenPipeError:  # the reader of our output has gone, as `| head` does
-        sys.stderr.close()
-        raise SystemExit(0) from None
+    except (KeyboardInterrupt, click.Abort) as error:
+        # click makes one exception of Ctrl-C and of a file that ends too early.
+        stop = error.__cause__ if isinstance(error, click.Abort) else error
+        if isinstance(stop, EOFError):
+            raise stop from None
+        terminal.echo(f"{shell.describe(stop)}; nothing was lost.", err=True)
+        raise SystemExit(shell.exit_status(stop)) from None
+    except terminal.OutputError as error:
+        if error.reader_is_gone:  # as `| head` is when it has seen enough
+            raise SystemExit(0) from None
+        terminal.echo(f"Error: {error}.", err=True)
+        raise SystemExit(1) from None
     raise SystemExit(status or 0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,7 @@ import click
 from rich.console import Console
 
 from ablations import tables, terminal
-from ablations.commands import asking
+from ablations.commands import asking, shell
 from ablations.commands.asking import asking_options, speed_options
 from ablations.commands.collect import collect_study
 from ablations.commands.options import results_folder, results_option, tell_faults
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
     from ablations.recipe import Preset
 
 EXECUTORS = ("auto", "local", "slurm", "debug")
-INTERRUPTED = 130  # what a shell reports after Ctrl-C
 
 
 _OPTIONS = (
@@ -93,11 +91,14 @@ def launch(
     """
     if (images_per_second or measure) and not dry_run:
         raise UsageError("--images-per-second and --measure go with --dry-run, or with `plan`.")
-    from ablations.launching.local_queue import started_together
+    from ablations.launching.group import find_group
     from ablations.launching.site import load_site
 
+    if not dry_run:
+        shell.outlive_the_display()
+    group = find_group()
     # Of the processes that torchrun starts, the first one speaks.
-    console = terminal.console(quiet=os.environ.get("RANK", "0") != "0")
+    console = terminal.console(quiet=group is not None and group.rank > 0)
     where = load_site(site)
     results = results or (Path(where.results) if where.results else None)
     experiment = design(results=results, **options)
@@ -105,7 +106,7 @@ def launch(
     executor, why = _choose(executor, experiment)
     experiment.check(_machine(executor, where, experiment.preset))
     _print_plan(console, experiment, images_per_second, measure)
-    if not started_together():
+    if group is None:
         console.print(f"Executor: {executor}, {why}", soft_wrap=True)
     if jobs is not None:
         where = where.model_copy(update={"max_running": jobs})
@@ -115,7 +116,7 @@ def launch(
         if not (images_per_second or measure):
             console.print(asking.HOURS_HINT, soft_wrap=True)
         console.print("Dry run: nothing was trained or written.")
-    elif started_together():
+    elif group is not None:
         _run_together(console, experiment)
     elif executor == "slurm":
         _submit(console, experiment, where)
@@ -142,14 +143,16 @@ def _choose(executor: str, experiment: Experiment) -> tuple[str, str]:
 def _machine(executor: str, site: Site, preset: Preset) -> Machine:
     """Returns where runs will be trained, as far as it matters and can be known."""
     from ablations.fit import Machine
-    from ablations.launching.local_queue import find_device, started_together
+    from ablations.launching.group import find_group
+    from ablations.launching.local_queue import find_device
 
-    if executor == "slurm" and not started_together():
+    group = find_group()
+    if executor == "slurm" and group is None:
         # GPUs may also be asked for in sbatch's own words.
         unknown = any("gpu" in f"{key}={value}" for key, value in site.options.items())
         device = "cuda" if site.gpus_per_node else "" if unknown else "cpu"
         return Machine(device, site.processes, python=site.python is None)
-    processes = int(os.environ["WORLD_SIZE"]) if started_together() else 1
+    processes = group.world if group else 1
     matters = preset.compute.precision == "fp16" or preset.compute.compile or processes > 1
     return Machine(find_device() if matters else "", processes, here=True, python=True)
 
@@ -262,15 +265,15 @@ def _run(console: Console, experiment: Experiment, jobs: int | None) -> None:
         try:
             with contextlib.closing(experiment.run(slots)) as ticks:
                 follow(ticks, len(needed), console)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as stop:
             _collect(console, experiment)
             console.print(
-                "Interrupted. What is finished is kept; the same command goes on from the last "
-                "checkpoints.",
+                f"{shell.describe(stop)}. What is finished is kept; the same command goes on from "
+                "the last checkpoints.",
                 style="bold",
                 soft_wrap=True,
             )
-            raise SystemExit(INTERRUPTED) from None
+            raise SystemExit(shell.exit_status(stop)) from None
         _conclude(console, experiment)
 
 

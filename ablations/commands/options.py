@@ -40,7 +40,7 @@ def results_folder(results: Path | None) -> Path:
 
 def from_here(path: Path) -> str:
     """Returns a path as short as it can be typed from where we are."""
-    with contextlib.suppress(ValueError):
+    with contextlib.suppress(ValueError, OSError):  # elsewhere; or this folder is gone
         return str(path.resolve().relative_to(Path.cwd()))
     return str(path)
 

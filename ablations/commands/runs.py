@@ -34,7 +34,7 @@ def show_status(console: Console, study: Study, seconds: float | None) -> None:
         return
     from ablations.launching.survey import goes_on
 
-    with Live(console=console, auto_refresh=False) as live:
+    with terminal.cursor_kept(console), Live(console=console, auto_refresh=False) as live:
         while True:
             states = _survey(study)
             live.update(_status(console, study, states), refresh=True)

@@ -60,7 +60,8 @@ def only_one(study: Path) -> Iterator[None]:
                 yield
         finally:
             if mine():
-                path.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):
+                    path.unlink(missing_ok=True)
 
 
 def announce(study: Path, runs: Iterable[str]) -> None:

@@ -11,7 +11,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Generator, Iterator, Sequence
-from multiprocessing import forkserver
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -21,9 +21,11 @@ from typing import TYPE_CHECKING, Any
 from ablations import fit
 from ablations.fit import Machine, Wanted
 from ablations.launching.claim import announce
+from ablations.launching.group import Group, find_group
 from ablations.recipe import Compute, DataChoice
 from ablations.records import Record, ResultsError, Run, RunFolder, Status
 from ablations.records.files import make_folder
+from ablations.terminal import Stream
 from modernize.errors import RoadmapError, UsageError
 from modernize.layers import Layers, load_layers
 
@@ -32,6 +34,9 @@ if TYPE_CHECKING:
     from ablations.training.place import Place
 
 POLL_SECONDS = 0.1
+STOPPING = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+STARTS = 3  # attempts to start a process
+UNKNOWN_STATUS = 255  # what multiprocessing says of a process whose start server is gone
 STOP_SECONDS = 20  # how long a run may take to stop before it is killed
 
 
@@ -88,7 +93,28 @@ class RunsFailedError(RoadmapError):
 def get_ready() -> None:
     """Begins to import what runs need, in a process of its own, for a queue that is to come."""
     if prepare_starts().get_start_method() == "forkserver":
+        start_server()
+
+
+def start_server() -> None:
+    """Starts the process that starts those of runs, unless it runs.
+
+    Signals that end a launch are often sent to all its processes, as by Ctrl-C. They do not reach
+    the server, nor a run before it can save: the launch stops them. The server imports what this
+    process would, whatever modules there are in the current folder.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+    environment = dict(os.environ)
+    os.environ["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
+    os.environ["PYTHONSAFEPATH"] = "1"
+    try:
+        resource_tracker.ensure_running()  # which unblocks two of the signals when it has started
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
         forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        os.environ.clear()
+        os.environ.update(environment)
 
 
 def wait_passively() -> None:
@@ -148,11 +174,6 @@ def find_device() -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
-def started_together() -> bool:
-    """Tells whether torchrun (or what sets the same variables) started this process in a group."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1
-
-
 def core_count() -> int:
     """Returns how many cores this process may use."""
     affinity = getattr(os, "sched_getaffinity", None)  # Linux
@@ -165,38 +186,88 @@ def work_off(jobs: Sequence[Job], slots: Sequence[Slot]) -> Generator[Tick, None
     One failing run stops no other. Closing the iterator (as Ctrl-C does) stops those that run; each
     goes on from its last checkpoint the next time.
     """
-    context = prepare_starts()
     waiting, free = list(jobs), list(slots)
     _announce(jobs)
-    running: dict[BaseProcess, tuple[Job, Slot, Connection]] = {}
+    running: list[_Running] = []
     try:
         while waiting or running:
             while waiting and free:
-                job, slot = waiting.pop(0), free.pop(0)
-                ear, mouth = context.Pipe(duplex=False)
-                process = context.Process(target=_work, args=(job, slot, mouth))
-                process.start()
-                mouth.close()
-                running[process] = job, slot, ear
-            ended = []
-            for process in [p for p in running if not p.is_alive()]:
-                job, slot, ear = running.pop(process)
-                free.append(slot)
-                ended.append((job, _outcome(job, process.exitcode, ear)))
+                running.append(_start(waiting.pop(0), free.pop(0)))
+            ended = [one for one in running if one.ended]
+            running = [one for one in running if one not in ended]
+            free += [one.slot for one in ended]
+            outcomes = [(one.job, _outcome(one)) for one in ended]
             if ended:
-                _announce([*waiting, *(job for job, *_ in running.values())])
-            yield Tick([job for job, *_ in running.values()], ended)
+                _announce([*(one.job for one in running), *waiting])
+            yield Tick([one.job for one in running], outcomes)
             time.sleep(POLL_SECONDS)
     finally:
-        for process in running:
-            process.terminate()
-        deadline = time.monotonic() + STOP_SECONDS
-        for process in running:
-            process.join(max(deadline - time.monotonic(), 0))
-            if process.is_alive():
-                process.kill()
-                process.join()
-                RunFolder(running[process][0].folder).release()
+        _stop(running)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Running:
+    """A run's process, and what it is for; through ``ear`` it says how it ended."""
+
+    job: Job
+    slot: Slot
+    process: BaseProcess
+    ear: Connection
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has ended. If its start server is gone, only the pipe shows that."""
+        if self.process.is_alive():
+            return False
+        return self.process.exitcode != UNKNOWN_STATUS or self.ear.poll()
+
+    def send(self, number: signal.Signals) -> None:
+        """Sends it a signal, unless it has ended."""
+        if not self.ended and self.process.pid:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.process.pid, number)
+
+
+def _start(job: Job, slot: Slot) -> _Running:
+    """Starts a run's process.
+
+    Raises:
+        RoadmapError: if the process that starts those of runs is killed again and again.
+    """
+    context = prepare_starts()
+    for _ in range(STARTS):
+        get_ready()  # a new start server, if that is gone
+        ear, mouth = context.Pipe(duplex=False)
+        process = context.Process(target=_work, args=(job, slot, mouth))
+        try:
+            process.start()
+        except (EOFError, ConnectionError):
+            ear.close()
+        else:
+            return _Running(job, slot, process, ear)
+        finally:
+            mouth.close()
+    raise RoadmapError(
+        f"the process that starts runs was killed {STARTS} times (was the memory short?). What is "
+        "finished is kept; the same command goes on."
+    )
+
+
+def _stop(running: Sequence[_Running]) -> None:
+    """Lets runs save and end; kills those that take too long, or at once at a second Ctrl-C."""
+    for one in running:
+        one.send(signal.SIGTERM)
+    deadline = time.monotonic() + STOP_SECONDS
+    try:
+        while not all(one.ended for one in running) and time.monotonic() < deadline:
+            time.sleep(POLL_SECONDS)
+    finally:
+        for one in running:
+            if not one.ended:
+                one.send(signal.SIGKILL)
+                one.ear.poll(STOP_SECONDS)
+                RunFolder(one.job.folder).release()
+            one.process.join()
 
 
 def _announce(unfinished: Sequence[Job]) -> None:
@@ -205,12 +276,12 @@ def _announce(unfinished: Sequence[Job]) -> None:
         announce(study, [job.folder.name for job in unfinished])
 
 
-def _outcome(job: Job, exit_code: int | None, ear: Connection) -> Record:
+def _outcome(one: _Running) -> Record:
     """Returns how a run ended: by its record, or by what its process said, or by its death."""
-    folder = RunFolder(job.folder)
+    folder, exit_code = RunFolder(one.job.folder), one.process.exitcode
     said: Record | None = None
-    with contextlib.suppress(EOFError, OSError), ear:
-        said = ear.recv()  # it is there, or its end is: the process has ended
+    with contextlib.suppress(EOFError, OSError), one.ear:
+        said = one.ear.recv()  # it is there, or its end is: the process has ended
     with contextlib.suppress(ResultsError):
         record = folder.read_record()
         if record and record.settled:
@@ -236,6 +307,7 @@ def _work(job: Job, slot: Slot, mouth: Connection) -> None:
         stopping = True
 
     signal.signal(signal.SIGTERM, stop)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     parent = multiprocessing.parent_process()
 
     def keep_going() -> bool:
@@ -246,7 +318,7 @@ def _work(job: Job, slot: Slot, mouth: Connection) -> None:
         try:
             make_folder(folder.path)
             log = stack.enter_context(folder.log.open("a", encoding="utf-8", buffering=1))
-            sys.stdout = sys.stderr = log
+            sys.stdout = sys.stderr = Stream(log, lasting=True)
             record = folder.prepare(job.run) or _train(job, folder, slot, keep_going)
         except BaseException as error:
             mouth.send(record_failure(folder, error))
@@ -257,8 +329,7 @@ def _work(job: Job, slot: Slot, mouth: Connection) -> None:
 
 def record_failure(folder: RunFolder, error: BaseException) -> Record:
     """Writes into a run's log and record that it ended in this error, which is being handled."""
-    with contextlib.suppress(OSError):  # as with a full disk
-        traceback.print_exc()
+    traceback.print_exc()
     kind = "" if isinstance(error, RoadmapError) else f"{type(error).__name__}: "
     reason = f"{kind}{error}".partition("\n")[0]
     return record_end(folder, Record(Status.FAILED, f"{reason}; see {folder.log}"))
@@ -359,8 +430,14 @@ def joined() -> Iterator[tuple[str, Share]]:
     """Joins the processes that torchrun started, and gives this one's device and share."""
     from ablations.training.place import process_group
 
-    with process_group(int(os.environ["LOCAL_RANK"])) as found:
+    with process_group(_group().local_rank) as found:
         yield found
+
+
+def _group() -> Group:
+    if (group := find_group()) is None:
+        raise UsageError("torchrun did not start this process together with others.")
+    return group
 
 
 def train_together(jobs: Sequence[Job], device: str, share: Share) -> Iterator[tuple[Job, Record]]:
@@ -376,9 +453,10 @@ def train_together(jobs: Sequence[Job], device: str, share: Share) -> Iterator[t
     """
     from ablations.training.place import find_place
 
-    threads = max(core_count() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")), 1)
+    threads = max(core_count() // _group().local_world, 1)
     stopping: list[int] = []
-    signal.signal(signal.SIGTERM, lambda number, _frame: stopping.append(number))
+    for name in STOPPING:
+        signal.signal(name, lambda number, _frame: stopping.append(number))
     for number, job in enumerate(jobs):
         folder = RunFolder(job.folder)
         try:

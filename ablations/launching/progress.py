@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from ablations import terminal
 from ablations.launching.local_queue import Job, Tick
 from ablations.launching.survey import epoch_of
 from ablations.records import Record, RunFolder, Status
@@ -37,7 +38,8 @@ def follow(ticks: Iterable[Tick], total: int, console: Console) -> list[tuple[Jo
     bars: dict[str, TaskID] = {}
     began: float | None = None
     first_done = 0.0  # what resumed runs had behind them when first seen
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+    bars_shown = Progress(*columns, console=console, disable=not console.is_terminal)
+    with terminal.cursor_kept(console), bars_shown as progress:
         whole = progress.add_task("study", total=total, news=f"0 of {plural(total, 'run')}")
         for tick in ticks:
             shares = {}

@@ -131,7 +131,7 @@ def _redirect(path: Path) -> None:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # plain files, here
+        stream.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]  # plain files, here
 
 
 def script(study: Path, code: Path, jobs: Sequence[Job], site: Site) -> str:
