@@ -39,7 +39,8 @@ class LogPrinter:
     def __init__(self) -> None:
         self._write: Callable[[bytes], object] | None = None
         if not sys.stdout.isatty():
-            self._write = getattr(sys.stdout, "write_bytes", None)
+            out: object = sys.stdout
+            self._write = (out if isinstance(out, Stream) else Stream(out)).write_bytes
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._rest = ""  # the beginning of what ends in the next piece
 
@@ -75,7 +76,7 @@ class Stream:
         lasting: whether the command goes on without it. Else OutputError is raised.
     """
 
-    def __init__(self, stream: Any, *, lasting: bool) -> None:
+    def __init__(self, stream: Any, *, lasting: bool = False) -> None:
         self._stream, self.lasting, self.lost = stream, lasting, False
         with contextlib.suppress(AttributeError, ValueError):
             stream.reconfigure(errors="backslashreplace")

@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from multiprocessing import forkserver
 from pathlib import Path
 
 import pytest
@@ -100,6 +101,20 @@ def test_closing_the_queue_stops_its_runs_and_they_go_on_later(make_job: MakeJob
     assert record.status is Status.FINISHED
     assert folder.read_metrics()[: len(before)] == before
     assert len(folder.read_metrics()) == 12
+
+
+def test_runs_outlive_the_process_that_starts_them(make_job: MakeJob) -> None:
+    """It is killed while a run trains, and again before another starts."""
+    jobs = [make_job(0), make_job(1)]
+    ended, killed = [], set()
+    for tick in work_off(jobs, SLOTS[:1]):
+        ended += [record.status for _, record in tick.ended]
+        for job in tick.running:
+            if job.run.seed not in killed and RunFolder(job.folder).read_progress():
+                killed.add(job.run.seed)
+                os.kill(forkserver._forkserver._forkserver_pid, signal.SIGKILL)
+    assert len(killed) == 2
+    assert ended == [Status.FINISHED, Status.FINISHED]
 
 
 def _orphan(job: Job) -> None:

@@ -13,10 +13,12 @@ from pathlib import Path
 def cpu_name() -> str:
     """Returns the CPU's model as its maker calls it, as far as the system knows."""
     name = ""
-    with contextlib.suppress(OSError, subprocess.CalledProcessError):
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
         if sys.platform == "darwin":
             command = ["sysctl", "-n", "machdep.cpu.brand_string"]
-            name = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+            name = subprocess.run(
+                command, capture_output=True, text=True, errors="replace", check=True, timeout=10
+            ).stdout
         else:
             text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
             name = parse_cpuinfo(text)

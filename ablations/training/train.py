@@ -95,6 +95,8 @@ def train(
     )
     trainer.tensorboard = tensorboard
     started = time.time()
+    # Of the program as it is now: files may change while it runs.
+    made_with = provenance(place.describe(), torch.get_num_threads())
     try:
         diverged = ""
         trainer.to_the_end()
@@ -105,7 +107,7 @@ def train(
     record = dataclasses.replace(
         judge(state.metrics, Chance(state.evaluated, pipeline.chance), diverged),
         seconds=trainer.seconds(),
-        provenance=provenance(place.describe(), torch.get_num_threads())
+        provenance=made_with
         | {
             "processes": place.share.world,
             "precision": state.conditions["precision"],
