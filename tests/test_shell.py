@@ -99,6 +99,12 @@ def test_the_variables_of_torchrun(
         assert find_group() == group
 
 
+def _in_the_foreground() -> None:
+    """Readies a new process for the terminal's signals, which the tests' own may ignore."""
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Terminal:
     """A command in a terminal of its own, which may be closed."""
 
@@ -108,7 +114,7 @@ class Terminal:
         self.process = subprocess.Popen(
             [*PROGRAM, *arguments],
             stdin=inside, stdout=inside, stderr=inside, cwd=folder, start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+            preexec_fn=_in_the_foreground,
             env={**os.environ, "TERM": "xterm"},
         )  # fmt: skip
         os.close(inside)
