@@ -9,13 +9,16 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-from modernize.errors import SpecError, WeightsError
+from modernize.errors import SpecError, WeightsError, few
 from modernize.layouts import LAYOUTS, OURS, Layout, Row
 from modernize.spec import NetSpec
 
 Shapes = Mapping[str, tuple[int, ...]]
 
 _OUR_BLOCK = re.compile(r"stages\.\d+\.\d+\.branch\.")
+_INSERTED = frozenset(("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"))
+_PREFIXES = frozenset(("module", "model", "network", "net"))
+_AVERAGED = "n_averaged"  # what torch's AveragedModel counts
 _SHOWN = 3  # names quoted from a file that is nothing we know
 _DIGITS = 6  # of the number of a block; more are no number of a block
 
@@ -30,6 +33,30 @@ _LOOKALIKES = (
     (r"unexpected: (norm_pre|head\.pre_logits)\.", "another head"),
     (r"missing: (fc|head|head\.fc|classifier\.2)\.weight", "no classifier"),
 )
+
+
+def plain_names(names: Iterable[str]) -> dict[str, str]:
+    """Returns each name without what programs that wrap a network add to it.
+
+    These are torch.compile, DataParallel, FSDP, moving averages, Lightning and the like: one word
+    before all names, or one of theirs anywhere. The counter of a moving average is left out.
+
+    Raises:
+        WeightsError: for two names that are then the same.
+    """
+    plain = {
+        name: ".".join(part for part in name.split(".") if part not in _INSERTED)
+        for name in names
+        if name != _AVERAGED
+    }
+    while len(first := {name.partition(".")[0] for name in plain.values()}) == 1:
+        if not first <= _PREFIXES or not all("." in name for name in plain.values()):
+            break
+        plain = {name: inner.partition(".")[2] for name, inner in plain.items()}
+    if len(set(plain.values())) < len(plain):
+        twice = [name for name, n in Counter(plain.values()).items() if n > 1]
+        raise WeightsError(f"there are two tensors of the same name: {few(twice)}.")
+    return plain
 
 
 def recognise(shapes: Shapes) -> Layout:

@@ -1,16 +1,16 @@
 """Files of named tensors: torch's own format, old and new, and safetensors.
 
-Which of them a file is, is read from its first bytes. Tensors are memory-mapped where the format
-allows it, so that a file is read no further than it is used. No file can run code.
+Which of them a file is, is read from its first bytes. No file can run code, or take more memory
+than a few times its size. Torch's format of today has checksums, which are compared, and so has the
+safetensors that is written here; other safetensors and torch's old format have none.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-import pickle
-import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,14 +21,21 @@ from torch import Tensor
 
 from modernize.errors import UsageError, WeightsError
 from modernize.files import ADVICE, UnwritableFileError, replacing
+from modernize.weight_claims import (
+    ClaimError,
+    ObjectInFileError,
+    check_old_format,
+    check_zip,
+    read_header,
+)
 
 TORCH_SUFFIXES = (".pth", ".pt")
 SAFETENSORS_SUFFIX = ".safetensors"
 
 _ZIP = b"PK\x03\x04"  # how torch's format of today begins
-_WRAPPERS = ("model", "state_dict", "network")  # keys under which programs put their state dict
-_AVERAGES = ("model_ema", "state_dict_ema", "ema")  # and its moving average
-_FORBIDDEN = re.compile(r"GLOBAL (\S+)")  # what torch says of an object that is no tensor
+# Keys under which programs put their state dict, and its moving average.
+_WRAPPERS = ("model", "state_dict", "network", "model_state_dict", "net", "module")
+_AVERAGES = ("model_ema", "state_dict_ema", "ema", "ema_state_dict")
 _REREAD = "Fetch or save it anew, or name another file."
 
 
@@ -75,10 +82,14 @@ def _read_safetensors(path: Path, *, ema: bool) -> Content:
     if ema:
         raise WeightsError(f"{path} holds one set of weights and no moving average beside it.")
     try:
+        with path.open("rb") as start:
+            read_header(start)
         with safetensors.safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            spec = (file.metadata() or {}).get("spec")
-            return Content(tensors, None if spec is None else json.loads(spec))
+            said = file.metadata() or {}
+        if said.get("sha256", None) not in (None, _digest(tensors)):
+            raise ClaimError("its tensors are not what its checksum says")
+        return Content(tensors, json.loads(said["spec"]) if "spec" in said else None)
     except Exception as error:  # whatever the bytes of a damaged file lead to
         raise _damaged(path, error) from error
 
@@ -86,15 +97,14 @@ def _read_safetensors(path: Path, *, ema: bool) -> Content:
 def _load(path: Path, *, mapped: bool) -> Any:
     """Returns what ``torch.save`` wrote: tensors, containers and plain values."""
     try:
+        check = check_zip if mapped else check_old_format
+        check(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of an unusual pickle; it is read or it is not
             return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
-    except pickle.UnpicklingError as error:
-        found = _FORBIDDEN.search(str(error))
-        if found is None:
-            raise _damaged(path, error) from error
+    except ObjectInFileError as error:
         raise WeightsError(
-            f"{path} holds a Python object ({found[1]}), and reading that could run code; only "
+            f"{path} holds a Python object ({error}), and reading that could run code; only "
             "tensors and plain values are read. If you trust where it comes from, save its state "
             "dict alone with torch.save, and read that."
         ) from error
@@ -115,19 +125,38 @@ def _damaged(path: Path, error: Exception) -> WeightsError:
 
 def _unwrap(path: Path, loaded: Any, *, ema: bool) -> Content:
     """Finds the state dict in what was loaded."""
+    found, averages = loaded, False
     if isinstance(loaded, Mapping):
-        keys = _AVERAGES if ema else _WRAPPERS
-        wrapped = [loaded[key] for key in keys if isinstance(loaded.get(key), Mapping)]
-        if ema and not wrapped:
+        averages = any(isinstance(loaded.get(key), Mapping) for key in _AVERAGES)
+        if ema and not averages:
             raise WeightsError(f"{path} has no moving average of the weights; leave out ema.")
-        tensors: Mapping[Any, Any] = wrapped[0] if wrapped else loaded
-        if any(isinstance(value, Tensor) for value in tensors.values()):
-            spec = loaded.get("spec") if wrapped else None
-            return Content({str(name): value for name, value in tensors.items()}, spec)
+        found = _within(loaded, _AVERAGES) if ema else loaded
+        for _ in range(2):  # one wrapper may be in another
+            found = _within(found, _WRAPPERS)
+    if isinstance(found, Mapping) and any(isinstance(v, Tensor) for v in found.values()):
+        spec = None if found is loaded else loaded.get("spec")
+        return Content({str(name): value for name, value in found.items()}, spec)
+    hint = " It has a moving average of the weights; take that with ema." if averages else ""
     raise WeightsError(
         f"{path} holds no state dict, which is tensors by name, alone or under one of "
-        f"{', '.join(_WRAPPERS)}. {_REREAD}"
+        f"{', '.join(_WRAPPERS)}.{hint} {_REREAD}"
     )
+
+
+def _within(found: Any, keys: Sequence[str]) -> Any:
+    """Returns what stands under the first of these keys, or else what was given."""
+    inner = (found.get(key) for key in keys) if isinstance(found, Mapping) else ()
+    return next((value for value in inner if isinstance(value, Mapping)), found)
+
+
+def _digest(tensors: Mapping[str, Tensor]) -> str:
+    """Returns 64 hexadecimal digits that name the tensors' names and bytes."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def write_file(
@@ -151,7 +180,8 @@ def write_file(
     try:
         with replacing(path) as file:
             if path.suffix == SAFETENSORS_SUFFIX:
-                metadata = {"format": "pt"} | ({"spec": json.dumps(spec)} if spec else {})
+                metadata = {"format": "pt", "sha256": _digest(whole)}
+                metadata |= {"spec": json.dumps(spec)} if spec else {}
                 file.write(safetensors.torch.save(whole, metadata))
             else:
                 content: dict[str, Any] = {wrapper: whole} if wrapper else whole

@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modernize.errors import LayersError, UsageError, WeightsError
 from modernize.layouts import OURS, Layout, find_layout
-from modernize.recognition import infer_spec, lookalikes, recognise
+from modernize.recognition import infer_spec, lookalikes, plain_names, recognise
 from modernize.spec import NetSpec
 from modernize.text import plural
 
@@ -29,6 +30,10 @@ if TYPE_CHECKING:
     from modernize.network import Network
 
 _COUNTER = "num_batches_tracked"  # of a BatchNorm: not learned, and files of old have none
+MOST_BLOCKS = 1000  # of a network that is told from a file
+LONGEST = 500  # characters of what is wrong with a description
+SHOWN = 5  # tensors of each kind of fault that are named
+
 _STATISTICS = ("running_mean", "running_var", _COUNTER)
 
 
@@ -99,14 +104,22 @@ def read(
 
     content = read_file(Path(path), ema=ema)
     if spec is None and content.spec is not None:
-        try:
-            spec = NetSpec.from_dict(content.spec)
-        except (UsageError, TypeError) as error:
-            raise WeightsError(f"{path} describes no network of ours: {error}") from error
+        spec = _spec_from(Path(path), content.spec)
     try:
         return from_state_dict(content.tensors, spec, layers)
     except (WeightsError, LayersError) as error:
         raise type(error)(f"{path}: {error}") from None
+
+
+def _spec_from(path: Path, values: Any) -> NetSpec:
+    """Returns the network that a file describes, whatever it has in place of one."""
+    try:
+        spec = NetSpec.from_dict(values)
+        spec.text()  # which fails for numbers that are no numbers to a computer
+    except Exception as error:  # whatever a forged description leads to
+        said = str(error)[:LONGEST] if isinstance(error, UsageError) else type(error).__name__
+        raise WeightsError(f"{path} describes no network of ours: {said}") from error
+    return spec
 
 
 def load(
@@ -184,12 +197,14 @@ def from_state_dict(
     """
     import torch
 
+    given = {plain: given[name] for name, plain in plain_names(given).items()}
     shapes = {name: tuple(v.shape) for name, v in given.items() if isinstance(v, torch.Tensor)}
     layout = recognise(shapes)
     spec = spec or infer_spec(layout, shapes)
     misfits = layout.misfits(spec)
     if misfits:
         raise WeightsError(f"these are weights of {layout.title}: {', '.join(misfits)}.")
+    _check_size(given, spec)
     wanted = pairs(layout, spec, layers)
     faults = _faults(given, wanted)
     if faults:
@@ -200,7 +215,7 @@ def from_state_dict(
             f"{plural(len(faults), 'tensor')}"
             + (f". The roadmap has no network with: {seems}" if seems else "")
             + ":\n  "
-            + "\n  ".join(faults)
+            + "\n  ".join(_first(faults))
         )
     tensors = {
         pair.ours: given[pair.theirs].reshape(pair.our_shape)
@@ -256,9 +271,47 @@ def _shapes(spec: NetSpec, layers: Layers | None) -> tuple[tuple[str, tuple[int,
 
     from modernize.network import Network
 
-    with torch.device("meta"):
-        tensors = Network(spec, layers).state_dict()
+    try:
+        with torch.device("meta"):
+            tensors = Network(spec, layers).state_dict()
+    except (RuntimeError, OverflowError) as error:  # sizes that torch cannot count
+        raise WeightsError(
+            f"their network cannot be built: {str(error).splitlines()[0]}"
+        ) from error
     return tuple((name, tuple(tensor.shape)) for name, tensor in tensors.items())
+
+
+def _check_size(given: Mapping[str, Any], spec: NetSpec) -> None:
+    """Refuses a network that is larger than its weights, before it is built.
+
+    Raises:
+        WeightsError: saying which weights there are.
+    """
+    blocks, numbers = sum(spec.depths), sum(v.numel() for v in given.values() if _is_whole(v))
+    if blocks <= min(len(given), MOST_BLOCKS):
+        last = spec.narrow_widths[
+            -1
+        ]  # where there are two convolutions between this and 4 times it
+        least = max(8 * last**2, last * spec.num_classes, spec.in_channels, spec.kernel_size**2)
+        if least <= numbers:
+            return
+    raise WeightsError(
+        f"these weights, {len(given):,} tensors of {numbers:,} numbers in all, cannot be of the "
+        f"network that they are said to be of: it has more, or over {MOST_BLOCKS:,} blocks."
+    )
+
+
+def _first(faults: list[str]) -> list[str]:
+    """Returns the first lines of each kind, and how many more there are."""
+    kinds: dict[str, list[str]] = {}
+    for fault in faults:
+        kinds.setdefault(fault.partition(":")[0], []).append(fault)
+    lines = []
+    for kind, of_kind in kinds.items():
+        lines += of_kind[:SHOWN]
+        if len(of_kind) > SHOWN:
+            lines.append(f"{kind}: {len(of_kind) - SHOWN:,} more")
+    return lines
 
 
 def _faults(given: Mapping[str, Any], wanted: list[Pair]) -> list[str]:
@@ -274,7 +327,20 @@ def _faults(given: Mapping[str, Any], wanted: list[Pair]) -> list[str]:
         if pair.theirs in given:
             fault = _fault(given[pair.theirs], pair)
             faults += [fault] if fault else []
-    return faults
+    return faults + _shared(given, wanted)
+
+
+def _shared(given: Mapping[str, Any], wanted: list[Pair]) -> list[str]:
+    """Returns a line for every tensor that another one shares its memory with."""
+    used: Counter[int] = Counter()
+    places = {p.theirs: given[p.theirs] for p in wanted if _is_whole(given.get(p.theirs))}
+    for tensor in places.values():
+        used[tensor.untyped_storage().data_ptr()] += tensor.nbytes
+    return [
+        f"mistyped: {name} shares its values with another tensor"
+        for name, tensor in places.items()
+        if used[tensor.untyped_storage().data_ptr()] > tensor.untyped_storage().nbytes()
+    ]
 
 
 def _fault(value: Any, pair: Pair) -> str | None:
@@ -287,7 +353,19 @@ def _fault(value: Any, pair: Pair) -> str | None:
         return f"misshapen: {pair.theirs} is {tuple(value.shape)}, not {pair.their_shape}"
     if value.is_floating_point() == pair.theirs.endswith(_COUNTER) or value.is_complex():
         return f"mistyped: {pair.theirs} is {str(value.dtype).removeprefix('torch.')}"
-    dense = value.layout is torch.strided and not value.is_meta and not value.is_quantized
-    # Else a few bytes could claim to be gigabytes.
-    backed = dense and value.untyped_storage().nbytes() >= value.numel() * value.element_size()
-    return None if backed else f"mistyped: {pair.theirs} is not held whole, value by value"
+    if not _is_whole(value):
+        return f"mistyped: {pair.theirs} is not held whole, value by value"
+    if value.is_floating_point() and (bad := value.numel() - int(value.float().isfinite().sum())):
+        return f"not finite: {pair.theirs} has {bad:,} values that are NaN or infinite"
+    return None
+
+
+def _is_whole(value: Any) -> bool:
+    """Tells whether a tensor has memory for all its values; else a few bytes could claim many."""
+    import torch
+
+    if not isinstance(value, torch.Tensor):
+        return False
+    if value.layout is not torch.strided or value.is_meta or value.is_quantized:
+        return False
+    return value.untyped_storage().nbytes() >= value.nbytes

@@ -167,7 +167,7 @@ def test_only_regular_files_are_read_and_nothing_is_waited_for(tmp_path: Path) -
     (tmp_path / "zero.png").symlink_to("/dev/zero")
     (tmp_path / "folder.png").mkdir()
     for path in tmp_path.iterdir():
-        with pytest.raises(OSError, match="Not a regular file|Is a directory"):
+        with pytest.raises(OSError, match=r"Not a regular file|Is a directory"):
             read_picture(str(path))
 
 

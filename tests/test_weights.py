@@ -371,7 +371,7 @@ LOOKALIKES = {
     "resnext": (
         lambda: made(ResNet, Bottleneck, [1, 1, 1, 1], groups=32, width_per_group=4),
         "grouped or wider",
-        ["misshapen: layer1.0.conv2.weight is (128, 4, 3, 3), not (64, 64, 3, 3)"],
+        ["misshapen: layer1.0.conv1.weight is (128, 64, 1, 1), not (64, 64, 1, 1)"],
     ),
     "basic": (
         lambda: timms_resnet(timm.models.resnet.BasicBlock),

@@ -1,0 +1,168 @@
+"""What a file of torch's claims to hold, checked against its size before any memory is taken.
+
+A few bytes can ask for any amount of memory: compressed entries, storages larger than the file,
+functions that torch allows in a pickle and that make large objects. So a file's pickle is first
+read with objects that hold nothing. Checksums are compared here too, for torch does not.
+"""
+
+from __future__ import annotations
+
+import collections
+import io
+import os
+import pickle
+import zipfile
+from pathlib import Path
+from typing import IO, Any
+
+MOST_PICKLE = 2**23  # bytes that describe tensors; 300 tensors take some 50,000
+_PER_ITEM = 64  # bytes that an item of a container takes
+
+_STORAGES = {  # of torch, and the bytes of one value
+    "DoubleStorage": 8, "FloatStorage": 4, "HalfStorage": 2, "BFloat16Storage": 2,
+    "LongStorage": 8, "IntStorage": 4, "ShortStorage": 2, "CharStorage": 1, "ByteStorage": 1,
+    "BoolStorage": 1, "ComplexDoubleStorage": 16, "ComplexFloatStorage": 8, "UntypedStorage": 1,
+}  # fmt: skip
+_TENSORS = ("_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_tensor_v3", "_rebuild_parameter")
+_PLAIN = frozenset(
+    (
+        *(("torch._utils", name) for name in _TENSORS),
+        *(("torch", name) for name in ("Size", "device")),
+        ("torch.serialization", "_get_layout"),
+        *((module, name) for module in ("builtins", "__builtin__") for name in ("complex", "set")),
+        ("_codecs", "encode"),
+        ("collections", "OrderedDict"),
+        ("collections", "Counter"),
+    )
+)
+_DTYPES = ("bool", "uint", "int", "float", "bfloat", "complex", "half", "double", "long", "short")
+
+
+class ClaimError(RuntimeError):
+    """A file that claims more than it can hold, or is not what its checksums say."""
+
+
+class ObjectInFileError(Exception):
+    """A file that holds a Python object; the text is its name."""
+
+
+def check_zip(path: Path) -> None:
+    """Refuses a file of torch's format of today that is damaged or claims more than it holds.
+
+    Raises:
+        ClaimError: saying what is wrong.
+        ObjectInFileError: for more than tensors and plain values.
+        Exception: whatever the bytes of a damaged file lead to.
+    """
+    with zipfile.ZipFile(path) as archive:
+        entries = {entry.filename: entry for entry in archive.infolist()}
+        for name, entry in entries.items():
+            if entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 1:
+                raise ClaimError(
+                    f"its entry {name} is compressed, as torch never does: unpack it and zip it "
+                    "without compression"
+                )
+        held = sum(entry.file_size for entry in archive.infolist())
+        if held > path.stat().st_size or len(entries) != len(archive.infolist()):
+            raise ClaimError("its entries overlap")
+        pickles = [name for name in entries if name.endswith("/data.pkl")]
+        if len(pickles) != 1 or entries[pickles[0]].file_size > MOST_PICKLE:
+            raise ClaimError(f"it has not one data.pkl of at most {MOST_PICKLE:,} bytes")
+        if damaged := archive.testzip():
+            raise ClaimError(f"its entry {damaged} is not what its checksum says")
+        claims = _Claims(io.BytesIO(archive.read(pickles[0])), held)
+        claims.load()
+        for key, size in claims.storages.items():
+            record = entries.get(pickles[0].removesuffix("data.pkl") + f"data/{key}")
+            if record is None or record.file_size < size:
+                raise ClaimError(f"its entry data/{key} lacks some of its {size:,} bytes")
+
+
+def check_old_format(path: Path) -> None:
+    """Refuses a file of torch's old format that claims more than it holds; it has no checksums.
+
+    Raises:
+        ClaimError, ObjectInFileError, Exception: as of :func:`check_zip`.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        start = io.BytesIO(file.read(MOST_PICKLE))
+    for _ in range(4):  # a magic number, a version, the system, and then the content
+        claims = _Claims(start, size)
+        claims.load()
+
+
+def read_header(file: IO[bytes]) -> None:
+    """Refuses a safetensors file whose header claims to be longer than the file, or than is sane.
+
+    Raises:
+        ClaimError: saying so.
+    """
+    length = int.from_bytes(file.read(8), "little")
+    left = os.fstat(file.fileno()).st_size - 8
+    if length > min(left, MOST_PICKLE):
+        raise ClaimError(f"its header is of {length:,} bytes; {min(left, MOST_PICKLE):,} are read")
+
+
+class _Thing:
+    """Stands in for a tensor, or another value whose content does not matter."""
+
+
+class _Claims(pickle._Unpickler):
+    """Reads a pickle, and adds up the memory that it asks for. It makes nothing and runs nothing.
+
+    The one in C takes memory for whatever number a pickle names, before it reads on.
+
+    Args:
+        file: the pickle.
+        most: bytes that it may ask for.
+
+    Attributes:
+        storages: bytes of each storage, by its key.
+    """
+
+    dispatch = {  # noqa: RUF012  # as in the base class
+        code: load
+        for code, load in pickle._Unpickler.dispatch.items()
+        if code != pickle.BYTEARRAY8[0]  # which takes memory before it reads
+    }
+
+    def __init__(self, file: IO[bytes], most: int) -> None:
+        super().__init__(file)
+        self.most, self.spent = most, 0
+        self.storages: dict[str, int] = {}
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Returns what stands in for a function or class."""
+        if (module, name) == ("collections", "OrderedDict"):
+            return self._make_dictionary
+        if module in ("torch", "torch.storage") and name in _STORAGES:
+            return _STORAGES[name]
+        if (module, name) in _PLAIN or (module == "torch" and name.startswith(_DTYPES)):
+            return self._make_thing
+        raise ObjectInFileError(f"{module}.{name}")
+
+    def persistent_load(self, pid: Any) -> Any:
+        """Returns what stands in for a storage, after adding up its bytes."""
+        _, width, key, _, values, *_ = pid
+        size = width * values
+        if size < 0 or self.storages.setdefault(str(key), size) != size:
+            raise ClaimError(f"its storage {key} has two sizes")
+        if sum(self.storages.values()) > self.most:
+            raise ClaimError(f"its tensors claim {sum(self.storages.values()):,} bytes")
+        return _Thing()
+
+    def _make_dictionary(self, *arguments: Any) -> Any:
+        self._spend(arguments)
+        return collections.OrderedDict()
+
+    def _make_thing(self, *arguments: Any) -> Any:
+        self._spend(arguments)
+        return _Thing()
+
+    def _spend(self, arguments: tuple[Any, ...]) -> None:
+        for value in arguments:
+            if isinstance(value, str | list | tuple | dict):
+                self.spent += len(value) if isinstance(value, str) else _PER_ITEM * len(value)
+        if self.spent > _PER_ITEM * MOST_PICKLE:
+            raise ClaimError("its values, which are no tensors, claim too much memory")
