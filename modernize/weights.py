@@ -288,7 +288,7 @@ def _check_size(given: Mapping[str, Any], spec: NetSpec) -> None:
         WeightsError: saying which weights there are.
     """
     blocks, numbers = sum(spec.depths), sum(v.numel() for v in given.values() if _is_whole(v))
-    if blocks <= min(len(given), MOST_BLOCKS):
+    if blocks <= MOST_BLOCKS:
         last = spec.narrow_widths[
             -1
         ]  # where there are two convolutions between this and 4 times it
