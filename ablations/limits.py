@@ -7,6 +7,7 @@ SEEDS = 1_000  # runs of one step
 RUNS = 10_000  # of all steps that are asked for
 EPOCHS = 100_000
 BATCH = 2**20  # images
+IMAGES = 10**9
 PIXELS = 8_192  # height and width of an image
 PROCESSES = 1_024  # that run or load images beside each other on one machine
 ROUNDS = 1_000

@@ -22,6 +22,7 @@ from modernize.errors import UnknownNameError, UsageError
 from modernize.spec import Init, NetSpec
 from modernize.steps import Training, find_regime
 
+SMOKE_UPDATES = 2  # of a smoke test's epoch
 PRESETS = Path(__file__).parent / "presets"
 SOURCE: Key = ("data", "source")
 
@@ -229,6 +230,7 @@ class DataChoice(Table):
             padded or cropped as they are.
         interpolation: how images are resized.
         mean, std: of each channel, of pixels from 0 to 1; null: measured on the training images.
+        limit: only this many training and validation images, evenly spaced; null: all.
     """
 
     name: Literal["fashion-mnist", "cifar10", "cifar100", "image-folder"]
@@ -238,6 +240,7 @@ class DataChoice(Table):
     interpolation: Literal["bilinear", "bicubic"] = "bicubic"
     mean: list[Probability] | None = None
     std: list[Share] | None = None
+    limit: Annotated[int, Field(gt=0, le=limits.IMAGES)] | None = None
 
 
 class Compute(Table):
@@ -279,6 +282,28 @@ class Preset(Table):
     recipes: Recipes
     compute: Compute
     cluster: bool
+
+    def smoke(self, processes: int) -> Preset:
+        """Returns what shows in the least time that runs come to their end, and nothing else.
+
+        One epoch of a few updates, each of one device batch for every process.
+        """
+
+        def short(recipe: Recipe) -> Recipe:
+            batch = recipe.device_batch * processes
+            changes = {"epochs": 1, "warmup_epochs": 0.0, "batch_size": batch}
+            return recipe.model_copy(update=changes)
+
+        recipes = Recipes(
+            classic=short(self.recipes.classic), enhanced=short(self.recipes.enhanced)
+        )
+        images = SMOKE_UPDATES * max(recipes.classic.batch_size, recipes.enhanced.batch_size)
+        changes = {
+            "title": f"{self.title}, smoke test",
+            "data": self.data.model_copy(update={"limit": images}),
+            "recipes": recipes,
+        }
+        return self.model_copy(update=changes)
 
 
 def preset_names() -> list[str]:

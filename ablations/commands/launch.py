@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from ablations.recipe import Preset
 
 EXECUTORS = ("auto", "local", "slurm", "debug")
+SMOKE = "-smoke"  # the end of the name of a smoke test's study
 
 
 _OPTIONS = (
@@ -44,6 +46,12 @@ _OPTIONS = (
         "--skip-bad-images",
         is_flag=True,
         help="Pass over images that cannot be read, and count them; else they stop the run.",
+    ),
+    click.option(
+        "--smoke",
+        is_flag=True,
+        help="Try each step asked for from end to end in the least time: one epoch of two updates, "
+        "in a study with a name of its own, that ends in -smoke. Accuracies mean nothing there.",
     ),
     click.option("--tensorboard", is_flag=True, help="Write the metrics for TensorBoard, too."),
     click.option(
@@ -101,11 +109,18 @@ def launch(
     console = terminal.console(quiet=group is not None and group.rank > 0)
     where = load_site(site)
     results = results or (Path(where.results) if where.results else None)
-    experiment = design(results=results, **options)
+    processes = group.world if group else where.processes
+    experiment = design(results=results, processes=processes, **options)
     tell_faults(experiment.study)
     executor, why = _choose(executor, experiment)
     experiment.check(_machine(executor, where, experiment.preset))
     _print_plan(console, experiment, images_per_second, measure)
+    if options["smoke"]:
+        console.print(
+            "Smoke test: one epoch of two updates for each step; it shows that they run to their "
+            "end. Accuracies, and what is said of collapse, mean nothing.",
+            soft_wrap=True,
+        )
     if group is None:
         console.print(f"Executor: {executor}, {why}", soft_wrap=True)
     if jobs is not None:
@@ -163,6 +178,8 @@ def design(
     skip_bad_images: bool,
     tensorboard: bool,
     results: Path | None,
+    smoke: bool = False,
+    processes: int = 1,
     **asked: Any,
 ) -> Experiment:
     """Returns the experiment that a command line asks for; writes nothing.
@@ -172,6 +189,8 @@ def design(
         skip_bad_images: whether an unreadable image is passed over.
         tensorboard: whether the metrics are written for TensorBoard, too.
         results: where studies lie; None: in the repository.
+        smoke: whether each run is made as short as can be, in a study of its own.
+        processes: that may train a run together, for a smoke test.
         asked: the options of :func:`~ablations.commands.asking.asking_options`.
 
     Raises:
@@ -180,8 +199,13 @@ def design(
     from ablations.launching import experiment
 
     found = asking.resolve(**asked)
+    study = experiment.study_name(name, found.folder)
+    if smoke:
+        study = f"{study.removesuffix(SMOKE)}{SMOKE}"
+        seeds = asked["seeds"] or 1
+        found = dataclasses.replace(found, preset=found.preset.smoke(processes), seeds=seeds)
     return experiment.design(
-        results_folder(results) / experiment.study_name(name, found.folder),
+        results_folder(results) / study,
         found.preset,
         found.comparison,
         found.variants,

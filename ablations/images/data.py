@@ -16,7 +16,7 @@ import math
 import zlib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import platformdirs
@@ -132,7 +132,27 @@ def load_images(choice: DataChoice, *, skip_bad_images: bool = False) -> Images 
             f"the training images of {images.source} are all of one class; there is nothing to "
             "learn or to compare. Give at least two classes."
         )
-    return images
+    return images if choice.limit is None else _some(images, choice.limit)
+
+
+def _some(images: Images | Folder, count: int) -> Images | Folder:
+    """Returns only ``count`` training and validation images, evenly spaced; or all, if no more."""
+    if count >= max(len(images.train), len(images.val)):
+        return images
+    train, val = (
+        np.unique(np.linspace(0, len(labels) - 1, min(count, len(labels))).astype(np.int64))
+        for labels in (images.train_labels, images.val_labels)
+    )
+    train[-1] = images.train_labels.argmax()  # of the last class, so that there are as many
+    train.sort()
+    few: dict[str, Any] = {
+        "train": images.train[train],
+        "train_labels": images.train_labels[train],
+        "val": images.val[val],
+        "val_labels": images.val_labels[val],
+        "digest": hashlib.sha256(f"{images.digest} {count}".encode()).hexdigest()[:16],
+    }
+    return dataclasses.replace(images, **few)
 
 
 def _read_fashion_mnist(choice: DataChoice) -> Images:

@@ -114,6 +114,7 @@ def find_images(data: DataChoice, *, named: bool = False) -> TrainingImages:
             raise
         missing = f"are not in {data.source}"
     name, number, channels, classes = SETS[data.name]
+    number = min(number, data.limit or number)
     return TrainingImages(
         number,
         channels,

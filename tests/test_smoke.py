@@ -1,0 +1,69 @@
+"""``--smoke``: every step from end to end in the least time, apart from all real results."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ablations.fit import Machine, Wanted, check
+from ablations.images.data import load_images
+from ablations.launching.site import EXAMPLE, load_site
+from ablations.recipe import load_preset, preset_names
+from ablations.studies.counting import find_images
+from modernize import until
+
+Launch = Callable[..., str]
+
+
+def test_a_smoke_test_trains_two_updates_in_a_study_of_its_own(
+    launch: Launch, tmp_path: Path
+) -> None:
+    batches = ["--set", "batch_size=200", "--set", "device_batch=50", "--set", "epochs=9"]
+    asked = ["--only", "resnet,ln", "--name", "mine", *batches]
+    told = launch(*asked, "--smoke")
+    assert "2 of 2 runs to do" in told
+    assert [path.name for path in tmp_path.iterdir()] == ["mine-smoke"]
+    study = tmp_path / "mine-smoke"
+    assert (study / "roadmap.svg").stat().st_size > 5_000
+    for record in study.glob("runs/*/record.json"):
+        assert json.loads(record.read_text())["epochs"] == 1
+        config = json.loads((record.parent / "config.json").read_text())
+        assert [config["recipe"][key] for key in ("batch_size", "device_batch")] == [50, 50]
+        assert [config["images"][f"{split}_images"] for split in ("train", "val")] == [100, 100]
+    assert "0 of 2 runs to do" in launch(*asked, "--smoke", "--name", "mine-smoke", "--dry-run")
+    # The real study knows nothing of it, and cannot be begun in its folder.
+    assert "2 of 2 runs to do" in launch(*asked, "--dry-run")
+    assert "epochs: 1 there, 9 here" in launch(*asked, "--name", "mine-smoke", status=2)
+
+
+@pytest.mark.parametrize("preset", preset_names())
+@pytest.mark.parametrize("processes", [1, load_site(EXAMPLE).processes])
+def test_every_shipped_preset_can_be_tried(preset: str, processes: int) -> None:
+    """On as many processes as the example site has."""
+    short = load_preset(preset).smoke(processes)
+    images = short.data.limit or 0
+    for variant in until("ln", short.regime):
+        recipe = short.recipes.of(variant.training, short.regime)
+        assert images // recipe.batch_size >= 2
+        wanted = Wanted(recipe, recipe.apply_to(variant.spec), images, short.data, short.compute)
+        check([(variant.key, wanted)], Machine("cuda", processes))
+
+
+@pytest.mark.parametrize("limit", [1, 7, 499, 500, 501, 1999])
+def test_a_limit_takes_images_evenly_and_keeps_the_classes(few_images: Path, limit: int) -> None:
+    choice = load_preset("nano", [f"data.limit={limit}"], str(few_images)).data
+    some, every = load_images(choice), load_images(choice.model_copy(update={"limit": None}))
+    assert [len(some.train), len(some.val)] == [limit, min(limit, 500)]
+    assert some.num_classes == every.num_classes == 10
+    assert find_images(choice).count == limit
+    assert some.digest != every.digest
+    assert len(some.train_labels) == len(some.train)
+
+
+def test_a_limit_above_all_images_changes_nothing(few_images: Path) -> None:
+    choice = load_preset("nano", ["data.limit=2000"], str(few_images)).data
+    assert (
+        load_images(choice).identity()
+        == load_images(choice.model_copy(update={"limit": None})).identity()
+    )
