@@ -20,7 +20,7 @@ from modernize.text import shell
 ROADMAP = "roadmap"
 PRESET_FILE = "preset.yaml"
 LINE = 80  # characters of a command, beyond which it is broken
-PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_/-]*")  # a text that may be one without quotes
+PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_/-]*(,? [A-Za-z0-9_/-]+)*")  # a text that needs no quotes
 MOST_SETTINGS = 10  # beyond which a preset's text is easier to read than the options
 
 
