@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modernize import counts
-from modernize.errors import LayersError
+from modernize.layers import guarded
 from modernize.spec import Init, NetSpec
 
 if TYPE_CHECKING:
@@ -196,17 +196,10 @@ def _count(spec: NetSpec, image_size: int, layers: Layers | None) -> Cost:
             "aten::addmm": _both("addmm", flops_of.addmm_flop_jit, outputs_of),
         }
         analysis = _analysis(fvcore.FlopCountAnalysis, network, images).set_op_handle(**handles)
-        try:
+        own = ", ".join(f"{name} {layer.name}" for name, layer in spec.own_layers.items())
+        failing = f"the network with {own} cannot be run on an image of {image_size} pixels"
+        with guarded(layers.path, failing) if own and layers else contextlib.nullcontext():
             by_operator = Counter(analysis.by_operator())
-        except Exception as error:
-            if not spec.own_layers:
-                raise
-            own = ", ".join(f"{name} {layer.name}" for name, layer in spec.own_layers.items())
-            reason = (str(error).strip().splitlines() or [""])[0]
-            raise LayersError(
-                f"the network with {own} cannot be run on an image of {image_size} pixels: "
-                f"{type(error).__name__}: {reason}"
-            ) from error
     activations = by_operator.pop(_ACTIVATIONS)
     return Cost(
         params=sum(p.numel() for p in network.parameters()),

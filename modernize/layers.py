@@ -17,6 +17,7 @@ content: :class:`~modernize.spec.OwnLayer` carries its digest, and no other file
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -24,11 +25,12 @@ import re
 import sys
 import traceback
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from modernize.errors import LayersError, UnknownNameError
+from modernize.errors import LayersError, RoadmapError, UnknownNameError
+from modernize.files import read_bytes
 from modernize.spec import OwnLayer, field_types
 
 if TYPE_CHECKING:
@@ -86,9 +88,12 @@ def load_layers(path: Path, digest: str | None = None) -> Layers:
         LayersError: where it cannot be read, is not that content, fails, or defines no layer.
     """
     try:
-        content = path.read_bytes()
+        content = read_bytes(path)
+        content.decode()  # as it is copied into a study
     except OSError as error:
         raise LayersError(f"layers {path} cannot be read: {error.strerror or error}.") from error
+    except UnicodeDecodeError as error:
+        raise LayersError(f"layers {path} are no text in UTF-8: {error}.") from error
     if digest not in (None, digest_of(content)):
         raise LayersError(
             f"{path} is not the file of layers that this network was planned with: its content is "
@@ -120,19 +125,38 @@ def make_layer(layers: Layers | None, field: str, own: OwnLayer, *arguments: Any
         raise LayersError(f"{layers.path.name} has no {own.name} in {TABLES[field]}.")
     from torch import nn
 
-    try:
+    called = f"{TABLES[field]}[{own.name!r}]({', '.join(map(repr, arguments))})"
+    with guarded(layers.path, f"{layers.path.name}: {called} fails"):
         layer = make(*arguments)
-    except Exception as error:  # whatever a person's code may raise
-        raise LayersError(
-            f"{layers.path.name}: {TABLES[field]}[{own.name!r}]"
-            f"({', '.join(map(repr, arguments))}) fails: {_explain(error, layers.path)}"
-        ) from error
     if not isinstance(layer, nn.Module):
         raise LayersError(
             f"{layers.path.name}: {TABLES[field]}[{own.name!r}] makes a {type(layer).__name__}; "
             "it must make a torch.nn.Module."
         )
     return layer
+
+
+@contextlib.contextmanager
+def guarded(path: Path, failing: str) -> Iterator[None]:
+    """Makes a :class:`LayersError` of whatever the code in a file of layers raises.
+
+    That includes ``SystemExit``, which would end a command without a word. Only Ctrl-C passes,
+    unless it is the file that raises ``KeyboardInterrupt``.
+
+    Args:
+        path: of the file.
+        failing: how the error begins.
+    """
+    try:
+        yield
+    except RoadmapError:
+        raise
+    except BaseException as error:
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        of_file = last.filename == str(path) and "KeyboardInterrupt" in (last.line or "")
+        if isinstance(error, KeyboardInterrupt) and not of_file:
+            raise
+        raise LayersError(f"{failing}: {_explain(error, path)}") from error
 
 
 @functools.lru_cache(maxsize=32)
@@ -142,10 +166,11 @@ def _run(path: Path, content: bytes) -> Layers:
     module.__file__ = str(path)
     sys.modules[module.__name__] = module  # as import does; dataclasses look themselves up there
     try:
-        exec(compile(content, str(path), "exec"), module.__dict__)  # noqa: S102  # as import does
-    except Exception as error:  # whatever a person's code may raise
-        del sys.modules[module.__name__]
-        raise LayersError(f"layers {path} fail: {_explain(error, path)}") from error
+        with guarded(path, f"layers {path} fail"):
+            exec(compile(content, str(path), "exec"), module.__dict__)  # noqa: S102  # as import does
+    except BaseException:
+        sys.modules.pop(module.__name__, None)
+        raise
     tables = {field: getattr(module, table, {}) for field, table in TABLES.items()}
     faults = [fault for field in tables for fault in _faults(field, tables[field])]
     if not faults and not any(tables.values()):
@@ -177,9 +202,12 @@ def _faults(field: str, table: Any) -> list[str]:
     return faults
 
 
-def _explain(error: Exception, path: Path) -> str:
+def _explain(error: BaseException, path: Path) -> str:
     """Returns an error in one line, with the line of the file that it came from."""
     lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)]
     line = error.lineno if isinstance(error, SyntaxError) else (lines or [None])[-1]
-    text = (str(error).splitlines() or [""])[0]
+    try:
+        text = (str(error).splitlines() or [""])[0]
+    except Exception:  # of the error's own __str__
+        text = "its text cannot be shown"
     return f"{type(error).__name__}: {text}" + (f" (line {line})" if line else "")

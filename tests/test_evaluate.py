@@ -134,7 +134,6 @@ def test_wrong_use(
     assert "class folders such as 'cats'" in tell(*of, "--data", tmp_path)
     assert "there are no images" in tell(*of, "--data", tmp_path / "empty")
     assert "--seed: an option of a run" in tell(*of, "--data", tmp_path, "--seed", "1")
-    assert "--ema: an option of --weights" in tell("--step", "ln", "--ema")
     assert "depths is [1, 1, 1, 1], not [3, 4, 6, 3]" in tell(
         *of, "--step", "resnet", "--data", tmp_path
     )
@@ -185,7 +184,8 @@ def test_torchvision_fetches_its_own_weights(
 def test_a_finished_run_is_what_its_record_says(
     few_images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    settings = ("epochs=2", "batch_size=100", "device_batch=100", "enhanced.warmup_epochs=0.5")
+    settings = ("epochs=2", "batch_size=100", "device_batch=100", "enhanced.warmup_epochs=0.5",
+                "ema_decay=0.9")  # fmt: skip
     there = ["--name", "study", "--results", str(tmp_path)]
     launch = ["--only", "gelu", *there, "--data", str(few_images), "--executor", "debug"]
     cli([*launch, *(w for s in settings for w in ("--set", s))], standalone_mode=False)
@@ -195,6 +195,9 @@ def test_a_finished_run_is_what_its_record_says(
     assert found["top1"] == record["top1"]
     assert found["top5"] == record["top5"]
     assert found["its record"] == f"{record['top1']:.3f}"
+    [average] = json.loads(run(capsys, "--step", "gelu", *there, "--ema", "--format", "json"))
+    assert average["its record"] == f"{average['top1']:.3f}"
+    assert average["top1"] != found["top1"]
     assert "has no run of 'ln' with seed 0; it has the steps gelu" in message(
         capsys, "--step", "ln", *there
     )

@@ -1,6 +1,7 @@
 """Layers of one's own: read from one file, named by its content, built nowhere without it."""
 
 import json
+import os
 
 import pytest
 import torch
@@ -191,6 +192,63 @@ def test_layers_that_cannot_be_made_or_run_say_why(path):
         layers.named("activation", "needle")
     with pytest.raises(LayersError, match="cannot be read"):
         load_layers(path.with_name("nothing.py"))
+
+
+ENDS = {
+    "sys.exit": "import sys\n\nsys.exit(0)",
+    "SystemExit": "\n\nraise SystemExit",
+    "KeyboardInterrupt": "\n\nraise KeyboardInterrupt",
+    "GeneratorExit": "\n\nraise GeneratorExit",
+    "RecursionError": "def again():\n    again()\nagain()",
+    "Stop": "class Stop(BaseException):\n    def __str__(self): return 1 / 0\nraise Stop",
+}
+
+
+@pytest.mark.parametrize("kind", ENDS)
+def test_nothing_in_a_file_ends_a_command_without_a_word(kind, path):
+    path.write_text(ENDS[kind])
+    with pytest.raises(LayersError) as error:
+        load_layers(path)
+    assert str(path) in str(error.value)
+    assert kind.replace("sys.exit", "SystemExit") in str(error.value)
+    assert (
+        "line 2" in str(error.value) if kind == "RecursionError" else "line 3" in str(error.value)
+    )
+
+
+def test_ctrl_c_ends_what_a_file_does(path):
+    path.write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n" + SOURCE)
+    with pytest.raises(KeyboardInterrupt):
+        load_layers(path)
+
+
+@pytest.mark.parametrize("where", ["__init__", "forward"])
+def test_a_layer_that_exits_is_an_error_too(where, path):
+    path.write_text(
+        "from torch import nn\n\n\nclass Ends(nn.ReLU):\n"
+        f"    def {where}(self, *_):\n        raise SystemExit(0)\n\n\n"
+        "ACTIVATIONS = {'ends': Ends}\n"
+    )
+    layers = load_layers(path)
+    spec = spec_of("downsample", "nano", **TINY)
+    spec = spec.replace(activation=layers.named("activation", "ends"))
+    with pytest.raises(LayersError, match=r"ends.*SystemExit: 0 \(line 6\)"):
+        count(spec, 32, layers)
+
+
+@pytest.mark.parametrize("kind", ["fifo", "device", "folder", "not UTF-8"])
+def test_only_a_file_of_text_is_read(kind, tmp_path):
+    path = tmp_path / "mine.py"
+    if kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.write_bytes(b"# -*- coding: latin-1 -*-\n# \xe9t\xe9\n" + SOURCE.encode())
+    with pytest.raises(LayersError, match=r"mine\.py"):
+        load_layers(path)
 
 
 def test_a_name_alone_is_no_layer():

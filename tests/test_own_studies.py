@@ -62,6 +62,11 @@ def as_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+def read_top1(run: Path) -> float:
+    top1: float = json.loads((run / "record.json").read_text())["top1"]
+    return top1
+
+
 def planned(study: Path, results: Path, images: Path, *settings: str) -> Experiment:
     asked = asking.resolve(
         study=str(study), first=None, last=None, only="", seeds=1, preset=None, regime=None,
@@ -175,9 +180,31 @@ def test_weights_of_such_a_run_are_read_only_with_its_file(
         weights.read(file)
     layers = load_layers(as_written / "my_layers.py")
     assert weights.load(file, layers=layers).spec == job.run.spec
+    [copy] = (asked.study.folder / "layers").iterdir()
     for source in (file, job.folder):
-        assert "activation is star-relu" in call("convert", source, status=2)
+        told = call("convert", source, status=2)
+        assert all(text in told for text in ("activation is star-relu", "--layers", str(copy)))
         assert "all tensors fit" in call("convert", source, "--layers", "my_layers.py")
+
+    # A run is evaluated with layers that are named, and runs none otherwise.
+    of_run = (
+        "evaluate",
+        "--name",
+        "star",
+        "--results",
+        tmp_path / "results",
+        "--step",
+        "star-relu",
+    )
+    given = ("--layers", "my_layers.py")
+    assert f"its record: {read_top1(job.folder):.3f}" in call(*of_run, *given)
+    told = call(*of_run, *given, "--ema", status=2)
+    assert "ema_decay" in told
+    content = copy.read_text()
+    copy.write_text("raise SystemExit('run')")
+    told = call(*of_run, status=2)
+    assert all(text in told for text in ("--layers", str(copy)))
+    copy.write_text(content)
 
 
 def test_a_failing_layer_is_found_before_anything_is_launched(

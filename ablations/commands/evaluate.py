@@ -44,6 +44,12 @@ from modernize.errors import UsageError
 @click.option(
     "--workers", type=click.IntRange(min=0), metavar="N", help="Processes that decode images."
 )
+@click.option(
+    "--layers",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="The Python file of the network's own layers, if it has any; it is run.",
+)
 @click.option("--skip-bad-images", is_flag=True, help="Leave out images that cannot be read.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option("--format", "style", type=click.Choice(["table", "json"]), default="table")
@@ -82,7 +88,7 @@ def evaluate(
 def _refuse_others(ctx: click.Context, *, of_weights: bool) -> None:
     """Refuses options of `evaluate` that say nothing of what is evaluated."""
     mine = {True: ("name", "results", "seed"),
-            False: ("regime", "ema", "image_size", "resize", "batch_size", "workers")}  # fmt: skip
+            False: ("regime", "image_size", "resize", "batch_size", "workers")}  # fmt: skip
     given = [
         f"--{name.replace('_', '-')}"
         for name in mine[of_weights]

@@ -7,7 +7,7 @@ from pathlib import Path
 from ablations.records import read_json
 from ablations.training.checkpoint import WEIGHTS
 from modernize import weights
-from modernize.errors import UnknownNameError, UsageError
+from modernize.errors import LayersError, UnknownNameError, UsageError
 from modernize.layers import load_layers
 from modernize.layouts import NAMES
 from modernize.models import model_of
@@ -44,15 +44,27 @@ def read(source: Path, *, ema: bool, layers: Path | None = None) -> weights.Weig
         UsageError: for a folder that is no run's.
     """
     own = load_layers(layers) if layers else None
-    if not source.is_dir():
-        return weights.read(source, ema=ema, layers=own)
-    config = read_json(source / "config.json")
-    if config is None or not _file(source).is_file():
-        raise UsageError(
-            f"{source} is no folder of a finished run: it needs config.json and {WEIGHTS}. Name "
-            "a folder in results/<study>/runs/, or a file of weights."
-        )
-    return weights.read(_file(source), NetSpec.from_dict(config["spec"]), ema=ema, layers=own)
+    spec = None
+    if source.is_dir():
+        config = read_json(source / "config.json")
+        if config is None or not _file(source).is_file():
+            raise UsageError(
+                f"{source} is no folder of a finished run: it needs config.json and {WEIGHTS}. "
+                "Name a folder in results/<study>/runs/, or a file of weights."
+            )
+        spec = NetSpec.from_dict(config["spec"])
+    try:
+        return weights.read(_file(source), spec, ema=ema, layers=own)
+    except LayersError as error:
+        raise LayersError(f"{error} {_where_layers_are(_file(source), str(error))}") from None
+
+
+def _where_layers_are(file: Path, fault: str) -> str:
+    """Returns how to name the layers that a fault asks for: the study's copy, if there is one."""
+    copies = (file.parent.parent.parent / "layers").glob("*.py")  # beside runs/RUN/weights.pt
+    copy = next((path for path in copies if path.stem in fault), None)
+    named = f"the study's copy is {copy}" if copy else "it was beside the study's file"
+    return f"Name it with --layers FILE, which runs it; {named}."
 
 
 def describe(source: Path, found: weights.Weights) -> list[str]:

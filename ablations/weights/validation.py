@@ -18,7 +18,6 @@ from ablations.training.place import Place, find_place
 from ablations.units import percent, rate
 from ablations.weights import conversion
 from modernize.errors import RoadmapError, UsageError, WeightsError
-from modernize.layers import load_layers
 from modernize.models import MODELS, model_of
 from modernize.spec import NetSpec
 from modernize.steps import REGIMES, STEPS, fold, spec_of, step_of
@@ -46,6 +45,7 @@ class Options:
     workers: int | None
     skip_bad_images: bool
     seed: int
+    layers: Path | None
 
 
 class FetchError(RoadmapError):
@@ -133,7 +133,9 @@ def check_step(spec: NetSpec, step: str, regime: str) -> None:
         )  # fmt: skip
 
 
-def find_weights(source: str, step: str | None, regime: str, *, ema: bool) -> Weights:
+def find_weights(
+    source: str, step: str | None, regime: str, *, ema: bool, layers: Path | None = None
+) -> Weights:
     """Returns the weights of a file, or those that torchvision fetches.
 
     Raises:
@@ -145,7 +147,7 @@ def find_weights(source: str, step: str | None, regime: str, *, ema: bool) -> We
         if step is None:
             raise UsageError("--weights torchvision needs --step: resnet or downsample.")
         return _fetch(spec_of(step, regime))
-    found = conversion.read(Path(source), ema=ema)
+    found = conversion.read(Path(source), ema=ema, layers=layers)
     if step is not None:
         check_step(found.spec, step, regime)
     return found
@@ -184,7 +186,9 @@ def of_weights(source: str, data: Path, options: Options) -> Evaluated:
         DataError: for images that are not there, or not of the network's classes.
         UsageError: for images that are too small for the network.
     """
-    found = find_weights(source, options.step, options.regime, ema=options.ema)
+    found = find_weights(
+        source, options.step, options.regime, ema=options.ema, layers=options.layers
+    )
     spec, image_size = found.spec, options.image_size
     spec.check_image_size(image_size)
     images = evaluation.list_images(data, spec.num_classes, skip_bad_images=options.skip_bad_images)
@@ -193,7 +197,7 @@ def of_weights(source: str, data: Path, options: Options) -> Evaluated:
     workers = options.workers
     place = find_place(slot.device, _compute(options.precision or "fp32"))
     accuracy = evaluation.evaluate_weights(
-        network_of(found),
+        network_of(found, found.layers),
         images,
         choice,
         place,
@@ -253,7 +257,9 @@ def of_run(study: Study, data: str | None, options: Options) -> Evaluated:
         options: those of the command.
 
     Raises:
-        UsageError: where the study has no such run, or it is not finished.
+        UsageError: where the study has no such run, it is not finished, or it has no average.
+        LayersError: for a network with layers of its own, where their file is not given: none of
+            a study's is run unless its user asks for that.
     """
     step, seed = options.step, options.seed
     matching = [
@@ -268,8 +274,12 @@ def of_run(study: Study, data: str | None, options: Options) -> Evaluated:
     [(run, folder)] = matching
     folder.check_whole()
     record = folder.read_record()
-    own = study.layers_file(run.spec)
-    found = conversion.read(folder.path, ema=False, layers=own)
+    if options.ema and run.recipe.ema_decay is None:
+        raise UsageError(
+            f"{run.key}, seed {run.seed}, was trained without a moving average of the weights "
+            "(its ema_decay is null); leave out --ema."
+        )
+    found = conversion.read(folder.path, ema=options.ema, layers=options.layers)
     preset, recipe = study.preset, run.recipe
     choice = preset.data.model_copy(update={"source": data} if data is not None else {})
     images = load_images(choice, skip_bad_images=options.skip_bad_images)
@@ -287,11 +297,15 @@ def of_run(study: Study, data: str | None, options: Options) -> Evaluated:
         threads=slot.threads,
         skip_bad_images=options.skip_bad_images,
     )
-    network = place.put(network_of(found, load_layers(own) if own else None))
+    network = place.put(network_of(found, found.layers))
     accuracy = evaluation.evaluate(network, pipeline, place)
-    said = "none" if record is None or record.top1 is None else f"{record.top1:.3f}"
+    top1 = None if record is None else record.top1
+    if options.ema:
+        top1 = next((row.get("ema_top1") for row in reversed(folder.read_metrics())), None)
+    said = "none" if top1 is None else f"{top1:.3f}"
     return Evaluated(
-        title=f"{run.key}, seed {run.seed}, of the study {study.name}",
+        title=f"{run.key}, seed {run.seed}, of the study {study.name}"
+        + (", moving average of the weights" if options.ema else ""),
         accuracy=accuracy,
         classes=images.num_classes,
         bad_images=len(images.val) - accuracy.images,
