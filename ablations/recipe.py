@@ -25,6 +25,7 @@ from modernize.steps import Training, find_regime
 SMOKE_UPDATES = 2  # of a smoke test's epoch
 PRESETS = Path(__file__).parent / "presets"
 SOURCE: Key = ("data", "source")
+SIZE: Key = ("data", "image_size")
 
 # timm itself asserts some of this, and silently passes over the rest, such as "inc" for "inc1".
 RAND_AUGMENT = re.compile(
@@ -326,6 +327,7 @@ def load_preset(name: str, settings: Sequence[str] = (), source: str | None = No
     """
     path = yaml_file.find(name, PRESETS, "preset")
     values, places = yaml_file.read(path, Preset, "preset")
+    size = _get(values, SIZE)
     for setting in settings:
         places.update(dict.fromkeys(_apply(setting, values), f"{SET}{_shortened(setting)}"))
     if source is not None and isinstance(values.get("data"), dict):
@@ -333,7 +335,13 @@ def load_preset(name: str, settings: Sequence[str] = (), source: str | None = No
             raise UsageError("--data and --set data.source name two folders; give one of them.")
         values["data"]["source"] = source
         places[SOURCE] = "--data"
-    return yaml_file.check(values, Preset, f"the preset {path.stem!r}", places, path.name)
+    preset = yaml_file.check(values, Preset, f"the preset {path.stem!r}", places, path.name)
+    if places.get(("title",), "").startswith(SET):
+        return preset
+    # A title that states the size of the images states that of these.
+    now = preset.data.image_size
+    title = re.sub(rf"\b{size} x {size}\b", f"{now} x {now}", preset.title)
+    return preset.model_copy(update={"title": title})
 
 
 def _apply(setting: str, values: dict[str, Any]) -> list[Key]:

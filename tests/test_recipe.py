@@ -143,3 +143,10 @@ def test_a_recipe_sets_the_network_and_leaves_layer_scale_to_the_step() -> None:
     assert (spec.drop_path, spec.init, spec.layer_scale) == (0.2, Init.TRUNC_NORMAL, 1e-6)
     recipe = load_preset("nano", ["enhanced.layer_scale=0.0"])
     assert recipe.recipes.enhanced.apply_to(spec_of("downsample")).layer_scale == 0
+
+
+def test_a_title_states_the_size_of_the_images() -> None:
+    assert load_preset("imagenet").title == "ImageNet-1K, 224 x 224"
+    assert load_preset("imagenet", ["data.image_size=64"]).title == "ImageNet-1K, 64 x 64"
+    settings = ["data.image_size=64", "title=32 x 32 and 3 x 3"]
+    assert load_preset("nano", settings).title == "32 x 32 and 3 x 3"

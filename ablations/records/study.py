@@ -284,7 +284,8 @@ class Study:
         before = {v["key"]: v for v in there["variants"]}
         differ = [
             *_differences("", {"study": there.get("study", ROADMAP)}, asked),
-            *_differences("", {k: there[k] for k in ("preset", "regime", "images")}, asked),
+            *_differences("preset.", _unnamed(there["preset"]), asked["preset"]),
+            *_differences("", {k: there[k] for k in ("regime", "images")}, asked),
             *(
                 line
                 for v in asked["variants"]
@@ -354,9 +355,9 @@ def _variant_dict(variant: Variant) -> dict[str, Any]:
     }
 
 
-def _unnamed(variant: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns what a variant is, without what people call it, which may change."""
-    return {name: value for name, value in variant.items() if name not in ("title", "section")}
+def _unnamed(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what a variant or a preset is, without what people call it, which may change."""
+    return {name: value for name, value in values.items() if name not in ("title", "section")}
 
 
 def _variant_from(values: Mapping[str, Any]) -> Variant:
