@@ -1,5 +1,6 @@
 """Photos through worker processes: timm's pixels, the same batches however they are made."""
 
+import errno
 import importlib
 import multiprocessing
 import os
@@ -20,11 +21,11 @@ from torch import Tensor
 
 from ablations.images import photos, transforms
 from ablations.images.data import Images, load_images
-from ablations.images.decoding import BadImageError
+from ablations.images.decoding import BadImageError, Served
 from ablations.images.folders import Folder
 from ablations.images.photos import PhotoBatches
 from ablations.images.sampling import DeviceBatch, Sampling, Share, derive
-from ablations.images.workers import WorkerError
+from ablations.images.workers import Packed, WorkerError
 from ablations.recipe import DataChoice, Recipe, load_preset
 from ablations.training.evaluation import evaluate
 from ablations.training.place import find_place
@@ -287,6 +288,42 @@ def test_the_number_of_workers_changes_nothing(
     assert running >= 2 * workers
     batches.close()
     assert len(multiprocessing.active_children()) == running - 2 * workers
+
+
+@pytest.mark.parametrize("found", [0, None], ids=["none left", "none to be had"])
+def test_without_shared_memory_batches_travel_as_bytes(
+    folder: Folder, epoch: list[Batch], monkeypatch: pytest.MonkeyPatch, found: int | None
+) -> None:
+    unpacked = []
+
+    def fail(_: Tensor) -> None:
+        raise RuntimeError("unable to allocate shared memory(shm)")
+
+    def unpack(packed: Packed) -> Served:
+        unpacked.append(packed)
+        return usual(packed)
+
+    usual = Packed.unpack
+    monkeypatch.setattr(Packed, "unpack", unpack)
+    if found is None:
+        monkeypatch.setattr(Tensor, "share_memory_", fail)
+    else:
+        monkeypatch.setattr("ablations.images.workers._free_shared_memory", lambda: found)
+    batches = make(folder, workers=1)
+    assert same(list(batches.training(1)), epoch)
+    assert len(unpacked) == len(epoch)
+    batches.close()
+
+
+def test_workers_that_cannot_be_started_are_one_message(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(torch.utils.data.DataLoader, "__iter__", full)
+    with pytest.raises(WorkerError, match=r"No space left.*compute\.workers=0"):
+        next(make(folder, workers=1).training(0))
 
 
 def test_from_any_update_on_the_epoch_is_the_same(folder: Folder, epoch: list[Batch]) -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import dataclasses
+import math
+import os
 import random
 import signal
 import threading
@@ -14,11 +17,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ablations.images.decoding import BadImageError, Request, Served, Split
+from ablations.sockets import use_short_paths
 from modernize.errors import RoadmapError
 
+NONE = "--set compute.workers=0, which decodes in the process that trains"
+RESERVE = 2**23  # bytes of shared memory that batches leave for what cannot do without
 PREFETCH = 2  # batches that each worker may be ahead
 
 
@@ -65,7 +72,13 @@ class Loader:
         self.plan.requests = requests
         if self.loader is None:
             self.loader = self._start()
-        batches = self._begin(self.loader)
+        try:
+            batches = self._begin(self.loader)
+        except OSError as error:
+            raise WorkerError(
+                f"cannot start the processes that decode images: {error.strerror or error}. They "
+                f"need room in /dev/shm, files and processes; or {NONE}."
+            ) from error
         while True:
             if self.passes != this:
                 raise RuntimeError("this pass over the images ended when another one began")
@@ -78,12 +91,12 @@ class Loader:
                 self.close()
                 raise WorkerError(
                     f"a process that decodes images was killed ({error}). Most often memory was "
-                    "short: of the machine or job, or of /dev/shm. --set workers to fewer, or ask "
-                    "for more; the run goes on from its last checkpoint."
+                    "short, of the machine or the job. Ask for more, or --set compute.workers to a "
+                    "smaller number; the run goes on from its last checkpoint."
                 ) from error
             if served is None:
                 return
-            yield served
+            yield served.unpack() if isinstance(served, Packed) else served
 
     def close(self) -> None:
         """Ends the workers; a later pass would start new ones."""
@@ -94,11 +107,12 @@ class Loader:
     def _start(self) -> DataLoader[Any]:
         several: dict[str, Any] = {}
         if self.workers:
+            use_short_paths()
             several = {"persistent_workers": True, "prefetch_factor": PREFETCH}
         return DataLoader(
             self.split,
             batch_sampler=self.plan,
-            collate_fn=_as_it_is,
+            collate_fn=_pack if self.workers else _as_it_is,
             num_workers=self.workers,
             worker_init_fn=_prepare_worker,
             pin_memory=self.pin,
@@ -142,6 +156,51 @@ def _kill(processes: Iterable[BaseProcess]) -> None:
 
 def _as_it_is(served: Any) -> Any:
     return served
+
+
+@dataclasses.dataclass(frozen=True)
+class Packed:
+    """A batch whose numbers travel as plain bytes, for there was no room in shared memory."""
+
+    arrays: dict[str, Any]
+    rest: dict[str, Any]
+
+    def unpack(self) -> Served:
+        """Returns the batch."""
+        tensors: dict[str, Any] = {k: torch.from_numpy(v) for k, v in self.arrays.items()}
+        return Served(**tensors, **self.rest)
+
+    def pin_memory(self) -> Served:
+        """Returns the batch in memory that a GPU can read by itself; a DataLoader calls it."""
+        return self.unpack().pin_memory()
+
+
+def _pack(served: Any) -> Any:
+    """Puts a worker's batch into shared memory, or packs it if there is none left.
+
+    A container often has 64 MB of it. Left to torch, a batch that finds no room is lost, and
+    waited for without end.
+    """
+    if not isinstance(served, Served):
+        return served
+    values = {field.name: getattr(served, field.name) for field in dataclasses.fields(served)}
+    tensors = {name: value for name, value in values.items() if isinstance(value, Tensor)}
+    if sum(tensor.nbytes for tensor in tensors.values()) + RESERVE < _free_shared_memory():
+        with contextlib.suppress(RuntimeError, OSError):  # as when another one was faster
+            for tensor in tensors.values():
+                tensor.share_memory_()  # type: ignore[no-untyped-call]
+            return served
+    arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
+    return Packed(arrays, {k: v for k, v in values.items() if k not in arrays})
+
+
+def _free_shared_memory() -> float:
+    """Returns the free bytes of what Linux uses as shared memory; infinitely many elsewhere."""
+    try:
+        about = os.statvfs("/dev/shm")  # noqa: S108
+    except (OSError, AttributeError):
+        return math.inf
+    return about.f_bavail * about.f_frsize
 
 
 def _prepare_worker(_worker: int) -> None:

@@ -25,6 +25,7 @@ from ablations.launching.group import Group, find_group
 from ablations.recipe import Compute, DataChoice
 from ablations.records import Record, ResultsError, Run, RunFolder, Status
 from ablations.records.files import make_folder
+from ablations.sockets import use_short_paths
 from ablations.terminal import Stream
 from modernize.errors import RoadmapError, UsageError
 from modernize.layers import Layers, load_layers
@@ -129,6 +130,7 @@ def wait_passively() -> None:
 def prepare_starts() -> Any:
     """Returns what starts the processes of runs."""
     wait_passively()
+    use_short_paths()
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
