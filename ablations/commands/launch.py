@@ -53,6 +53,12 @@ _OPTIONS = (
         help="Try each step asked for from end to end in the least time: one epoch of two updates, "
         "in a study with a name of its own, that ends in -smoke. Accuracies mean nothing there.",
     ),
+    click.option(
+        "--check-images",
+        is_flag=True,
+        help="Read all images in a folder, and compare their contents with those that the study "
+        "has on record; without it, only names, sizes and modification times are compared.",
+    ),
     click.option("--tensorboard", is_flag=True, help="Write the metrics for TensorBoard, too."),
     click.option(
         "--executor",
@@ -180,6 +186,7 @@ def design(
     results: Path | None,
     smoke: bool = False,
     processes: int = 1,
+    check_images: bool = False,
     **asked: Any,
 ) -> Experiment:
     """Returns the experiment that a command line asks for; writes nothing.
@@ -191,6 +198,7 @@ def design(
         results: where studies lie; None: in the repository.
         smoke: whether each run is made as short as can be, in a study of its own.
         processes: that may train a run together, for a smoke test.
+        check_images: whether the contents of all images are compared with those of the study.
         asked: the options of :func:`~ablations.commands.asking.asking_options`.
 
     Raises:
@@ -211,6 +219,7 @@ def design(
         found.variants,
         found.seeds,
         skip_bad_images=skip_bad_images,
+        check_images=check_images,
         tensorboard=tensorboard,
     )
 

@@ -10,7 +10,6 @@ import collections
 import dataclasses
 import hashlib
 import os
-import stat
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ablations.images.entries import NO_FILE, File, is_folder, look_at, suffix_of
 from modernize.errors import UsageError, few
 
 if TYPE_CHECKING:
@@ -34,7 +34,6 @@ SYSTEM = frozenset(
 )  # fmt: skip
 
 _READ = "Read are ." + ", .".join(sorted(SUFFIXES)) + ", in upper and lower case"
-_NO_FILE = -1  # in place of the size of what is no regular file, or a link that leads nowhere
 
 
 class DataError(UsageError):
@@ -57,6 +56,8 @@ class Folder:
         train_labels, val_labels: int64 (N,), places in ``classes``.
         classes: the names of the class folders, sorted.
         digest: names all paths and file sizes.
+        times: names all paths and modification times, which are no part of the identity.
+        newest: path of the file that was modified last.
         notes: what was passed over, a sentence each.
     """
 
@@ -68,6 +69,8 @@ class Folder:
     val_labels: NDArray[np.int64]
     classes: tuple[str, ...]
     digest: str
+    times: str
+    newest: str
     notes: tuple[str, ...] = ()
 
     @property
@@ -205,8 +208,11 @@ def _folder(
             f"{splits[1].folder} has images of {len(classes) - len(missing):,} of "
             f"{len(classes):,} classes; none of {few(missing)}."
         )
-    digest = hashlib.sha256()
+    digest, times = hashlib.sha256(), hashlib.sha256()
     (train, train_labels), (val, val_labels) = (split.arrays(classes, digest) for split in splits)
+    for split in splits:
+        times.update(b"".join(b"%s\0%d\n" % (file.path, file.time) for file in split.files()))
+    newest = max((file for split in splits for file in split.files()), key=lambda file: file.time)
     return Folder(
         name="image-folder",
         root=root,
@@ -216,6 +222,8 @@ def _folder(
         val_labels=val_labels,
         classes=tuple(classes),
         digest=digest.hexdigest()[:16],
+        times=times.hexdigest()[:16],
+        newest=os.fsdecode(newest.path),
         notes=tuple(notes),
     )
 
@@ -225,13 +233,13 @@ class _Listed:
     """What there is below one folder.
 
     Attributes:
-        images: path and size in bytes of each.
+        images: each of them.
         others: how many other files end in which suffix.
         system: folders of the system's, which are passed over.
         faults: folders that cannot be listed, with the reason.
     """
 
-    images: list[tuple[bytes, int]] = dataclasses.field(default_factory=list)
+    images: list[File] = dataclasses.field(default_factory=list)
     others: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     system: list[str] = dataclasses.field(default_factory=list)
     faults: list[str] = dataclasses.field(default_factory=list)
@@ -266,12 +274,12 @@ class _Split:
     def _sort_in(self, entry: os.DirEntry[str]) -> None:
         if entry.name.startswith("."):
             return
-        if _is_folder(entry):
+        if is_folder(entry):
             wanted = self.top.system if entry.name.lower() in SYSTEM else self.classes
             wanted.append(entry.name)
-        elif _suffix(entry.name) in SUFFIXES:
-            self.top.images.append((os.fsencode(entry.name), _NO_FILE))
-        elif entry.is_symlink() and _size(entry) == _NO_FILE:
+        elif suffix_of(entry.name) in SUFFIXES:
+            self.top.images.append(look_at(entry, entry.name))
+        elif entry.is_symlink() and look_at(entry, entry.name).size == NO_FILE:
             self.top.faults.append(f"{entry.path} leads nowhere")
 
     def list_classes(self, classes: Sequence[str]) -> None:
@@ -288,6 +296,11 @@ class _Split:
     @property
     def images(self) -> int:
         return sum(len(listed.images) for listed in self.listed.values())
+
+    def files(self) -> Iterator[File]:
+        """Yields all images."""
+        for listed in self.listed.values():
+            yield from listed.images
 
     def empty(self, classes: Sequence[str]) -> list[str]:
         """Returns the classes that have no image."""
@@ -317,7 +330,7 @@ class _Split:
         return f"it has {len(self.classes):,} class folder(s){files}. {_READ}"
 
     def _loose(self) -> str:
-        return few(sorted(os.fsdecode(path) for path, _ in self.top.images), 3)
+        return few(sorted(os.fsdecode(file.path) for file in self.top.images), 3)
 
     def _others(self) -> collections.Counter[str]:
         return sum((listed.others for listed in self.listed.values()), collections.Counter[str]())
@@ -348,16 +361,10 @@ class _Split:
         """Returns which files clearly hold no image; nothing if there is none."""
         parts = []
         for wanted, kind in (
-            (_NO_FILE, "no files, or links that lead to none"),
+            (NO_FILE, "no files, or links that lead to none"),
             (0, "empty files"),
         ):
-            bad = [
-                os.fsdecode(path)
-                for listed in self.listed.values()
-                for path, size in listed.images
-                if size == wanted
-            ]
-            if bad:
+            if bad := [os.fsdecode(f.path) for f in self.files() if f.size == wanted]:
                 parts.append(f"{len(bad):,} {kind} ({few(bad)})")
         if not parts:
             return ""
@@ -370,10 +377,9 @@ class _Split:
         if self.folder is None:
             return np.empty(0, "S1"), np.empty(0, np.int64)
         digest.update(b"%d\n" % self.images)
-        for listed in self.listed.values():
-            digest.update(b"".join(b"%s\0%d\n" % image for image in listed.images))
+        digest.update(b"".join(b"%s\0%d\n" % (f.path, f.size) for f in self.files()))
         prefix = os.fsencode(self.folder.name) + b"/"
-        paths = [prefix + path for listed in self.listed.values() for path, _ in listed.images]
+        paths = [prefix + file.path for file in self.files()]
         counts = [len(listed.images) for listed in self.listed.values()]
         places = {name: place for place, name in enumerate(classes)}
         labels = np.repeat([places[name] for name in self.listed], counts)
@@ -410,37 +416,17 @@ def _list_class(folder: Path, name: str, above: frozenset[tuple[int, int]]) -> _
                     inner = f"{path}/{entry.name}"
                     if entry.name.startswith("."):
                         continue
-                    if _is_folder(entry):
+                    if is_folder(entry):
                         system = entry.name.lower() in SYSTEM
                         (found.system if system else waiting).append(inner)
-                    elif (suffix := _suffix(entry.name)) in SUFFIXES:
-                        found.images.append((os.fsencode(inner), _size(entry)))
+                    elif (suffix := suffix_of(entry.name)) in SUFFIXES:
+                        found.images.append(look_at(entry, inner))
                     else:
                         found.others[suffix] += 1
         except OSError as error:
             found.faults.append(f"{place}: {error.strerror or error}")
     found.images.sort()
     return found
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a link to itself
-        return False
-
-
-def _size(entry: os.DirEntry[str]) -> int:
-    try:
-        status = entry.stat()
-    except OSError:
-        return _NO_FILE
-    return status.st_size if stat.S_ISREG(status.st_mode) else _NO_FILE
-
-
-def _suffix(name: str) -> str:
-    """Returns what stands behind the last dot, in lower case; nothing without a dot."""
-    return name.rpartition(".")[2].lower() if "." in name else ""
 
 
 def _counted(suffixes: collections.Counter[str]) -> str:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import re
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ablations import fit
 from ablations.fit import Machine, Wanted
-from ablations.images.data import SOURCES, load_images
+from ablations.images.contents import digest_contents
+from ablations.images.data import SOURCES, Images, load_images
+from ablations.images.folders import Folder
 from ablations.launching import local_queue, scheduler
 from ablations.launching.claim import only_one
 from ablations.launching.survey import survey
@@ -287,6 +289,7 @@ def design(
     seeds: int,
     *,
     skip_bad_images: bool = False,
+    check_images: bool = False,
     tensorboard: bool = False,
 ) -> Experiment:
     """Returns the experiment, having read the images and whatever the folder holds; writes nothing.
@@ -298,6 +301,7 @@ def design(
         variants: what of it to train.
         seeds: runs of each, from seeds 0, 1, ...
         skip_bad_images: whether an unreadable image is passed over; else it stops its run.
+        check_images: whether the contents of all images are compared with those of the study.
         tensorboard: whether the metrics are written for TensorBoard, too.
 
     Raises:
@@ -306,11 +310,15 @@ def design(
     images = load_images(preset.data, skip_bad_images=skip_bad_images)
     variants = selection.fit_to_images(variants, images.channels, images.num_classes)
     layers, size = comparison.layers, preset.data.image_size
+    files = {"times": images.times} if isinstance(images, Folder) else {}
+    if check_images and isinstance(images, Folder):
+        files["contents"] = digest_contents(images)
     study = Study.join(
         folder,
         preset=preset,
         regime=comparison.regime,
         images=images.identity(),
+        files=files,
         variants=variants,
         seeds=seeds,
         order=[v.key for v in comparison.variants],
@@ -324,8 +332,36 @@ def design(
     asked = [(variant, seed) for variant in variants for seed in range(seeds)]
     planned = _plan(study, asked, layers)
     return Experiment(
-        study, preset, planned, comparison, skip_bad_images, tensorboard, images.notes
+        study,
+        preset,
+        planned,
+        comparison,
+        skip_bad_images,
+        tensorboard,
+        (*images.notes, *_notes_on_files(images, files, study.files_before)),
     )
+
+
+def _notes_on_files(
+    images: Images | Folder, now: Mapping[str, str], before: Mapping[str, str]
+) -> Iterator[str]:
+    """Yields what is known of whether the images are those that the study was begun with."""
+    if isinstance(images, Images) or not before:
+        return
+    if "contents" in now and "contents" in before:
+        yield f"The contents of the images in {images.source} are those of the study."
+    elif now["times"] != before.get("times"):
+        if "contents" in now:
+            more = "The study had nothing to compare their contents with; from now on it has."
+        elif "contents" in before:
+            more = "--check-images reads them all, and compares their contents with those of then."
+        else:
+            more = "Their contents were not on record; --check-images puts those of now there."
+        yield (
+            f"The images in {images.source} have the names and sizes of when the study was begun, "
+            f"but other modification times; they may have been replaced, or copied. The latest is "
+            f"{images.newest}. {more}"
+        )
 
 
 def _plan(

@@ -63,6 +63,7 @@ class _Provenance(_Form):
     commit: str | None = None
     dirty: bool | None = None
     bad_images: Count = 0
+    changes: list[dict[str, Any]] = []
     started: Seconds = 0
     ended: Seconds = 0
 
@@ -102,6 +103,7 @@ class _Manifest(_Form):
     images: _Images
     variants: Annotated[list[_Variant], Field(min_length=1)]
     seeds: Annotated[int, Field(ge=1, le=10**6)]
+    files: dict[str, str] = {}
     own_costs: dict[str, Annotated[list[Count], Field(min_length=2, max_length=2)]] = {}
 
 

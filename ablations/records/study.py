@@ -42,6 +42,8 @@ class Study:
         manifest: what study.json says.
         layers, own_file: the study's own, where it is about to be written.
         asked: what of the manifest was asked for, where it is about to be written.
+        files_before: what was on record of the images' files before this launch: digests of their
+            modification times and, if it was asked for, of their contents.
         ends: how runs ended in this process, by their names, whether or not it could be written.
         faults: damaged files that were met as the study was read, a sentence for each.
     """
@@ -59,6 +61,7 @@ class Study:
         self.layers = layers
         self.own_file = own_file
         self.asked = asked
+        self.files_before: Mapping[str, str] = {}
         self.ends: dict[str, Record] = {}
         self.faults: Faults = {}
 
@@ -224,6 +227,7 @@ class Study:
         seeds: int,
         order: Sequence[str],
         whole: Sequence[Variant] = (),
+        files: Mapping[str, str] | None = None,
         name: str = ROADMAP,
         title: str = "The roadmap",
         own_costs: Mapping[str, Sequence[int]] | None = None,
@@ -241,6 +245,8 @@ class Study:
             seeds: runs of each.
             order: keys of all variants there may be, as tables and charts show them.
             whole: these variants, where they are known.
+            files: digests of the images' files, which are no part of a run's identity: ``times``
+                of modification, and ``contents`` if they were read.
             name: of the study.
             title: what it compares, in words.
             own_costs: parameters and FLOPs of variants with layers of their own.
@@ -263,6 +269,8 @@ class Study:
         if whole:
             asked["parents"] = {variant.key: variant.parent for variant in whole}
             asked["sections"] = list(dict.fromkeys(variant.section for variant in whole))
+        if files:
+            asked["files"] = dict(files)
         if own_costs:
             asked["own_costs"] = {key: list(numbers) for key, numbers in own_costs.items()}
         return cls._widened(folder, asked, layers, own_file)
@@ -293,6 +301,12 @@ class Study:
                 for line in _differences(f"step {v['key']}.", _unnamed(before[v["key"]]), v)
             ),
         ]
+        files, files_before = asked.get("files", {}), there.get("files", {})
+        if changed := {"contents"} & files.keys() & files_before.keys():
+            known = {name: files_before[name] for name in changed}
+            differ += _differences(
+                "the images' files have the same names and sizes, but ", known, files
+            )
         if differ:
             raise UsageError(
                 f"{folder} holds a study under other conditions:\n  "
@@ -311,7 +325,11 @@ class Study:
                 manifest[name] = merged_values
         if sections := [*asked.get("sections", []), *there.get("sections", [])]:
             manifest["sections"] = list(dict.fromkeys(sections))
-        return cls(folder, manifest, layers, own_file, asked)
+        if files or files_before:  # the times of the beginning stay until contents were compared
+            manifest["files"] = files if "contents" in files else {**files, **files_before}
+        study = cls(folder, manifest, layers, own_file, asked)
+        study.files_before = files_before
+        return study
 
 
 def study_names(results: Path) -> list[str]:
