@@ -137,13 +137,17 @@ def _find(study: Study, key: str, seed: int) -> RunState:
 def cancel_runs(study: Study, steps: tuple[str, ...]) -> list[RunState]:
     """Has the scheduler end a study's jobs, or those of some steps, and returns what they were."""
     from ablations.launching import scheduler
+    from ablations.records import ResultsError
 
     keys = {study.key_of(step) for step in steps}
     states = [s for s in _survey(study) if s.job and (not keys or s.run.key in keys)]
     if states:
         scheduler.cancel([s.job for s in states])
         for s in states:
-            s.folder.note("cancelled", job=s.job)
+            try:
+                s.folder.note("cancelled", job=s.job)
+            except ResultsError as error:  # the job is cancelled all the same
+                study.faults[s.folder.path] = str(error)
     return states
 
 

@@ -350,8 +350,9 @@ def _read_manifest(folder: Path) -> dict[str, Any] | None:
         return None
     try:
         check(manifest, MANIFEST)
-        for values in manifest["variants"]:
-            _variant_from(values)
+        keys = [_variant_from(values).key for values in manifest["variants"]]
+        if len(set(keys)) < len(keys):
+            raise ValueError("variants: a key occurs twice")
         Preset.model_validate(manifest["preset"])
     except ValidationError as error:
         reason = ", ".join("preset." + ".".join(map(str, f["loc"])) for f in error.errors())

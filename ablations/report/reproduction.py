@@ -14,6 +14,7 @@ from ablations.recipe import Preset, load_preset, preset_names
 from ablations.records import OWN_FILE, Study
 from ablations.studies import selection, study_file, variants
 from modernize.errors import UsageError
+from modernize.files import read_bytes
 from modernize.steps import Variant
 from modernize.text import shell
 
@@ -46,11 +47,15 @@ def reproduction(study: Study) -> Reproduction:
         ResultsError: where another version of this program wrote it.
     """
     text = as_yaml(study.preset)
-    own = _own_form(study)
+    try:
+        own = _own_form(study)
+        files = _own_files(study, own) if own else {}
+    except (OSError, ValueError, UsageError) as error:
+        study.faults[study.folder / OWN_FILE] = f"The study's own file or layers: {error}"
+        return Reproduction("", text, {})
     chosen = _which_variants(study, own)
     if chosen is None:
         return Reproduction("", text, {})
-    files = _own_files(study, own) if own else {}
     preset = _which_preset(study.preset)
     if preset is None:
         files[PRESET_FILE] = text
@@ -87,7 +92,10 @@ def _typed(words: Sequence[str]) -> str:
 def _own_form(study: Study) -> study_file.WrittenStudy | None:
     """Returns the study's own file, where it has one; its layers are not run."""
     path = study.folder / OWN_FILE
-    return study_file.read_form(path) if path.is_file() else None
+    if not path.exists() and not path.is_symlink():
+        return None
+    read_bytes(path)  # or it is not a file
+    return study_file.read_form(path)
 
 
 def _own_name(study: Study) -> str:
@@ -99,7 +107,7 @@ def _own_files(study: Study, own: study_file.WrittenStudy) -> dict[str, str]:
     files = {_own_name(study): own.text}
     copies = [path for v in study.variants if (path := study.layers_file(v.spec))]
     if own.file.layers and copies:
-        files[own.file.layers] = copies[0].read_text(encoding="utf-8")
+        files[own.file.layers] = read_bytes(copies[0]).decode()
     return files
 
 
