@@ -165,6 +165,8 @@ def epoch_of(said: Mapping[str, Any]) -> str:
 
 def last_lines(log: Path, count: int) -> str:
     """Returns the last lines of a log, without colours; nothing where it cannot be read."""
+    if not log.is_file():
+        return ""
     try:
         with log.open("rb") as file:
             file.seek(max(0, log.stat().st_size - LOG_BYTES))

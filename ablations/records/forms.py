@@ -98,6 +98,8 @@ class _Manifest(_Form):
     study: str = ""
     title: str = ""
     order: list[str] = []
+    parents: dict[str, str | None] = {}
+    sections: list[str] = []
     preset: dict[str, Any]
     regime: Annotated[str, Field(pattern=f"^({'|'.join(REGIMES)})$")]
     images: _Images
