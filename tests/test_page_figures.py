@@ -7,6 +7,7 @@ import random
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from ablations.report import page_figures
 from ablations.report.evidence import Curve
@@ -130,3 +131,30 @@ def test_costs_far_apart_stand_on_a_logarithmic_axis() -> None:
     assert figure.axes[0].get_xscale() == "linear"
     (front,) = [a for a in figure.findobj() if a.get_gid() == "front"]
     assert list(front.get_xdata()) == [1.0, 5.0]
+
+
+@pytest.mark.parametrize(
+    ("low", "high"),
+    [(83.25, 83.25), (83.2501, 83.2502), (0.0, 100.0), (9.99, 10.01), (83.2, 84.7), (99.5, 100.0)],
+)
+@pytest.mark.parametrize("cost", [2.2, 1234567.0, 0.00012])
+def test_numbers_and_names_of_axes_are_inside_the_picture(low, high, cost) -> None:
+    table = pd.DataFrame({
+        "step": ["a", "b", "a long key of a step " * 5], "cost": [cost, 1.3 * cost, 2 * cost],
+        "top1": [low, high, high], "top1_std": [0.1, float("nan"), 0.0],
+        "adopted": [True, False, True], "color": ["k"] * 3,
+        "label": ["a", "b", "a long title " * 9], "change": [low - high, 0.001, high - low],
+        "change_low": [low - high - 1e-4, -0.1, 0.0], "change_high": [0.1, 0.2, 100.0],
+    })  # fmt: skip
+    epochs = np.array([1.0, 2.0, 300.0])
+    losses = np.array([cost, 2 * cost, math.nan])
+    curves = [Curve(0, True, epochs, np.array([low, low, high]), losses)]
+    for figure in (
+        page_figures.cost_figure(table, "MFLOPs (one image)"),
+        page_figures.tornado_figure(table),
+        curves_figure("title", curves, curves, curves_limits(curves), "black"),
+    ):
+        FigureCanvasAgg(figure).draw()
+        pixels = np.asarray(figure.canvas.buffer_rgba())[..., :3]
+        for edge in (pixels[:2], pixels[-2:], pixels[:, :2], pixels[:, -2:]):
+            assert (edge == 255).all()

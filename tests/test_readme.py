@@ -16,7 +16,9 @@ COMMANDS = [line.split("#")[0].split() for line in LINES]
 MAKE = [words for words in COMMANDS if words[0] == "make"]
 OURS = [words for words in COMMANDS if words[:2] == ["python", "run_roadmap.py"]]
 TRAINING = [words for words in OURS if words[2].startswith("--") and "--dry-run" not in words]
-LATER = [words for words in OURS if words[2] in ("collect", "evaluate")]  # once runs have ended
+LATER = [  # once runs have ended
+    words for words in OURS if words[2] in ("collect", "evaluate") or words[3:] == ["mine"]
+]
 MEASURING = [words for words in OURS if "benchmark" in words or "--measure" in words]
 QUICK = [words for words in OURS if words not in [*TRAINING, *LATER, *MEASURING]]
 
@@ -118,6 +120,7 @@ def test_training_commands(clone: Path) -> None:
         assert "roadmap.png" in run(words, clone)
     told = {words[2]: run(words, clone) for words in LATER}
     assert "finished" in told["collect"]
+    assert "stage-ratio is not in the table" in told["compare"]
     top1, recorded = re.search(
         r"top-1 +([\d.]+) % +\(its record: ([\d.]+)\)", told["evaluate"]
     ).groups()

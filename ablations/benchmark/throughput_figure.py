@@ -110,6 +110,7 @@ def throughput_figure(
     return throughput_chart.draw(
         pd.DataFrame(points),
         title=f"Accuracy, throughput and FLOPs: {benchmark.title}",
+        groups=[network.group for network in accuracy.values()],
         speed_label=f"{mode} images per second, {benchmark.device}",
         note=f"{settings['precision']}, {settings['memory_format']}, batches of "
         f"{settings['batch_size']} at {settings['image_size']} x {settings['image_size']}, "

@@ -9,21 +9,24 @@ from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
+from matplotlib.backend_bases import RendererBase
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 
-from ablations.charts.layout import FONT, LINE, PAGE_WIDTH, SIZE, SMALL, Layout
+from ablations.charts import fonts
+from ablations.charts.layout import ELLIPSIS, LINE, PAGE_WIDTH, SIZE, SMALL, Layout
 from modernize.text import visible
 
 PNG_DPI = 200
+MOST_CHARS = 20  # that are named of those that no font has
 
 INK, GREY, RULE = "#1a1a1a", "#5c5c5c", "#d9d9d9"
 
 STYLE: Any = {
-    "font.family": FONT,
+    "font.family": fonts.FONT,
     "text.parse_math": False,
     "text.usetex": False,
     "axes.unicode_minus": True,
@@ -42,17 +45,47 @@ STYLE: Any = {
 def render(figure: Figure, kind: str) -> bytes:
     """Returns a figure as a file of this kind; the same figure, the same bytes.
 
-    What its texts and names have of unseen characters is shown, as XML takes no others.
+    What its texts and names have of unseen characters is shown, as XML takes no others. A text with
+    characters that no font here has stays a text in an SVG, for the fonts of whoever looks at it.
     """
     for artist in figure.findobj():
-        if isinstance(artist, Text) and (shown := visible(artist.get_text())) != artist.get_text():
-            artist.set_text(shown)
         if name := artist.get_gid():
             artist.set_gid(visible(name))
+        if isinstance(artist, Text):
+            _choose_font(artist)
     out, metadata = io.BytesIO(), {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
-    with mpl.rc_context(STYLE):
+    with mpl.rc_context(STYLE), fonts.quietly():
         figure.savefig(out, format=kind, dpi=PNG_DPI, metadata=metadata.get(kind))
     return out.getvalue()
+
+
+def boxes_note(figure: Figure) -> str:
+    """Returns what is to be known of texts that no font here has; nothing if all are shown."""
+    chars = fonts.lacking(visible(artist.get_text()) for artist in figure.findobj(Text))
+    if not chars:
+        return ""
+    some = chars if len(chars) <= MOST_CHARS else chars[:MOST_CHARS] + ELLIPSIS
+    return (
+        f"No font that is installed here has {some}: a PNG or PDF shows boxes in their place, an "
+        "SVG has them as text. Install a font that has them, such as Noto Sans CJK, and draw again."
+    )
+
+
+def _choose_font(artist: Text) -> None:
+    """Has a text drawn in fonts that have it, or, in an SVG, written as a text."""
+    text = visible(artist.get_text())
+    if text != artist.get_text():
+        artist.set_text(text)
+    if len(families := fonts.families(text)) > 1:
+        artist.set_fontfamily(families)
+    if fonts.lacking([text]):
+        draw = artist.draw
+
+        def as_text(renderer: RendererBase) -> None:
+            with mpl.rc_context({"svg.fonttype": "none"}):
+                draw(renderer)
+
+        artist.draw = as_text  # type: ignore[method-assign]
 
 
 class Canvas:

@@ -9,14 +9,15 @@ its lines, boxes and texts are in :mod:`~ablations.charts.canvas`.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 
 from ablations.charts import layout as at
-from ablations.charts.canvas import GREY, INK, STYLE, Canvas, render
+from ablations.charts.canvas import GREY, INK, STYLE, Canvas, boxes_note, render
+from ablations.charts.colors import section_hues
 from ablations.charts.layout import MARGIN, PAGE_WIDTH, SIZE, SMALL, Layout, Section, Step
 from ablations.charts.rows import COLUMNS, ELSEWHERE, Row, pair, read, unit_of
 from modernize.errors import UsageError
@@ -28,14 +29,11 @@ if TYPE_CHECKING:
 
     from ablations.paper import Reference
 
-__all__ = ["COLUMNS", "as_png", "draw", "save"]
+__all__ = ["COLUMNS", "as_png", "boxes_note", "draw", "save"]
 
 SUFFIXES = (".png", ".svg", ".pdf")
 
 BAND = "#f5f5f3"
-# For the sections in turn. Neighbours differ in hue and in lightness, to every kind of colour
-# vision and on paper.
-HUES = ("#4a5f7f", "#6fa3c8", "#2f7f86", "#8fb98a", "#8a6d24", "#cf8558", "#8c4a5c")
 HATCH = "//////"
 MARKERS = {"missing": "o", "running": ">"}
 """What stands beside the word in place of a bar; a cross for all others."""
@@ -70,6 +68,7 @@ def draw(
     label: str = "",
     second_reference: Reference | None = None,
     notes: Mapping[str, str] | None = None,
+    sections: Sequence[str] = (),
 ) -> Figure:
     """Draws a roadmap, top to bottom, 170 mm wide and as high as it needs to be.
 
@@ -82,6 +81,7 @@ def draw(
         label: what the main bars are.
         second_reference: a grey vertical line.
         notes: step -> a footnote to its cost in ``table``; steps that are not drawn are ignored.
+        sections: all that there may be, in order, so that each has its colour whichever are drawn.
 
     Raises:
         UsageError: for a table without rows, with a column missing, or with a step twice.
@@ -102,11 +102,12 @@ def draw(
             references={series: ref for series, ref in references.items() if ref is not None},
         )
         canvas = Canvas(layout)
-        _draw_head(canvas, layout)
+        hues = section_hues((section.title for section in layout.sections), sections)
+        _draw_head(canvas, layout, hues)
         for number, section in enumerate(layout.sections):
-            _draw_section(canvas, section, banded=number % 2 == 0)
+            _draw_section(canvas, section, hues[section.title], banded=number % 2 == 0)
             for step in section.steps:
-                _draw_step(canvas, layout, step, _hue(section))
+                _draw_step(canvas, layout, step, hues[section.title])
         _draw_references(canvas, layout)
         _draw_foot(canvas, layout)
     return canvas.figure
@@ -140,17 +141,13 @@ def as_png(figure: Figure) -> bytes:
     return render(figure, "png")
 
 
-def _hue(section: Section) -> str:
-    return HUES[section.number % len(HUES)]
-
-
-def _draw_head(canvas: Canvas, layout: Layout) -> None:
+def _draw_head(canvas: Canvas, layout: Layout, hues: Mapping[str, str]) -> None:
     """Draws the title, the legend and the names of the columns."""
     title: dict[str, Any] = {"step": at.TITLE_LINE, "size": at.TITLE, "weight": "bold"}
     canvas.write_lines(MARGIN, MARGIN + 0.08, layout.title, **title)
-    hues = list(dict.fromkeys(_hue(section) for section in layout.sections))[:4]
+    first = list(dict.fromkeys(hues[section.title] for section in layout.sections))[:4]
     for entry in layout.legend:
-        _draw_glyph(canvas, entry.glyph, entry.x, entry.y, hues)
+        _draw_glyph(canvas, entry.glyph, entry.x, entry.y, first)
         indent = at.GLYPH if entry.glyph else 0
         canvas.write(entry.x + indent, entry.y, entry.text, size=SMALL)
     columns = layout.columns
@@ -181,13 +178,13 @@ def _draw_glyph(canvas: Canvas, glyph: str, x: float, y: float, hues: list[str])
         canvas.line(canvas.page, (x + 0.02, x + 0.20), (y, y), marker="|", markersize=4)
 
 
-def _draw_section(canvas: Canvas, section: Section, *, banded: bool) -> None:
+def _draw_section(canvas: Canvas, section: Section, hue: str, *, banded: bool) -> None:
     """Draws a section's band and coloured edge, and its name."""
     page, height = canvas.page, section.height
     middle = section.top + height / 2
     if banded:
         canvas.box(page, MARGIN, middle, at.WIDTH, height, facecolor=BAND)
-    canvas.box(page, MARGIN, middle, 0.045, height - 0.03, facecolor=_hue(section))
+    canvas.box(page, MARGIN, middle, 0.045, height - 0.03, facecolor=hue)
     canvas.write_lines(at.SECTION_X, section.name_y, section.name, weight="bold")
 
 

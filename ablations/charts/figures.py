@@ -50,6 +50,7 @@ def study_figure(
         label=_label(study) + (f", {accuracy}" if accuracy else ""),
         second=_table(second) if second else None,
         second_label=_label(second) if second else "",
+        sections=study.sections,
     )
 
 

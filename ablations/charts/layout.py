@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
 
+from ablations.charts import fonts
 from ablations.charts.rows import (
     ELSEWHERE,
     Line,
@@ -28,7 +29,6 @@ from modernize.text import one_line, visible
 if TYPE_CHECKING:
     from ablations.paper import Reference
 
-FONT = "DejaVu Sans"
 SIZE, SMALL, TITLE = 7.0, 6.5, 9.5  # points
 
 PAGE_WIDTH = 170 / 25.4
@@ -46,6 +46,8 @@ WORD_X = 0.07  # from the axis to a word or a mark
 # From one line of text to the next.
 LINE, TITLE_LINE, LEGEND_LINE, REFERENCE_LINE, NOTE_LINE = 0.125, 0.17, 0.16, 0.135, 0.115
 ROW_PADDING = 0.075
+MOST_LINES, MOST_NOTE_LINES = 6, 40  # of one text; longer ones are cut off
+ELLIPSIS = "\N{HORIZONTAL ELLIPSIS}"
 
 TOP1, CHANGE = "top-1 (%)", "change"  # names of columns
 
@@ -90,9 +92,9 @@ class Step:
 
 @dataclasses.dataclass(frozen=True)
 class Section:
-    """Neighbouring steps of one section, its name in lines; ``number`` tells apart the names."""
+    """Neighbouring steps of one section, its name whole and in lines."""
 
-    number: int
+    title: str
     name: list[str]
     name_y: float  # of its first line
     top: float
@@ -194,13 +196,20 @@ def lay_out(
 
 def width(text: str, size: float = SIZE, weight: str = "normal") -> float:
     """Measures a line of text."""
-    font = FontProperties(family=FONT, size=size, weight=weight)
-    points = text_to_path.get_text_width_height_descent(visible(text), font, ismath=False)[0]
+    text = visible(text)
+    font = FontProperties(family=fonts.families(text), size=size, weight=weight)
+    with fonts.quietly():
+        points = text_to_path.get_text_width_height_descent(text, font, ismath=False)[0]
     return float(points) / 72
 
 
-def wrap(text: str, limit: float, size: float = SIZE, weight: str = "normal") -> list[str]:
-    """Breaks text into lines no wider than the limit: between words, else within one."""
+def wrap(
+    text: str, limit: float, size: float = SIZE, weight: str = "normal", most: int = MOST_LINES
+) -> list[str]:
+    """Breaks text into lines no wider than the limit: between words, else within one.
+
+    Of a text that would take more than ``most`` lines, the last ends in an ellipsis.
+    """
     lines = [""]
     for word in one_line(text).split():
         longer = f"{lines[-1]} {word}".strip()
@@ -212,8 +221,21 @@ def wrap(text: str, limit: float, size: float = SIZE, weight: str = "normal") ->
         for letter in word:
             if lines[-1] and width(lines[-1] + letter, size, weight) > limit:
                 lines.append("")
+            if len(lines) > most:
+                return [*lines[: most - 1], _ended(lines[most - 1], limit, size, weight)]
             lines[-1] += letter
     return lines
+
+
+def shorten(text: str, limit: float, size: float = SIZE, weight: str = "normal") -> str:
+    """Returns a text in one line no wider than the limit, with an ellipsis for what is cut off."""
+    return wrap(text, limit, size, weight, most=1)[0]
+
+
+def _ended(line: str, limit: float, size: float, weight: str) -> str:
+    while line and width(line + ELLIPSIS, size, weight) > limit:
+        line = line[:-1].rstrip()
+    return line + ELLIPSIS
 
 
 def _widest(texts: Iterable[str], weight: str = "normal") -> float:
@@ -239,7 +261,7 @@ def _footnotes(rows: Sequence[Row]) -> list[str]:
             names.setdefault(row.note, []).append(row.label)
     texts = [f"* {', '.join(labels)}: {note}" for note, labels in names.items()]
     texts += _footnotes_to_changes(rows)
-    return [line for text in texts for line in wrap(text, WIDTH, SMALL)]
+    return [line for text in texts for line in wrap(text, WIDTH, SMALL, most=MOST_NOTE_LINES)]
 
 
 def _footnotes_to_changes(rows: Sequence[Row]) -> list[str]:
@@ -287,7 +309,6 @@ def _legend(rows: Sequence[Row], labels: Mapping[str, str], seeds: str, y: float
 def _sections(lines: Sequence[Line], top: float) -> list[Section]:
     """Places the steps, one below the other."""
     row_count = max(len(line.rows) for line in lines)
-    numbers: dict[str, int] = {}
     sections: list[Section] = []
     for name, group in itertools.groupby(lines, key=lambda line: line.main.section):
         members = [(line, *_name(line)) for line in group]
@@ -301,11 +322,10 @@ def _sections(lines: Sequence[Line], top: float) -> list[Section]:
             first = middle - (count - 1) / 2 * LINE
             steps.append(Step(line, label, second, middle if row_count == 1 else first, first))
             y += stretch * height
-        number = numbers.setdefault(name, len(numbers))
         name_y = top + (ROW_PADDING + LINE) / 2  # beside the first of several steps
         if len(steps) == 1:
             name_y = (top + y - (len(name_lines) - 1) * LINE) / 2
-        sections.append(Section(number, name_lines, name_y, top, y - top, steps))
+        sections.append(Section(name, name_lines, name_y, top, y - top, steps))
         top = y
     return sections
 

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
@@ -15,11 +16,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from ablations.charts.canvas import GREY, INK, PNG_DPI, RULE, STYLE
-from ablations.charts.chart import HUES
+from ablations.charts.colors import section_hues
 from ablations.charts.labels import Box, place_labels
 from ablations.charts.layout import (
     LINE,
     MARGIN,
+    MOST_NOTE_LINES,
     NOTE_LINE,
     PAGE_WIDTH,
     SIZE,
@@ -27,6 +29,7 @@ from ablations.charts.layout import (
     TITLE,
     TITLE_LINE,
     WIDTH,
+    shorten,
     width,
     wrap,
 )
@@ -58,9 +61,12 @@ RADIUS = 0.038  # of a point
 ROOM = 0.10  # share of a panel's side that is left free around the points
 HAIR = 0.02  # how wide a line is to a label
 KEY_COLUMNS = 3
+LEAST_TOP1 = 1.0  # points that the axis of accuracies has; with fewer its numbers are too long
 
 
-def draw(table: pd.DataFrame, *, title: str, speed_label: str, note: str = "") -> Figure:
+def draw(
+    table: pd.DataFrame, *, title: str, speed_label: str, note: str = "", groups: Sequence[str] = ()
+) -> Figure:
     """Draws the two panels, 170 mm wide in all, and below them the names if they are numbered.
 
     Args:
@@ -68,18 +74,19 @@ def draw(table: pd.DataFrame, *, title: str, speed_label: str, note: str = "") -
         title: stands above.
         speed_label: the name of the throughput's axis.
         note: stands below.
+        groups: all that there may be, in order, so that each has its colour whichever are drawn.
 
     Raises:
         UsageError: for a table without rows, with a column missing, or with a network twice.
     """
     unit = unit_of(table)
     rows = [{**row, COST: row["gflops"] * (1e9 / unit.flops)} for row in _read(table)]
-    groups = list(dict.fromkeys(row["group"] for row in rows))
-    palette = (*HUES, INK)
-    hues = {group: palette[number % len(palette)] for number, group in enumerate(groups)}
+    hues = section_hues((row["group"] for row in rows), groups)
     named = len(rows) <= NAMED
-    labels = [row["label"] if named else str(number) for number, row in enumerate(rows, 1)]
-    titles, notes = wrap(title, WIDTH, TITLE, "bold"), wrap(note, WIDTH, SMALL) if note else []
+    names = [shorten(row["label"], WIDTH / KEY_COLUMNS - 0.4) for row in rows]
+    labels = names if named else [str(number) for number in range(1, len(rows) + 1)]
+    titles = wrap(title, WIDTH, TITLE, "bold")
+    notes = wrap(note, WIDTH, SMALL, most=MOST_NOTE_LINES) if note else []
     key_lines = 0 if named else math.ceil(len(rows) / KEY_COLUMNS)
     top = MARGIN + TITLE_LINE * len(titles) + 0.06
     key = top + PANEL_HEIGHT + BELOW
@@ -110,7 +117,7 @@ def draw(table: pd.DataFrame, *, title: str, speed_label: str, note: str = "") -
             else:
                 panel.set_ylabel("top-1 accuracy (%)", fontsize=SMALL, color=GREY, labelpad=3)
         if not named:
-            _draw_key(page, rows, labels, hues, key)
+            _draw_key(page, rows, names, hues, key)
         _write(page, MARGIN, foot + 0.04, notes, NOTE_LINE, SMALL, color=GREY)
     return figure
 
@@ -142,7 +149,7 @@ def _draw_panel(
     if column == SPEED:
         x_ends += [row[f"{SPEED}_{end}"] for row in rows for end in ("min", "max")]
     panel.set_xlim(*_limits(x_ends))
-    panel.set_ylim(*_limits([row["top1"] for row in rows]))
+    panel.set_ylim(*_limits([row["top1"] for row in rows], least=LEAST_TOP1))
     panel.spines[["top", "right"]].set_visible(False)
     panel.spines[["left", "bottom"]].set(color=INK, linewidth=0.8)
     panel.tick_params(length=0, pad=3, labelsize=SMALL, labelcolor=GREY)
@@ -232,12 +239,12 @@ def _along(start: tuple[float, float], end: tuple[float, float]) -> list[Box]:
 
 
 def _draw_key(
-    page: Axes, rows: list[dict[str, Any]], labels: list[str], hues: dict[str, str], top: float
+    page: Axes, rows: list[dict[str, Any]], names: list[str], hues: dict[str, str], top: float
 ) -> None:
     """Writes what the numbers stand for, column by column."""
     lines = math.ceil(len(rows) / KEY_COLUMNS)
     step = WIDTH / KEY_COLUMNS
-    for index, (row, number) in enumerate(zip(rows, labels, strict=True)):
+    for index, (row, name) in enumerate(zip(rows, names, strict=True)):
         x, y = MARGIN + step * (index // lines), top + LINE * (index % lines) + 0.05
         hue = hues[row["group"]]
         page.plot(
@@ -245,8 +252,8 @@ def _draw_key(
             markerfacecolor=hue if row["adopted"] else "white", markeredgecolor=hue,
             markeredgewidth=0.8,
         )  # fmt: skip
-        _write(page, x + 0.28, y, [number], LINE, SMALL, ha="right")
-        _write(page, x + 0.34, y, [row["label"]], LINE, SMALL)
+        _write(page, x + 0.28, y, [str(index + 1)], LINE, SMALL, ha="right")
+        _write(page, x + 0.34, y, [name], LINE, SMALL)
 
 
 def _write(
@@ -258,10 +265,11 @@ def _write(
         page.text(x, y + step * number, text, fontsize=size, **how)
 
 
-def _limits(values: list[float]) -> tuple[float, float]:
-    """Returns the ends of an axis with some room around the values."""
+def _limits(values: list[float], least: float = 0.0) -> tuple[float, float]:
+    """Returns the ends of an axis with some room around the values, and so much in all at least."""
     low, high = min(values), max(values)
     room = ROOM * (high - low) or max(0.05 * abs(high), 0.5)
+    room = max(room, (least - (high - low)) / 2)
     return low - room, high + room
 
 

@@ -33,6 +33,8 @@ def collect_study(console: Console, study: Study) -> None:
     figure = study_figure(study, summary=table)
     written += [chart.save(figure, study.folder / f"roadmap.{kind}") for kind in ("png", "svg")]
     console.print("Wrote " + ", ".join(map(from_here, written)), soft_wrap=True)
+    if note := chart.boxes_note(figure):
+        terminal.echo(note, err=True)
 
 
 def _print_summary(console: Console, table: Any) -> None:

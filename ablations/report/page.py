@@ -114,7 +114,7 @@ def make(study: Study, *, best_epoch: bool = False, against: str = PARENT) -> Pa
     against_itself = table["against"] == table["step"]
     bases = dict(zip(table["step"], table["against"].mask(against_itself, ""), strict=True))
     summary = summary.assign(against=summary["step"].map(bases))
-    colors = page_pictures.colors(summary)
+    colors = page_pictures.colors(study, summary)
     tornado = tornado_table(table)
     curves = page_pictures.curves(study, evidence, colors, bases) if evidence else []
     costs, front = page_pictures.costs(summary, colors)

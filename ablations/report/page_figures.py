@@ -19,9 +19,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
 
+from ablations.charts import fonts
 from ablations.charts.canvas import GREY, INK, RULE, STYLE
 from ablations.charts.labels import Box, place_labels
-from ablations.charts.layout import width, wrap
+from ablations.charts.layout import shorten, width, wrap
 from ablations.charts.rows import MINUS
 from ablations.report.evidence import Curve, FloatArray
 
@@ -36,6 +37,9 @@ MOST_UNFINISHED = 10  # lines of one step's runs that did not finish
 PLOT_WIDTH = 3.8
 UP, DOWN = "#2f7f86", "#cf8558"
 FRONT = "#8c4a5c"
+EDGE, NARROWEST = 0.02, 0.2  # inches around all, and the least share of a figure's width
+FITTINGS = 4
+NAME_WIDTH = 1.4  # inches; longer names of points are cut off
 DOT, HAIR, GAP = 0.049, 0.014, 0.035  # inches: a point's radius, half a line, up to a name
 
 Values = Callable[[Curve], FloatArray]
@@ -139,6 +143,7 @@ def curves_figure(
             _draw_curves(axes, curves, before, values, color, name)
         upper.tick_params(labelbottom=False)
         lower.set_xlabel("epoch", size=SIZE, color=GREY, labelpad=1)
+        _keep_inside(figure, upper, lower)
     return figure
 
 
@@ -217,7 +222,8 @@ def cost_figure(table: pd.DataFrame, axis: str) -> Figure:
         axes.margins(x=0.09, y=0.09)
         axes.set_xlabel(axis, size=SIZE, color=GREY)
         axes.set_ylabel("top-1 (%)", size=SIZE, color=GREY)
-        figure.draw_without_rendering()  # which settles the limits of the axes
+        axes.ticklabel_format(axis="y", style="plain", useOffset=False)
+        _keep_inside(figure, axes)  # which settles the limits of the axes
         _name_points(figure, axes, table, front)
     return figure
 
@@ -248,15 +254,34 @@ def tornado_figure(table: pd.DataFrame) -> Figure:
                 ends = row["change_low"], row["change_high"]
                 how: dict[str, Any] = {"color": INK, "linewidth": 0.9, "marker": "|"}
                 axes.plot(ends, (y + 0.17,) * 2, markersize=4, zorder=3, **how)
+            label = shorten(row["label"], PLOT_WIDTH - 0.4 - width(text, SIZE), SIZE)
             axes.annotate(
-                f"{row['label']}  {text}", (0, y - 0.2), xycoords=("axes fraction", "data"),
+                f"{label}  {text}", (0, y - 0.2), xycoords=("axes fraction", "data"),
                 size=SIZE, color=INK, va="center", zorder=4,
                 bbox={"boxstyle": "square,pad=0.08", "facecolor": "white", "edgecolor": "none"},
             )  # fmt: skip
         axes.axvline(0, color=INK, linewidth=0.8, zorder=2.5)
         axes.margins(x=0.06)
         axes.set_xlabel("change of top-1 (percentage points)", size=SIZE, color=GREY)
+        _keep_inside(figure, axes)
     return figure
+
+
+def _keep_inside(figure: Figure, *panels: Axes) -> None:
+    """Narrows panels until their numbers and names are inside the figure, with a little room."""
+    for _ in range(FITTINGS):  # other numbers may come when a panel is narrower
+        with fonts.quietly():
+            figure.draw_without_rendering()
+        boxes = [box for axes in panels if (box := axes.get_tightbbox()) is not None]
+        edge, page = EDGE * figure.dpi, figure.bbox
+        left = max(edge - min(box.x0 for box in boxes), 0) / page.width
+        right = max(max(box.x1 for box in boxes) + edge - page.width, 0) / page.width
+        if left + right == 0:
+            return
+        for axes in panels:
+            place = axes.get_position()
+            width = max(place.width - left - right, NARROWEST)
+            axes.set_position((place.x0 + left, place.y0, width, place.height))
 
 
 def _sheet(width: float, height: float) -> Figure:
@@ -288,9 +313,8 @@ def _line(axes: Axes, epochs: FloatArray, values: FloatArray, **how: Any) -> Non
 
 
 def _wrapped(title: str) -> list[str]:
-    """Returns a title in lines as wide as a panel; dots stand for what is beyond the last."""
-    lines = wrap(title, PANEL_WIDTH - 2 * TITLE_LEFT, SIZE, "bold")
-    return lines if len(lines) <= TITLE_LINES else [*lines[: TITLE_LINES - 1], "..."]
+    """Returns a title in lines as wide as a panel; an ellipsis ends the last."""
+    return wrap(title, PANEL_WIDTH - 2 * TITLE_LEFT, SIZE, "bold", most=TITLE_LINES)
 
 
 def _name_points(figure: Figure, axes: Axes, table: pd.DataFrame, front: Sequence[bool]) -> None:
@@ -306,32 +330,34 @@ def _name_points(figure: Figure, axes: Axes, table: pd.DataFrame, front: Sequenc
         places = to_axes.transform(rows[["cost", "top1"]].to_numpy(float))
         return [(float(x) * across, float(y) * up) for x, y in places]
 
-    def write(step: str, place: Box, **look: Any) -> None:
+    def write(step: str, name: str, place: Box, **look: Any) -> None:
         x, y = (place.left + place.right) / 2 / across, (place.low + place.high) / 2 / up
         look |= {"size": size, "ha": "center", "va": "center_baseline"}
-        axes.text(x, y, step, transform=axes.transAxes, gid=f"name-{step}", **look)
+        axes.text(x, y, name, transform=axes.transAxes, gid=f"name-{step}", **look)
 
     on = np.array(front)
     best, others = table[on].sort_values(["cost", "top1"]), table[~on]
     taken = [Box(x - DOT, y - DOT, x + DOT, y + DOT) for x, y in centres(table)]
     taken += _stairs(centres(best))
     for step, (x, y) in zip(best["step"], centres(best), strict=True):  # from the left
-        extent = width(step, size, "bold"), SIZE / 72
+        name = shorten(step, NAME_WIDTH, size, "bold")
+        extent = width(name, size, "bold"), SIZE / 72
         (place,) = place_labels([(x, y)], [extent], DOT, panel, taken)
-        write(step, place, color=INK, weight="bold")
+        write(step, name, place, color=INK, weight="bold")
         taken.append(place)
         if place.far_from(x, y, 2 * DOT):
             ends = np.array([(x, y), place.nearest(x, y)]) / (across, up)
             how: dict[str, Any] = {"color": INK, "linewidth": 0.5, "zorder": 2.5}
             axes.plot(*ends.T, transform=axes.transAxes, **how)
     for step, (x, y) in zip(others["step"], centres(others), strict=True):
-        long, half = width(step, size), SIZE / 72 / 2
+        name = shorten(step, NAME_WIDTH, size)
+        long, half = width(name, size), SIZE / 72 / 2
         for left in (x + DOT + GAP, x - DOT - GAP - long):
             place = Box(left, y - half, left + long, y + half)
             inside = place.overlap(panel) > 0.999 * long * 2 * half
             if inside and not any(place.overlap(other) for other in taken):
                 taken.append(place)
-                write(step, place, color=GREY)
+                write(step, name, place, color=GREY)
                 break
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ablations.analysis.samples import BEST, Samples
 from ablations.charts import figures
 from ablations.charts.canvas import render
-from ablations.charts.chart import HUES
+from ablations.charts.colors import section_hues
 from ablations.charts.rows import DRAWN
 from ablations.records import Study
 from ablations.report.evidence import Curve, Evidence
@@ -47,13 +47,10 @@ class Picture:
     svg: bytes
 
 
-def colors(summary: pd.DataFrame) -> dict[str, str]:
+def colors(study: Study, summary: pd.DataFrame) -> dict[str, str]:
     """Returns step -> its section's colour, as the chart has it."""
-    sections = list(dict.fromkeys(summary["section"]))
-    return {
-        step: HUES[sections.index(section) % len(HUES)]
-        for step, section in zip(summary["step"], summary["section"], strict=True)
-    }
+    hues = section_hues(summary["section"], study.sections)
+    return dict(zip(summary["step"], summary["section"].map(hues), strict=True))
 
 
 def chart(study: Study, summary: pd.DataFrame, found: Samples) -> Picture:

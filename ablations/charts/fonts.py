@@ -1,0 +1,79 @@
+"""The fonts of texts in pictures: what one font lacks is taken from others that are installed."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import unicodedata
+import warnings
+from collections.abc import Iterable, Iterator
+
+from matplotlib import font_manager
+from matplotlib.ft2font import FT2Font
+
+FONT = "DejaVu Sans"
+"""The font of all texts; matplotlib has it with it."""
+
+_LAST_RESORT = "Last Resort"  # a font of matplotlib that has a box for every character
+_INVISIBLE = ("Mn", "Me", "Cf", "Zs", "Cc")  # marks upon letters, joiners, spaces: no width here
+
+
+def families(text: str) -> list[str]:
+    """Returns the fonts that show a text: ours, and those installed that have what it lacks."""
+    found = [_family_of(char) for char in _strange(text)]
+    return list(dict.fromkeys([FONT, *filter(None, found)]))
+
+
+def lacking(texts: Iterable[str]) -> str:
+    """Returns the characters that no font here has, each once."""
+    chars = dict.fromkeys(char for text in texts for char in _strange(text))
+    return "".join(char for char in chars if _family_of(char) is None)
+
+
+@contextlib.contextmanager
+def quietly() -> Iterator[None]:
+    """Has matplotlib measure and draw without a warning of each character that no font has."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
+        yield
+
+
+def _strange(text: str) -> list[str]:
+    """Returns the characters that our font lacks."""
+    if text.isascii():
+        return []
+    known = _charmap(font_manager.findfont(FONT))
+    unseen = (c for c in dict.fromkeys(text) if ord(c) not in known)
+    return [char for char in unseen if unicodedata.category(char) not in _INVISIBLE]
+
+
+@functools.cache
+def _family_of(char: str) -> str | None:
+    """Returns an installed font that has a character, without serifs before others."""
+    for name, path in _installed():
+        if ord(char) in _charmap(path):
+            return name
+    return None
+
+
+@functools.cache
+def _installed() -> list[tuple[str, str]]:
+    """Returns name and file of the upright fonts of this machine; of each the most regular."""
+    found: dict[str, tuple[int, str]] = {}
+    for entry in font_manager.fontManager.ttflist:
+        if entry.style == "normal" and not entry.name.startswith(_LAST_RESORT):
+            weight = font_manager.weight_dict.get(str(entry.weight), entry.weight)
+            far = abs(int(weight) - 400)
+            found[entry.name] = min(found.get(entry.name, (far, entry.fname)), (far, entry.fname))
+    fonts = [(name, path) for name, (_, path) in found.items()]
+    return sorted(fonts, key=lambda font: ("Sans" not in font[0], font))
+
+
+@functools.cache
+def _charmap(path: str) -> frozenset[int]:
+    """Returns the characters that a font has; none of one that cannot be drawn."""
+    try:
+        font: FT2Font = font_manager.get_font(path)
+        return frozenset(font.get_charmap()) if font.scalable else frozenset()
+    except (OSError, RuntimeError):
+        return frozenset()
