@@ -12,7 +12,7 @@ from reporting import finished, write_study
 
 from ablations.analysis.comparison import compare
 from ablations.analysis.samples import of_study
-from ablations.analysis.summary import summarise, write_summary
+from ablations.analysis.summary import read_summary, summarise, write_summary
 from ablations.cli import cli
 from ablations.commands.launch import design
 from ablations.records import Record, ResultsError, Status, Study
@@ -199,3 +199,21 @@ def test_a_lone_summary_is_not_overwritten(whole: Study) -> None:
     assert "finished" in invoke(
         "collect", "--name", "study", "--results", results, "--format", "csv"
     )
+
+
+@pytest.mark.parametrize("column", ["n", "top1", "top5_std", "flops", "seconds"])
+@pytest.mark.parametrize("odd", ["text", "inf", "0x1", "1e999"])
+def test_a_damaged_summary_is_named_with_its_column(whole: Study, column: str, odd: str) -> None:
+    write_summary(whole)
+    shutil.rmtree(whole.folder / "runs")
+    path = whole.folder / "summary.csv"
+    table = pd.read_csv(path, dtype=str)
+    table.loc[1, column] = odd
+    table.to_csv(path, index=False)
+    for use in (read_summary, of_study, make):
+        with pytest.raises(ResultsError, match=rf"summary\.csv is damaged.*{column}"):
+            use(Study.open(whole.folder))
+    for content in (b"", b"\xff\xfe", bytes(99), b"step\n"):
+        path.write_bytes(content)
+        with pytest.raises(ResultsError, match=r"summary\.csv"):
+            read_summary(whole)

@@ -4,6 +4,7 @@ import csv
 import itertools
 import json
 import math
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -41,6 +42,7 @@ from ablations.benchmark.results import (
 from ablations.cli import main
 from ablations.costs.peers import PEERS, Peer
 from ablations.recipe import Compute
+from ablations.records import ResultsError
 from ablations.studies import selection
 from ablations.training.device_name import cpu_name, parse_cpuinfo, slug
 from modernize import spec_of
@@ -392,6 +394,31 @@ def test_the_table_has_medians_and_spreads():
     assert first["peak "] == "3.0 %"  # 5 images, three times the FLOPs
     assert second["peak "] == ""
     assert second["training images/s"] == "out of memory"
+
+
+@pytest.mark.parametrize(
+    ("where", "odd"),
+    [
+        (("settings", "modes"), []),
+        (("settings", "rounds"), "three"),
+        (("settings", "product_macs_per_second"), None),
+        (("rows",), [7]),
+        (("rows", 0, "images_per_second"), ["fast"]),
+        (("rows", 0, "images_per_second"), [float("nan")]),
+        (("rows", 0, "flops"), []),
+    ],
+)
+def test_a_damaged_benchmark_is_named(where, odd, tmp_path):
+    path, _ = measured().write(tmp_path)
+    values = json.loads(path.read_text())
+    inner = values
+    for key in where[:-1]:
+        inner = inner[key]
+    inner[where[-1]] = odd
+    for content in (json.dumps(values), "{", "[" * 10**5):
+        path.write_text(content)
+        with pytest.raises(ResultsError, match=re.escape(str(path))):
+            Benchmark.read(tmp_path)
 
 
 def test_files_hold_all_that_was_measured(tmp_path):

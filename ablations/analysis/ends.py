@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections import Counter
 from collections.abc import Mapping
 
@@ -64,11 +63,8 @@ def read_ends(study: Study) -> dict[str, Ends]:
 
 def _ema_top1(folder: RunFolder, epochs: int) -> float | None:
     """Returns the moving average's top-1 after so many epochs; None where it is not known."""
-    try:
-        values = [row["ema_top1"] for row in folder.read_metrics() if row["epoch"] == epochs]
-        return float(values[-1]) if math.isfinite(values[-1]) else None
-    except (ResultsError, LookupError, TypeError, ValueError):
-        return None
+    found = [row.get("ema_top1") for row in folder.read_metrics() if row["epoch"] == epochs]
+    return found[-1] if found else None
 
 
 def describe_seeds(states: Mapping[int, str]) -> str:

@@ -26,6 +26,8 @@ COLUMNS = (
     "seconds", "status", "detail", "section", "adopted", "parent",
 )  # fmt: skip
 EMA_COLUMNS = ("ema_top1", "ema_top1_std")
+WHOLE = ("n", "params", "flops")  # columns of numbers without a gap
+NUMBERS = (*WHOLE, "top1", "top1_std", "top5", "top5_std", "top1_best", "seconds")
 TEXTS = ["step", "label", "status", "detail", "section", "parent"]
 
 
@@ -113,8 +115,25 @@ def read_summary(study: Study) -> pd.DataFrame:
         raise ResultsError(f"{path} cannot be read ({error}).") from error
     if lacking := [name for name in COLUMNS if name not in table]:
         raise ResultsError(f"{path} lacks the columns {', '.join(lacking)}; collect it anew.")
+    if damaged := [name for name in NUMBERS if not _numeric(table[name], whole=name in WHOLE)]:
+        raise ResultsError(
+            f"{path} is damaged: not all is a number in {', '.join(damaged)}. Take the file from "
+            "where it came from."
+        )
     texts = {name: table[name].fillna("").map(from_csv) for name in TEXTS}
     return _with_baselines(table.assign(**texts), study)
+
+
+def _numeric(column: pd.Series[Any], *, whole: bool) -> bool:
+    """Tells whether a column holds finite numbers and, except in a whole one, gaps."""
+    if column.dtype.kind == "O" and column.isna().all():
+        return not whole
+    gaps = column.isna().any()
+    return (
+        column.dtype.kind in "if"
+        and not column.isin([math.inf, -math.inf]).any()
+        and not (whole and gaps)
+    )
 
 
 def _row(variant: Variant, ends: Ends, costs: tuple[int, int]) -> dict[str, Any]:

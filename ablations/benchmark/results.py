@@ -6,11 +6,14 @@ import dataclasses
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter
 
 from ablations import paper, tables
 from ablations.costs.model_costs import OURS
-from ablations.records import ResultsError, make_folder, read_json, write_json, write_text
+from ablations.records import make_folder, read_json, write_json, write_text
+from ablations.records.files import check
 from ablations.units import choose_unit, number, percent, work
 from modernize.errors import UsageError
 from modernize.text import plural
@@ -19,6 +22,7 @@ FILE = "benchmark.json"
 MODES = INFERENCE, TRAINING = "inference", "training"
 CONDITIONS = ("precision", "memory_format", "compile", "batch_size", "image_size", "threads")
 """The settings that every row of the CSV file repeats."""
+Speed = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 STEADY = 1.3  # times that the rounds of a network may differ without a word
 
 
@@ -42,7 +46,7 @@ class Row:
     params: int
     flops: int
     mode: str
-    images_per_second: list[float] = dataclasses.field(default_factory=list)
+    images_per_second: list[Speed] = dataclasses.field(default_factory=list)
     memory_mib: float | None = None
     failure: str = ""
 
@@ -83,6 +87,26 @@ class Ratio:
         return max(self.ours.images_per_second) / max(self.theirs.images_per_second)
 
 
+class _Settings(BaseModel):
+    """Those of a benchmark's settings that are shown or counted with."""
+
+    model_config = ConfigDict(strict=True)
+    modes: Annotated[list[Literal["inference", "training"]], Field(min_length=1)]
+    precision: str
+    memory_format: str
+    compile: bool
+    batch_size: int
+    image_size: int
+    threads: int
+    rounds: int
+    product_macs_per_second: Speed
+
+
+def _settings(values: dict[str, Any]) -> dict[str, Any]:
+    check(values, TypeAdapter(_Settings))
+    return values
+
+
 @dataclasses.dataclass
 class Benchmark:
     """A benchmark, measured.
@@ -99,7 +123,7 @@ class Benchmark:
     title: str
     regime: str | None
     device: str
-    settings: dict[str, Any]
+    settings: Annotated[dict[str, Any], AfterValidator(_settings)]
     provenance: dict[str, Any]
     rows: list[Row]
 
@@ -110,8 +134,7 @@ class Benchmark:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Returns what :meth:`to_dict` gave, be it through JSON."""
-        rows = [Row(**{**row, "names": tuple(row["names"])}) for row in values["rows"]]
-        return cls(**{**values, "rows": rows})
+        return TypeAdapter(cls).validate_python(values)
 
     def write(self, folder: Path) -> list[Path]:
         """Writes ``benchmark.json`` and ``benchmark.csv``, and returns their paths.
@@ -133,13 +156,10 @@ class Benchmark:
             UsageError: where there is none.
             ResultsError: where it cannot be read.
         """
-        values = read_json(folder / FILE)
+        values = read_json(folder / FILE, TypeAdapter(cls), "measure it again")
         if values is None:
             raise UsageError(f"there is no {FILE} in {folder}.")
-        try:
-            return cls.from_dict(values)
-        except (TypeError, KeyError) as error:
-            raise ResultsError(f"{folder / FILE} is no benchmark ({error}).") from error
+        return cls.from_dict(values)
 
     def share_of_peak(self, row: Row) -> float | None:
         """Returns how much of a large product's speed a network reaches; None where not measured.

@@ -51,6 +51,10 @@ class _Progress(_Form):
     updated: Seconds = 0
 
 
+class _Config(_Form):
+    spec: dict[str, Any]
+
+
 class _Frozen(_Form):
     commit: str | None
     dirty: bool | None
@@ -113,6 +117,7 @@ OBJECT = TypeAdapter(dict[str, Any])
 EPOCH = TypeAdapter(_Epoch)
 EVENT = TypeAdapter(_Event)
 PROGRESS = TypeAdapter(_Progress)
+CONFIG = TypeAdapter(_Config)
 FROZEN_COMMIT = TypeAdapter(_Frozen)
 PROVENANCE = TypeAdapter(_Provenance)
 ARCHIVED = TypeAdapter(_Archived)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ablations.records import read_json
+from ablations.records.forms import CONFIG
 from ablations.training.checkpoint import WEIGHTS
 from modernize import weights
 from modernize.errors import LayersError, UnknownNameError, UsageError
@@ -46,7 +47,7 @@ def read(source: Path, *, ema: bool, layers: Path | None = None) -> weights.Weig
     own = load_layers(layers) if layers else None
     spec = None
     if source.is_dir():
-        config = read_json(source / "config.json")
+        config = read_json(source / "config.json", CONFIG)
         if config is None or not _file(source).is_file():
             raise UsageError(
                 f"{source} is no folder of a finished run: it needs config.json and {WEIGHTS}. "

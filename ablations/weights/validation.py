@@ -12,6 +12,7 @@ from ablations.images.data import load_images
 from ablations.images.sampling import Sampling
 from ablations.launching import local_queue
 from ablations.recipe import Compute
+from ablations.records import Record
 from ablations.training import evaluation
 from ablations.training.pipeline import make_pipeline
 from ablations.training.place import Place, find_place
@@ -273,7 +274,7 @@ def of_run(study: Study, data: str | None, options: Options) -> Evaluated:
         )
     [(run, folder)] = matching
     folder.check_whole()
-    record = folder.read_record()
+    record = folder.record_or_fault()
     if options.ema and run.recipe.ema_decay is None:
         raise UsageError(
             f"{run.key}, seed {run.seed}, was trained without a moving average of the weights "
@@ -299,7 +300,7 @@ def of_run(study: Study, data: str | None, options: Options) -> Evaluated:
     )
     network = place.put(network_of(found, found.layers))
     accuracy = evaluation.evaluate(network, pipeline, place)
-    top1 = None if record is None else record.top1
+    top1 = record.top1 if isinstance(record, Record) else None
     if options.ema:
         top1 = next((row.get("ema_top1") for row in reversed(folder.read_metrics())), None)
     said = "none" if top1 is None else f"{top1:.3f}"
