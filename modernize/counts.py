@@ -12,6 +12,7 @@ import dataclasses
 import hashlib
 import importlib.metadata
 import json
+import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
@@ -19,6 +20,8 @@ from typing import Any, ClassVar, Protocol, TypeVar
 import platformdirs
 
 from modernize.files import UnwritableFileError, read_bytes, write_bytes
+
+NOWHERE = Path(os.devnull) / "cache"  # where nothing can be kept
 
 
 class Dataclass(Protocol):
@@ -32,7 +35,11 @@ Count = TypeVar("Count", bound=Dataclass)
 
 def cache_folder() -> Path:
     """Returns the user's folder for counts, whether it is there or not."""
-    return Path(platformdirs.user_cache_dir("convnext-roadmap"))
+    try:
+        folder = Path(platformdirs.user_cache_dir("convnext-roadmap"))
+    except RuntimeError:  # no HOME, and no entry among the system's users
+        return NOWHERE
+    return folder if folder.is_absolute() else NOWHERE
 
 
 def fingerprint(sources: Iterable[Path], packages: Iterable[str]) -> str:

@@ -66,6 +66,36 @@ def test_characters_that_an_encoding_lacks(variables: dict[str, str]) -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_charts_need_no_backend_and_no_settings_file(tmp_path: Path) -> None:
+    """What matplotlib refuses to be imported with; the chart is the usual one."""
+    (tmp_path / "matplotlibrc").write_bytes(b"font.size: \xff\n")
+    drawn = []
+    for number, backend in enumerate(("", "nosuch", "module://matplotlib_inline.backend_inline")):
+        chart = tmp_path / f"{number}.svg"
+        script = f"cd {tmp_path if backend else ROOT}; COMMAND plot --from paper --output {chart}"
+        done = shell(script, MPLBACKEND=backend)
+        assert done.returncode == 0, done.stderr
+        drawn.append(chart.read_bytes())
+    assert drawn == [drawn[0]] * 3
+
+
+def test_without_a_home_nothing_is_kept() -> None:
+    program = (
+        "import pwd\n"
+        "def unknown(*_): raise KeyError('uid not found')\n"
+        "pwd.getpwuid = pwd.getpwnam = unknown\n"
+        "import ablations.images.data\n"
+        "from modernize import cost, counts, spec_of\n"
+        "assert not counts.cache_folder().exists()\n"
+        "print(cost.cost(spec_of('ln', 'nano'), 32).params)\n"
+    )
+    homeless = {k: v for k, v in os.environ.items() if k not in ("HOME", "XDG_CACHE_HOME")}
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, env=homeless, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 0
+
+
 @pytest.mark.parametrize(
     ("variables", "group"),
     [

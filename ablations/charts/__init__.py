@@ -1,1 +1,5 @@
 """Summaries as pictures: the roadmap, and accuracy against throughput."""
+
+from ablations.charts.settings import import_matplotlib
+
+import_matplotlib()  # before any module of this package does

@@ -13,13 +13,13 @@ import functools
 import gzip
 import hashlib
 import math
+import os
 import zlib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import platformdirs
 from filelock import FileLock
 
 from ablations.images.folders import (
@@ -29,6 +29,7 @@ from ablations.images.folders import (
     list_folder,
     most_common,
 )
+from modernize.counts import cache_folder
 from modernize.torchvision_ops import make_torchvision_importable
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ ON_DISK = (
     Path("/usr/share/datasets/fashion-mnist"),
     Path("/usr/share/datasets"),
     Path("data/FashionMNIST/raw"),
-    Path("~/.cache/torchvision/FashionMNIST/raw").expanduser(),
+    Path(os.path.expanduser("~/.cache/torchvision/FashionMNIST/raw")),  # noqa: PTH111  # or no home
 )
 
 FILES = {  # name: dimensions of an item
@@ -300,7 +301,7 @@ def _read_cifar(dataset: str, choice: DataChoice) -> Images:
 
 def _cifar_root(source: str, base: str) -> Path:
     """Returns the folder that holds the folder ``base``, or will after a download."""
-    downloads = Path(platformdirs.user_cache_dir("convnext-roadmap")) / "data"
+    downloads = cache_folder() / "data"
     if source == "download":
         return downloads
     given = Path(source).expanduser().absolute()
