@@ -46,15 +46,19 @@ class ObjectInFileError(Exception):
     """A file that holds a Python object; the text is its name."""
 
 
-def check_zip(path: Path) -> None:
+def check_zip(source: Path | io.BytesIO) -> None:
     """Refuses a file of torch's format of today that is damaged or claims more than it holds.
+
+    Args:
+        source: the file, or what it holds.
 
     Raises:
         ClaimError: saying what is wrong.
         ObjectInFileError: for more than tensors and plain values.
         Exception: whatever the bytes of a damaged file lead to.
     """
-    with zipfile.ZipFile(path) as archive:
+    size = source.stat().st_size if isinstance(source, Path) else source.getbuffer().nbytes
+    with zipfile.ZipFile(source) as archive:
         entries = {entry.filename: entry for entry in archive.infolist()}
         for name, entry in entries.items():
             if entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 1:
@@ -63,7 +67,7 @@ def check_zip(path: Path) -> None:
                     "without compression"
                 )
         held = sum(entry.file_size for entry in archive.infolist())
-        if held > path.stat().st_size or len(entries) != len(archive.infolist()):
+        if held > size or len(entries) != len(archive.infolist()):
             raise ClaimError("its entries overlap")
         pickles = [name for name in entries if name.endswith("/data.pkl")]
         if len(pickles) != 1 or entries[pickles[0]].file_size > MOST_PICKLE:

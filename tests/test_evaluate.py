@@ -201,3 +201,8 @@ def test_a_finished_run_is_what_its_record_says(
     assert "has no run of 'ln' with seed 0; it has the steps gelu" in message(
         capsys, "--step", "ln", *there
     )
+    [path] = tmp_path.glob("study/runs/*/weights.pt")
+    torch.save({**torch.load(path, weights_only=True), "run": "gelu-seed1-0123456789"}, path)
+    said = message(capsys, "--step", "gelu", *there)
+    assert str(path) in said
+    assert "gelu-seed1-0123456789" in said

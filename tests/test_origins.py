@@ -36,6 +36,15 @@ def test_what_some_records_do_not_say_is_told() -> None:
     assert sum(r["value"] == "not recorded" for r in found) == 1
 
 
+def test_what_changed_while_a_run_was_trained_is_told() -> None:
+    change = {"epoch": 3, "update": 7, "what": "precision", "from": "float16", "to": "float32"}
+    changed = dataclasses.replace(
+        finished(80.0), provenance={**finished(80.0).provenance, "changes": [change]}
+    )
+    values = [r["value"] for r in origin_rows([finished(80.0), changed])]
+    assert "precision from float16 to float32, epoch 3" in values
+
+
 def test_provenance_with_many_values_is_cut_and_says_so() -> None:
     found = origin_rows(finished(80.0, device=f"node{number}") for number in range(30))
     devices = [r for r in found if r["value"].startswith("node") or "other values" in r["value"]]

@@ -293,7 +293,7 @@ class RunFolder:
 
     def has_checkpoint(self) -> bool:
         """Tells whether there is something to go on from."""
-        return any(self.path.glob("checkpoint-*.pt"))
+        return any(path.is_file() for path in self.path.glob("checkpoint-*.pt"))
 
     def read_record(self) -> Record | None:
         """Returns the record, or None where there is none yet.

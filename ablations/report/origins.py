@@ -32,6 +32,7 @@ def origin_rows(records: Iterable[Record]) -> list[dict[str, str]]:
         **{name: lambda p, name=name: _text(_packages(p).get(name)) for name in packages},  # type: ignore[misc]
         "platform": lambda p: _text(p.get("platform")),
         "images that could not be read": _bad_images,
+        "changed while it was trained": _changes,
     }
     rows = []
     for name, read in properties.items():
@@ -98,6 +99,15 @@ def _processes(provenance: Mapping[str, Any]) -> str:
     processes = provenance.get("processes", 1)
     many = f"{plural(processes, 'process')}"
     return f"{many}, {plural(threads, 'thread')}" + (" each" if processes != 1 else "")
+
+
+def _changes(provenance: Mapping[str, Any]) -> str:
+    texts = [
+        f"{change.get('what')} from {change.get('from')} to {change.get('to')}, epoch "
+        f"{change.get('epoch')}"
+        for change in provenance.get("changes", [])
+    ]
+    return "; ".join(texts) or NOT_RECORDED
 
 
 def _bad_images(provenance: Mapping[str, Any]) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import io
 import re
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ import torch
 from ablations.records.files import ResultsError, set_aside
 from modernize.errors import RoadmapError
 from modernize.files import read_bytes, replacing
+from modernize.weight_claims import check_zip
 
 KEPT = 2
 
@@ -58,12 +58,23 @@ def save_weights(folder: Path, weights: dict[str, Any]) -> None:
 
     Args:
         folder: the run's folder.
-        weights: ``{"network": state dict, "ema": state dict or None, "spec": of the network}``.
+        weights: ``{"network": state dict, "ema": state dict or None, "spec": of the network,
+            "run": its name}``.
 
     Raises:
         CheckpointError: naming the file and the reason.
     """
     _write(folder / WEIGHTS, _bytes(weights))
+
+
+def run_of_weights(folder: Path) -> str | None:
+    """Returns the run whose weights a finished run's folder holds; None if they do not say."""
+    try:
+        held = torch.load(folder / WEIGHTS, map_location="cpu", weights_only=True, mmap=True)
+    except Exception:  # whatever is wrong, who reads the weights names it
+        return None
+    named = held.get("run") if isinstance(held, dict) else None
+    return named if isinstance(named, str) else None
 
 
 def load(
@@ -101,9 +112,7 @@ def read(path: Path, most: int) -> dict[str, Any]:
         digest, _, content = read_bytes(path, most).partition(b"\n")
         if hashlib.sha256(content).hexdigest().encode() != digest:
             raise ValueError("its content is not what its checksum says")
-        with zipfile.ZipFile(io.BytesIO(content)) as entries:
-            if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries.infolist()):
-                raise ValueError("it has compressed entries")
+        check_zip(io.BytesIO(content))
         state: dict[str, Any] = torch.load(
             io.BytesIO(content), map_location="cpu", weights_only=True
         )

@@ -123,7 +123,8 @@ def train(
             ema = state.ema.module.state_dict() if state.ema else None
             network = state.network.state_dict()
             spec = run.spec.to_dict()
-            checkpoint.save_weights(folder.path, {"network": network, "ema": ema, "spec": spec})
+            weights = {"network": network, "ema": ema, "spec": spec, "run": run.name}
+            checkpoint.save_weights(folder.path, weights)
         folder.write_record(record)
         checkpoint.remove(folder.path)
     return record

@@ -14,6 +14,7 @@ from ablations.launching import local_queue
 from ablations.recipe import Compute
 from ablations.records import Record
 from ablations.training import evaluation
+from ablations.training.checkpoint import WEIGHTS, run_of_weights
 from ablations.training.pipeline import make_pipeline
 from ablations.training.place import Place, find_place
 from ablations.units import percent, rate
@@ -281,6 +282,11 @@ def of_run(study: Study, data: str | None, options: Options) -> Evaluated:
             "(its ema_decay is null); leave out --ema."
         )
     found = conversion.read(folder.path, ema=options.ema, layers=options.layers)
+    if (named := run_of_weights(folder.path)) not in (None, run.name):
+        raise WeightsError(
+            f"{folder.path / WEIGHTS} holds the weights of another run, {named}. Put back those of "
+            "this run; or delete its folder, and the same launch trains it again."
+        )
     preset, recipe = study.preset, run.recipe
     choice = preset.data.model_copy(update={"source": data} if data is not None else {})
     images = load_images(choice, skip_bad_images=options.skip_bad_images)
