@@ -6,13 +6,6 @@ import difflib
 from collections.abc import Iterable
 
 
-def few(names: Iterable[object], shown: int = 5) -> str:
-    """Returns the first names, and how many more there are: "a, b and 3 more"."""
-    listed = [str(name) for name in names]
-    more = f" and {len(listed) - shown:,} more" if len(listed) > shown else ""
-    return ", ".join(listed[:shown]) + more
-
-
 class RoadmapError(Exception):
     """Something failed although the request was sound; the command line exits with status 1."""
 

@@ -9,9 +9,10 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-from modernize.errors import SpecError, WeightsError, few
+from modernize.errors import SpecError, WeightsError
 from modernize.layouts import LAYOUTS, OURS, Layout, Row
 from modernize.spec import NetSpec
+from modernize.text import few
 
 Shapes = Mapping[str, tuple[int, ...]]
 

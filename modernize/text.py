@@ -11,6 +11,7 @@ import re
 import shlex
 import unicodedata
 import zlib
+from collections.abc import Iterable
 from typing import Any
 
 # All but what is harmless and frequent; of the rest, :func:`_escaped` looks at each character.
@@ -120,3 +121,10 @@ def plural(number: int, noun: str) -> str:
     """Returns "1 run", "2 runs", "1,000 classes"."""
     end = "" if number == 1 else "es" if noun.endswith(("s", "x", "ch", "sh")) else "s"
     return f"{number:,} {noun}{end}"
+
+
+def few(names: Iterable[object], shown: int = 5) -> str:
+    """Returns the first names, and how many more there are: "a, b and 3 more"."""
+    listed = [str(name) for name in names]
+    more = f" and {len(listed) - shown:,} more" if len(listed) > shown else ""
+    return ", ".join(listed[:shown]) + more

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ablations.images.entries import NO_FILE, File, is_folder, look_at, suffix_of
-from modernize.errors import UsageError, few
+from modernize.errors import UsageError
+from modernize.text import few, plural
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -33,7 +34,7 @@ SYSTEM = frozenset(
      "network trash folder", "temporary items")
 )  # fmt: skip
 
-_READ = "Read are ." + ", .".join(sorted(SUFFIXES)) + ", in upper and lower case"
+_READ = f"The suffixes that are read, in any case: .{', .'.join(sorted(SUFFIXES))}"
 
 
 class DataError(UsageError):
@@ -136,15 +137,15 @@ def list_folder(source: str, *, skip_bad_images: bool = False) -> Folder:
     faults = train.faults()
     if strange := sorted(set(val.classes).difference(classes)):
         faults.append(
-            f"{val.folder} has {len(strange)} class(es) that {train.folder} lacks: {few(strange)}. "
-            "Both must call their classes the same"
+            f"{val.folder} has {plural(len(strange), 'class')} that {train.folder} lacks: "
+            f"{few(strange)}. Both must call their classes the same"
         )
     else:
         faults += val.faults()
     if train.images and (empty := train.empty(classes)):
         faults.append(
-            f"{train.folder} has {len(empty)} class folder(s) without an image: {few(empty)}. "
-            f"{_READ}; fill or remove these folders"
+            f"{train.folder} has {plural(len(empty), 'class folder')} without an image: "
+            f"{few(empty)}. {_READ}; fill or remove these folders"
         )
     return _folder(root, (train, val), classes, faults, skip_bad_images=skip_bad_images)
 
@@ -197,7 +198,7 @@ def _folder(
     notes = [note for split in splits for note in split.notes()]
     for split in splits:
         if (bad := split.unreadable()) and skip_bad_images:
-            notes.append(f"{bad}. They are passed over.")
+            notes.append(f"{bad}; passed over.")
         elif bad:
             cure = "replace these, or pass over such images with --skip-bad-images"
             faults.append(f"{bad}; {cure}")
@@ -312,7 +313,9 @@ class _Split:
             *self.top.faults,
             *(fault for listed in self.listed.values() for fault in listed.faults),
         ]
-        lines = [f"{len(faults)} folder(s) cannot be listed: {few(faults)}"] if faults else []
+        lines = []
+        if faults:
+            lines.append(f"{plural(len(faults), 'folder')} cannot be listed: {few(faults)}")
         if not self.images and not self.top.faults:
             lines.append(
                 f"there are no images in the class folders of {self.folder}: {self._has()}"
@@ -327,7 +330,7 @@ class _Split:
             )
         others = self._others()
         files = f", with other files: {_counted(others)}" if others else ""
-        return f"it has {len(self.classes):,} class folder(s){files}. {_READ}"
+        return f"it has {plural(len(self.classes), 'class folder')}{files}. {_READ}"
 
     def _loose(self) -> str:
         return few(sorted(os.fsdecode(file.path) for file in self.top.images), 3)
@@ -343,32 +346,32 @@ class _Split:
         ]
         if system:
             yield (
-                f"{len(system)} folder(s) of the system in {self.folder} are passed over: "
-                f"{few(sorted(system))}."
+                f"passed over in {self.folder}: {plural(len(system), 'folder')} of the system "
+                f"({few(sorted(system))})."
             )
         if self.top.images:
             yield (
-                f"{len(self.top.images):,} images directly in {self.folder} are of no class and "
-                f"are passed over: {self._loose()}."
+                f"passed over in {self.folder}: {plural(len(self.top.images), 'image')} of no "
+                f"class, directly in it ({self._loose()})."
             )
         if others := self._others():
             yield (
-                f"{sum(others.values()):,} files in the class folders of {self.folder} are passed "
-                f"over for their suffix: {_counted(others)}. {_READ}."
+                f"passed over in {self.folder}: {plural(sum(others.values()), 'file')} in class "
+                f"folders, for the suffix ({_counted(others)}). {_READ}."
             )
 
     def unreadable(self) -> str:
         """Returns which files clearly hold no image; nothing if there is none."""
         parts = []
         for wanted, kind in (
-            (NO_FILE, "no files, or links that lead to none"),
-            (0, "empty files"),
+            (NO_FILE, "missing or special file"),
+            (0, "empty file"),
         ):
             if bad := [os.fsdecode(f.path) for f in self.files() if f.size == wanted]:
-                parts.append(f"{len(bad):,} {kind} ({few(bad)})")
+                parts.append(f"{plural(len(bad), kind)} ({few(bad)})")
         if not parts:
             return ""
-        return f"of {self.images:,} images in {self.folder}, some hold none: {', '.join(parts)}"
+        return f"among the {plural(self.images, 'image')} in {self.folder}: {' and '.join(parts)}"
 
     def arrays(
         self, classes: Sequence[str], digest: hashlib._Hash
