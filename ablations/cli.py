@@ -27,12 +27,14 @@ from ablations.commands import (
 )
 from ablations.commands.launch import launching_options
 from ablations.commands.options import given_options
+from ablations.commands.typed import OnceGroup
 from modernize.errors import RoadmapError
 
 
-@click.group(invoke_without_command=True, context_settings={"max_content_width": 100})
+@click.group(
+    cls=OnceGroup, invoke_without_command=True, context_settings={"max_content_width": 100}
+)
 @launching_options
-@click.option("--debug", is_flag=True, expose_value=False, help="Show tracebacks.")
 @click.version_option(package_name="convnext-roadmap")
 @click.pass_context
 def cli(ctx: click.Context, /, **options: Any) -> None:

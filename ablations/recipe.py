@@ -26,6 +26,7 @@ SMOKE_UPDATES = 2  # of a smoke test's epoch
 PRESETS = Path(__file__).parent / "presets"
 SOURCE: Key = ("data", "source")
 SIZE: Key = ("data", "image_size")
+SOURCES = ("embedded", "on-disk", "download")  # any other data.source is a folder
 
 # timm itself asserts some of this, and silently passes over the rest, such as "inc" for "inc1".
 RAND_AUGMENT = re.compile(
@@ -242,6 +243,11 @@ class DataChoice(Table):
     mean: list[Probability] | None = None
     std: list[Share] | None = None
     limit: Annotated[int, Field(gt=0, le=limits.IMAGES)] | None = None
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether ``source`` is a folder, and none of the :data:`SOURCES`."""
+        return self.name == "image-folder" or self.source not in SOURCES
 
 
 class Compute(Table):

@@ -97,18 +97,15 @@ def default_batch_size(device: str, image_size: int) -> int:
     return 128 if small else 8
 
 
-def parse_modes(text: str) -> tuple[str, ...]:
-    """Returns the modes of a list with commas.
+def parse_modes(asked: Sequence[str]) -> tuple[str, ...]:
+    """Returns the modes of these names, each once.
 
     Raises:
         UnknownNameError: for one that there is not.
     """
-    asked = [mode.strip() for mode in text.split(",") if mode.strip()]
     for mode in asked:
         if mode not in MODES:
             raise UnknownNameError("mode", mode, MODES)
-    if not asked:
-        raise UsageError(f"--mode is empty; give one of {', '.join(MODES)}, or both.")
     return tuple(mode for mode in MODES if mode in asked)
 
 

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ablations import limits
+from ablations.commands import typed
+from ablations.commands.typed import list_option
 from modernize.errors import UsageError
 from modernize.text import plural
 
@@ -24,24 +27,34 @@ MANY = 10  # variants out of proportion, above which only the dearest is named
 DEFAULT = "roadmap"
 SHIPPED = sorted(path.stem for path in (Path(__file__).parents[1] / "study_files").glob("*.yaml"))
 
+
+def _means_yaml(value: str) -> bool:
+    return value.lower().endswith((".yaml", ".yml"))
+
+
+YAML_FILE = typed.FilePath(path_type=str, means_file=_means_yaml)
+
 _ASKING = (
     click.option(
         "--study",
         default=DEFAULT,
         show_default=True,
+        type=YAML_FILE,
         metavar="NAME|FILE",
         help=f"What to compare: {', '.join(SHIPPED)}, or a file of your own.",
     ),
     click.option("--until", "last", metavar="STEP", help="Last step wanted: its key or index."),
     click.option("--from", "first", metavar="STEP", help="First step wanted."),
-    click.option("--only", metavar="STEP,...", default="", help="Only these steps."),
+    list_option("--only", metavar="STEP,...", help="Only these steps; may be repeated."),
     click.option(
         "--seeds",
-        type=click.IntRange(min=1),
+        type=typed.Whole(1, limits.SEEDS),
+        metavar="N",
         help="Runs of each step, from seeds 0, 1, ...  [default: the study's; 1 for the roadmap]",
     ),
     click.option(
         "--preset",
+        type=YAML_FILE,
         metavar="NAME|FILE",
         help="What to train on, and how.  [default: the study's; nano for the roadmap]",
     ),
@@ -51,14 +64,18 @@ _ASKING = (
         help="resnet50, resnet200 or nano.  [default: the study's, or else the preset's]",
     ),
     click.option(
-        "--data", metavar="FOLDER", help="Where the images are.  [default: as the preset says]"
+        "--data",
+        type=typed.ImageFolder(),
+        metavar="FOLDER",
+        help="Where the images are.  [default: as the preset says]",
     ),
     click.option(
         "--set",
         "settings",
         multiple=True,
         metavar="KEY=VALUE",
-        help="Another value for a key of the preset; may be repeated.",
+        help="Another value for a key of the preset; may be repeated. If a key is given twice, the "
+        "last value counts.",
     ),
 )
 
@@ -74,7 +91,7 @@ def speed_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Adds ``--images-per-second`` and ``--measure``; :func:`find_speed` takes them."""
     given = click.option(
         "--images-per-second",
-        type=click.FloatRange(min=0, min_open=True),
+        type=typed.Real(0.001, limits.SPEED),
         metavar="N",
         help="Estimate hours from this speed of the study's base on one device.",
     )
@@ -109,7 +126,7 @@ def resolve(
     study: str,
     first: str | None,
     last: str | None,
-    only: str,
+    only: list[str],
     seeds: int | None,
     preset: str | None,
     regime: str | None,
@@ -126,13 +143,17 @@ def resolve(
     from ablations.studies.study_file import read_study
     from ablations.studies.variants import compare
 
-    if data is not None:
-        settings = (*settings, f"data.source={data}")
     written = read_study(study)
-    chosen = load_preset(preset or written.preset, settings)
+    chosen = load_preset(preset or written.preset, settings, data)
     usual = written.file.regime or chosen.regime
     comparison = compare(written, regime or usual)
-    keys = [key.strip() for key in only.split(",") if key.strip()]
+    variants, seeds = pick(comparison.variants, first, last, only), seeds or written.file.seeds
+    runs = len(variants) * seeds
+    if runs > limits.RUNS:
+        raise UsageError(
+            f"{plural(len(variants), 'step')} with {plural(seeds, 'seed')} are {runs:,} runs; at "
+            f"most {limits.RUNS:,} are planned at once. Take some with --only, or fewer --seeds."
+        )
     # The roadmap on a preset is called after the preset alone.
     parts = [] if study == DEFAULT else [written.name]
     if not parts or (preset and preset != written.file.preset):
@@ -142,8 +163,8 @@ def resolve(
     return Asked(
         comparison,
         chosen,
-        pick(comparison.variants, first, last, keys),
-        seeds or written.file.seeds,
+        variants,
+        seeds,
         "-".join(parts),
         chosen.data.source != load_preset(preset or written.preset).data.source,
     )

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from ablations import terminal
+from ablations import limits, terminal
 from ablations.commands.options import FORMATS, from_here, results_folder, results_option
+from ablations.commands.typed import BATCH, PIXELS, FilePath, Once, Real, Whole, list_option
 from modernize.errors import UsageError
 
 if TYPE_CHECKING:
@@ -18,12 +19,14 @@ if TYPE_CHECKING:
 OUTPUT = ("source", "accuracy", "output", "style", "results")  # what becomes of it
 
 
-@click.command(short_help="Measure images per second and memory of every step.")
+@click.command(cls=Once, short_help="Measure images per second and memory of every step.")
 @click.option("--regime", metavar="NAME", help="resnet50, resnet200 or nano.  [default: resnet50]")
 @click.option("--until", "last", metavar="STEP", help="Last step wanted: its key or index.")
 @click.option("--from", "first", metavar="STEP", help="First step wanted.")
-@click.option(
-    "--only", metavar="STEP,...", default="", help="Only these steps; with --models, these models."
+@list_option(
+    "--only",
+    metavar="STEP,...",
+    help="Only these steps; with --models, these models. May be repeated.",
 )
 @click.option(
     "--models",
@@ -33,25 +36,27 @@ OUTPUT = ("source", "accuracy", "output", "style", "results")  # what becomes of
 @click.option("--no-peers", is_flag=True, help="Leave out torchvision's and timm's networks.")
 @click.option(
     "--official",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=FilePath(file_okay=False),
     metavar="FOLDER",
     help="A checkout of facebookresearch/ConvNeXt, whose networks are measured as well.",
 )
-@click.option(
-    "--mode", "modes", default="inference,training", show_default=True, metavar="MODE,..."
+@list_option(
+    "--mode",
+    default=["inference", "training"],
+    show_default=True,
+    metavar="MODE,...",
+    help="What is measured; may be repeated.",
 )
 @click.option(
     "--device", type=click.Choice(["cuda", "cpu"]), help="[default: the GPU where there is one]"
 )
 @click.option(
     "--batch-size",
-    type=click.IntRange(min=1),
+    type=BATCH,
     metavar="IMAGES",
     help="[default: 128 on a GPU, 8 on a CPU, more of small images]",
 )
-@click.option(
-    "--image-size", type=click.IntRange(min=1), metavar="PIXELS", help="[default: the regime's]"
-)
+@click.option("--image-size", type=PIXELS, metavar="PIXELS", help="[default: the regime's]")
 @click.option(
     "--precision",
     type=click.Choice(["auto", "fp32", "tf32", "bf16", "fp16"]),
@@ -68,14 +73,14 @@ OUTPUT = ("source", "accuracy", "output", "style", "results")  # what becomes of
 @click.option("--compile", is_flag=True, help="Use torch.compile.")
 @click.option(
     "--rounds",
-    type=click.IntRange(min=1),
+    type=Whole(1, limits.ROUNDS),
     default=5,
     show_default=True,
     help="Turns of each network in each mode.",
 )
 @click.option(
     "--seconds",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Real(0, 3600, min_open=True),
     default=0.5,
     show_default=True,
     help="Timed in each turn, or 3 iterations if they take longer.",
@@ -88,13 +93,13 @@ OUTPUT = ("source", "accuracy", "output", "style", "results")  # what becomes of
 @click.option(
     "--redraw",
     "source",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=FilePath(file_okay=False),
     metavar="FOLDER",
     help="Measure nothing; show and draw what was measured into this folder.",
 )
 @click.option(
     "--output",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=FilePath(file_okay=False),
     metavar="FOLDER",
     help="Where the files go.  [default: results/benchmark-<regime>-<device>]",
 )
@@ -134,7 +139,7 @@ def benchmark(
         image_size = asked["image_size"] or (regime.image_size if regime else 224)
         request = benchmark_request.Request(
             image_size=image_size,
-            modes=benchmark_request.parse_modes(asked["modes"]),
+            modes=benchmark_request.parse_modes(asked["mode"]),
             **{name: asked[name] for name in _REQUESTED},
         )
         known = accuracies(accuracy, regime.name if regime else None, image_size, results)
@@ -179,7 +184,7 @@ def _contestants(
     regime: str | None,
     first: str | None,
     last: str | None,
-    only: str,
+    only: list[str],
     models: bool,
     no_peers: bool,
     official: Path | None,
@@ -191,10 +196,9 @@ def _contestants(
     from ablations.studies import selection
     from modernize.steps import find_regime
 
-    keys = [key.strip() for key in only.split(",") if key.strip()]
     rivals = contestants.Rivals(not no_peers, check_checkout(official) if official else None)
     if models:
-        return contestants.of_models(keys or contestants.TABLE_12, pixels, rivals)
+        return contestants.of_models(only or contestants.TABLE_12, pixels, rivals)
     road = find_regime(regime or "resnet50")
-    variants = selection.roadmap(road.name, first, last, keys)
+    variants = selection.roadmap(road.name, first, last, only)
     return contestants.of_steps(variants, road, pixels, rivals)

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from ablations import tables, terminal
 from ablations.commands.options import FORMATS, find_study, from_here, name_once, study_option
+from ablations.commands.typed import Once
 from modernize.text import plural
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def _print_summary(console: Console, table: Any) -> None:
     tables.print_table(console, format_summary(table), SUMMARY_COLUMNS)
 
 
-@click.command(short_help="Make a study's table and chart from its records.")
+@click.command(cls=Once, short_help="Make a study's table and chart from its records.")
 @click.argument("source", required=False, metavar="[STUDY]")
 @click.option("--format", "style", type=FORMATS, default="table", show_default=True)
 @click.option(

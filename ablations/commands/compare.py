@@ -16,6 +16,7 @@ from ablations.commands.options import (
     name_once,
     study_option,
 )
+from ablations.commands.typed import Once
 from modernize.errors import UsageError
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ PAPER = "paper"
 DEFAULT_REGIME = "resnet50"
 
 
-@click.command(short_help="Test which changes stand out from the noise.")
+@click.command(cls=Once, short_help="Test which changes stand out from the noise.")
 @click.argument("source", required=False, metavar="[STUDY|paper]")
 @click.option("--regime", metavar="NAME", help="Of the paper's tables.  [default: resnet50]")
 @comparing_options

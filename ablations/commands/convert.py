@@ -7,24 +7,25 @@ from pathlib import Path
 import click
 
 from ablations import terminal
+from ablations.commands.typed import FilePath, Once
 from modernize.errors import UsageError
 
 
-@click.command(short_help="Tell what a checkpoint is, or write it for others.")
-@click.argument("source", metavar="FILE", type=click.Path(path_type=Path))
+@click.command(cls=Once, short_help="Tell what a checkpoint is, or write it for others.")
+@click.argument("source", metavar="FILE", type=FilePath())
 @click.option(
     "--to", "layout", metavar="LAYOUT", help="torchvision, timm, timm-conv-mlp, official or ours."
 )
 @click.option(
     "--output",
-    type=click.Path(path_type=Path),
+    type=FilePath(),
     metavar="FILE",
     help="What to write: .safetensors, or .pth or .pt for torch's format.",
 )
 @click.option("--ema", is_flag=True, help="Take the moving average that the file has besides.")
 @click.option(
     "--layers",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=FilePath(dir_okay=False),
     metavar="FILE",
     help="The Python file of the network's own layers, where it has any; it is run.",
 )

@@ -8,14 +8,16 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from ablations import tables, terminal
+from ablations import limits, tables, terminal
 from ablations.commands.options import find_study, study_option
+from ablations.commands.typed import BATCH, PIXELS, SEED, FilePath, ImageFolder, Once, Whole
 from modernize.errors import UsageError
 
 
-@click.command(short_help="Evaluate weights from anywhere, or a finished run.")
+@click.command(cls=Once, short_help="Evaluate weights from anywhere, or a finished run.")
 @click.option(
     "--weights",
+    type=FilePath(path_type=str, means_file=lambda value: value != "torchvision"),
     metavar="FILE|torchvision",
     help="A checkpoint of torchvision, timm, the official ConvNeXt or ours; or have torchvision "
     "fetch its own. Without it: a finished run's.",
@@ -25,33 +27,34 @@ from modernize.errors import UsageError
 @click.option("--ema", is_flag=True, help="Take the moving average that the file has besides.")
 @click.option(
     "--data",
+    type=ImageFolder(),
     metavar="FOLDER",
     help="Validation images, in folders named by ImageNet's synsets; a run's: as its preset says.",
 )
-@click.option("--image-size", type=click.IntRange(min=1), default=224, show_default=True)
+@click.option("--image-size", type=PIXELS, default=224, show_default=True)
 @click.option(
     "--resize",
-    type=click.IntRange(min=1),
+    type=PIXELS,
     metavar="PIXELS",
     help="Shorter side before the centre crop.  [default: 256 for 224; from 384 on, as large]",
 )
-@click.option("--batch-size", type=click.IntRange(min=1), default=64, show_default=True)
+@click.option("--batch-size", type=BATCH, default=64, show_default=True)
 @click.option(
     "--precision",
     type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
     help="auto: the fastest that the device has.  [default: fp32; a run's: as it was trained]",
 )
 @click.option(
-    "--workers", type=click.IntRange(min=0), metavar="N", help="Processes that decode images."
+    "--workers", type=Whole(0, limits.PROCESSES), metavar="N", help="Processes that decode images."
 )
 @click.option(
     "--layers",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=FilePath(dir_okay=False),
     metavar="FILE",
     help="The Python file of the network's own layers, if it has any; it is run.",
 )
 @click.option("--skip-bad-images", is_flag=True, help="Leave out images that cannot be read.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--seed", type=SEED, default=0, show_default=True)
 @click.option("--format", "style", type=click.Choice(["table", "json"]), default="table")
 @study_option
 @click.pass_context

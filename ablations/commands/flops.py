@@ -7,10 +7,11 @@ from rich.console import Console
 
 from ablations import tables, terminal
 from ablations.commands.options import FORMATS, given_options
+from ablations.commands.typed import PIXELS, Once
 from modernize.text import markdown
 
 
-@click.command(short_help="Count parameters and FLOPs, beside the paper's.")
+@click.command(cls=Once, short_help="Count parameters and FLOPs, beside the paper's.")
 @click.option(
     "--regime",
     "regimes",
@@ -22,9 +23,7 @@ from modernize.text import markdown
 )
 @click.option("--until", "last", metavar="STEP", help="Last step wanted: its key or index.")
 @click.option("--step", metavar="STEP", help="One step's breakdown by operator and by module.")
-@click.option(
-    "--image-size", type=click.IntRange(min=1), metavar="PIXELS", help="[default: the regime's]"
-)
+@click.option("--image-size", type=PIXELS, metavar="PIXELS", help="[default: the regime's]")
 @click.option(
     "--models",
     is_flag=True,
@@ -59,6 +58,8 @@ def flops(
         return
     chosen = [find_regime(name) for name in regimes]
     if step is not None:
+        if last is not None:
+            raise click.UsageError("--until does not go with --step, which shows one step.")
         sizes = [(regime, image_size or regime.image_size) for regime in chosen]
         if style == "table":
             for regime, size in sizes:

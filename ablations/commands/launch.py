@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.console import Console
 
-from ablations import tables, terminal
+from ablations import limits, tables, terminal
 from ablations.commands import asking, shell
 from ablations.commands.asking import asking_options, speed_options
 from ablations.commands.collect import collect_study
 from ablations.commands.options import results_folder, results_option, tell_faults
+from ablations.commands.typed import FilePath, Whole
 from modernize.errors import RoadmapError, UsageError
 from modernize.text import plural
 
@@ -38,7 +39,7 @@ _OPTIONS = (
     ),
     click.option(
         "--jobs",
-        type=click.IntRange(min=1),
+        type=Whole(1, limits.PROCESSES),
         metavar="N",
         help="Runs at a time.  [default: one per GPU, or per core up to 8]",
     ),
@@ -69,7 +70,7 @@ _OPTIONS = (
     ),
     click.option(
         "--site",
-        type=click.Path(path_type=Path, dir_okay=False),
+        type=FilePath(dir_okay=False),
         metavar="FILE",
         help="How your SLURM wants to be asked; ablations/sites/example.yaml explains it.",
     ),

@@ -11,6 +11,7 @@ import click
 from click.core import ParameterSource
 
 from ablations import tables, terminal
+from ablations.commands.typed import FilePath
 from modernize.errors import UsageError
 from modernize.text import plural
 
@@ -25,7 +26,7 @@ def results_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """Adds ``--results``."""
     return click.option(
         "--results",
-        type=click.Path(path_type=Path, file_okay=False),
+        type=FilePath(file_okay=False),
         metavar="FOLDER",
         help="Where studies lie.  [default: results/ of the repository]",
     )(command)

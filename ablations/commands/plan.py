@@ -16,10 +16,11 @@ from ablations.commands.asking import (
     resolve,
     speed_options,
 )
+from ablations.commands.typed import Once
 from modernize.text import markdown, plural
 
 
-@click.command(short_help="List a study's variants and what each costs.")
+@click.command(cls=Once, short_help="List a study's variants and what each costs.")
 @asking_options
 @speed_options
 @click.option(

@@ -8,10 +8,11 @@ import click
 
 from ablations import terminal
 from ablations.commands.options import find_study, from_here, results_option
+from ablations.commands.typed import FilePath, Once
 from modernize.errors import UsageError
 
 
-@click.command()
+@click.command(cls=Once)
 @click.option(
     "--from",
     "source",
@@ -25,7 +26,7 @@ from modernize.errors import UsageError
     "outputs",
     multiple=True,
     metavar="FILE",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=FilePath(dir_okay=False),
     help="A .png, .svg or .pdf file; may be repeated.  [default: roadmap.png and .svg in the "
     "study's folder; in the current one roadmap-paper, or of two studies roadmap-STUDY-STUDY]",
 )

@@ -14,9 +14,10 @@ from ablations.commands.options import (
     name_once,
     study_option,
 )
+from ablations.commands.typed import Once
 
 
-@click.command(short_help="Write a study as one page.")
+@click.command(cls=Once, short_help="Write a study as one page.")
 @click.argument("source", required=False, metavar="[STUDY]")
 @comparing_options
 @study_option

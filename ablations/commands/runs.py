@@ -12,8 +12,9 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from ablations import tables, terminal
+from ablations import limits, tables, terminal
 from ablations.commands.options import find_study, name_once, study_option
+from ablations.commands.typed import SEED, Once, Real
 from modernize.errors import UsageError
 from modernize.text import plural, visible
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 MANY = 200  # runs, from which on only those that have not come to their end are listed
 TAIL = 5  # lines shown of a failed run's log
 FOLLOW_SECONDS = 0.5
+EVERY_SECONDS = 5.0
 PIECE = 1 << 20  # bytes of a log, read at once
 
 
@@ -151,22 +153,26 @@ def cancel_runs(study: Study, steps: tuple[str, ...]) -> list[RunState]:
     return states
 
 
-@click.command()
+@click.command(cls=Once)
 @click.argument("source", required=False, metavar="[STUDY]")
 @click.option("--watch", is_flag=True, help="Refresh until nothing waits or runs.")
-@click.option("--every", type=float, default=5.0, show_default=True, metavar="SECONDS")
+@click.option(
+    "--every", type=Real(0.1, limits.SECONDS), metavar="SECONDS", help="Of --watch.  [default: 5]"
+)
 @study_option
 def status(
-    source: str | None, name: str | None, watch: bool, every: float, results: Path | None
+    source: str | None, name: str | None, watch: bool, every: float | None, results: Path | None
 ) -> None:
     """Show how every run of a study stands."""
+    if every is not None and not watch:
+        raise UsageError("--every goes with --watch.")
     study = find_study(name_once(source, name), results)
-    show_status(terminal.console(), study, every if watch else None)
+    show_status(terminal.console(), study, (every or EVERY_SECONDS) if watch else None)
 
 
-@click.command()
+@click.command(cls=Once)
 @click.argument("step")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--seed", type=SEED, default=0, show_default=True)
 @click.option("--follow", is_flag=True, help="Go on until the run has ended.")
 @study_option
 def logs(step: str, seed: int, follow: bool, name: str | None, results: Path | None) -> None:
@@ -174,7 +180,7 @@ def logs(step: str, seed: int, follow: bool, name: str | None, results: Path | N
     show_log(find_study(name, results), step, seed, follow=follow)
 
 
-@click.command(short_help="Have SLURM end a study's jobs.")
+@click.command(cls=Once, short_help="Have SLURM end a study's jobs.")
 @click.argument("steps", nargs=-1, metavar="[STEP]...")
 @study_option
 def cancel(steps: tuple[str, ...], name: str | None, results: Path | None) -> None:

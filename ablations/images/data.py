@@ -29,6 +29,7 @@ from ablations.images.folders import (
     list_folder,
     most_common,
 )
+from ablations.paths import expand
 from modernize.counts import cache_folder
 from modernize.torchvision_ops import make_torchvision_importable
 
@@ -38,8 +39,6 @@ if TYPE_CHECKING:
     from ablations.recipe import DataChoice
 
 EMBEDDED = Path(__file__).parents[1] / "fashion_mnist"
-
-SOURCES = ("embedded", "on-disk", "download")  # any other source is a folder
 
 # Where Debian's package dataset-fashion-mnist and torchvision's own download put the full set.
 ON_DISK = (
@@ -194,7 +193,7 @@ def find_folder(source: str) -> Path:
     """
     if source == "embedded":
         return EMBEDDED
-    folders = ON_DISK if source == "on-disk" else (Path(source).expanduser(),)
+    folders = ON_DISK if source == "on-disk" else (Path(expand(source)),)
     for folder in folders:
         if any(_candidates(folder, next(iter(FILES)))):
             return folder
@@ -304,7 +303,7 @@ def _cifar_root(source: str, base: str) -> Path:
     downloads = cache_folder() / "data"
     if source == "download":
         return downloads
-    given = Path(source).expanduser().absolute()
+    given = Path(expand(source)).absolute()
     folders = (
         [downloads / base, Path("data") / base]
         if source == "on-disk"

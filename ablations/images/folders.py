@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ablations.images.entries import NO_FILE, File, is_folder, look_at, suffix_of
+from ablations.paths import expand
 from modernize.errors import UsageError
 from modernize.text import few, plural
 
@@ -119,7 +120,7 @@ def list_folder(source: str, *, skip_bad_images: bool = False) -> Folder:
     Raises:
         DataError: for a folder without these, and naming everything that is wrong with it.
     """
-    root = Path(source).expanduser()
+    root = Path(expand(source))
     expected = (
         "--data must name a folder with train and val (or validation) in it, each with a folder of "
         "images per class"
@@ -164,7 +165,7 @@ def list_validation(
     Raises:
         DataError: for a folder that is not there or holds no images, and for other class folders.
     """
-    folder = folder.expanduser().resolve()
+    folder = Path(expand(str(folder))).resolve()
     if not folder.is_dir():
         raise DataError(f"there is no folder {folder}; name one that has a folder per class.")
     split = _Split(folder)

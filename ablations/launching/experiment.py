@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING
 from ablations import fit
 from ablations.fit import Machine, Wanted
 from ablations.images.contents import digest_contents
-from ablations.images.data import SOURCES, Images, load_images
+from ablations.images.data import Images, load_images
 from ablations.images.folders import Folder
 from ablations.launching import local_queue, scheduler
 from ablations.launching.claim import only_one
 from ablations.launching.survey import survey
+from ablations.paths import expand
 from ablations.recipe import Preset
 from ablations.records import (
     ARCHIVE,
@@ -247,10 +248,8 @@ class Experiment:
 
     def _jobs(self, planned: Sequence[Planned]) -> list[local_queue.Job]:
         data, compute = self.preset.data, self.preset.compute
-        if data.source not in SOURCES:
-            data = data.model_copy(
-                update={"source": str(Path(data.source).expanduser().absolute())}
-            )
+        if data.is_folder:
+            data = data.model_copy(update={"source": str(Path(expand(data.source)).absolute())})
         return [
             local_queue.Job(
                 p.run,

@@ -1,0 +1,158 @@
+"""What is typed after an option, each value by its own type; and every option given once."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from ablations import limits
+from ablations.paths import expand
+from modernize.errors import UsageError
+
+_WHOLE = re.compile(r"[+-]?[0-9]{1,20}")
+_REAL = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,4})?")
+_SHOWN = 30  # characters of a number in a message
+
+
+class Once(click.Command):
+    """A command that refuses an option given twice, instead of taking the last one silently.
+
+    It takes ``--debug`` as well.
+    """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        debug = click.Option(
+            ["--debug"], is_flag=True, expose_value=False, help="Show tracebacks of errors."
+        )
+        self.params.append(debug)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parses what was typed.
+
+        Raises:
+            UsageError: of click, for an option that is given twice.
+        """
+        if not ctx.resilient_parsing:
+            _, _, order = self.make_parser(ctx).parse_args(args=list(args))
+            for option in dict.fromkeys(order):
+                once = isinstance(option, click.Option) and not (option.multiple or option.is_flag)
+                if once and order.count(option) > 1:
+                    raise click.UsageError(f"{option.opts[0]} is given twice; give it once.", ctx)
+        return super().parse_args(ctx, args)
+
+
+class OnceGroup(Once, click.Group):
+    """A group of commands that refuses an option given twice."""
+
+
+class Whole(click.IntRange):
+    """A whole number within bounds."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Returns the number."""
+        if isinstance(value, str) and not _WHOLE.fullmatch(value.strip()):
+            self.fail(
+                f"{_shortened(value)} is not a whole number from {self.min} to {self.max}.",
+                param,
+                ctx,
+            )
+        return super().convert(value, param, ctx)
+
+
+class Real(click.FloatRange):
+    """A finite number within bounds."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Returns the number."""
+        if isinstance(value, str) and not _REAL.fullmatch(value.strip()):
+            self.fail(
+                f"{_shortened(value)} is not a number from {self.min:g} to {self.max:g}.",
+                param,
+                ctx,
+            )
+        return super().convert(value, param, ctx)
+
+
+def _shortened(text: str) -> str:
+    return repr(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}...")
+
+
+class FilePath(click.Path):
+    """A path, in which ``~``, ``~user``, ``$VAR`` and ``${VAR}`` are replaced.
+
+    Args:
+        path_type: what it becomes.
+        means_file: tells whether a value is a path at all; what is none stays as it is.
+        options: of :class:`click.Path`.
+    """
+
+    def __init__(
+        self,
+        *,
+        path_type: type[Any] = Path,
+        means_file: Callable[[str], bool] | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(path_type=path_type, **options)
+        self._means_file = means_file
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Returns the path, or the value that is none."""
+        if isinstance(value, str):
+            if self._means_file and not self._means_file(value):
+                return value
+            try:
+                value = expand(value)
+            except UsageError as error:
+                self.fail(str(error), param, ctx)
+        return super().convert(value, param, ctx)
+
+
+def _means_images(value: str) -> bool:
+    from ablations.recipe import SOURCES
+
+    return value not in SOURCES
+
+
+class ImageFolder(FilePath):
+    """The folder of the images, or one of the words that a preset's ``data.source`` may be."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=str, means_file=_means_images)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Returns the folder or the word as text."""
+        if not _means_images(value) and os.path.lexists(value):
+            self.fail(
+                f"{value!r} is a folder here, and a word for images from elsewhere. Write "
+                f"./{value} for the folder, or --set data.source={value} for the other.",
+                param,
+                ctx,
+            )
+        return super().convert(value, param, ctx)
+
+
+def _keys(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> list[str]:
+    """Returns the names in lists with commas."""
+    keys = [key.strip() for value in values for key in value.split(",") if key.strip()]
+    typed = param.name and ctx.get_parameter_source(param.name) is ParameterSource.COMMANDLINE
+    if typed and not keys:
+        raise click.BadParameter("it names nothing.", ctx, param)
+    return keys
+
+
+def list_option(name: str, **options: Any) -> Callable[..., Any]:
+    """Returns an option that takes names with commas between them, and may be repeated."""
+    return click.option(name, multiple=True, callback=_keys, **options)
+
+
+PIXELS = Whole(1, limits.PIXELS)
+BATCH = Whole(1, limits.BATCH)
+SEED = Whole(0, limits.SEEDS - 1)
