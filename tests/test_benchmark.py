@@ -491,7 +491,7 @@ def test_the_command_from_measuring_to_the_chart(tmp_path, monkeypatch, capfd):
         (["--regime", "mini"], "unknown regime 'mini'"),
         (["--only", "lm"], "unknown step 'lm'. Did you mean 'ln'?"),
         (["--mode", "trainin"], "unknown mode 'trainin'. Did you mean 'training'?"),
-        (["--mode", ","], "--mode is empty"),
+        (["--mode", ","], "'--mode': it names nothing"),
         (["--models", "--only", "ConvNext-T"], "Did you mean 'ConvNeXt-T'?"),
         (["--models", "--regime", "nano"], "--regime does not go with --models"),
         (["--device", "cpu", "--precision", "fp16"], "--precision fp16 needs a CUDA GPU"),
