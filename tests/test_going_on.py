@@ -308,7 +308,7 @@ def test_precision_that_a_device_lacks_changes_and_that_is_on_record(
     assert change == {
         "epoch": 2, "update": 3, "what": "precision", "from": "float16", "to": "float32",
     }  # fmt: skip
-    assert "going on after 1 epochs and 3 updates" in capsys.readouterr().out
+    assert "going on after 1 epoch and 3 updates" in capsys.readouterr().out
 
 
 def test_changes_add_up(images: Images, stopped: Path, tmp_path: Path) -> None:

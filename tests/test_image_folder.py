@@ -46,7 +46,7 @@ def roadmap(results: Path, images: Path, *arguments: str, status: int = 0) -> st
 @pytest.mark.slow
 def test_the_whole_recipe_on_a_folder_of_jpegs(jpegs: Path, tmp_path: Path) -> None:
     told = roadmap(tmp_path, jpegs)
-    assert "96 training and 36 validation images" in told
+    assert "96 training images and 36 validation images" in told
     assert "top-1" in told
     run = next((tmp_path / "folder" / "runs").iterdir())
     speed = [json.loads(line) for line in (run / "speed.jsonl").read_text().splitlines()]

@@ -4,6 +4,7 @@ import ast
 import csv
 import html
 import io
+import re
 import subprocess
 import sys
 import unicodedata
@@ -109,6 +110,13 @@ def test_counted_nouns() -> None:
         "1,000 runs",
     ]
     assert plural(2, "process") == "2 processes"
+
+
+def test_no_text_leaves_the_plural_to_its_reader() -> None:
+    for path in [*(ROOT / "ablations").rglob("*.py"), *(ROOT / "modernize").rglob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                assert not re.search(r"\w\(e?s\)", node.value), f"{path}:{node.lineno}"
 
 
 def test_a_console_takes_no_text_for_markup(capsys: pytest.CaptureFixture[str]) -> None:

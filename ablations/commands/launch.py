@@ -247,7 +247,8 @@ def _print_plan(
     images = study.manifest["images"]
     console.print(
         f"Study {study.name}: {study.preset.title}; regime {study.manifest['regime']}; "
-        f"{images['train_images']:,} training and {images['val_images']:,} validation images",
+        f"{plural(images['train_images'], 'training image')} and "
+        f"{plural(images['val_images'], 'validation image')}",
         soft_wrap=True,
     )
     texts = []

@@ -37,6 +37,7 @@ from modernize.errors import UsageError
 from modernize.layers import Layers
 from modernize.spec import Norm
 from modernize.steps import Training, Variant
+from modernize.text import plural
 
 if TYPE_CHECKING:
     from ablations.images.sampling import Share
@@ -181,7 +182,7 @@ class Experiment:
         lines = list(self.notes)
         if archived:
             lines.append(
-                f"{archived} runs are taken from {ARCHIVE}; to train them here, give another "
+                f"taken from {ARCHIVE}: {plural(archived, 'run')}; to train here, give another "
                 "--name."
             )
         seen = {
@@ -190,7 +191,7 @@ class Experiment:
             if p.run.spec.norm is Norm.BATCH and p.variant.training is Training.ENHANCED
         }
         return lines + [
-            f"BatchNorm sees {batch} images at a time (device_batch); in the paper, "
+            f"BatchNorm sees {plural(batch, 'image')} at a time (device_batch); in the paper, "
             f"{PAPER_DEVICE_BATCH}. Steps with BatchNorm depend on it, those with LayerNorm do not."
             for batch in sorted(seen - {PAPER_DEVICE_BATCH})
         ]

@@ -23,6 +23,7 @@ from ablations.training.checkpoint import UnusableError
 from ablations.training.place import Place, supports
 from ablations.training.state import PLAIN, State, begin
 from modernize.layers import Layers
+from modernize.text import plural
 
 ROOM = 2**26  # bytes of a checkpoint beside the tensors of its network
 TENSORS = 8  # at most so many times the network's: moments, moving average
@@ -70,7 +71,7 @@ def go_on(
     state.load(chosen, place)
     _note_changes(state, place)
     if place.first:
-        print(f"going on after {state.epoch} epochs and {state.update} updates")
+        print(f"going on after {plural(state.epoch, 'epoch')} and {plural(state.update, 'update')}")
     return place, state
 
 

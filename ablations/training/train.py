@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from ablations import units
 from ablations.images.mixing import Mixing
 from ablations.images.sampling import DeviceBatch, Sampling
 from ablations.records import Record, Run, RunFolder, provenance
@@ -324,7 +325,7 @@ class _Trainer:
         print(
             f"epoch {row['epoch']} of {self.recipe.epochs}: loss {row['train_loss']:.4f}, "
             f"top-1 {row['top1']:.2f} %, top-5 {row['top5']:.2f} %"
-            + (f", {rate:,.0f} images/s" if rate else ""),
+            + (f", {units.rate(rate)}" if rate else ""),
             flush=True,
         )
 
