@@ -28,6 +28,7 @@ from ablations.records import (
     TakenOverError,
     read_json,
 )
+from ablations.terminal import echo
 
 WAIT_SECONDS = 900  # how long a run that has saved waits to be ended, or queued again
 OFTEN = 1_000_000  # submitit gives up after so many time-outs
@@ -65,7 +66,7 @@ class Task:
         try:
             stopped = self._train(job, folder, environment, signals)
         except TakenOverError as error:
-            print(error)
+            echo(error)
             return
         except BaseException as error:
             record_failure(folder, error)
@@ -93,7 +94,7 @@ class Task:
         """Trains to the end, and returns False; or until a signal comes, and returns True."""
         record = folder.record_or_fault()
         if isinstance(record, Record) and record.settled:
-            print("This run has come to its end before; nothing is left to do.")
+            echo("This run has come to its end before; nothing is left to do.")
             return False
         import torch
 

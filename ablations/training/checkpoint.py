@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from ablations.records.files import ResultsError, set_aside
+from ablations.terminal import echo
 from modernize.errors import RoadmapError
 from modernize.files import read_bytes, replacing
 from modernize.weight_claims import check_zip
@@ -96,7 +97,7 @@ def load(
             check(state, _update_of(path) or 0)
             return state
         except UnusableError as error:
-            print(f"{path} cannot be used: {error}. {_set_aside(path)}", flush=True)
+            echo(f"{path} cannot be used: {error}. {_set_aside(path)}")
     return None
 
 

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ablations.images.sampling import Sampling
 from ablations.records import Run, RunFolder
+from ablations.terminal import echo
 from ablations.training import checkpoint
 from ablations.training.checkpoint import UnusableError
 from ablations.training.place import Place, supports
@@ -71,7 +72,7 @@ def go_on(
     state.load(chosen, place)
     _note_changes(state, place)
     if place.first:
-        print(f"going on after {plural(state.epoch, 'epoch')} and {plural(state.update, 'update')}")
+        echo(f"going on after {plural(state.epoch, 'epoch')} and {plural(state.update, 'update')}")
     return place, state
 
 
@@ -106,7 +107,7 @@ def _note_changes(state: State, place: Place) -> None:
                 {"epoch": state.epoch + 1, "update": state.update, **change},
             ]
             if place.first:
-                print(
+                echo(
                     f"Note: {what} was {before.get(what)} and is {now} from here on; the last "
                     "digits of the result may differ from those of a run that was not stopped."
                 )

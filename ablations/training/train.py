@@ -19,6 +19,7 @@ from ablations import units
 from ablations.images.mixing import Mixing
 from ablations.images.sampling import DeviceBatch, Sampling
 from ablations.records import Record, Run, RunFolder, provenance
+from ablations.terminal import echo
 from ablations.training import checkpoint
 from ablations.training.evaluation import Accuracy, Served, evaluate
 from ablations.training.place import Place
@@ -322,11 +323,10 @@ class _Trainer:
     def _say(self, row: dict[str, Any]) -> None:
         """Prints an epoch's line; the run's log keeps it."""
         rate = self.rate["images_per_second"]
-        print(
+        echo(
             f"epoch {row['epoch']} of {self.recipe.epochs}: loss {row['train_loss']:.4f}, "
             f"top-1 {row['top1']:.2f} %, top-5 {row['top5']:.2f} %"
             + (f", {units.rate(rate)}" if rate else ""),
-            flush=True,
         )
 
     def _save(self) -> None:
