@@ -14,7 +14,8 @@ import pytest
 from ablations.images.data import load_images
 from ablations.launching import local_queue
 from ablations.launching.claim import only_one
-from ablations.launching.local_queue import Job, Slot, find_slots, work_off
+from ablations.launching.job import Job, Slot
+from ablations.launching.local_queue import find_slots, work_off
 from ablations.recipe import load_preset
 from ablations.records import Run, RunFolder, Status
 from modernize import spec_of

@@ -17,7 +17,8 @@ from ablations.cli import main
 from ablations.commands import asking
 from ablations.launching import experiment
 from ablations.launching.experiment import Experiment
-from ablations.launching.local_queue import Slot, work_off
+from ablations.launching.job import Slot
+from ablations.launching.local_queue import work_off
 from ablations.records import RunFolder, Status, Study
 from ablations.report.reproduction import reproduction
 from ablations.studies import study_file

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 
 from ablations.training.checkpoint import WEIGHTS
 
@@ -92,3 +93,13 @@ def test_what_does_not_divide_is_refused(few_images: Path, tmp_path: Path) -> No
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
     assert done.returncode != 0
     assert "1 device batches are shared evenly among 1 processes" in done.stderr
+
+
+@pytest.mark.slow
+def test_the_first_process_holds_the_lock_for_all(few_images: Path, tmp_path: Path) -> None:
+    train(tmp_path, few_images, 2, "device_batch=50", "epochs=1", "warmup_epochs=0")
+    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "nano").rglob("*")}
+    with FileLock(tmp_path / "nano" / ".lock"), pytest.raises(AssertionError) as refused:
+        train(tmp_path, few_images, 2, "device_batch=50", "epochs=1", "warmup_epochs=0")
+    assert "another process" in str(refused.value)
+    assert {p: p.stat().st_mtime_ns for p in (tmp_path / "nano").rglob("*")} == before

@@ -366,7 +366,7 @@ def _debug(console: Console, experiment: Experiment) -> None:
 
 def _run_together(console: Console, experiment: Experiment) -> None:
     """Trains in all processes that torchrun started; the first one writes and speaks."""
-    from ablations.launching.local_queue import joined
+    from ablations.launching.in_process import joined
     from ablations.launching.progress import label, outcome
 
     with joined() as (device, share), experiment.claimed(share) as experiment:

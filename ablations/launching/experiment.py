@@ -14,8 +14,9 @@ from ablations.fit import Machine, Wanted
 from ablations.images.contents import digest_contents
 from ablations.images.data import Images, load_images
 from ablations.images.folders import Folder
-from ablations.launching import local_queue, scheduler
+from ablations.launching import in_process, local_queue, scheduler
 from ablations.launching.claim import only_one
+from ablations.launching.job import Job, Slot
 from ablations.launching.survey import survey
 from ablations.paths import expand
 from ablations.recipe import Preset
@@ -196,7 +197,7 @@ class Experiment:
             for batch in sorted(seen - {PAPER_DEVICE_BATCH})
         ]
 
-    def run(self, slots: Sequence[local_queue.Slot]) -> Generator[local_queue.Tick, None, None]:
+    def run(self, slots: Sequence[Slot]) -> Generator[local_queue.Tick, None, None]:
         """Trains what is needed, yielding how it stands; closing it stops what runs.
 
         One at a time, runs keep the order of the road. Several at a time, the longest come first,
@@ -211,17 +212,15 @@ class Experiment:
                     self.study.ends[job.run.name] = record
                 yield tick
 
-    def run_together(self, device: str, share: Share) -> Iterator[tuple[local_queue.Job, Record]]:
+    def run_together(self, device: str, share: Share) -> Iterator[tuple[Job, Record]]:
         """Trains what is needed, one run at a time, in all processes that torchrun started."""
-        return self._remember(local_queue.train_together(self.jobs(), device, share))
+        return self._remember(in_process.train_together(self.jobs(), device, share))
 
-    def run_here(self, slot: local_queue.Slot) -> Iterator[tuple[local_queue.Job, Record]]:
+    def run_here(self, slot: Slot) -> Iterator[tuple[Job, Record]]:
         """Trains what is needed in this process, for a debugger; an error is raised as it comes."""
-        return self._remember(local_queue.train_one_by_one(self.jobs(), slot))
+        return self._remember(in_process.train_one_by_one(self.jobs(), slot))
 
-    def _remember(
-        self, ends: Iterable[tuple[local_queue.Job, Record]]
-    ) -> Iterator[tuple[local_queue.Job, Record]]:
+    def _remember(self, ends: Iterable[tuple[Job, Record]]) -> Iterator[tuple[Job, Record]]:
         for job, record in ends:
             self.study.ends[job.run.name] = record
             yield job, record
@@ -243,16 +242,16 @@ class Experiment:
         runs = (p.run for p in self.needed)
         fit.check(((run.key, Wanted(run.recipe, run.spec, *rest)) for run in runs), machine)
 
-    def jobs(self) -> list[local_queue.Job]:
+    def jobs(self) -> list[Job]:
         """Returns the runs still to be run; paths in them hold wherever they are run."""
         return self._jobs(self.needed)
 
-    def _jobs(self, planned: Sequence[Planned]) -> list[local_queue.Job]:
+    def _jobs(self, planned: Sequence[Planned]) -> list[Job]:
         data, compute = self.preset.data, self.preset.compute
         if data.is_folder:
             data = data.model_copy(update={"source": str(Path(expand(data.source)).absolute())})
         return [
-            local_queue.Job(
+            Job(
                 p.run,
                 p.folder.path.absolute(),
                 data,

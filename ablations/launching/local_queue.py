@@ -9,74 +9,35 @@ import os
 import signal
 import sys
 import time
-import traceback
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
-from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from ablations import fit
-from ablations.fit import Machine, Wanted
-from ablations.launching.claim import announce
-from ablations.launching.group import Group, find_group
-from ablations.recipe import Compute, DataChoice
-from ablations.records import Record, ResultsError, Run, RunFolder, Status
+from ablations.launching.job import (
+    Job,
+    Slot,
+    announce_unfinished,
+    record_end,
+    record_failure,
+    train_in,
+)
+from ablations.records import Record, ResultsError, RunFolder, Status
 from ablations.records.files import make_folder
 from ablations.sockets import use_short_paths
 from ablations.terminal import Stream
 from modernize.errors import RoadmapError, UsageError
-from modernize.layers import Layers, load_layers
 
 if TYPE_CHECKING:
-    from ablations.images.sampling import Share
-    from ablations.training.place import Place
+    pass
 
 POLL_SECONDS = 0.1
 STOPPING = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 STARTS = 3  # attempts to start a process
 UNKNOWN_STATUS = 255  # what multiprocessing says of a process whose start server is gone
 STOP_SECONDS = 20  # how long a run may take to stop before it is killed
-
-
-@dataclasses.dataclass(frozen=True)
-class Job:
-    """One run to be trained, and where its files go.
-
-    Attributes:
-        run, folder: what, and where to.
-        data, compute: the images, and how the network is computed.
-        skip_bad_images: whether an unreadable image is passed over.
-        tensorboard: whether the metrics are written for TensorBoard, too.
-        layers: the study's copy of the file of the network's own layers, where it has any.
-    """
-
-    run: Run
-    folder: Path
-    data: DataChoice
-    compute: Compute
-    skip_bad_images: bool = False
-    tensorboard: bool = False
-    layers: Path | None = None
-
-    def load_layers(self) -> Layers | None:
-        """Returns the network's own layers, from the file that it was planned with and no other.
-
-        Raises:
-            LayersError: where that is gone, or has changed.
-        """
-        digests = [own.digest for own in self.run.spec.own_layers.values()]
-        return load_layers(self.layers, digests[0]) if self.layers and digests else None
-
-
-@dataclasses.dataclass(frozen=True)
-class Slot:
-    """What one run at a time may use: a torch device, and CPU threads."""
-
-    device: str
-    threads: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -189,7 +150,7 @@ def work_off(jobs: Sequence[Job], slots: Sequence[Slot]) -> Generator[Tick, None
     goes on from its last checkpoint the next time.
     """
     waiting, free = list(jobs), list(slots)
-    _announce(jobs)
+    announce_unfinished(jobs)
     running: list[_Running] = []
     try:
         while waiting or running:
@@ -200,7 +161,7 @@ def work_off(jobs: Sequence[Job], slots: Sequence[Slot]) -> Generator[Tick, None
             free += [one.slot for one in ended]
             outcomes = [(one.job, _outcome(one)) for one in ended]
             if ended:
-                _announce([*(one.job for one in running), *waiting])
+                announce_unfinished([*(one.job for one in running), *waiting])
             yield Tick([one.job for one in running], outcomes)
             time.sleep(POLL_SECONDS)
     finally:
@@ -272,12 +233,6 @@ def _stop(running: Sequence[_Running]) -> None:
             one.process.join()
 
 
-def _announce(unfinished: Sequence[Job]) -> None:
-    """Shows others which runs are yet to come to their end."""
-    for study in {job.folder.parents[1] for job in unfinished}:
-        announce(study, [job.folder.name for job in unfinished])
-
-
 def _outcome(one: _Running) -> Record:
     """Returns how a run ended: by its record, or by what its process said, or by its death."""
     folder, exit_code = RunFolder(one.job.folder), one.process.exitcode
@@ -321,156 +276,9 @@ def _work(job: Job, slot: Slot, mouth: Connection) -> None:
             make_folder(folder.path)
             log = stack.enter_context(folder.log.open("a", encoding="utf-8", buffering=1))
             sys.stdout = sys.stderr = Stream(log, lasting=True)
-            record = folder.prepare(job.run) or _train(job, folder, slot, keep_going)
+            record = folder.prepare(job.run) or train_in(job, folder, slot, keep_going)
         except BaseException as error:
             mouth.send(record_failure(folder, error))
             raise SystemExit(1) from None
     if record is not None:
         mouth.send(record)
-
-
-def record_failure(folder: RunFolder, error: BaseException) -> Record:
-    """Writes into a run's log and record that it ended in this error, which is being handled."""
-    traceback.print_exc()
-    kind = "" if isinstance(error, RoadmapError) else f"{type(error).__name__}: "
-    reason = f"{kind}{error}".partition("\n")[0]
-    return record_end(folder, Record(Status.FAILED, f"{reason}; see {folder.log}"))
-
-
-def record_end(folder: RunFolder, record: Record) -> Record:
-    """Writes how a run ended, and returns it; where it cannot be written, it says so as well."""
-    try:
-        folder.write_record(record)
-    except ResultsError as error:  # as with a full disk
-        return dataclasses.replace(record, reason=f"{record.reason}. Not on record: {error}")
-    return record
-
-
-def train_one_by_one(jobs: Sequence[Job], slot: Slot) -> Iterator[tuple[Job, Record]]:
-    """Trains the jobs in this process, one after the other, and yields the ends.
-
-    What fails is put on record and raised again, so that a debugger stops where it was raised.
-    """
-    for place, job in enumerate(jobs):
-        _announce(jobs[place:])
-        folder = RunFolder(job.folder)
-        try:
-            record = folder.prepare(job.run) or _train(job, folder, slot, lambda: True)
-        except Exception as error:
-            record_failure(folder, error)
-            raise
-        if record is not None:
-            yield job, record
-
-
-def _train(
-    job: Job, folder: RunFolder, slot: Slot, keep_going: Callable[[], bool]
-) -> Record | None:
-    import torch
-
-    from ablations.training.place import find_place
-
-    torch.set_num_threads(slot.threads)
-    return train_here(job, folder, find_place(slot.device, job.compute), slot.threads, keep_going)
-
-
-def train_here(
-    job: Job, folder: RunFolder, place: Place, threads: int, keep_going: Callable[[], bool]
-) -> Record | None:
-    """Trains one run in this process, which may be one of several that share it.
-
-    Raises:
-        DataError: where the images are not those the study was begun with.
-        UsageError: if the run cannot be trained here.
-    """
-    from ablations.images.data import load_images
-    from ablations.images.folders import DataError
-    from ablations.images.sampling import Sampling
-    from ablations.training.pipeline import make_pipeline
-    from ablations.training.train import train
-
-    images = load_images(job.data, skip_bad_images=job.skip_bad_images)
-    if images.identity() != job.run.images:
-        raise DataError("the images changed since this study was begun; give it another --name.")
-    recipe = job.run.recipe
-    run, count = job.run, len(images.train)
-    wanted = Wanted(recipe, run.spec, count, job.data, job.compute, job.tensorboard)
-    machine = Machine(place.device.type, place.share.world, here=True, python=True)
-    fit.check([(run.key, wanted)], machine)
-    sampling = Sampling(
-        images=len(images.train),
-        batch_size=recipe.batch_size,
-        device_batch=recipe.device_batch,
-        seed=job.run.seed,
-        share=place.share,
-    )
-    pipeline = make_pipeline(
-        images,
-        job.data,
-        recipe,
-        sampling,
-        place.device,
-        job.compute,
-        threads=threads,
-        skip_bad_images=job.skip_bad_images,
-    )
-    with folder.alive() if place.first else contextlib.nullcontext():
-        return train(
-            job.run,
-            folder,
-            pipeline,
-            images.num_classes,
-            place,
-            keep_going,
-            tensorboard=job.tensorboard,
-            layers=job.load_layers(),
-        )
-
-
-@contextlib.contextmanager
-def joined() -> Iterator[tuple[str, Share]]:
-    """Joins the processes that torchrun started, and gives this one's device and share."""
-    from ablations.training.place import process_group
-
-    with process_group(_group().local_rank) as found:
-        yield found
-
-
-def _group() -> Group:
-    if (group := find_group()) is None:
-        raise UsageError("torchrun did not start this process together with others.")
-    return group
-
-
-def train_together(jobs: Sequence[Job], device: str, share: Share) -> Iterator[tuple[Job, Record]]:
-    """Trains the jobs one after the other in all processes that torchrun started; yields the ends.
-
-    A run that fails in one process fails in all of them, and ends the job: those that are left go
-    on with the next start.
-
-    Args:
-        jobs: the same for all processes.
-        device: this process's.
-        share: which of the processes it is.
-    """
-    from ablations.training.place import find_place
-
-    threads = max(core_count() // _group().local_world, 1)
-    stopping: list[int] = []
-    for name in STOPPING:
-        signal.signal(name, lambda number, _frame: stopping.append(number))
-    for number, job in enumerate(jobs):
-        folder = RunFolder(job.folder)
-        try:
-            place = find_place(device, job.compute, share)
-            if place.first:
-                _announce(jobs[number:])
-                folder.prepare(job.run)
-            record = train_here(job, folder, place, threads, lambda: not stopping)
-        except Exception as error:
-            if folder.read_record() is None:  # what fails next is of less interest
-                record_failure(folder, error)
-            raise
-        if record is None:
-            return
-        yield job, record

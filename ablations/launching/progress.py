@@ -9,7 +9,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from ablations import terminal
-from ablations.launching.local_queue import Job, Tick
+from ablations.launching.job import Job
+from ablations.launching.local_queue import Tick
 from ablations.launching.survey import epoch_of
 from ablations.records import Record, RunFolder, Status
 from ablations.units import duration

@@ -19,7 +19,7 @@ from typing import Any
 import submitit
 from submitit.core.utils import FailedJobError, FailedSubmissionError
 
-from ablations.launching.local_queue import Job, record_failure, train_here
+from ablations.launching.job import Job, record_failure, train_here
 from ablations.launching.scheduler import SchedulerError, Submission, explain, submissions_folder
 from ablations.launching.site import Site
 from ablations.records import (

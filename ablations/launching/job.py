@@ -1,0 +1,147 @@
+"""One run to be trained: what that needs to know, and how this process does it."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ablations import fit
+from ablations.fit import Machine, Wanted
+from ablations.launching.claim import announce
+from ablations.recipe import Compute, DataChoice
+from ablations.records import Record, ResultsError, Run, RunFolder, Status
+from modernize.errors import RoadmapError
+from modernize.layers import Layers, load_layers
+
+if TYPE_CHECKING:
+    from ablations.training.place import Place
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One run to be trained, and where its files go.
+
+    Attributes:
+        run, folder: what, and where to.
+        data, compute: the images, and how the network is computed.
+        skip_bad_images: whether an unreadable image is passed over.
+        tensorboard: whether the metrics are written for TensorBoard, too.
+        layers: the study's copy of the file of the network's own layers, where it has any.
+    """
+
+    run: Run
+    folder: Path
+    data: DataChoice
+    compute: Compute
+    skip_bad_images: bool = False
+    tensorboard: bool = False
+    layers: Path | None = None
+
+    def load_layers(self) -> Layers | None:
+        """Returns the network's own layers, from the file that it was planned with and no other.
+
+        Raises:
+            LayersError: where that is gone, or has changed.
+        """
+        digests = [own.digest for own in self.run.spec.own_layers.values()]
+        return load_layers(self.layers, digests[0]) if self.layers and digests else None
+
+
+@dataclasses.dataclass(frozen=True)
+class Slot:
+    """What one run at a time may use: a torch device, and CPU threads."""
+
+    device: str
+    threads: int
+
+
+def train_in(
+    job: Job, folder: RunFolder, slot: Slot, keep_going: Callable[[], bool]
+) -> Record | None:
+    """Trains one run in this process, on a slot; arguments and errors as :func:`train_here`."""
+    import torch
+
+    from ablations.training.place import find_place
+
+    torch.set_num_threads(slot.threads)
+    return train_here(job, folder, find_place(slot.device, job.compute), slot.threads, keep_going)
+
+
+def train_here(
+    job: Job, folder: RunFolder, place: Place, threads: int, keep_going: Callable[[], bool]
+) -> Record | None:
+    """Trains one run in this process, which may be one of several that share it.
+
+    Raises:
+        DataError: where the images are not those the study was begun with.
+        UsageError: if the run cannot be trained here.
+    """
+    from ablations.images.data import load_images
+    from ablations.images.folders import DataError
+    from ablations.images.sampling import Sampling
+    from ablations.training.pipeline import make_pipeline
+    from ablations.training.train import train
+
+    images = load_images(job.data, skip_bad_images=job.skip_bad_images)
+    if images.identity() != job.run.images:
+        raise DataError("the images changed since this study was begun; give it another --name.")
+    recipe = job.run.recipe
+    run, count = job.run, len(images.train)
+    wanted = Wanted(recipe, run.spec, count, job.data, job.compute, job.tensorboard)
+    machine = Machine(place.device.type, place.share.world, here=True, python=True)
+    fit.check([(run.key, wanted)], machine)
+    sampling = Sampling(
+        images=len(images.train),
+        batch_size=recipe.batch_size,
+        device_batch=recipe.device_batch,
+        seed=job.run.seed,
+        share=place.share,
+    )
+    pipeline = make_pipeline(
+        images,
+        job.data,
+        recipe,
+        sampling,
+        place.device,
+        job.compute,
+        threads=threads,
+        skip_bad_images=job.skip_bad_images,
+    )
+    with folder.alive() if place.first else contextlib.nullcontext():
+        return train(
+            job.run,
+            folder,
+            pipeline,
+            images.num_classes,
+            place,
+            keep_going,
+            tensorboard=job.tensorboard,
+            layers=job.load_layers(),
+        )
+
+
+def record_failure(folder: RunFolder, error: BaseException) -> Record:
+    """Writes into a run's log and record that it ended in this error, which is being handled."""
+    traceback.print_exc()
+    kind = "" if isinstance(error, RoadmapError) else f"{type(error).__name__}: "
+    reason = f"{kind}{error}".partition("\n")[0]
+    return record_end(folder, Record(Status.FAILED, f"{reason}; see {folder.log}"))
+
+
+def record_end(folder: RunFolder, record: Record) -> Record:
+    """Writes how a run ended, and returns it; where it cannot be written, it says so as well."""
+    try:
+        folder.write_record(record)
+    except ResultsError as error:  # as with a full disk
+        return dataclasses.replace(record, reason=f"{record.reason}. Not on record: {error}")
+    return record
+
+
+def announce_unfinished(unfinished: Sequence[Job]) -> None:
+    """Shows others which runs are yet to come to their end."""
+    for study in {job.folder.parents[1] for job in unfinished}:
+        announce(study, [job.folder.name for job in unfinished])
