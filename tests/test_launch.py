@@ -4,7 +4,9 @@ import dataclasses
 import multiprocessing
 import os
 import signal
+import sys
 import time
+import types
 from collections.abc import Callable
 from multiprocessing import forkserver
 from pathlib import Path
@@ -167,3 +169,23 @@ def test_cores_are_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     assert find_slots(17) == [Slot("cuda:0", 2), Slot("cuda:1", 2)]
+
+
+def test_a_process_that_starts_after_its_launch_has_gone_takes_nothing_over(
+    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when a launch was killed while its first run was about to start, and another began it."""
+    job = make_job()
+    mine = RunFolder(job.folder)
+    mine.prepare(job.run)
+    gone = types.SimpleNamespace(is_alive=lambda: False)
+    monkeypatch.setattr(local_queue.multiprocessing, "parent_process", lambda: gone)
+    for name in ("signal", "pthread_sigmask"):  # which are this process's
+        monkeypatch.setattr(local_queue.signal, name, lambda *_: None)
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, name, getattr(sys, name))
+    ear, mouth = multiprocessing.Pipe(duplex=False)
+    local_queue._work(job, SLOTS[0], mouth)
+    mine.check_owner()
+    assert [line["event"] for line in mine.read_history()] == ["started"]
+    assert not ear.poll()

@@ -276,6 +276,8 @@ def _work(job: Job, slot: Slot, mouth: Connection) -> None:
             make_folder(folder.path)
             log = stack.enter_context(folder.log.open("a", encoding="utf-8", buffering=1))
             sys.stdout = sys.stderr = Stream(log, lasting=True)
+            if not keep_going():  # the launch is gone; another one may have begun the run
+                return
             record = folder.prepare(job.run) or train_in(job, folder, slot, keep_going)
         except BaseException as error:
             mouth.send(record_failure(folder, error))

@@ -33,6 +33,7 @@ sys.path.insert(0, str(ROOT))
 STEPS = ("resnet", "gelu", "ln")
 SEEDS = 2
 SHORT = ("data.limit=100", "batch_size=50", "device_batch=50", "warmup_epochs=0", "epochs=2")
+LONGEST = 15.0  # seconds after which a launch is killed at the latest
 EXECUTORS = ("local", "debug", "debug")
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 
@@ -255,9 +256,10 @@ def main() -> None:
         folder.mkdir(parents=True, exist_ok=True)
         trials = Trials(folder, options.seed)
         began = time.monotonic()
-        reference(trials)
-        kills(trials, options.kills, time.monotonic() - began)
-        together(trials, options.launches)
+        with contextlib.suppress(KeyboardInterrupt):  # then it says what was done until then
+            reference(trials)
+            kills(trials, options.kills, min(time.monotonic() - began, LONGEST))
+            together(trials, options.launches)
         for name, count in sorted(trials.counts.items()):
             print(f"{count:6d} {name}")
         print(f"{len(trials.settled):6d} settled records, none of them lost or changed since")
