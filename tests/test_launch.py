@@ -13,13 +13,16 @@ from pathlib import Path
 
 import pytest
 
-from ablations.images.data import load_images
-from ablations.launching import local_queue
+from ablations.images.data import DataError, load_images
+from ablations.images.sampling import Share
+from ablations.launching import in_process, local_queue
 from ablations.launching.claim import only_one
+from ablations.launching.group import Group
+from ablations.launching.in_process import train_together
 from ablations.launching.job import Job, Slot
 from ablations.launching.local_queue import find_slots, work_off
 from ablations.recipe import load_preset
-from ablations.records import Run, RunFolder, Status
+from ablations.records import Record, Run, RunFolder, Status
 from modernize import spec_of
 from modernize.errors import UsageError
 
@@ -59,7 +62,7 @@ def test_a_bounded_number_at_a_time_and_every_run_on_record(make_job: MakeJob) -
 
 
 def test_one_failing_run_stops_no_other(make_job: MakeJob, tmp_path: Path) -> None:
-    broken = make_job(0, source=tmp_path / "nowhere")
+    broken = make_job(0, source=tmp_path / "nowhere-\udcff")  # a name that is not UTF-8
     other_images = dataclasses.replace(
         make_job(1), run=dataclasses.replace(make_job(1).run, images={})
     )
@@ -68,9 +71,35 @@ def test_one_failing_run_stops_no_other(make_job: MakeJob, tmp_path: Path) -> No
                for job, r in t.ended}  # fmt: skip
     assert records[0].status is Status.FAILED
     assert "no Fashion-MNIST images" in records[0].reason
-    assert "Traceback" in RunFolder(broken.folder).log.read_text()
+    assert "nowhere-\udcff" in records[0].reason
+    assert RunFolder(broken.folder).read_record() == records[0]
+    log = RunFolder(broken.folder).log.read_text()
+    assert "Traceback" in log
+    assert r"nowhere-\udcff" in log
     assert "images changed" in records[1].reason
     assert records[2].status is Status.FINISHED
+
+
+def test_what_fails_in_one_of_several_processes_is_on_record(
+    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its reason is kept: those that fail next say only that a process is gone."""
+    job = dataclasses.replace(make_job(0), run=dataclasses.replace(make_job(0).run, images={}))
+    folder = RunFolder(job.folder)
+    folder.describe(job.run)
+    handlers = {number: signal.getsignal(number) for number in local_queue.STOPPING}
+    for reason in (None, "the first to fail"):
+        monkeypatch.setattr(in_process, "find_group", lambda: Group(1, 2, 1, 2))
+        if reason:
+            folder.write_record(Record(Status.FAILED, reason))
+        with pytest.raises(DataError, match="images changed"):
+            list(train_together([job], "cpu", Share(1, 2)))
+        record = folder.read_record()
+        assert record is not None
+        assert record.status is Status.FAILED
+        assert (reason or "images changed") in record.reason
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
 
 
 def test_a_killed_process_is_a_failed_run(make_job: MakeJob) -> None:
