@@ -207,6 +207,8 @@ def test_a_plan_counts_the_images_that_are_named_or_refuses(root: Path, tmp_path
     data = load_preset("imagenet").data
     data = data.model_copy(update={"source": str(root)})
     assert (find_images(data).count, find_images(data).classes) == (3, 2)
+    (root / "val" / "a" / "gone.jpg").symlink_to("nowhere")
+    assert "gone.jpg" in find_images(data).note
     (root / "train" / "empty").mkdir()
     with pytest.raises(UsageError, match="empty"):
         find_images(data)

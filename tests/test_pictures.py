@@ -116,6 +116,14 @@ def test_a_transparent_colour_shows_the_background(name: str, tmp_path: Path) ->
     assert ours.getpixel((1, 0)) == image.convert("RGB").getpixel((1, 0))
 
 
+@pytest.mark.parametrize("mode", ["CMYK", "YCbCr"])
+def test_jpegs_in_other_colours(mode: str, tmp_path: Path) -> None:
+    """Pillow writes CMYK as Adobe does, inverted."""
+    image = Image.new("RGB", (16, 16), (200, 90, 30)).convert(mode)
+    pixel = write(tmp_path / "a.jpg", image, quality=100).getpixel((8, 8))
+    assert np.abs(np.subtract(pixel, (200, 90, 30))).max() <= 3
+
+
 @pytest.mark.parametrize("suffix", ["png", "webp"])
 def test_of_an_animation_the_first_frame_is_read(suffix: str, tmp_path: Path) -> None:
     frames = [Image.new("RGB", (8, 8), colour) for colour in ((255, 0, 0), (0, 0, 255))]

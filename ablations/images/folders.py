@@ -199,7 +199,7 @@ def _folder(
     notes = [note for split in splits for note in split.notes()]
     for split in splits:
         if (bad := split.unreadable()) and skip_bad_images:
-            notes.append(f"{bad}; passed over.")
+            notes.append(f"{bad}; with --skip-bad-images they are passed over.")
         elif bad:
             cure = "replace these, or pass over such images with --skip-bad-images"
             faults.append(f"{bad}; {cure}")

@@ -105,7 +105,7 @@ def find_images(data: DataChoice, *, named: bool = False) -> TrainingImages:
     """
     try:
         if data.source != "download":
-            images = load_images(data)
+            images = load_images(data, skip_bad_images=True)  # which only training minds
             note = " ".join(images.notes)
             return TrainingImages(len(images.train), images.channels, images.num_classes, note)
         missing = "are downloaded when the study is launched"
