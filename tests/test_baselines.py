@@ -76,6 +76,7 @@ def test_it_is_said_wherever_the_change_is_shown(tmp_path: Path) -> None:
     table = compare(found)
     for words in (table["verdict"][1], as_markdown(make(study))):
         assert "vs recipe: stage-ratio is not in the table" in words
+    assert "or else the nearest before it" in as_markdown(make(study))
     assert "patchify +5.03" in " ".join(findings(found, table, "parent"))
     shown = format_summary(write_summary(study))[1]
     assert (shown["change"], shown["against"]) == ("+5.03", "recipe")

@@ -86,7 +86,11 @@ def findings(found: Samples, table: pd.DataFrame, against: str) -> list[str]:
     if not len(tested):
         if (table["n"] > 0).sum() > 1 and not table["against"].isin(table["step"]).any():
             return [*lines, "No step here builds on another one here; --against compares with one."]
-        return [*lines, "No change can be tested: that takes two seeds or more of both variants."]
+        return [
+            *lines,
+            "No change can be tested: that takes two seeds or more of both "
+            "variants, and accuracies that differ.",
+        ]
     stands_out = tested["p_holm"] < LEVEL
     lines.append(f"Distinguishable from zero: {_with_changes(tested[stands_out])}.")
     lines.append(f"Not distinguishable from zero: {_names(tested[~stands_out])}.")

@@ -35,7 +35,11 @@ def captions(page: Page) -> dict[str, str]:
 
 
 def _baseline(page: Page) -> str:
-    return "the one that it builds on" if page.against == PARENT else page.against
+    if page.against != PARENT:
+        return page.against
+    parents = "the one that it builds on"
+    elsewhere = any(" (vs " in row["verdict"] for row in page.changes)
+    return f"{parents}, or else the nearest before it with finished runs" if elsewhere else parents
 
 
 def nothing(page: Page) -> dict[str, str]:
