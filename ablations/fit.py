@@ -16,6 +16,7 @@ from ablations.recipe import Compute, DataChoice, Recipe
 from modernize.arithmetic import smallest_map
 from modernize.errors import UsageError
 from modernize.spec import NetSpec, Norm
+from modernize.text import plural
 
 NAMED = 8  # steps with the same fault; of more, the others are counted
 COMPILERS = ("g++", "clang++", "c++", "cl")
@@ -30,12 +31,15 @@ class Machine:
         processes: that train a run together.
         here: whether it is this machine.
         python: whether it runs this interpreter, with its packages.
+        local, gpus: how many of the processes it has, and how many GPUs; None: as many.
     """
 
     device: str = ""
     processes: int = 1
     here: bool = False
     python: bool = False
+    local: int = 1
+    gpus: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,6 +68,7 @@ class Wanted:
             *channel_faults(self.data, self.spec.in_channels),
             *self._norm_faults(machine),
             *precision_faults(self.compute.precision, machine.device),
+            *_gpu_faults(machine),
             *self._library_faults(machine),
         ]
 
@@ -150,6 +155,15 @@ def precision_faults(precision: str, device: str) -> list[str]:
     return [
         f"precision fp16 needs a CUDA GPU, not {device}; --set compute.precision to bf16, fp32 or "
         "auto."
+    ]
+
+
+def _gpu_faults(machine: Machine) -> list[str]:
+    if machine.gpus is None or machine.local <= max(machine.gpus, 1):
+        return []
+    return [
+        f"torchrun started {machine.local} processes on a machine with "
+        f"{plural(machine.gpus, 'GPU')}; start one for each GPU, with --nproc-per-node."
     ]
 
 

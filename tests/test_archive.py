@@ -104,6 +104,15 @@ def test_a_folder_comes_before_the_archive(whole: Study) -> None:
     assert of_study(again).rows[0].top1 == {0: 12.0, 1: 85.4, 2: 85.9}
 
 
+def test_a_run_that_is_trained_again_keeps_its_line_until_it_has_ended(whole: Study) -> None:
+    kept = without_folders(whole)
+    _, run, folder = next(iter(kept.runs()))
+    folder.prepare(run)
+    before = (kept.folder / "runs.jsonl").read_text()
+    Study.open(kept.folder).archive()
+    assert (kept.folder / "runs.jsonl").read_text() == before
+
+
 def test_another_run_of_the_same_name_is_not_taken_for_it(whole: Study) -> None:
     kept = without_folders(whole)
     recipe = kept.manifest["preset"]["recipes"]["enhanced"]

@@ -50,6 +50,8 @@ def wanted(step: str = "resnet", images: int = 10_000, **changes: Any) -> Wanted
         (wanted(device_batch=1, sync_batch_norm="true"), Machine("cuda", 8), ""),
         (wanted(device_batch=64, sync_batch_norm="true"), Machine("cpu", 2), "sync_batch_norm"),
         (wanted("ln", device_batch=64, sync_batch_norm="true"), Machine("cpu", 2), ""),
+        (wanted(device_batch=32), Machine("cuda", 4, local=4, gpus=2), "4 processes"),
+        (wanted(device_batch=32), Machine("cuda", 4, local=2, gpus=2), ""),
         (wanted(**{"compute.precision": "fp16"}), HERE, "fp16 needs a CUDA GPU, not cpu"),
         (wanted(**{"compute.precision": "fp16"}), Machine("cuda"), ""),
         (wanted(**{"compute.precision": "fp16"}), Machine(), ""),  # not known yet

@@ -166,7 +166,7 @@ def _machine(executor: str, site: Site, preset: Preset) -> Machine:
     """Returns where runs will be trained, as far as it matters and can be known."""
     from ablations.fit import Machine
     from ablations.launching.group import find_group
-    from ablations.launching.local_queue import find_device
+    from ablations.launching.local_queue import count_gpus, find_device
 
     group = find_group()
     if executor == "slurm" and group is None:
@@ -176,7 +176,10 @@ def _machine(executor: str, site: Site, preset: Preset) -> Machine:
         return Machine(device, site.processes, python=site.python is None)
     processes = group.world if group else 1
     matters = preset.compute.precision == "fp16" or preset.compute.compile or processes > 1
-    return Machine(find_device() if matters else "", processes, here=True, python=True)
+    device = find_device() if matters else ""
+    gpus = count_gpus() if group and device == "cuda" else None
+    local = group.local_world if group else 1
+    return Machine(device, processes, here=True, python=True, local=local, gpus=gpus)
 
 
 def design(

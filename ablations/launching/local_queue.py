@@ -137,6 +137,13 @@ def find_device() -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
+def count_gpus() -> int:
+    """Returns how many GPUs this process may use."""
+    import torch
+
+    return torch.cuda.device_count()
+
+
 def core_count() -> int:
     """Returns how many cores this process may use."""
     affinity = getattr(os, "sched_getaffinity", None)  # Linux
