@@ -168,7 +168,37 @@ SPOILT: dict[str, Spoil] = {
 }  # fmt: skip
 
 
+@pytest.fixture(scope="module")
+def checked(images: Images, stopped: Path) -> Callable[[Spoil | None], str | None]:
+    """Returns the first fault of the stopped run's checkpoint, once it is spoilt."""
+    run = small(images, "ema_decay=0.9")
+    sampling, state = make_batches(images, run).sampling, begin(run, PLACE)
+    newest = checkpoint.read(checkpoint.find(stopped)[0], MOST)
+
+    def check(change: Spoil | None) -> str | None:
+        found = copy.deepcopy(newest)
+        if change is not None:
+            change(found)
+        return next(resume._faults(found, AT, run, state, sampling), None)
+
+    return check
+
+
+def test_a_checkpoint_has_no_fault(checked: Callable[[Spoil | None], str | None]) -> None:
+    assert checked(None) is None
+
+
 @pytest.mark.parametrize("name", SPOILT)
+def test_whatever_is_wrong_with_a_checkpoint_is_found(
+    name: str, checked: Callable[[Spoil | None], str | None]
+) -> None:
+    fault = checked(SPOILT[name])
+    assert fault
+    if name.startswith("without "):
+        assert name.removeprefix("without ") in fault
+
+
+@pytest.mark.parametrize("name", ["without speed", "another width", "beyond the last epoch"])
 def test_an_unusable_checkpoint_is_set_aside(
     name: str, images: Images, stopped: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -226,15 +256,16 @@ def test_a_checkpoint_of_another_run_is_not_used(
 def test_the_number_of_threads_stays(
     begun: int, later: int, images: Images, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = small(images)
+    run = small(images, "epochs=1")
     torch.set_num_threads(begun)
     assert go(run, images, tmp_path / "whole") is not None
-    assert go(run, images, tmp_path / "pieces", stop=AT) is None
+    assert go(run, images, tmp_path / "pieces", stop=3) is None
     torch.set_num_threads(later)
     record = go(run, images, tmp_path / "pieces")
     assert record is not None
     assert same_result(tmp_path / "pieces", tmp_path / "whole")
     assert record.provenance["threads"] == begun
+    assert torch.get_num_threads() == later  # for what this process does next
     assert "changes" not in record.provenance
     assert "Note:" not in capsys.readouterr().out
 
@@ -258,7 +289,7 @@ def test_precision_stays_where_the_device_has_it(
     images: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Begun with ``auto`` on a CPU with bf16 instructions, and gone on with on one without."""
-    run = small(images)
+    run = small(images, "epochs=1")
     auto = load_preset("nano").compute.model_copy(update={"precision": "auto"})
 
     def on(fast: bool) -> Place:
@@ -268,7 +299,7 @@ def test_precision_stays_where_the_device_has_it(
 
     assert on(True).dtype is torch.bfloat16
     assert go(run, images, tmp_path / "whole", place=on(True)) is not None
-    assert go(run, images, tmp_path / "pieces", stop=AT, place=on(True)) is None
+    assert go(run, images, tmp_path / "pieces", stop=3, place=on(True)) is None
     assert on(False).dtype is torch.float32
     record = go(run, images, tmp_path / "pieces", place=on(False))
     assert record is not None

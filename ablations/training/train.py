@@ -88,14 +88,25 @@ def train(
     Returns:
         The record, or None where it was stopped.
     """
-    place, state = go_on(run, folder, place, pipeline.sampling, layers)
+    threads = torch.get_num_threads()
+    try:
+        place, state = go_on(run, folder, place, pipeline.sampling, layers)
+        trainer = _Trainer(
+            run, folder, pipeline, num_classes, place, keep_going, checkpoint_seconds, state
+        )
+        trainer.tensorboard = tensorboard
+        return _train(trainer)
+    finally:
+        torch.set_num_threads(threads)  # one that goes on has a number of its own
+
+
+def _train(trainer: _Trainer) -> Record | None:
+    """Trains what is left of a run, and writes its record."""
+    run, folder, state = trainer.run, trainer.folder, trainer.state
+    place, pipeline = trainer.place, trainer.pipeline
     if place.first:  # a killed process, or a checkpoint that cannot be used, may leave more epochs
         folder.write_metrics(state.metrics)
         folder.write_speed(state.speed)
-    trainer = _Trainer(
-        run, folder, pipeline, num_classes, place, keep_going, checkpoint_seconds, state
-    )
-    trainer.tensorboard = tensorboard
     started = time.time()
     # Of the program as it is now: files may change while it runs.
     made_with = provenance(place.describe(), torch.get_num_threads())
