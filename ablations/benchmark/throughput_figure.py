@@ -14,7 +14,7 @@ from ablations.benchmark.results import Benchmark, Row
 from ablations.charts import throughput_chart
 from ablations.charts.rows import DRAWN
 from ablations.costs.model_costs import OURS
-from ablations.records import Study
+from ablations.records import Study, study_folder
 from modernize.errors import UsageError
 from modernize.text import plural
 
@@ -149,7 +149,7 @@ def _of_table(table: pd.DataFrame) -> dict[str, Accuracy]:
 
 
 def _measured(name: str, regime: str | None, results: Path) -> dict[str, Accuracy]:
-    study = Study.open(results / name)
+    study = Study.open(study_folder(results, name))
     own: Any = study.manifest["regime"]
     if own != regime:
         raise UsageError(

@@ -77,10 +77,10 @@ def find_study(name: str | None, results: Path | None) -> Study:
     Raises:
         UsageError: where there is none.
     """
-    from ablations.records import Study
+    from ablations.records import Study, study_folder
 
     folder = results_folder(results)
-    study = _last_launched(folder) if name is None else Study.open(folder / name)
+    study = _last_launched(folder) if name is None else Study.open(study_folder(folder, name))
     tell_faults(study)
     return study
 

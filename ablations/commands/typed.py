@@ -21,7 +21,7 @@ _SHOWN = 30  # characters of a number in a message
 
 
 class Once(click.Command):
-    """A command that refuses an option given twice, instead of taking the last one silently.
+    """A command that refuses an option given twice or empty, instead of passing over it silently.
 
     It takes ``--debug`` as well.
     """
@@ -37,14 +37,18 @@ class Once(click.Command):
         """Parses what was typed.
 
         Raises:
-            UsageError: of click, for an option that is given twice.
+            UsageError: of click, for an option that is given twice, or as an empty text.
         """
         if not ctx.resilient_parsing:
-            _, _, order = self.make_parser(ctx).parse_args(args=list(args))
+            values, _, order = self.make_parser(ctx).parse_args(args=list(args))
             for option in dict.fromkeys(order):
-                once = isinstance(option, click.Option) and not (option.multiple or option.is_flag)
-                if once and order.count(option) > 1:
+                if not isinstance(option, click.Option) or option.is_flag:
+                    continue
+                if not option.multiple and order.count(option) > 1:
                     raise click.UsageError(f"{option.opts[0]} is given twice; give it once.", ctx)
+                value = values.get(option.name or "")
+                if value == "" or (isinstance(value, list) and "" in value):
+                    raise click.UsageError(f"{option.opts[0]} is empty; leave it out.", ctx)
         return super().parse_args(ctx, args)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import re
+import unicodedata
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -43,6 +44,7 @@ from modernize.text import plural
 if TYPE_CHECKING:
     from ablations.images.sampling import Share
 
+LONGEST_NAME = 200  # bytes
 PAPER_DEVICE_BATCH = 128  # 4 x 8 GPUs of the authors' step-by-step code
 
 
@@ -265,19 +267,28 @@ class Experiment:
 
 
 def study_name(name: str | None, otherwise: str) -> str:
-    """Returns the name of a study's folder: as given, or otherwise.
+    """Returns the name of a study's folder: as given, or made of what the study is called.
+
+    Args:
+        name: as given, of letters and digits of any script, '.', '_' and '-'.
+        otherwise: of the study's file and preset; what cannot be in a name becomes '-'.
 
     Raises:
         UsageError: for a name that is no plain folder name, or that is taken.
     """
-    name = name or otherwise
-    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name):
+    wanted = unicodedata.normalize("NFC", otherwise if name is None else name)
+    if name is None:
+        wanted = re.sub(r"[^\w.-]+", "-", wanted).strip("-.")[: LONGEST_NAME // 4]
+    source = f"a study called {otherwise!r}" if name is None else f"--name {name!r}"
+    remedy = "give it another name with --name" if name is None else "choose another"
+    if not re.fullmatch(r"\w[\w.-]*", wanted) or len(wanted.encode()) > LONGEST_NAME:
         raise UsageError(
-            f"--name {name!r} cannot name a folder; use letters, digits, '.', '_' and '-'."
+            f"{source} cannot name a folder: {remedy}, of letters, digits, '.', '_' and '-', at "
+            f"most {LONGEST_NAME} bytes, the first no '.' or '-'."
         )
-    if name == "paper":
-        raise UsageError("--name 'paper' is taken by the published tables; choose another.")
-    return name
+    if wanted.casefold() == "paper":
+        raise UsageError(f"{source}: this name is taken by the published tables; {remedy}.")
+    return wanted
 
 
 def design(

@@ -28,7 +28,7 @@ from ablations.records.files import (
 from ablations.records.liveness import Life
 from ablations.records.provenance import FROZEN, PROGRAM, REPOSITORY, RESULTS, commit_of, provenance
 from ablations.records.run import Record, Run, RunFolder, Status, TakenOverError
-from ablations.records.study import OWN_FILE, Study, study_names
+from ablations.records.study import OWN_FILE, Study, study_folder, study_names
 
 __all__ = [
     "ARCHIVE",
@@ -52,6 +52,7 @@ __all__ = [
     "provenance",
     "read_json",
     "read_or_note",
+    "study_folder",
     "study_names",
     "write_bytes",
     "write_json",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import os
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -330,6 +332,20 @@ class Study:
         study = cls(folder, manifest, layers, own_file, asked)
         study.files_before = files_before
         return study
+
+
+def study_folder(results: Path, name: str) -> Path:
+    """Returns the folder of the study of this name.
+
+    Raises:
+        UsageError: for what is the name of no folder in the results folder.
+    """
+    if name in ("", ".", "..") or "/" in name or "\0" in name:
+        raise UsageError(
+            f"{name!r} is not the name of a study; --results names the folder that studies are in."
+        )
+    composed = unicodedata.normalize("NFC", name)  # as launching wrote it
+    return results / (name if os.path.lexists(results / name) else composed)
 
 
 def study_names(results: Path) -> list[str]:
