@@ -176,10 +176,10 @@ def find_key(step: str | int, keys: Sequence[str]) -> int:
     Raises:
         UnknownNameError: listing the keys.
     """
-    if str(step) in keys:
-        return keys.index(str(step))
-    if str(step).isdecimal() and int(step) < len(keys):
-        return int(step)
+    places = [str(place) for place in range(len(keys))]
+    for names in (keys, places):
+        if str(step) in names:
+            return names.index(str(step))
     raise UnknownNameError("step", step, [*keys, f"or an index from 0 to {len(keys) - 1}"])
 
 
