@@ -66,7 +66,8 @@ def read_file(path: Path, *, ema: bool = False) -> Content:
     if path.is_dir():
         raise WeightsError(f"{path} is a folder; name the file of weights in it.")
     if not path.is_file():
-        raise WeightsError(f"there is no file {path}; check the spelling.")
+        there = f"{path} is no regular file" if path.exists() else f"there is no file {path}"
+        raise WeightsError(f"{there}; check the spelling.")
     try:
         with path.open("rb") as file:
             head = file.read(9)
