@@ -171,7 +171,7 @@ def test_torchvision_fetches_its_own_weights(
     said = run(capsys, *of, "--workers", "0")
     assert asked == ["https://download.pytorch.org/models/resnet50-0676ba61.pth"]
     assert said.startswith("ResNet-50 (step resnet), weights: torchvision\n")
-    assert "1 of 1 classes" in said
+    assert "1 image of 1 class" in said
 
     def unreachable(_self: Peer, _weights: str) -> None:
         raise URLError("no route to host")

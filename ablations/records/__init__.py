@@ -10,7 +10,9 @@ A study is a folder of runs::
     results/<study>/runs.jsonl          the archive: all runs without their weights, where asked for
     results/<study>/summary.csv         made from the records, as often as one likes
 
-Every file is written aside and renamed, so that a reader never sees half of one. No torch here.
+Every file is written aside and renamed, so that a reader never sees half of one. A file that is
+damaged all the same costs its own information: it is passed over, and noted in the study's
+``faults``. No torch here.
 """
 
 from ablations.records.archive import ARCHIVE

@@ -90,7 +90,7 @@ def read_lines(path: Path, form: TypeAdapter[Any], faults: Faults) -> list[dict[
             damaged.append(f"line {number} ({error})")
     if damaged:
         more = f" and {len(damaged) - 1} more" if len(damaged) > 1 else ""
-        faults[path] = f"{path}: {damaged[0]}{more} cannot be read; what can is used."
+        faults[path] = f"{path}: {damaged[0]}{more} cannot be read; the rest is used."
     return rows
 
 
