@@ -96,7 +96,7 @@ def test_an_unknown_step_is_answered_with_all_valid_ones(step):
     with pytest.raises(UnknownNameError) as error:
         until(step)
     message = str(error.value)
-    assert repr(str(step)) in message
+    assert repr(str(step))[:100] in message
     assert all(key in message for key in KEYS)
     assert "index from 0 to 16" in message
     assert ("Did you mean 'fewer-acts'?" in message) == (step == "fewer-act")

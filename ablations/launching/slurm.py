@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import os
 import signal
 import subprocess
@@ -29,6 +28,7 @@ from ablations.records import (
     read_json,
 )
 from ablations.terminal import echo
+from modernize.text import shell
 
 WAIT_SECONDS = 900  # how long a run that has saved waits to be ended, or queued again
 OFTEN = 1_000_000  # submitit gives up after so many time-outs
@@ -200,7 +200,7 @@ def _executor(
         **({"dependency": f"afterany:{before}"} if before else {}),
     }
     parameters["additional_parameters"] = {**more, **parameters["additional_parameters"]}
-    setup = [f"export PYTHONPATH={json.dumps(str(code))}${{PYTHONPATH:+:$PYTHONPATH}}"]
+    setup = [f"export PYTHONPATH={shell(str(code))}${{PYTHONPATH:+:$PYTHONPATH}}"]
     parameters["setup"] = [*setup, *parameters["setup"]]
     executor.update_parameters(job_name=token, array_parallelism=site.max_running, **parameters)
     return executor
