@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 import traceback
 from typing import Any
@@ -98,5 +99,13 @@ def main() -> None:
         if error.reader_is_gone:  # as `| head` is when it has seen enough
             raise SystemExit(0) from None
         terminal.echo(f"Error: {error}.", err=True)
+        raise SystemExit(1) from None
+    except OSError as error:  # such as a name that is too long, or a folder that may not be read
+        if debug:
+            terminal.echo(traceback.format_exc(), err=True, nl=False)
+        where = (
+            f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
+        )
+        terminal.echo(f"Error: {where}{error.strerror or error}.", err=True)
         raise SystemExit(1) from None
     raise SystemExit(status or 0)

@@ -226,6 +226,12 @@ def test_numbers_out_of_bounds_and_options_given_twice(
     assert told in call(*arguments, status=2)
 
 
+def test_a_name_that_no_file_can_have_is_one_message(call: Call) -> None:
+    name = "x" * 300
+    assert f"{name}/train-images" in call("--dry-run", "--data", name, status=1)
+    assert name in call("convert", name, status=1)
+
+
 def test_lists_may_be_repeated(call: Call) -> None:
     told = call("plan", "--only", "ln", "--only", "gelu, width", "--format", "csv")
     assert [line.split(",")[0] for line in told.splitlines()[1:]] == ["width", "gelu", "ln"]
