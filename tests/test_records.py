@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from ablations.records import (
     RunFolder,
     Status,
     Study,
+    TakenOverError,
     commit_of,
     provenance,
     study_names,
@@ -103,6 +105,15 @@ def test_a_damaged_record_is_kept_beside_the_new_one(tmp_path: Path) -> None:
     folder.write_record(Record(Status.FAILED, "no memory"))
     kept = [(tmp_path / f"record.json.damaged{n}").read_bytes() for n in ("", "-2", "-3")]
     assert kept == [b"{", b'{"status": "odd"}', b"\0" * 9]
+
+
+def test_a_folder_that_was_removed_is_named(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    folder.prepare(make_run())
+    shutil.rmtree(folder.path)
+    with pytest.raises(ResultsError, match=r"run is gone") as error:
+        folder.write_record(Record(Status.FINISHED))
+    assert not isinstance(error.value, TakenOverError)  # after which a job says no more
 
 
 def test_a_record_that_cannot_be_read_is_neither_forgotten_nor_replaced(tmp_path: Path) -> None:

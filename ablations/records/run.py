@@ -240,6 +240,8 @@ class RunFolder:
     def check_owner(self) -> None:
         """Raises TakenOverError where another process has prepared this folder since we did."""
         if self.token is not None and not self._is_mine():
+            if not self.path.is_dir():
+                raise ResultsError(f"{self.path} is gone: it was removed during the training.")
             raise TakenOverError(
                 f"{self.path} was taken over by another process; this one writes no more."
             )
