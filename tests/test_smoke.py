@@ -20,8 +20,8 @@ def test_a_smoke_test_trains_two_updates_in_a_study_of_its_own(
     launch: Launch, tmp_path: Path
 ) -> None:
     batches = ["--set", "batch_size=200", "--set", "device_batch=50", "--set", "epochs=9"]
-    asked = ["--only", "resnet,ln", "--name", "mine", *batches]
-    told = launch(*asked, "--smoke")
+    asked, mine = ["--only", "resnet,ln", *batches], ["--name", "mine"]
+    told = launch(*asked, *mine, "--smoke")
     assert "2 of 2 runs to do" in told
     assert [path.name for path in tmp_path.iterdir()] == ["mine-smoke"]
     study = tmp_path / "mine-smoke"
@@ -33,7 +33,7 @@ def test_a_smoke_test_trains_two_updates_in_a_study_of_its_own(
         assert [config["images"][f"{split}_images"] for split in ("train", "val")] == [100, 100]
     assert "0 of 2 runs to do" in launch(*asked, "--smoke", "--name", "mine-smoke", "--dry-run")
     # The real study knows nothing of it, and cannot be begun in its folder.
-    assert "2 of 2 runs to do" in launch(*asked, "--dry-run")
+    assert "2 of 2 runs to do" in launch(*asked, *mine, "--dry-run")
     assert "epochs: 1 there, 9 here" in launch(*asked, "--name", "mine-smoke", status=2)
 
 
