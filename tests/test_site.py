@@ -35,6 +35,12 @@ def test_every_fault_is_named_with_its_line(tmp_path: Path) -> None:
     assert "line 3: memory" in message
 
 
+@pytest.mark.parametrize("line", ["python: ''", 'partition: "a\\nb"'])
+def test_a_name_is_one_line_of_text(tmp_path: Path, line: str) -> None:
+    with pytest.raises(UsageError, match=f"line 1: {line.partition(':')[0]}"):
+        load_site(write(tmp_path, line))
+
+
 @pytest.mark.parametrize(
     ("lines", "message"),
     [

@@ -19,6 +19,7 @@ EXAMPLE = Path(__file__).parents[1] / "sites" / "example.yaml"
 VARIABLE = "CONVNEXT_ROADMAP_SITE"
 
 Count = Annotated[int, Field(gt=0, le=limits.CLUSTER)]
+Line = Annotated[str, Field(pattern=r"^[^\r\n]+$")]  # not empty
 
 
 def _expanded(path: str) -> str:
@@ -46,15 +47,15 @@ class Site(Table):
         results: where studies lie.
     """
 
-    partition: str | None = None
-    account: str | None = None
-    qos: str | None = None
-    constraint: str | None = None
+    partition: Line | None = None
+    account: Line | None = None
+    qos: Line | None = None
+    constraint: Line | None = None
     nodes: Count = 1
     tasks_per_node: Count | None = None
     gpus_per_node: Annotated[int, Field(ge=0, le=limits.CLUSTER)] = 0
     gpus_as: Literal["gpus-per-node", "gpus-per-task", "gres"] = "gpus-per-node"
-    gpu_type: str | None = None
+    gpu_type: Line | None = None
     cpus_per_task: Count = 1
     memory: Annotated[str, Field(pattern=r"^[0-9]{1,12}[KMGT]?$")] | None = None
     memory_per: Literal["cpu", "gpu", "node"] = "node"
@@ -63,7 +64,7 @@ class Site(Table):
     max_running: Count = 16
     max_array_size: Count = 1000
     setup: list[str] = Field(default_factory=list)
-    python: str | None = None
+    python: Line | None = None
     options: dict[str, str | int | bool] = Field(default_factory=dict)
     results: Annotated[str, AfterValidator(_expanded)] | None = None
 
