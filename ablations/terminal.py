@@ -77,6 +77,7 @@ class Stream:
     """
 
     def __init__(self, stream: Any, *, lasting: bool = False) -> None:
+        stream = stream._stream if isinstance(stream, Stream) else stream
         self._stream, self.lasting, self.lost = stream, lasting, False
         with contextlib.suppress(AttributeError, ValueError):
             stream.reconfigure(errors="backslashreplace")

@@ -180,7 +180,7 @@ def test_what_is_archived_is_not_trained_again(tmp_path: Path) -> None:
     assert "2 of 2 runs to do" in invoke(*launch, *ours)
     settings = ("epochs=3",)
     asked = {
-        "study": "roadmap", "first": None, "last": None, "only": "patchify", "preset": None,
+        "study": "roadmap", "first": None, "last": None, "only": ("patchify",), "preset": None,
         "regime": None, "data": None, "settings": settings,
     }  # fmt: skip
     study = design(

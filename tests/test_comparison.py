@@ -236,12 +236,10 @@ def test_a_study_from_its_records(study):
         "no comparison: no finished run (seed 0 collapsed, seed 1 diverged, seed 2 missing)"
     )
     assert table.loc["depthwise", "verdict"] == (
-        "0.00; one run each: no test (left out: 2 without accuracy) "
+        "0.00; one run each: no test (left out: 1 unreadable, 1 without accuracy) "
         "(vs stage-ratio: no finished run of patchify)"
     )
-    assert table.loc["depthwise", "left_out"] == (
-        "seed 1 without accuracy, seed 2 without accuracy"
-    )
+    assert table.loc["depthwise", "left_out"] == ("seed 1 unreadable, seed 2 without accuracy")
     told = notes(of_study(study), table.reset_index(), "parent")
     assert any("collapsed and diverged ones among them, are in no mean" in line for line in told)
 

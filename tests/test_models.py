@@ -313,7 +313,7 @@ def test_tables_have_a_row_per_model_and_size(style, monkeypatch, capsys, rows):
     for row in rows:
         line = rf"^[| ]*{re.escape(row.model)} [| ]*{row.image_size} "
         assert len(re.findall(line, text, flags=re.MULTILINE)) == 1
-    assert "45.0 *, 45.1" in text
+    assert "45.0 *, 45.1" in text.replace(r"\*", "*")
     assert "+ attention; 47.0 truncated" in text
     for note in model_costs.footnotes(rows):
         assert note in text.replace(r"\*", "*")
