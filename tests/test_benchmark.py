@@ -237,7 +237,7 @@ def test_memory_grows_with_the_batch_and_training_takes_more():
     small, large = (look_at(source, "inference", conditions(n)) for n in (64, 1024))
     assert not small.failure
     assert large.memory_mib > 2 * small.memory_mib > 0
-    assert look_at(source, "training", conditions(64)).memory_mib > 2 * small.memory_mib
+    assert look_at(source, "training", conditions(64)).memory_mib > 1.5 * small.memory_mib
 
 
 class Broken:
