@@ -77,10 +77,10 @@ class Stream:
     """
 
     def __init__(self, stream: Any, *, lasting: bool = False) -> None:
-        stream = stream._stream if isinstance(stream, Stream) else stream
-        self._stream, self.lasting, self.lost = stream, lasting, False
+        self._stream: Any = stream._stream if isinstance(stream, Stream) else stream
+        self.lasting, self.lost = lasting, False
         with contextlib.suppress(AttributeError, ValueError):
-            stream.reconfigure(errors="backslashreplace")
+            self._stream.reconfigure(errors="backslashreplace")
 
     def write(self, text: str) -> int:
         """Writes a text, if that is still possible."""
