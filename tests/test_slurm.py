@@ -136,7 +136,8 @@ def test_faults_change_nothing(
     cluster.command("scancel", "--signal=USR2", job["patchify"])
     pid = json.loads((product.run_folder("depthwise") / "owner.json").read_text())["pid"]
     os.kill(pid, signal.SIGKILL)
-    product.wait_until(lambda: "lost" in product.command("status"))
+    lost = re.compile(r"depthwise .*\blost\b")
+    product.wait_until(lambda: lost.search(product.command("status")) is not None)
     cluster.command("scontrol", "requeue", job["width"])
     product.wait_until(lambda: product.history("patchify")[-1] == "preempted")
     node = cluster.command("squeue", "-h", "-j", job["gelu"], "-o", "%N").strip()

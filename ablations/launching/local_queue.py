@@ -8,8 +8,9 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -77,6 +78,25 @@ def start_server() -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         os.environ.clear()
         os.environ.update(environment)
+
+
+@contextlib.contextmanager
+def _signals_held() -> Iterator[None]:
+    """Lets signals that end a launch act after the body: the server dies of half a request."""
+    if threading.current_thread() is not threading.main_thread():  # which alone meets signals
+        yield
+        return
+    came: list[int] = []
+    handlers = {number: signal.getsignal(number) for number in STOPPING}
+    for name in handlers:
+        signal.signal(name, lambda number, _frame: came.append(number))
+    try:
+        yield
+    finally:
+        for name, handler in handlers.items():
+            signal.signal(name, signal.SIG_DFL if handler is None else handler)
+        for number in came[:1]:
+            signal.raise_signal(number)
 
 
 def wait_passively() -> None:
@@ -162,7 +182,8 @@ def work_off(jobs: Sequence[Job], slots: Sequence[Slot]) -> Generator[Tick, None
     try:
         while waiting or running:
             while waiting and free:
-                running.append(_start(waiting.pop(0), free.pop(0)))
+                with _signals_held():
+                    running.append(_start(waiting.pop(0), free.pop(0)))
             ended = [one for one in running if one.ended]
             running = [one for one in running if one not in ended]
             free += [one.slot for one in ended]
