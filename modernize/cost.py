@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from modernize.layers import Layers
     from modernize.network import Network
 
-_COUNTED_SOURCES = ("network.py", "spec.py", "cost.py")
+_COUNTED_SOURCES = ("network.py", "ops.py", "spec.py", "cost.py")
 _COUNTED_PACKAGES = ("torch", "fvcore")
 _HEADLINE_OPERATORS = ("conv", "linear", "addmm")  # fvcore's names; addmm is a linear layer as well
 _ACTIVATIONS = "activations"

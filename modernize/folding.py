@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from modernize.network import LayerScale
+from modernize.ops import LayerScale
 
 if TYPE_CHECKING:
     from modernize.network import Network

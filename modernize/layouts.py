@@ -10,7 +10,7 @@ whole network, for a stage or for a block, by the placeholders that stand in it:
 {odd}      place of the stage among stages and what stands between them: 1, 3, 5, ...
 {even}     place of what stands before it: 0, 2, 4, ...; place 0 is the stem
 {block}    number of the block within its stage, from 0
-{at}       place of the block in ours, where the downsampling of a stage takes place 0 if separate
+{at}       our name of the block
 ========== =====================================================================================
 
 A row is used wherever our network has the tensors it names, so that a table can list what only some
@@ -26,7 +26,7 @@ from typing import Any
 
 from modernize.errors import UnknownNameError, WeightsError
 from modernize.models import MODELS
-from modernize.spec import Downsampling, NetSpec
+from modernize.spec import NetSpec
 from modernize.steps import spec_of
 from modernize.text import plural
 
@@ -98,10 +98,10 @@ class Layout:
 
     def expand(self, depths: tuple[int, ...]) -> Iterator[Row]:
         """Writes every row out for the stages and blocks of a network; some rows come twice."""
-        separate = self.like is not None and self.like.downsampling is Downsampling.SEPARATE
         for stage, depth in enumerate(depths):
             for block in range(depth):
-                place = {**_places(stage), "block": block, "at": block + (separate and stage > 0)}
+                at = f"stages.{stage}.blocks.{block}"
+                place = {**_places(stage), "block": block, "at": at}
                 for row in self.rows:
                     yield Row(row.theirs.format_map(place), row.ours.format_map(place), row.shape)
 
@@ -124,64 +124,64 @@ _FREE = frozenset(
 
 # fmt: off
 _RESNET = (
-    Row("conv1",                               "stem.0"),
-    Row("bn1",                                 "stem.1"),
-    Row("layer{from1}.{block}.conv1",          "stages.{stage}.{at}.branch.0"),
-    Row("layer{from1}.{block}.bn1",            "stages.{stage}.{at}.branch.1"),
-    Row("layer{from1}.{block}.conv2",          "stages.{stage}.{at}.branch.3"),
-    Row("layer{from1}.{block}.bn2",            "stages.{stage}.{at}.branch.4"),
-    Row("layer{from1}.{block}.conv3",          "stages.{stage}.{at}.branch.6"),
-    Row("layer{from1}.{block}.bn3",            "stages.{stage}.{at}.branch.7"),
-    Row("layer{from1}.{block}.downsample.0",   "stages.{stage}.{at}.shortcut.0"),
-    Row("layer{from1}.{block}.downsample.1",   "stages.{stage}.{at}.shortcut.1"),
+    Row("conv1",                               "stem.conv"),
+    Row("bn1",                                 "stem.norm"),
+    Row("layer{from1}.{block}.conv1",          "{at}.branch.expand"),
+    Row("layer{from1}.{block}.bn1",            "{at}.branch.expand_norm"),
+    Row("layer{from1}.{block}.conv2",          "{at}.branch.spatial"),
+    Row("layer{from1}.{block}.bn2",            "{at}.branch.spatial_norm"),
+    Row("layer{from1}.{block}.conv3",          "{at}.branch.project"),
+    Row("layer{from1}.{block}.bn3",            "{at}.branch.project_norm"),
+    Row("layer{from1}.{block}.downsample.0",   "{at}.shortcut.conv"),
+    Row("layer{from1}.{block}.downsample.1",   "{at}.shortcut.norm"),
     Row("fc",                                  "head"),
 )
 _TORCHVISION_CONVNEXT = (
-    Row("features.0.0",                        "stem.0"),
-    Row("features.0.1",                        "stem.1"),
-    Row("features.{even}.0",                   "stages.{stage}.0.0"),
-    Row("features.{even}.1",                   "stages.{stage}.0.1"),
-    Row("features.{odd}.{block}.block.0",      "stages.{stage}.{at}.branch.0"),
-    Row("features.{odd}.{block}.block.2",      "stages.{stage}.{at}.branch.1"),
-    Row("features.{odd}.{block}.block.3",      "stages.{stage}.{at}.branch.2", Shape.MATRIX),
-    Row("features.{odd}.{block}.block.5",      "stages.{stage}.{at}.branch.4", Shape.MATRIX),
-    Row("features.{odd}.{block}.layer_scale",  "stages.{stage}.{at}.branch.5.gamma", Shape.MAP),
+    Row("features.0.0",                        "stem.conv"),
+    Row("features.0.1",                        "stem.norm"),
+    Row("features.{even}.0",                   "stages.{stage}.downsample.norm"),
+    Row("features.{even}.1",                   "stages.{stage}.downsample.conv"),
+    Row("features.{odd}.{block}.block.0",      "{at}.branch.spatial"),
+    Row("features.{odd}.{block}.block.2",      "{at}.branch.spatial_norm"),
+    Row("features.{odd}.{block}.block.3",      "{at}.branch.expand", Shape.MATRIX),
+    Row("features.{odd}.{block}.block.5",      "{at}.branch.project", Shape.MATRIX),
+    Row("features.{odd}.{block}.layer_scale",  "{at}.branch.scale.gamma", Shape.MAP),
     Row("classifier.0",                        "norm"),
     Row("classifier.2",                        "head"),
 )
 _TIMM_CONVNEXT = (
-    Row("stem.0",                                 "stem.0"),
-    Row("stem.1",                                 "stem.1"),
-    Row("stages.{stage}.downsample.0",            "stages.{stage}.0.0"),
-    Row("stages.{stage}.downsample.1",            "stages.{stage}.0.1"),
-    Row("stages.{stage}.blocks.{block}.conv_dw",  "stages.{stage}.{at}.branch.0"),
-    Row("stages.{stage}.blocks.{block}.norm",     "stages.{stage}.{at}.branch.1"),
-    Row("stages.{stage}.blocks.{block}.mlp.fc1",  "stages.{stage}.{at}.branch.2", Shape.MATRIX),
-    Row("stages.{stage}.blocks.{block}.mlp.fc2",  "stages.{stage}.{at}.branch.4", Shape.MATRIX),
-    Row("stages.{stage}.blocks.{block}.gamma",    "stages.{stage}.{at}.branch.5.gamma"),
+    Row("stem.0",                                 "stem.conv"),
+    Row("stem.1",                                 "stem.norm"),
+    Row("stages.{stage}.downsample.0",            "stages.{stage}.downsample.norm"),
+    Row("stages.{stage}.downsample.1",            "stages.{stage}.downsample.conv"),
+    Row("stages.{stage}.blocks.{block}.conv_dw",  "{at}.branch.spatial"),
+    Row("stages.{stage}.blocks.{block}.norm",     "{at}.branch.spatial_norm"),
+    Row("stages.{stage}.blocks.{block}.mlp.fc1",  "{at}.branch.expand", Shape.MATRIX),
+    Row("stages.{stage}.blocks.{block}.mlp.fc2",  "{at}.branch.project", Shape.MATRIX),
+    Row("stages.{stage}.blocks.{block}.gamma",    "{at}.branch.scale.gamma"),
     Row("head.norm",                              "norm"),
     Row("head.fc",                                "head"),
 )
 _OFFICIAL_CONVNEXT = (
-    Row("downsample_layers.0.0",               "stem.0"),
-    Row("downsample_layers.0.1",               "stem.1"),
-    Row("downsample_layers.{stage}.0",         "stages.{stage}.0.0"),
-    Row("downsample_layers.{stage}.1",         "stages.{stage}.0.1"),
-    Row("stages.{stage}.{block}.dwconv",       "stages.{stage}.{at}.branch.0"),
-    Row("stages.{stage}.{block}.norm",         "stages.{stage}.{at}.branch.1"),
-    Row("stages.{stage}.{block}.pwconv1",      "stages.{stage}.{at}.branch.2", Shape.MATRIX),
-    Row("stages.{stage}.{block}.pwconv2",      "stages.{stage}.{at}.branch.4", Shape.MATRIX),
-    Row("stages.{stage}.{block}.gamma",        "stages.{stage}.{at}.branch.5.gamma"),
+    Row("downsample_layers.0.0",               "stem.conv"),
+    Row("downsample_layers.0.1",               "stem.norm"),
+    Row("downsample_layers.{stage}.0",         "stages.{stage}.downsample.norm"),
+    Row("downsample_layers.{stage}.1",         "stages.{stage}.downsample.conv"),
+    Row("stages.{stage}.{block}.dwconv",       "{at}.branch.spatial"),
+    Row("stages.{stage}.{block}.norm",         "{at}.branch.spatial_norm"),
+    Row("stages.{stage}.{block}.pwconv1",      "{at}.branch.expand", Shape.MATRIX),
+    Row("stages.{stage}.{block}.pwconv2",      "{at}.branch.project", Shape.MATRIX),
+    Row("stages.{stage}.{block}.gamma",        "{at}.branch.scale.gamma"),
     Row("norm",                                "norm"),
     Row("head",                                "head"),
 )
 _OFFICIAL_ISOTROPIC = (
-    Row("stem",                                "stem.0"),
-    Row("blocks.{block}.dwconv",               "stages.{stage}.{at}.branch.0"),
-    Row("blocks.{block}.norm",                 "stages.{stage}.{at}.branch.1"),
-    Row("blocks.{block}.pwconv1",              "stages.{stage}.{at}.branch.2", Shape.MATRIX),
-    Row("blocks.{block}.pwconv2",              "stages.{stage}.{at}.branch.4", Shape.MATRIX),
-    Row("blocks.{block}.gamma",                "stages.{stage}.{at}.branch.5.gamma"),
+    Row("stem",                                "stem.conv"),
+    Row("blocks.{block}.dwconv",               "{at}.branch.spatial"),
+    Row("blocks.{block}.norm",                 "{at}.branch.spatial_norm"),
+    Row("blocks.{block}.pwconv1",              "{at}.branch.expand", Shape.MATRIX),
+    Row("blocks.{block}.pwconv2",              "{at}.branch.project", Shape.MATRIX),
+    Row("blocks.{block}.gamma",                "{at}.branch.scale.gamma"),
     Row("norm",                                "norm"),
     Row("head",                                "head"),
 )

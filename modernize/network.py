@@ -1,4 +1,4 @@
-"""The network of a NetSpec, read from the top down: Network, Stem, Downsample, Block, layers.
+"""The network of a NetSpec, from the top down: Network, Stem, Stage, Downsample, Block.
 
 Shapes are (N, channels, H, W) unless a comment says otherwise.
 """
@@ -9,13 +9,11 @@ import itertools
 from typing import TYPE_CHECKING
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from modernize import spec as s
-from modernize.depthwise import DepthwiseConv2d
 from modernize.layers import Layers, make_layer
-from modernize.pointwise import PointwiseConv2d
+from modernize.ops import GELU, DepthwiseConv2d, DropPath, LayerNorm2d, LayerScale, PointwiseConv2d
 from modernize.spec import NetSpec, OwnLayer
 
 
@@ -23,7 +21,7 @@ class Network(nn.Module):
     """Stem, stages of blocks, global average pooling, linear head.
 
     Images (N, in_channels, H, W) -> logits (N, num_classes). H and W should be multiples of
-    ``spec.total_stride`` (32 on the roadmap); others work as far as strided convolutions round.
+    ``spec.total_stride`` (32 on the roadmap); for others, strided convolutions round.
 
     Args:
         spec: which network.
@@ -33,23 +31,14 @@ class Network(nn.Module):
     def __init__(self, spec: NetSpec, layers: Layers | None = None) -> None:
         super().__init__()
         self.spec, self.layers = spec, layers
-        separate = spec.downsampling is s.Downsampling.SEPARATE
         self.stem = Stem(spec, layers)
-        self.stages = nn.ModuleList()
-        drop_paths = iter(spec.drop_path_rates)
-        width = spec.narrow_widths[0]  # channels of the residual stream so far
-        for stage, depth in enumerate(spec.depths):
-            out = spec.stream_widths[stage]
-            halve = stage > 0
-            blocks = nn.Sequential()
-            if halve and separate:
-                blocks.append(Downsample(spec, width, out, layers))
-                width, halve = out, False
-            for rate in itertools.islice(drop_paths, depth):
-                hidden, stride = spec.hidden_widths[stage], 2 if halve else 1
-                blocks.append(Block(spec, width, hidden, out, stride, rate, layers))
-                width, halve = out, False
-            self.stages.append(blocks)
+        rates = iter(spec.drop_path_rates)
+        self.stages = nn.ModuleList(
+            Stage(spec, index, list(itertools.islice(rates, depth)), layers)
+            for index, depth in enumerate(spec.depths)
+        )
+        width = spec.stream_widths[-1]
+        separate = spec.downsampling is s.Downsampling.SEPARATE
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.norm = norm(spec, width, layers) if separate else nn.Identity()
         self.head = nn.Linear(width, spec.num_classes)
@@ -72,21 +61,51 @@ class Stem(nn.Sequential):
     """The image (N, in_channels, H, W) -> (N, C, H/s, W/s) for the stem's stride s."""
 
     def __init__(self, spec: NetSpec, layers: Layers | None = None) -> None:
+        super().__init__()
         width = spec.narrow_widths[0]
         if spec.stem is s.Stem.RESNET:
-            super().__init__(
-                nn.Conv2d(spec.in_channels, width, 7, stride=2, padding=3, bias=False),
-                norm(spec, width, layers),
-                activation(spec, layers),
-                nn.MaxPool2d(3, stride=2, padding=1),
-            )
-        else:
-            patch = spec.stem.stride
-            super().__init__(nn.Conv2d(spec.in_channels, width, patch, stride=patch))
-            # Separate downsampling brings its own norms, here as well; until then there is none,
-            # and an isotropic network, which never downsamples, has none here.
-            if spec.stem is s.Stem.PATCHIFY and spec.downsampling is s.Downsampling.SEPARATE:
-                self.append(norm(spec, width, layers))
+            self.conv = nn.Conv2d(spec.in_channels, width, 7, stride=2, padding=3, bias=False)
+            self.norm = norm(spec, width, layers)
+            self.act = activation(spec, layers)
+            self.pool = nn.MaxPool2d(3, stride=2, padding=1)
+            return
+        patch = spec.stem.stride
+        self.conv = nn.Conv2d(spec.in_channels, width, patch, stride=patch)
+        # Separate downsampling brings norms with it, one of them here. An isotropic network, which
+        # never downsamples, has none.
+        if spec.stem is s.Stem.PATCHIFY and spec.downsampling is s.Downsampling.SEPARATE:
+            self.norm = norm(spec, width, layers)
+
+
+class Stage(nn.Module):
+    """Blocks of one resolution; from stage 2 on, it halves the height and width it receives.
+
+    Args:
+        spec: the network.
+        index: of the stage, from 0.
+        drop_paths: stochastic-depth rate of each block.
+        layers: the file of the network's own layers.
+    """
+
+    def __init__(
+        self, spec: NetSpec, index: int, drop_paths: list[float], layers: Layers | None = None
+    ) -> None:
+        super().__init__()
+        width = spec.stream_widths[index - 1] if index else spec.narrow_widths[0]  # it receives
+        hidden, out = spec.hidden_widths[index], spec.stream_widths[index]
+        stride = 2 if index else 1
+        self.downsample: nn.Module = nn.Identity()
+        if index and spec.downsampling is s.Downsampling.SEPARATE:
+            self.downsample = Downsample(spec, width, out, layers)
+            width, stride = out, 1
+        self.blocks = nn.Sequential()
+        for rate in drop_paths:
+            self.blocks.append(Block(spec, width, hidden, out, stride, rate, layers))
+            width, stride = out, 1
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.blocks(self.downsample(x))
+        return out
 
 
 class Downsample(nn.Sequential):
@@ -95,14 +114,34 @@ class Downsample(nn.Sequential):
     def __init__(
         self, spec: NetSpec, in_width: int, out_width: int, layers: Layers | None = None
     ) -> None:
-        super().__init__(norm(spec, in_width, layers), nn.Conv2d(in_width, out_width, 2, stride=2))
+        super().__init__()
+        self.norm = norm(spec, in_width, layers)
+        self.conv = nn.Conv2d(in_width, out_width, 2, stride=2)
 
 
 class Block(nn.Module):
-    """A residual block: two 1x1 convolutions and one k x k convolution in the spec's order.
+    """A residual block, (N, in_width, H, W) -> (N, out_width, H / stride, W / stride).
 
-    What stands after each convolution is listed in the order it runs; the branch is scaled and
-    dropped (Layer Scale, stochastic depth) before the addition.
+    The branch has a k x k convolution (`spatial`) and two 1x1 ones, into the hidden width
+    (`expand`) and out of it (`project`). Its parts keep their names along the road, whose ends are::
+
+        resnet                           downsample
+        branch.expand        1x1         branch.spatial       depthwise 7x7
+        branch.expand_norm   BatchNorm   branch.spatial_norm  LayerNorm
+        branch.first_act     ReLU        branch.expand        1x1
+        branch.spatial       3x3         branch.act           GELU
+        branch.spatial_norm  BatchNorm   branch.project       1x1
+        branch.act           ReLU        branch.scale         Layer Scale
+        branch.project       1x1         branch.drop          stochastic depth
+        branch.project_norm  BatchNorm
+        last_act, after the addition of the shortcut
+
+    Args:
+        spec: the network.
+        in_width, hidden, out_width: channels that it receives, has inside and hands on.
+        stride: of `spatial`.
+        drop_path: its stochastic-depth rate.
+        layers: the file of the network's own layers.
     """
 
     def __init__(
@@ -117,93 +156,54 @@ class Block(nn.Module):
     ) -> None:
         super().__init__()
         first = spec.spatial_position is s.SpatialPosition.FIRST
-        spatial_width = in_width if first else hidden
-        bias = spec.norm is not s.Norm.BATCH  # which would take a bias away again
-        spatial = spatial_conv(spec, spatial_width, stride, bias, layers)
-        expand = PointwiseConv2d(in_width, hidden, bias=bias)
-        project = PointwiseConv2d(hidden, out_width, bias=bias)
-        convs = [spatial, expand, project] if first else [expand, spatial, project]
-        widths = {spatial: spatial_width, expand: hidden, project: out_width}
-
+        bias = spec.norm is not s.Norm.BATCH  # which would subtract a bias again
+        widths = {"spatial": in_width if first else hidden, "expand": hidden, "project": out_width}
+        convs = {
+            "spatial": spatial_conv(spec, widths["spatial"], stride, bias, layers),
+            "expand": PointwiseConv2d(in_width, hidden, bias=bias),
+            "project": PointwiseConv2d(hidden, out_width, bias=bias),
+        }
         every_norm = spec.norms is s.Placement.EVERY
         every_act = spec.activations is s.Placement.EVERY
+        order = ["spatial", "expand"] if first else ["expand", "spatial"]
         self.branch = nn.Sequential()
-        for conv in convs:
-            self.branch.append(conv)
-            if every_norm or conv is spatial:
-                self.branch.append(norm(spec, widths[conv], layers))
-            if conv is not project and (every_act or conv is convs[1]):
-                self.branch.append(activation(spec, layers))
+        for name in [*order, "project"]:
+            self.branch.add_module(name, convs[name])
+            if every_norm or name == "spatial":
+                self.branch.add_module(f"{name}_norm", norm(spec, widths[name], layers))
+            if name == order[0] and every_act:
+                self.branch.add_module("first_act", activation(spec, layers))
+            if name == order[1]:
+                self.branch.add_module("act", activation(spec, layers))
         if spec.layer_scale:
-            self.branch.append(LayerScale(out_width, spec.layer_scale))
+            self.branch.add_module("scale", LayerScale(out_width, spec.layer_scale))
         if drop_path:
-            self.branch.append(DropPath(drop_path))
+            self.branch.add_module("drop", DropPath(drop_path))
 
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or in_width != out_width:
-            self.shortcut = nn.Sequential(
-                nn.Conv2d(in_width, out_width, 1, stride, bias=False), norm(spec, out_width, layers)
-            )
-        self.last_activation = activation(spec, layers) if every_act else nn.Identity()
+            self.shortcut = Projection(spec, in_width, out_width, stride, layers)
+        self.last_act = activation(spec, layers) if every_act else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        # (N, in_width, H, W) -> (N, out_width, H / stride, W / stride)
-        out: Tensor = self.last_activation(self.branch(x) + self.shortcut(x))
+        out: Tensor = self.last_act(self.branch(x) + self.shortcut(x))
         return out
 
 
-class LayerNorm2d(nn.LayerNorm):
-    """LayerNorm over the channels of each position of (N, C, H, W).
+class Projection(nn.Sequential):
+    """1x1 convolution and norm: the shortcut of a block whose output has another shape."""
 
-    The two permutes are views, and free where the tensor is channels-last in memory; then this is
-    one call of torch's fused kernel, which fvcore counts (a hand-written one it would not).
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = x.permute(0, 2, 3, 1)  # (N, H, W, C)
-        x = F.layer_norm(x, self.normalized_shape, self.weight, self.bias, self.eps)
-        return x.permute(0, 3, 1, 2)
-
-
-class GELU(nn.GELU):
-    """The exact GELU, of a tensor taken in the order of its memory.
-
-    torch has oneDNN's, on a CPU two thirds of the time of its own, for contiguous tensors alone;
-    with the channels last in shape as well as in memory, a tensor is one.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.gelu(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
-
-
-class LayerScale(nn.Module):
-    """A learned factor per channel, small at first."""
-
-    def __init__(self, width: int, init: float) -> None:
+    def __init__(
+        self,
+        spec: NetSpec,
+        in_width: int,
+        out_width: int,
+        stride: int,
+        layers: Layers | None = None,
+    ) -> None:
         super().__init__()
-        # One-dimensional, so that it is spared weight decay by its shape.
-        self.gamma = nn.Parameter(torch.full((width,), init))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * self.gamma.view(-1, 1, 1)
-
-
-class DropPath(nn.Module):
-    """Stochastic depth: in training, zeroes the whole branch of an image with this probability."""
-
-    def __init__(self, rate: float) -> None:
-        super().__init__()
-        self.rate = rate
-
-    def forward(self, x: Tensor) -> Tensor:
-        if not self.training:
-            return x
-        keep = 1 - self.rate
-        mask = x.new_empty(x.shape[0], 1, 1, 1).bernoulli_(keep)
-        return x * mask.div_(keep)  # the branch's expectation stays as it is
-
-    def extra_repr(self) -> str:
-        return f"rate={self.rate:.4g}"
+        self.conv = nn.Conv2d(in_width, out_width, 1, stride, bias=False)
+        self.norm = norm(spec, out_width, layers)
 
 
 def spatial_conv(

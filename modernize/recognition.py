@@ -16,7 +16,7 @@ from modernize.text import few
 
 Shapes = Mapping[str, tuple[int, ...]]
 
-_OUR_BLOCK = re.compile(r"stages\.\d+\.\d+\.branch\.")
+_OUR_BLOCK = re.compile(r"stages\.\d+\.blocks\.\d+\.branch\.")
 _INSERTED = frozenset(("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"))
 _PREFIXES = frozenset(("module", "model", "network", "net"))
 _AVERAGED = "n_averaged"  # what torch's AveragedModel counts

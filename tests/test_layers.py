@@ -93,9 +93,9 @@ def test_where_a_stride_or_another_norm_decides(layers):
     )
     network = Network(spec, layers)
     assert network(torch.zeros(1, 3, 32, 32)).shape == (1, 3)
-    assert network.stages[0][0].branch[0][1].bias is None
+    assert network.stages[0].blocks[0].branch.spatial[1].bias is None
     affine = Network(spec.replace(norm=layers.named("norm", "affine")), layers)
-    assert affine.stages[0][0].branch[0][1].bias is not None
+    assert affine.stages[0].blocks[0].branch.spatial[1].bias is not None
 
 
 def test_the_files_content_is_part_of_the_network(path, layers):

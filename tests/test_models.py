@@ -121,18 +121,20 @@ def test_isotropic_logits_are_those_of_the_formula():
     network = tiny_isotropic()
     state = dict(network.named_parameters())
     images = torch.randn(2, 3, 64, 48)
-    x = F.conv2d(images, state.pop("stem.0.weight"), state.pop("stem.0.bias"), stride=16)
+    x = F.conv2d(images, state.pop("stem.conv.weight"), state.pop("stem.conv.bias"), stride=16)
     assert x.shape == (2, 8, 4, 3)
     for block in range(2):
 
         def part(name, block=block):
-            return state.pop(f"stages.0.{block}.branch.{name}")
+            return state.pop(f"stages.0.blocks.{block}.branch.{name}")
 
-        y = F.conv2d(x, part("0.weight"), part("0.bias"), padding=3, groups=8)
-        y = F.layer_norm(y.movedim(1, -1), (8,), part("1.weight"), part("1.bias"), 1e-6)
-        y = F.gelu(F.linear(y, part("2.weight").flatten(1), part("2.bias")))
-        y = F.linear(y, part("4.weight").flatten(1), part("4.bias"))
-        x = x + (y * part("5.gamma")).movedim(-1, 1)
+        y = F.conv2d(x, part("spatial.weight"), part("spatial.bias"), padding=3, groups=8)
+        y = F.layer_norm(
+            y.movedim(1, -1), (8,), part("spatial_norm.weight"), part("spatial_norm.bias"), 1e-6
+        )
+        y = F.gelu(F.linear(y, part("expand.weight").flatten(1), part("expand.bias")))
+        y = F.linear(y, part("project.weight").flatten(1), part("project.bias"))
+        x = x + (y * part("scale.gamma")).movedim(-1, 1)
     x = F.layer_norm(x.mean((2, 3)), (8,), state.pop("norm.weight"), state.pop("norm.bias"), 1e-6)
     logits = F.linear(x, state.pop("head.weight"), state.pop("head.bias"))
     assert not state  # the formula names every parameter

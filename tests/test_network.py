@@ -106,7 +106,7 @@ def built(step, regime="resnet50"):
 
 
 def blocks_of(network):
-    return [[m for m in stage if isinstance(m, n.Block)] for stage in network.stages]
+    return [list(stage.blocks) for stage in network.stages]
 
 
 def convs(module):
@@ -195,12 +195,13 @@ def test_stem(step):
 def test_between_stages_and_before_the_head(step):
     network = built(step)
     if step == "downsample":
-        assert [type(stage[0]) is n.Downsample for stage in network.stages] == [False] + [True] * 3
-        assert {text_of(stage[0]) for stage in network.stages[1:]} == {"norm 2x2/2"}
-        assert all(c.bias is not None for stage in network.stages[1:] for c in convs(stage[0]))
+        between = [stage.downsample for stage in network.stages]
+        assert is_identity(between[0])
+        assert {text_of(downsample) for downsample in between[1:]} == {"norm 2x2/2"}
+        assert all(c.bias is not None for downsample in between[1:] for c in convs(downsample))
         assert isinstance(network.norm, nn.LayerNorm)
     else:
-        assert all(type(m) is n.Block for stage in network.stages for m in stage)
+        assert all(is_identity(stage.downsample) for stage in network.stages)
         assert is_identity(network.norm)
 
 
@@ -255,7 +256,7 @@ def test_stochastic_depth_rises_over_the_blocks_and_spares_the_shortcut():
     network = build("downsample", "nano", drop_path=0.5, layer_scale=1.0)
     rates = [m.rate for m in network.modules() if isinstance(m, n.DropPath)]
     assert rates == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5])  # six blocks, none in the first
-    block = network.stages[3][1]
+    block = network.stages[3].blocks[0]
     x = torch.randn(64, 192, 2, 2)
     with torch.no_grad():
         branch, kept = block.eval()(x) - x, block.train()(x) - x
@@ -279,12 +280,12 @@ def test_initialisation(step):
     by_init = {}
     for init in ("framework", "kaiming", "trunc-normal"):
         network = build(step, "nano", init=init)
-        by_init[init] = network.stages[3][0].branch[0].weight.std().item()
+        by_init[init] = network.stages[3].blocks[0].branch.spatial.weight.std().item()
         linear_zero = not network.head.bias.any().item()
         assert linear_zero == (init != "kaiming")
         if linear_zero:
             assert network.head.weight.std().item() == pytest.approx(0.02, rel=0.05)
-    conv = network.stages[3][0].branch[0]
+    conv = network.stages[3].blocks[0].branch.spatial
     fan_in, fan_out = conv.weight[0].numel(), conv.out_channels * conv.weight[0, 0].numel()
     fan_out //= conv.groups if step == "resnet" else 1
     assert by_init["framework"] == pytest.approx((1 / 3 / fan_in) ** 0.5, rel=0.1)

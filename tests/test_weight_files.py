@@ -43,7 +43,7 @@ def test_a_plain_state_dict_of_ours_needs_its_spec(tmp_path):
         read(tmp_path / "plain.pt")
     weights = read(tmp_path / "plain.pt", network.spec)
     assert torch.equal(weights.tensors["head.weight"], network.head.weight)
-    with pytest.raises(WeightsError, match=r"missing: stages\.1\.0\.0\.weight"):
+    with pytest.raises(WeightsError, match=r"missing: stages\.1\.downsample\.norm\.weight"):
         read(tmp_path / "plain.pt", spec_of("downsample", **SMALL))
 
 
@@ -74,7 +74,7 @@ def test_a_channels_last_network_is_written_in_the_usual_order(tmp_path):
     network = small().to(memory_format=torch.channels_last)
     for name in ("a.pt", "a.safetensors"):
         write(network, tmp_path / name, "timm")
-        weight = read(tmp_path / name).tensors["stem.0.weight"]
+        weight = read(tmp_path / name).tensors["stem.conv.weight"]
         assert weight.is_contiguous()
         assert torch.equal(weight, network.stem[0].weight)
 

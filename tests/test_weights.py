@@ -297,7 +297,7 @@ def test_batch_counters_may_be_missing():
         del weights[name]
     tensors = from_state_dict(weights).tensors
     Network(SMALL_RESNET).load_state_dict(tensors)
-    assert tensors["stem.1.num_batches_tracked"] == 0
+    assert tensors["stem.norm.num_batches_tracked"] == 0
 
 
 @pytest.mark.parametrize(
@@ -484,8 +484,8 @@ def test_tensors_share_memory_with_those_given():
     weights = small_convnext().state_dict()
     mine = from_state_dict(weights).tensors
     name = "features.1.0.block.3.weight"
-    assert mine["stages.0.0.branch.2.weight"].data_ptr() == weights[name].data_ptr()
-    assert mine["stages.0.0.branch.2.weight"].shape == (32, 8, 1, 1)
+    assert mine["stages.0.blocks.0.branch.expand.weight"].data_ptr() == weights[name].data_ptr()
+    assert mine["stages.0.blocks.0.branch.expand.weight"].shape == (32, 8, 1, 1)
 
 
 @pytest.mark.parametrize("regime", REGIMES)

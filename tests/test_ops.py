@@ -3,12 +3,12 @@ import torch
 from torch import nn
 
 from modernize import build
-from modernize.depthwise import DepthwiseConv2d
+from modernize.ops import GELU, WIDE, DepthwiseConv2d, PointwiseConv2d
 
 
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("stride", [1, 2])
-def test_gradients_in_mixed_precision_are_those_of_torch(stride: int, bias: bool) -> None:
+def test_depthwise_gradients_in_mixed_precision_are_those_of_torch(stride: int, bias: bool) -> None:
     torch.manual_seed(0)
     ours = DepthwiseConv2d(8, 7, stride, 3, bias=bias)
     theirs = nn.Conv2d(8, 8, 7, stride, 3, groups=8, bias=bias)
@@ -53,10 +53,10 @@ def test_a_network_trains_the_same_with_torchs_own() -> None:
         net = build("downsample", regime="nano")
         if swap:
             for block in [b for b in net.modules() if hasattr(b, "branch")]:
-                conv = block.branch[0]
+                conv = block.branch.spatial
                 plain = nn.Conv2d(*conv.weight.shape[:1] * 2, 7, padding=3, groups=len(conv.weight))
                 plain.load_state_dict(conv.state_dict())
-                block.branch[0] = plain
+                block.branch.spatial = plain
         torch.manual_seed(1)
         optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
         x, y = torch.randn(16, net.spec.in_channels, 32, 32), torch.arange(16) % 10
@@ -77,3 +77,45 @@ def test_a_network_trains_the_same_with_torchs_own() -> None:
     assert true[-1] < true[0]
     torch.testing.assert_close(ours, true, rtol=0.02, atol=0.02)
     torch.testing.assert_close(theirs, true, rtol=0.02, atol=0.02)
+
+
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+@pytest.mark.parametrize("width", [8, WIDE])
+@pytest.mark.parametrize("bias", [True, False])
+def test_pointwise_gradients_in_mixed_precision_are_those_of_torch(
+    bias: bool, width: int, layout: torch.memory_format
+) -> None:
+    torch.manual_seed(0)
+    ours = PointwiseConv2d(width, 2 * width, bias=bias)
+    theirs = nn.Conv2d(width, 2 * width, 1, bias=bias)
+    assert theirs.load_state_dict(ours.state_dict())
+    x = torch.randn(4, width, 7, 7).contiguous(memory_format=layout)
+    results = []
+    for conv, mixed in [(ours, True), (theirs, True), (theirs, False)]:
+        conv.zero_grad()
+        image = x.clone().requires_grad_()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=mixed):
+            y = conv(image)
+        y.float().square().sum().backward()
+        results.append([y, image.grad, *(p.grad for p in conv.parameters())])
+    assert results[0][0].is_contiguous(memory_format=layout)
+    for got, reference, true in zip(*results, strict=True):
+        assert got.dtype == reference.dtype
+        assert got.shape == true.shape
+        off = (got.float() - true).norm() / true.norm()
+        assert off <= 1.1 * (reference.float() - true).norm() / true.norm() + 1e-6
+        assert off < 0.01
+
+
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+def test_gelu_is_torchs(layout: torch.memory_format) -> None:
+    x = torch.linspace(-6, 6, 2 * 3 * 8 * 8).view(2, 3, 8, 8).contiguous(memory_format=layout)
+    results = []
+    for gelu in (GELU(), nn.GELU()):
+        image = x.clone().requires_grad_()
+        y = gelu(image)
+        y.sum().backward()
+        results.append((y, image.grad))
+        assert y.is_contiguous(memory_format=layout)
+    for got, reference in zip(*results, strict=True):
+        torch.testing.assert_close(got, reference, rtol=1e-5, atol=1e-6)
