@@ -123,7 +123,7 @@ class Block(nn.Module):
     """A residual block, (N, in_width, H, W) -> (N, out_width, H / stride, W / stride).
 
     The branch has a k x k convolution (`spatial`) and two 1x1 ones, into the hidden width
-    (`expand`) and out of it (`project`). Its parts keep their names along the road, whose ends are::
+    (`expand`) and out of it (`project`). Its parts keep their names. The two ends of the road::
 
         resnet                           downsample
         branch.expand        1x1         branch.spatial       depthwise 7x7
