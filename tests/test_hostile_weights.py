@@ -127,11 +127,11 @@ def test_pickles_that_name_large_numbers(tmp_path: Path) -> None:
 
 def test_tensors_that_share_their_memory_are_refused() -> None:
     given = state()
-    weight = given["stages.3.1.branch.2.weight"]
-    given["stages.3.1.branch.4.weight"] = weight.view(given["stages.3.1.branch.4.weight"].shape)
+    weight = given["stages.3.blocks.0.branch.expand.weight"]
+    given["stages.3.blocks.0.branch.project.weight"] = weight.view(given["stages.3.blocks.0.branch.project.weight"].shape)
     with pytest.raises(WeightsError) as error:
         from_state_dict(given, SPEC)
-    assert "stages.3.1.branch.4.weight shares its values" in str(error.value)
+    assert "stages.3.blocks.0.branch.project.weight shares its values" in str(error.value)
     whole = torch.cat([value.flatten() for value in given.values()])  # parts of one are well
     parts = whole.split([value.numel() for value in given.values()])
     flat = {name: part.view(given[name].shape) for name, part in zip(given, parts, strict=True)}
@@ -190,7 +190,7 @@ def test_a_flipped_bit_in_our_files_is_noticed(name: str, tmp_path: Path) -> Non
     path = tmp_path / name
     write(Network(SPEC), path, "ours")
     content = path.read_bytes()
-    weight = read(path).tensors["stages.3.1.branch.2.weight"].numpy().tobytes()
+    weight = read(path).tensors["stages.3.blocks.0.branch.expand.weight"].numpy().tobytes()
     flip(path, content.index(weight) + len(weight) // 2)
     with pytest.raises(WeightsError, match=r"not what .* checksum says"):
         read(path)
