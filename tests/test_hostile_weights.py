@@ -128,7 +128,9 @@ def test_pickles_that_name_large_numbers(tmp_path: Path) -> None:
 def test_tensors_that_share_their_memory_are_refused() -> None:
     given = state()
     weight = given["stages.3.blocks.0.branch.expand.weight"]
-    given["stages.3.blocks.0.branch.project.weight"] = weight.view(given["stages.3.blocks.0.branch.project.weight"].shape)
+    given["stages.3.blocks.0.branch.project.weight"] = weight.view(
+        given["stages.3.blocks.0.branch.project.weight"].shape
+    )
     with pytest.raises(WeightsError) as error:
         from_state_dict(given, SPEC)
     assert "stages.3.blocks.0.branch.project.weight shares its values" in str(error.value)
