@@ -240,7 +240,7 @@ def _fvcore() -> Iterator[Any]:
     with torch.no_grad(), warnings.catch_warnings():
         # fvcore traces with torch.jit, and scripts a loss with it as it is imported; newer
         # versions of torch warn that it is deprecated.
-        warnings.filterwarnings("ignore", message=r".*torch\.jit", category=DeprecationWarning)
+        warnings.filterwarnings("ignore", message=r".*torch\.jit")
         yield importlib.import_module("fvcore.nn")
 
 

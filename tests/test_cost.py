@@ -15,20 +15,17 @@ import warnings
 from pathlib import Path
 
 import pytest
+import timm
 import torch
+from torchvision import models
 
 from modernize import cost
 from modernize.errors import UsageError
 from modernize.steps import STEPS, spec_of
-from modernize.torchvision_ops import make_torchvision_importable
-
-make_torchvision_importable()
-import timm  # noqa: E402
-from torchvision import models  # noqa: E402
 
 with warnings.catch_warnings():
     # It scripts a function as it is imported, which torch calls deprecated.
-    warnings.filterwarnings("ignore", message=r".*torch\.jit", category=DeprecationWarning)
+    warnings.filterwarnings("ignore", message=r".*torch\.jit")
     from fvcore.nn import ActivationCountAnalysis, FlopCountAnalysis
 
 ROOT = Path(__file__).parents[1]
@@ -50,7 +47,7 @@ def fvcore_of(network, size):
     """Parameters, FLOPs, fvcore's total and activations of any network, counted on one image."""
     image = torch.zeros(1, 3, size, size)
     with torch.no_grad(), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=r".*torch\.jit", category=DeprecationWarning)
+        warnings.filterwarnings("ignore", message=r".*torch\.jit")
         flops = FlopCountAnalysis(network.eval(), image).unsupported_ops_warnings(False)
         outputs = ActivationCountAnalysis(network, image).unsupported_ops_warnings(False)
         by_operator = flops.uncalled_modules_warnings(False).by_operator()

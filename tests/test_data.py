@@ -15,7 +15,6 @@ import pytest
 from ablations.images.data import EMBEDDED, FILES, ON_DISK, Images, load_images
 from ablations.images.folders import DataError, Folder
 from ablations.recipe import DataChoice
-from modernize.torchvision_ops import make_torchvision_importable
 
 
 def choice(source: str | Path = "embedded", size: int = 32) -> DataChoice:
@@ -36,7 +35,6 @@ def test_the_embedded_subset_is_what_it_says(images: Images) -> None:
 
 
 def test_torchvision_reads_the_same(images: Images, tmp_path: Path) -> None:
-    make_torchvision_importable()
     from torchvision.datasets import FashionMNIST
 
     raw = tmp_path / "FashionMNIST" / "raw"
@@ -159,7 +157,6 @@ def write_cifar(root: Path, dataset: str, per_file: int = 3) -> tuple[np.ndarray
 @pytest.fixture
 def any_checksum(monkeypatch: pytest.MonkeyPatch) -> None:
     """torchvision wants CIFAR's own checksums, which the few images written here cannot have."""
-    make_torchvision_importable()
     from torchvision.datasets import CIFAR10, cifar
 
     monkeypatch.setattr(CIFAR10, "_check_integrity", lambda self: Path(self.root).is_dir())
@@ -199,7 +196,6 @@ def test_cifar_that_is_not_there_or_not_cifar(tmp_path: Path) -> None:
 
 
 def test_a_download_that_fails_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    make_torchvision_importable()
     from torchvision.datasets import CIFAR10
 
     def no_connection(self: Any) -> None:

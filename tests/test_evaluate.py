@@ -16,7 +16,6 @@ from ablations.costs.peers import Peer
 from ablations.images.transforms import evaluation_transform
 from ablations.training import evaluation
 from ablations.weights import validation
-from modernize.torchvision_ops import make_torchvision_importable
 
 SIZES = ((260, 300), (400, 240), (224, 224), (300, 500), (256, 256), (333, 280))
 
@@ -32,7 +31,6 @@ def photo(number: int) -> Image.Image:
 @pytest.fixture(scope="module")
 def resnet(tmp_path_factory: pytest.TempPathFactory) -> tuple[nn.Module, Path]:
     """A small ResNet of torchvision's with ImageNet's classes, and the file of its weights."""
-    make_torchvision_importable()
     from torchvision.models.resnet import Bottleneck, ResNet
 
     torch.manual_seed(0)

@@ -25,7 +25,7 @@ from modernize.network import Network
 
 with warnings.catch_warnings():
     # It scripts a function as it is imported, which torch calls deprecated.
-    warnings.filterwarnings("ignore", message=r".*torch\.jit", category=DeprecationWarning)
+    warnings.filterwarnings("ignore", message=r".*torch\.jit")
     from fvcore.nn import FlopCountAnalysis
 
 PAPER = Path(__file__).parents[1] / "results" / "paper"
@@ -166,7 +166,7 @@ def test_attention_is_counted_as_fvcore_counts_it():
     for tensor in (*network.parameters(), *network.buffers()):
         tensor.detach().zero_()
     with torch.no_grad(), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=r".*torch\.jit", category=DeprecationWarning)
+        warnings.filterwarnings("ignore", message=r".*torch\.jit")
         analysis = FlopCountAnalysis(network, torch.zeros(1, 3, 224, 224))
         counted = analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
         flops = counted.by_operator()

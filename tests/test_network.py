@@ -350,7 +350,7 @@ def test_both_memory_formats_agree(step):
     torch.testing.assert_close(other, logits, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.filterwarnings(r"ignore:.*torch\.jit:DeprecationWarning")
+@pytest.mark.filterwarnings(r"ignore:.*torch\.jit")
 @every_step
 def test_trace(step):
     network, x = nano(step).eval(), torch.randn(2, 3, 32, 32)

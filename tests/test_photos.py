@@ -30,7 +30,6 @@ from ablations.recipe import DataChoice, Recipe, load_preset
 from ablations.training.evaluation import evaluate
 from ablations.training.place import find_place
 from modernize.errors import UsageError
-from modernize.torchvision_ops import make_torchvision_importable
 
 CPU = torch.device("cpu")
 CLASSES = ("n01440764", "n01443537", "n01484850")
@@ -130,7 +129,6 @@ def read(folder: Folder, index: int) -> Image.Image:
 
 
 def timms(module: str, name: str) -> Any:
-    make_torchvision_importable()
     return getattr(importlib.import_module(f"timm.data.{module}"), name)
 
 

@@ -152,7 +152,7 @@ def test_descriptions_need_no_torch():
     code = """
 import sys
 import modernize, modernize.steps, modernize.arithmetic, modernize.cost, modernize.weights
-import modernize.torchvision_ops, modernize.models
+import modernize.libraries, modernize.models
 import ablations.costs.peers, ablations.costs.model_costs
 modernize.arithmetic.arithmetic(modernize.spec_of("ln"), 224)
 assert not {"torch", "fvcore", "numpy"} & set(sys.modules)

@@ -22,7 +22,6 @@ from ablations.training.place import resolve_precision
 from ablations.training.state import begin
 from modernize import STEPS
 from modernize.errors import UsageError
-from modernize.torchvision_ops import make_torchvision_importable
 
 
 @pytest.fixture(scope="module")
@@ -309,7 +308,6 @@ def test_labels_are_smoothed_as_torch_does(images: Images) -> None:
 
 
 def test_mixing_is_timms_and_leaves_numpys_generator_alone(images: Images) -> None:
-    make_torchvision_importable()  # timm imports it
     from timm.data.mixup import Mixup
 
     run = make_run(images, "mixup=0.8", "cutmix=1.0")

@@ -3,9 +3,15 @@
 import itertools
 
 import pytest
+import timm
+import timm.models.convnext
+import timm.models.resnet
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torchvision import models
+from torchvision.models.convnext import CNBlockConfig, ConvNeXt
+from torchvision.models.resnet import Bottleneck, ResNet
 
 from modernize.errors import UnknownNameError, WeightsError
 from modernize.layouts import LAYOUTS, NAMES, OURS, find_layout
@@ -13,16 +19,7 @@ from modernize.models import MODELS
 from modernize.network import Network
 from modernize.spec import NetSpec
 from modernize.steps import REGIMES, STEPS, fold, spec_of, step_of
-from modernize.torchvision_ops import make_torchvision_importable
 from modernize.weights import from_state_dict, load, pairs, read, to_state_dict, write
-
-make_torchvision_importable()
-import timm  # noqa: E402
-import timm.models.convnext  # noqa: E402
-import timm.models.resnet  # noqa: E402
-from torchvision import models  # noqa: E402
-from torchvision.models.convnext import CNBlockConfig, ConvNeXt  # noqa: E402
-from torchvision.models.resnet import Bottleneck, ResNet  # noqa: E402
 
 
 def randomise(network, seed=0):

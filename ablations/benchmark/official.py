@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import importlib
 import runpy
 import sys
 import types
@@ -13,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modernize.errors import UsageError
+from modernize.libraries import library
 from modernize.spec import NetSpec
 from modernize.steps import STEPS, spec_of
-from modernize.torchvision_ops import make_torchvision_importable
 
 if TYPE_CHECKING:
     from torch import nn
@@ -80,12 +79,11 @@ def _as_timm_was() -> Iterator[None]:
     timm still has these places, with a warning; but its registry would take the release's networks
     for its own from then on, as they bear the same names.
     """
-    make_torchvision_importable()
     registry = types.ModuleType("timm.models.registry")
     registry.__dict__["register_model"] = _untouched
     stand_ins = {
         "timm.models.registry": registry,
-        "timm.models.layers": importlib.import_module("timm.layers"),
+        "timm.models.layers": library("timm.layers"),
     }
     before = {name: sys.modules.get(name) for name in stand_ins}
     sys.modules.update(stand_ins)

@@ -6,12 +6,11 @@ They are built with random weights, so nothing is downloaded.
 from __future__ import annotations
 
 import dataclasses
-import importlib
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from modernize.errors import UnknownNameError
-from modernize.torchvision_ops import make_torchvision_importable
+from modernize.libraries import library
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -39,14 +38,12 @@ class Peer:
 
     def build(self) -> nn.Module:
         """Returns the network, from images (N, 3, H, W) to logits (N, 1000), in training mode."""
-        import_libraries()
-        if self.library == "timm":
-            import timm
-
-            return timm.create_model(self.name)
-        from torchvision import models
-
-        network: nn.Module = models.get_model(self.name)  # type: ignore[attr-defined]  # public
+        create = (
+            library("timm").create_model
+            if self.library == "timm"
+            else library("torchvision.models").get_model
+        )
+        network: nn.Module = create(self.name)
         return network
 
     def fetch(self, weights: str) -> Mapping[str, Tensor]:
@@ -59,10 +56,8 @@ class Peer:
             OSError: where there is no connection.
             RuntimeError: for a file that is not what its checksum says.
         """
-        make_torchvision_importable()
-        from torchvision import models
-
-        known: Any = models.get_model_weights(self.name)  # type: ignore[attr-defined]  # public
+        models = library("torchvision.models")
+        known = models.get_model_weights(self.name)
         state: Mapping[str, Tensor] = known[weights].get_state_dict(progress=True, check_hash=True)
         return state
 
@@ -115,8 +110,7 @@ def find_peer(model: str, image_size: int) -> Peer:
 
 def import_libraries() -> None:
     """Imports torchvision and timm (which imports torchvision)."""
-    make_torchvision_importable()
-    importlib.import_module("timm")
+    library("timm")
 
 
 def without_stochastic_depth(network: nn.Module) -> nn.Module:
@@ -124,13 +118,11 @@ def without_stochastic_depth(network: nn.Module) -> nn.Module:
 
     Libraries differ in their defaults: torchvision's ConvNeXt has 0.1, timm's has none.
     """
-    import_libraries()
-    from timm.layers.drop import DropPath
-    from torchvision.ops import StochasticDepth
-
+    drop_path = library("timm.layers.drop").DropPath
+    stochastic_depth = library("torchvision.ops").StochasticDepth
     for module in network.modules():
-        if isinstance(module, StochasticDepth):
+        if isinstance(module, stochastic_depth):
             module.p = 0.0
-        elif isinstance(module, DropPath):
+        elif isinstance(module, drop_path):
             module.drop_prob = 0.0
     return network

@@ -31,7 +31,7 @@ from ablations.images.folders import (
 )
 from ablations.paths import expand
 from modernize.counts import cache_folder
-from modernize.torchvision_ops import make_torchvision_importable
+from modernize.libraries import library
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -262,8 +262,7 @@ def _read_cifar(dataset: str, choice: DataChoice) -> Images:
         dataset: torchvision's class.
         choice: says where it is; ``download`` fetches what is not there yet.
     """
-    make_torchvision_importable()
-    from torchvision import datasets
+    datasets = library("torchvision.datasets")
 
     base = CIFAR[dataset]
     fetch = choice.source == "download"

@@ -19,8 +19,9 @@ from ablations.images.data import Images
 from ablations.images.folders import Folder
 from ablations.images.pictures import explain, read_picture
 from ablations.images.sampling import derive
-from ablations.images.transforms import Transform, library, seed_draws
+from ablations.images.transforms import Transform, seed_draws
 from modernize.errors import RoadmapError
+from modernize.libraries import library
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ablations.recipe import Recipe
-from modernize.torchvision_ops import make_torchvision_importable
+from modernize.libraries import library
 
 
 class Mixing:
@@ -26,11 +26,7 @@ class Mixing:
         self._mixup: Any = None
         self.recipe, self.num_classes = recipe, num_classes
         if recipe.mixup or recipe.cutmix:
-            make_torchvision_importable()
-            from timm.data.mixup import Mixup
-
-            kind: Any = Mixup  # untyped
-            self._mixup = kind(
+            self._mixup = library("timm.data.mixup").Mixup(
                 mixup_alpha=recipe.mixup,
                 cutmix_alpha=recipe.cutmix,
                 prob=1.0,

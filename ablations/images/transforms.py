@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib
 import random
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
@@ -13,7 +12,7 @@ import torch
 from PIL import Image
 
 from ablations.recipe import DataChoice, Recipe
-from modernize.torchvision_ops import make_torchvision_importable
+from modernize.libraries import library
 
 RATIO = (3 / 4, 4 / 3)  # of width to height, of random crops
 
@@ -84,12 +83,6 @@ def _posterize(
     The strongest magnitude of RandAugment, reached now and then with ``mstd``, asks for 0 bits.
     """
     return timms(image, bits, **options) if bits else image.point([0] * 256 * len(image.getbands()))
-
-
-def library(name: str) -> Any:
-    """Returns a module of torchvision or timm; late, for it takes seconds, and has few types."""
-    make_torchvision_importable()
-    return importlib.import_module(name)
 
 
 def seed_draws(seed: int) -> None:

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from ablations.images.decoding import BadImageError
 from ablations.images.folders import Folder, list_validation
 from ablations.images.photos import ValidationPhotos
-from ablations.images.transforms import library
 from ablations.recipe import DataChoice
 from ablations.training.place import Place
 from modernize.folding import folded
+from modernize.libraries import library
 
 if TYPE_CHECKING:
     from modernize.network import Network

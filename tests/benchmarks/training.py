@@ -48,8 +48,6 @@ TIMM_NAMES = {"downsample": "convnext_tiny", "resnet": "resnet50"}
 START = """
 import runpy, sys
 sys.path.insert(0, {root!r})
-from modernize.torchvision_ops import make_torchvision_importable
-make_torchvision_importable()
 from PIL import ImageOps
 posterize = ImageOps.posterize
 ImageOps.posterize = lambda image, bits: posterize(image, max(bits, 1))
@@ -207,9 +205,7 @@ def timm(options: argparse.Namespace, folder: Path, step: str) -> dict:
 
 def release_network(options: argparse.Namespace, step: str, drop_path: float):
     """Returns the release's network, or timm's where there is no checkout, or no such network."""
-    from modernize.torchvision_ops import make_torchvision_importable
 
-    make_torchvision_importable()
     import timm
 
     if step == "downsample" and options.official:
