@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Iterable
 
 from ablations.recipe import Compute, DataChoice, Recipe
-from modernize.arithmetic import smallest_map
+from modernize.closed_form import smallest_map
 from modernize.errors import UsageError
 from modernize.spec import NetSpec, Norm
 from modernize.text import plural
@@ -64,7 +64,7 @@ class Wanted:
         """Returns why a run cannot be trained so, a sentence each; empty: it can."""
         recipe, processes = self.recipe, machine.processes
         return [
-            *batch_faults(self.images, recipe.batch_size, recipe.device_batch, processes),
+            *batch_faults(self.images, recipe.batch_size, recipe.micro_batch_size, processes),
             *channel_faults(self.data, self.spec.in_channels),
             *self._norm_faults(machine),
             *precision_faults(self.compute.precision, machine.device),
@@ -81,13 +81,13 @@ class Wanted:
                 f"sync_batch_norm needs CUDA GPUs, not {machine.device}; --set "
                 "sync_batch_norm=false, or train with one process."
             ]
-        side, batch = smallest_map(self.spec, self.data.image_size), self.recipe.device_batch
+        side, batch = smallest_map(self.spec, self.data.image_size), self.recipe.micro_batch_size
         if together or side * side * batch > 1:
             return []
         return [
-            f"with device_batch {batch}, BatchNorm sees one value per channel where the image of "
-            f"{self.data.image_size} pixels has become {side} x {side}, and one has no deviation; "
-            "--set device_batch to 2 or more."
+            f"with micro_batch_size {batch}, BatchNorm sees one value per channel where "
+            f"the image of {self.data.image_size} pixels has become {side} x {side}; "
+            "--set micro_batch_size to 2 or more."
         ]
 
     def _library_faults(self, machine: Machine) -> list[str]:
@@ -118,7 +118,7 @@ def check(wanted: Iterable[tuple[str, Wanted]], machine: Machine) -> None:
         raise UsageError("\n".join(["this cannot be trained:", *lines]))
 
 
-def batch_faults(images: int, batch_size: int, device_batch: int, processes: int) -> list[str]:
+def batch_faults(images: int, batch_size: int, micro_batch_size: int, processes: int) -> list[str]:
     """Returns why updates cannot be made of so many images, and shared among the processes."""
     faults = []
     if batch_size > images:
@@ -126,14 +126,14 @@ def batch_faults(images: int, batch_size: int, device_batch: int, processes: int
             f"batch_size {batch_size} is more than the {images} training images there are; --set "
             "batch_size to at most that."
         )
-    if batch_size % (device_batch * processes):
-        batches = batch_size // device_batch
+    if batch_size % (micro_batch_size * processes):
+        batches = batch_size // micro_batch_size
         fits = [n for n in range(1, batches + 1) if batches % n == 0]
         faults.append(
-            f"{processes} processes with device_batch {device_batch} cannot make updates of "
-            f"batch_size {batch_size}: {batches} device batches are shared evenly among "
+            f"{processes} processes with micro_batch_size {micro_batch_size} cannot make updates "
+            f"of batch_size {batch_size}: {batches} micro-batches are shared evenly among "
             f"{', '.join(map(str, fits))} processes. Start that many, or --set batch_size or "
-            "device_batch."
+            "micro_batch_size."
         )
     return faults
 

@@ -55,7 +55,7 @@ def _known_to_timm(text: str) -> str:
 Rate: TypeAlias = Annotated[float, Field(ge=0, lt=1)]
 RandAugment: TypeAlias = Annotated[str, AfterValidator(_known_to_timm)]
 RegimeName: TypeAlias = Annotated[str, AfterValidator(_known_regime)]
-Share: TypeAlias = Annotated[float, Field(gt=0, le=1)]
+Fraction: TypeAlias = Annotated[float, Field(gt=0, le=1)]
 Probability: TypeAlias = Annotated[float, Field(ge=0, le=1)]
 Positive: TypeAlias = Annotated[float, Field(gt=0, le=limits.FACTOR)]
 NonNegative: TypeAlias = Annotated[float, Field(ge=0, le=limits.FACTOR)]
@@ -73,8 +73,8 @@ class Recipe(Table):
         momentum, betas, epsilon: of the optimizer; those it has must be given, the others not.
         weight_decay: on weights of two or more dimensions; biases, norms and Layer Scale have none.
         batch_size: images per update, over all devices.
-        device_batch: images that pass through the network at once; BatchNorm sees so many. What is
-            left of ``batch_size`` is accumulated, or shared among devices.
+        micro_batch_size: images that pass through the network at once, which is what BatchNorm
+            sees. The rest of ``batch_size`` is accumulated, or shared among devices.
         epochs: passes over the training images.
         warmup_epochs: linear rise of the learning rate from 0.
         schedule: ``cosine`` to ``final_learning_rate``, or ``step``: a tenth at each third of the
@@ -88,7 +88,7 @@ class Recipe(Table):
         flip: probability of a horizontal flip.
         rand_augment: timm's text for it, such as ``rand-m9-mstd0.5-inc1``; null: none.
         mixup, cutmix: parameter of the Beta distribution each draws from; 0: none. Where there are
-            both, each ``device_batch`` has the one or the other, with even chances.
+            both, each ``micro_batch_size`` has the one or the other, with even chances.
         random_erasing: probability that a region of an image becomes noise.
         drop_path: stochastic depth of the last block; or one for each regime that has any.
         ema_decay: of a moving average of the weights, which is evaluated beside them; null: none.
@@ -104,14 +104,14 @@ class Recipe(Table):
     epsilon: Positive | None = None
     weight_decay: NonNegative
     batch_size: BatchSize
-    device_batch: BatchSize
+    micro_batch_size: BatchSize
     epochs: Epochs
     warmup_epochs: Annotated[float, Field(ge=0, le=limits.EPOCHS)]
     schedule: Literal["cosine", "step"]
     final_learning_rate: NonNegative = 0.0
     label_smoothing: Rate
     crop_padding: Annotated[int, Field(ge=0, le=limits.PIXELS)] | None = None
-    resized_crop: Annotated[list[Share], Field(min_length=2, max_length=2)] | None = None
+    resized_crop: Annotated[list[Fraction], Field(min_length=2, max_length=2)] | None = None
     flip: Probability
     rand_augment: RandAugment | None
     mixup: NonNegative
@@ -121,7 +121,7 @@ class Recipe(Table):
     ema_decay: Rate | None
     sync_batch_norm: bool
     layer_scale: NonNegative | None = None
-    init: Literal["framework", "kaiming", "trunc-normal"]
+    init: Literal["pytorch", "kaiming", "trunc-normal"]
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -153,23 +153,23 @@ class Recipe(Table):
 
     def _of_batches(self) -> Iterator[Misfit]:
         even = bool(self.mixup or self.cutmix)
-        if self.batch_size % self.device_batch:
+        if self.batch_size % self.micro_batch_size:
             yield Misfit(
-                ("batch_size", "device_batch"),
-                f"batch_size {self.batch_size} must be a multiple of device_batch "
-                f"{self.device_batch}",
+                ("batch_size", "micro_batch_size"),
+                f"batch_size {self.batch_size} must be a multiple of micro_batch_size "
+                f"{self.micro_batch_size}",
                 {
-                    "batch_size": ("device_batch", self._part_of_batch(even)),
-                    "device_batch": (
+                    "batch_size": ("micro_batch_size", self._part_of_batch(even)),
+                    "micro_batch_size": (
                         "batch_size",
-                        self.device_batch * math.ceil(self.batch_size / self.device_batch),
+                        self.micro_batch_size * math.ceil(self.batch_size / self.micro_batch_size),
                     ),
                 },
             )
-        elif even and self.device_batch % 2:
+        elif even and self.micro_batch_size % 2:
             yield Misfit(
-                ("device_batch", "mixup", "cutmix"),
-                f"mixup and cutmix need an even device_batch, not {self.device_batch}",
+                ("micro_batch_size", "mixup", "cutmix"),
+                f"mixup and cutmix need an even micro_batch_size, not {self.micro_batch_size}",
             )
         if (self.crop_padding is None) == (self.resized_crop is None):
             yield Misfit(
@@ -181,8 +181,8 @@ class Recipe(Table):
             )
 
     def _part_of_batch(self, even: bool) -> int:
-        """Returns the largest device batch of at most today's size that divides the batch."""
-        sizes = range(min(self.device_batch, self.batch_size), 0, -1)
+        """Returns the largest micro-batch of at most today's size that divides the batch."""
+        sizes = range(min(self.micro_batch_size, self.batch_size), 0, -1)
         fits = [n for n in sizes if self.batch_size % n == 0]
         return next((n for n in fits if not even or n % 2 == 0), fits[0])
 
@@ -241,7 +241,7 @@ class DataChoice(Table):
     resize: Annotated[int, Field(gt=0, le=limits.PIXELS)] | None = None
     interpolation: Literal["bilinear", "bicubic"] = "bicubic"
     mean: list[Probability] | None = None
-    std: list[Share] | None = None
+    std: list[Fraction] | None = None
     limit: Annotated[int, Field(gt=0, le=limits.IMAGES)] | None = None
 
     @property
@@ -293,11 +293,11 @@ class Preset(Table):
     def smoke(self, processes: int) -> Preset:
         """Returns what shows in the least time that runs come to their end, and nothing else.
 
-        One epoch of a few updates, each of one device batch for every process.
+        One epoch of a few updates, each of one micro-batch for every process.
         """
 
         def short(recipe: Recipe) -> Recipe:
-            batch = recipe.device_batch * processes
+            batch = recipe.micro_batch_size * processes
             changes = {"epochs": 1, "warmup_epochs": 0.0, "batch_size": batch}
             return recipe.model_copy(update=changes)
 

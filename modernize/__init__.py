@@ -9,12 +9,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from modernize.spec import NetSpec
-from modernize.steps import REGIMES, STEPS, fold, spec_of, until
+from modernize.steps import REGIMES, STEPS, apply_steps, spec_of, until
 
 if TYPE_CHECKING:
     from modernize.network import Network
 
-__all__ = ["REGIMES", "STEPS", "NetSpec", "build", "fold", "spec_of", "until"]
+__all__ = ["REGIMES", "STEPS", "NetSpec", "apply_steps", "build", "spec_of", "until"]
 
 
 def build(

@@ -27,14 +27,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modernize import counts
-from modernize.layers import guarded
+from modernize import cache
+from modernize.custom_layers import guarded
 from modernize.spec import Init, NetSpec
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from modernize.layers import Layers
+    from modernize.custom_layers import Layers
     from modernize.network import Network
 
 _COUNTED_SOURCES = ("network.py", "ops.py", "spec.py", "cost.py")
@@ -74,7 +74,7 @@ def cost(spec: NetSpec, image_size: int, layers: Layers | None = None) -> Cost:
     """
     spec.check_image_size(image_size)
     key = f"{_counted_as(spec).digest()}-{image_size}"
-    return counts.remember(cache_path(), key, Cost, lambda: count(spec, image_size, layers))
+    return cache.remember(cache_path(), key, Cost, lambda: count(spec, image_size, layers))
 
 
 def count(spec: NetSpec, image_size: int, layers: Layers | None = None) -> Cost:
@@ -181,7 +181,7 @@ def flops_by_module(spec: NetSpec, image_size: int) -> dict[str, int]:
 
 def _counted_as(spec: NetSpec) -> NetSpec:
     """The spec without what only training sees, so that one count serves all its recipes."""
-    return spec.replace(drop_path=0.0, init=Init.FRAMEWORK)
+    return spec.replace(drop_path=0.0, init=Init.PYTORCH)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -196,7 +196,7 @@ def _count(spec: NetSpec, image_size: int, layers: Layers | None) -> Cost:
             "aten::addmm": _both("addmm", flops_of.addmm_flop_jit, outputs_of),
         }
         analysis = _analysis(fvcore.FlopCountAnalysis, network, images).set_op_handle(**handles)
-        own = ", ".join(f"{name} {layer.name}" for name, layer in spec.own_layers.items())
+        own = ", ".join(f"{name} {layer.name}" for name, layer in spec.custom_layers.items())
         failing = f"the network with {own} cannot be run on an image of {image_size} pixels"
         with guarded(layers.path, failing) if own and layers else contextlib.nullcontext():
             by_operator = Counter(analysis.by_operator())
@@ -223,7 +223,7 @@ def _network_and_no_images(
 
     from modernize.network import Network
 
-    if spec.own_layers:
+    if spec.custom_layers:
         network = Network(spec, layers)
         return network.eval(), torch.zeros(1, spec.in_channels, image_size, image_size)
     with torch.device("meta"):  # which fvcore cannot trace, so only to build
@@ -298,10 +298,10 @@ def _both(
 
 def cache_path() -> Path:
     """Returns the file of the counts that hold for this code and these libraries."""
-    return counts.cache_folder() / f"cost-{_fingerprint()}.json"
+    return cache.cache_folder() / f"cost-{_fingerprint()}.json"
 
 
 @functools.cache
 def _fingerprint() -> str:
     here = Path(__file__)
-    return counts.fingerprint(map(here.with_name, _COUNTED_SOURCES), _COUNTED_PACKAGES)
+    return cache.fingerprint(map(here.with_name, _COUNTED_SOURCES), _COUNTED_PACKAGES)

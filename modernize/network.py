@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from modernize import spec as s
-from modernize.layers import Layers, make_layer
+from modernize.custom_layers import Layers, make_layer
 from modernize.ops import GELU, DepthwiseConv2d, DropPath, LayerNorm2d, LayerScale, PointwiseConv2d
-from modernize.spec import NetSpec, OwnLayer
+from modernize.spec import CustomLayer, NetSpec
 
 
 class Network(nn.Module):
@@ -163,8 +163,8 @@ class Block(nn.Module):
             "expand": PointwiseConv2d(in_width, hidden, bias=bias),
             "project": PointwiseConv2d(hidden, out_width, bias=bias),
         }
-        every_norm = spec.norms is s.Placement.EVERY
-        every_act = spec.activations is s.Placement.EVERY
+        every_norm = spec.norms is s.PerBlock.ALL
+        every_act = spec.activations is s.PerBlock.ALL
         order = ["spatial", "expand"] if first else ["expand", "spatial"]
         self.branch = nn.Sequential()
         for name in [*order, "project"]:
@@ -211,7 +211,7 @@ def spatial_conv(
 ) -> nn.Module:
     """Returns the spec's k x k convolution from ``width`` to as many channels."""
     k = spec.kernel_size
-    if isinstance(spec.spatial_conv, OwnLayer):
+    if isinstance(spec.spatial_conv, CustomLayer):
         return make_layer(layers, "spatial_conv", spec.spatial_conv, width, k, stride, bias)
     if spec.spatial_conv is s.SpatialConv.DEPTHWISE:
         return DepthwiseConv2d(width, k, stride, k // 2, bias=bias)
@@ -220,14 +220,14 @@ def spatial_conv(
 
 def norm(spec: NetSpec, width: int, layers: Layers | None = None) -> nn.Module:
     """Returns the spec's normalisation of ``width`` channels."""
-    if isinstance(spec.norm, OwnLayer):
+    if isinstance(spec.norm, CustomLayer):
         return make_layer(layers, "norm", spec.norm, width)
     return nn.BatchNorm2d(width) if spec.norm is s.Norm.BATCH else LayerNorm2d(width, eps=1e-6)
 
 
 def activation(spec: NetSpec, layers: Layers | None = None) -> nn.Module:
     """Returns the spec's activation function."""
-    if isinstance(spec.activation, OwnLayer):
+    if isinstance(spec.activation, CustomLayer):
         return make_layer(layers, "activation", spec.activation)
     return nn.ReLU(inplace=True) if spec.activation is s.Activation.RELU else GELU()
 

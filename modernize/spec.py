@@ -74,10 +74,10 @@ class Norm(enum.StrEnum):
     LAYER = "layer"  # LayerNorm over the channels of each position, eps 1e-6
 
 
-class Placement(enum.StrEnum):
+class PerBlock(enum.StrEnum):
     """How many of a kind of layer stand in a block."""
 
-    EVERY = "every"  # as in ResNet: norms after all three convolutions, activations after the
+    ALL = "all"  # as in ResNet: norms after all three convolutions, activations after the
     #                  first, the second and the addition
     ONE = "one"  # one norm, after the k x k convolution; one activation, before the last 1x1
 
@@ -93,14 +93,14 @@ class Downsampling(enum.StrEnum):
 class Init(enum.StrEnum):
     """Initial weights of convolutions; linear layers always take the truncated normal, std 0.02."""
 
-    FRAMEWORK = "framework"  # torch's default for convolutions (Kaiming uniform)
+    PYTORCH = "pytorch"  # torch's default for convolutions (Kaiming uniform)
     KAIMING = "kaiming"  # Kaiming normal, fan-out, as torchvision's ResNet; linear: torch's default
     TRUNC_NORMAL = "trunc-normal"  # truncated normal, std 0.02, as the released ConvNeXt
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class OwnLayer:
-    """A layer that is not of this library but of one Python file; ``modernize.layers`` reads it.
+class CustomLayer:
+    """A layer that a Python file of the user defines; see ``modernize.custom_layers``.
 
     Attributes:
         name: what the file calls it.
@@ -114,7 +114,7 @@ class OwnLayer:
         return f"{self.name}@{self.digest}"
 
 
-_OWN_LAYER = re.compile(r"([a-z][a-z0-9-]*)@([0-9a-f]{16})")
+_CUSTOM_LAYER = re.compile(r"([a-z][a-z0-9-]*)@([0-9a-f]{16})")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -142,18 +142,18 @@ class NetSpec:
     depths: tuple[int, ...]
     width: int
     stem: Stem = Stem.RESNET
-    spatial_conv: SpatialConv | OwnLayer = SpatialConv.DENSE
+    spatial_conv: SpatialConv | CustomLayer = SpatialConv.DENSE
     bottleneck: Bottleneck = Bottleneck.CLASSIC
     spatial_position: SpatialPosition = SpatialPosition.MIDDLE
     kernel_size: int = 3
-    activation: Activation | OwnLayer = Activation.RELU
-    activations: Placement = Placement.EVERY
-    norm: Norm | OwnLayer = Norm.BATCH
-    norms: Placement = Placement.EVERY
+    activation: Activation | CustomLayer = Activation.RELU
+    activations: PerBlock = PerBlock.ALL
+    norm: Norm | CustomLayer = Norm.BATCH
+    norms: PerBlock = PerBlock.ALL
     downsampling: Downsampling = Downsampling.BLOCK
     layer_scale: float = 0.0
     drop_path: float = 0.0
-    init: Init = Init.FRAMEWORK
+    init: Init = Init.PYTORCH
     in_channels: int = 3
     num_classes: int = 1000
 
@@ -233,10 +233,10 @@ class NetSpec:
     # -- what follows from the fields ------------------------------------------------------------
 
     @property
-    def own_layers(self) -> dict[str, OwnLayer]:
+    def custom_layers(self) -> dict[str, CustomLayer]:
         """The fields that hold a layer of one's own, with it."""
-        values = {name: getattr(self, name) for name in OWN_LAYER_FIELDS}
-        return {name: value for name, value in values.items() if isinstance(value, OwnLayer)}
+        values = {name: getattr(self, name) for name in CUSTOM_LAYER_FIELDS}
+        return {name: value for name, value in values.items() if isinstance(value, CustomLayer)}
 
     @property
     def narrow_widths(self) -> tuple[int, ...]:
@@ -288,7 +288,7 @@ def field_types() -> dict[str, Any]:
     return get_type_hints(NetSpec)
 
 
-OWN_LAYER_FIELDS = tuple(
+CUSTOM_LAYER_FIELDS = tuple(
     name for name, kind in field_types().items() if isinstance(kind, types.UnionType)
 )
 
@@ -323,8 +323,8 @@ def _parse(value: Any, kind: Any) -> Any:
     if get_origin(kind) is tuple:
         return tuple(value) if isinstance(value, list) else value
     if isinstance(kind, types.UnionType):
-        own = _OWN_LAYER.fullmatch(value) if isinstance(value, str) else None
-        return OwnLayer(*own.groups()) if own else _parse(value, get_args(kind)[0])
+        own = _CUSTOM_LAYER.fullmatch(value) if isinstance(value, str) else None
+        return CustomLayer(*own.groups()) if own else _parse(value, get_args(kind)[0])
     if isinstance(value, str) and issubclass(kind, enum.Enum):
         return kind(value) if value in list(kind) else value
     return value
@@ -333,7 +333,7 @@ def _parse(value: Any, kind: Any) -> Any:
 def _plain(value: Any, kind: Any) -> Any:
     if isinstance(value, tuple):
         return list(value)
-    return str(value) if isinstance(value, enum.Enum | OwnLayer) else kind(value)
+    return str(value) if isinstance(value, enum.Enum | CustomLayer) else kind(value)
 
 
 def _show(value: Any) -> str:

@@ -18,7 +18,7 @@ from modernize.spec import (
     Downsampling,
     NetSpec,
     Norm,
-    Placement,
+    PerBlock,
     SpatialConv,
     SpatialPosition,
     Stem,
@@ -118,8 +118,8 @@ STEPS: tuple[Step, ...] = (
     Step("kernel-9",    "kernel size 9",             "Large kernel",        {"kernel_size": 9}, adopted=False),
     Step("kernel-11",   "kernel size 11",            "Large kernel",        {"kernel_size": 11}, adopted=False),
     Step("gelu",        "ReLU to GELU",              "Micro design",        {"activation": Activation.GELU}),
-    Step("fewer-acts",  "fewer activations",         "Micro design",        {"activations": Placement.ONE}),
-    Step("fewer-norms", "fewer norms",               "Micro design",        {"norms": Placement.ONE}),
+    Step("fewer-acts",  "fewer activations",         "Micro design",        {"activations": PerBlock.ONE}),
+    Step("fewer-norms", "fewer norms",               "Micro design",        {"norms": PerBlock.ONE}),
     Step("ln",          "BN to LN",                  "Micro design",        {"norm": Norm.LAYER}),
     Step("downsample",  "separate downsampling ({end})", "Micro design",    {"downsampling": Downsampling.SEPARATE, "layer_scale": 1e-6}),
 )
@@ -183,7 +183,7 @@ def find_key(step: str | int, keys: Sequence[str]) -> int:
     raise UnknownNameError("step", step, [*keys, f"or an index from 0 to {len(keys) - 1}"])
 
 
-def fold(steps: Sequence[Step], regime: Regime) -> tuple[Variant, ...]:
+def apply_steps(steps: Sequence[Step], regime: Regime) -> tuple[Variant, ...]:
     """Applies the rows one after the other and returns the network that each leads to.
 
     Raises:
@@ -222,7 +222,7 @@ def until(step: str | int, regime: str = "resnet50") -> tuple[Variant, ...]:
     Raises:
         UnknownNameError: for an unknown step or regime, listing the valid ones.
     """
-    return fold(STEPS[: find_step(step) + 1], find_regime(regime))
+    return apply_steps(STEPS[: find_step(step) + 1], find_regime(regime))
 
 
 def spec_of(step: str | int, regime: str = "resnet50", **fields: Any) -> NetSpec:
@@ -245,7 +245,7 @@ def step_of(spec: NetSpec) -> str | None:
     alike = [
         variant
         for regime in REGIMES.values()
-        for variant in fold(STEPS, regime)
+        for variant in apply_steps(STEPS, regime)
         if spec.diff(variant.spec).keys() <= _BESIDES
     ]
     sized = [v for v in alike if (v.spec.depths, v.spec.width) == (spec.depths, spec.width)]

@@ -26,7 +26,7 @@ from modernize.text import plural
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from modernize.layers import Layers
+    from modernize.custom_layers import Layers
     from modernize.network import Network
 
 _COUNTER = "num_batches_tracked"  # of a BatchNorm: not learned, and files of old have none
@@ -147,7 +147,7 @@ def network_of(weights: Weights, layers: Layers | None = None) -> Network:
 
     from modernize.network import Network
 
-    if weights.spec.own_layers:  # which may hold more than their state dict has
+    if weights.spec.custom_layers:  # which may hold more than their state dict has
         network = Network(weights.spec, layers)
     else:
         with torch.device("meta"):  # no weights are drawn only to be written over

@@ -57,7 +57,7 @@ def few_images(tmp_path_factory):
     return folder
 
 
-TINY = ("epochs=1", "warmup_epochs=0", "batch_size=1000", "device_batch=1000")
+TINY = ("epochs=1", "warmup_epochs=0", "batch_size=1000", "micro_batch_size=1000")
 
 
 @pytest.fixture

@@ -41,17 +41,17 @@ class Product:
         self.cluster, self.results, self.program = cluster, results, program
         results.mkdir(exist_ok=True)
         self.study = results / "study"
-        self.site = results / "site.yaml"
+        self.slurm_config = results / "site.yaml"
         self.environment = {**os.environ, **cluster.env, "OMP_NUM_THREADS": "1"}
         self.environment["LOGNAME"] = "nobody"  # jobs are found whoever asks
         self.environment.pop("SLURM_CONF")  # the commands' wrappers know it
         self.launching = ["--name", "study", "--results", str(results), "--data", str(images)]
-        for setting in ("batch_size=100", "device_batch=50", *settings):
+        for setting in ("batch_size=100", "micro_batch_size=50", *settings):
             self.launching += ["--set", setting]
         self.at_site("max_running: 3")
 
     def at_site(self, *lines: str) -> None:
-        self.site.write_text("\n".join(["setup: ['export OMP_NUM_THREADS=1']", *lines, ""]))
+        self.slurm_config.write_text("\n".join(["setup: ['export OMP_NUM_THREADS=1']", *lines, ""]))
 
     def run(self, *arguments: str, status: int = 0, cores: int | None = None) -> str:
         """Runs a command; on few cores, for a run's threads, which decide how sums are rounded."""
@@ -64,7 +64,7 @@ class Product:
         return done.stdout + done.stderr
 
     def submit(self, *arguments: str) -> str:
-        executor = ["--executor", "slurm", "--site", str(self.site)]
+        executor = ["--executor", "slurm", "--slurm-config", str(self.slurm_config)]
         return self.run(*arguments, *self.launching, *executor)
 
     def command(self, name: str, *arguments: str, status: int = 0) -> str:

@@ -16,7 +16,7 @@ PROVENANCE = {
 }  # fmt: skip
 HOSTILE = "<script>alert('x')</script> & <img src=http://x.org/x.png onerror=alert(1)> {{7*7}}"
 
-Ends = Mapping[str, Sequence[Record | float | None]]
+Outcomes = Mapping[str, Sequence[Record | float | None]]
 
 
 def finished(top1: float, **provenance: object) -> Record:
@@ -29,7 +29,7 @@ def finished(top1: float, **provenance: object) -> Record:
 
 def write_study(
     folder: Path,
-    ends: Ends,
+    ends: Outcomes,
     *,
     settings: Sequence[str] = (),
     change: Callable[[Variant], Variant] = lambda variant: variant,

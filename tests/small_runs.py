@@ -7,16 +7,16 @@ import torch
 
 from ablations.images.batches import Batches
 from ablations.images.data import Images, load_images
-from ablations.images.sampling import Sampling, Share
+from ablations.images.sampling import Rank, Sampling
 from ablations.recipe import load_preset
 from ablations.records import Run
-from ablations.training.place import find_place
+from ablations.training.device_context import make_device_context
 from modernize import spec_of
 from modernize.steps import Training
 
 CPU = torch.device("cpu")
 PRESET = load_preset("nano")
-PLACE = find_place("cpu", PRESET.compute)
+PLACE = make_device_context("cpu", PRESET.compute)
 
 
 def take_images(train: int = 512, val: int = 200) -> Images:
@@ -34,17 +34,17 @@ def take_images(train: int = 512, val: int = 200) -> Images:
 
 
 def make_run(images: Images, *settings: str, step: str = "ln", seed: int = 0) -> Run:
-    preset = load_preset("nano", ["batch_size=64", "device_batch=64", "epochs=3", *settings])
+    preset = load_preset("nano", ["batch_size=64", "micro_batch_size=64", "epochs=3", *settings])
     training = Training.CLASSIC if step == "resnet" else Training.ENHANCED
     recipe = preset.recipes.of(training, "nano")
     spec = spec_of(step, "nano", in_channels=1, num_classes=10, depths=[1, 1, 1, 1], width=8)
     return Run(step, recipe.apply_to(spec), recipe, images.identity(), seed)
 
 
-def make_batches(images: Images, run: Run, share: Share | None = None) -> Batches:
+def make_batches(images: Images, run: Run, rank: Rank | None = None) -> Batches:
     recipe = run.recipe
     sampling = Sampling(
-        len(images.train), recipe.batch_size, recipe.device_batch, run.seed, share or Share()
+        len(images.train), recipe.batch_size, recipe.micro_batch_size, run.seed, rank or Rank()
     )
     return Batches(images, PRESET.data, recipe, sampling, CPU)
 

@@ -16,7 +16,7 @@ from ablations.analysis.summary import read_summary, summarise, write_summary
 from ablations.cli import cli
 from ablations.commands.launch import design
 from ablations.records import Record, ResultsError, Status, Study
-from ablations.report.evidence import gather
+from ablations.report.data import gather
 from ablations.report.page import make
 from ablations.report.page_html import as_html
 from modernize.errors import UsageError

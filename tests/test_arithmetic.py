@@ -7,7 +7,7 @@ import pytest
 
 from modernize import cost
 from modernize import spec as s
-from modernize.arithmetic import arithmetic
+from modernize.closed_form import closed_form
 from modernize.errors import UsageError
 from modernize.network import Network
 from modernize.spec import NetSpec
@@ -20,9 +20,9 @@ CHOICES = {
     "bottleneck": s.Bottleneck,
     "spatial_position": s.SpatialPosition,
     "activation": s.Activation,
-    "activations": s.Placement,
+    "activations": s.PerBlock,
     "norm": s.Norm,
-    "norms": s.Placement,
+    "norms": s.PerBlock,
     "downsampling": s.Downsampling,
     "layer_scale": (0.0, 1e-6),
 }
@@ -49,7 +49,7 @@ def random_spec(draw):
 def test_every_step_of_every_regime(regime, variant):
     size = REGIMES[regime].image_size
     counted = cost.cost(variant.spec, size)
-    assert arithmetic(variant.spec, size) == (counted.params, counted.flops)
+    assert closed_form(variant.spec, size) == (counted.params, counted.flops)
 
 
 @pytest.mark.parametrize("seed", range(60))
@@ -58,18 +58,18 @@ def test_random_networks_at_odd_image_sizes(seed):
     spec = random_spec(draw)
     size = spec.total_stride + draw.randint(0, 43)
     counted = cost.count(spec, size)
-    assert arithmetic(spec, size) == (counted.params, counted.flops), spec.text()
+    assert closed_form(spec, size) == (counted.params, counted.flops), spec.text()
 
 
 def test_parameters_of_every_combination_of_choices():
     for choices in ALL_CHOICES:
-        if choices["activation"] is s.Activation.GELU or choices["activations"] is s.Placement.ONE:
+        if choices["activation"] is s.Activation.GELU or choices["activations"] is s.PerBlock.ONE:
             continue  # activations learn nothing, wherever they stand
         spec = NetSpec(depths=(1, 2), width=3, kernel_size=5, num_classes=4, **choices)
         parameters = sum(p.numel() for p in Network(spec).parameters())
-        assert arithmetic(spec, 32).params == parameters, spec.text()
+        assert closed_form(spec, 32).params == parameters, spec.text()
 
 
 def test_images_below_the_total_stride_are_refused():
     with pytest.raises(UsageError, match=r"31.*at least 32"):
-        arithmetic(until("ln")[-1].spec, 31)
+        closed_form(until("ln")[-1].spec, 31)

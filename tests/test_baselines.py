@@ -147,12 +147,12 @@ def test_a_report_takes_the_baseline_of_compare(tmp_path, monkeypatch, capsys) -
         assert caught.value.code == status
         return capsys.readouterr().err
 
-    report("--against", "ln")
+    report("--baseline", "ln")
     page = (study.folder / "report.md").read_text()
     for text in ("Each step against ln", "| recipe | ln | +1.03", "what the others are compared"):
         assert text in page
     assert "Differences from ln" in page  # all from one baseline: drawn as a tornado
-    assert "recipes" in report("--against", "recipes", status=2)
+    assert "recipes" in report("--baseline", "recipes", status=2)
     report()
     assert "| recipe | resnet |" in (study.folder / "report.md").read_text()
 

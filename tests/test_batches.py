@@ -6,7 +6,7 @@ import torch
 
 from ablations.images.batches import Batches
 from ablations.images.data import Images
-from ablations.images.sampling import Sampling, Share, derive
+from ablations.images.sampling import Rank, Sampling, derive
 from ablations.recipe import load_preset
 
 
@@ -18,9 +18,9 @@ def small(count: int = 40) -> Images:
     return Images("small", train, labels, train[:7], labels[:7], "0")
 
 
-def make(*settings: str, share: Share | None = None, channels_last: bool = True) -> Batches:
-    preset = load_preset("nano", ["batch_size=16", "device_batch=8", *settings])
-    sampling = Sampling(40, 16, 8, seed=0, share=share or Share())
+def make(*settings: str, rank: Rank | None = None, channels_last: bool = True) -> Batches:
+    preset = load_preset("nano", ["batch_size=16", "micro_batch_size=8", *settings])
+    sampling = Sampling(40, 16, 8, seed=0, rank=rank or Rank())
     recipe, device = preset.recipes.enhanced, torch.device("cpu")
     return Batches(small(), preset.data, recipe, sampling, device, channels_last=channels_last)
 
@@ -34,12 +34,12 @@ def normalised(x: torch.Tensor) -> torch.Tensor:
 def test_validation_serves_every_image_once_padded_and_normalised(world: int) -> None:
     served: dict[int, torch.Tensor] = {}
     for rank in range(world):
-        recipe = make("device_batch=4", "batch_size=24").recipe
+        recipe = make("micro_batch_size=4", "batch_size=24").recipe
         batches = Batches(
             small(),
             load_preset("nano").data,
             recipe,
-            Sampling(40, 24, 4, seed=0, share=Share(rank, world)),
+            Sampling(40, 24, 4, seed=0, rank=Rank(rank, world)),
             torch.device("cpu"),
         )
         for x, labels in batches.validation(size=2):
@@ -63,11 +63,11 @@ def test_training_serves_what_sampling_says() -> None:
 
 
 def test_two_shares_serve_what_one_serves() -> None:
-    def served(share: Share) -> dict[int, torch.Tensor]:
-        return {batch.seed: x for batch, x, _ in make(share=share).training(1)}
+    def served(rank: Rank) -> dict[int, torch.Tensor]:
+        return {batch.seed: x for batch, x, _ in make(rank=rank).training(1)}
 
-    alone = served(Share())
-    together = served(Share(0, 2)) | served(Share(1, 2))
+    alone = served(Rank())
+    together = served(Rank(0, 2)) | served(Rank(1, 2))
     assert alone.keys() == together.keys()
     assert all(torch.equal(alone[seed], together[seed]) for seed in alone)
 
@@ -107,8 +107,8 @@ def test_flips_come_as_often_as_asked() -> None:
     for probability in (0.0, 0.2, 1.0):
         batches = make("crop_padding=0", f"flip={probability}")
         y = batches._augment(x, [derive(probability, i) for i in range(1000)])
-        share = (y[:, 0, 0, 0] == 27).float().mean().item()
-        assert share == pytest.approx(probability, abs=0.05 if 0 < probability < 1 else 0)
+        rank = (y[:, 0, 0, 0] == 27).float().mean().item()
+        assert rank == pytest.approx(probability, abs=0.05 if 0 < probability < 1 else 0)
 
 
 @pytest.mark.parametrize("channels_last", [True, False])

@@ -12,7 +12,7 @@ from ablations.launching.experiment import Experiment
 from ablations.records import Record, Status, Study
 
 TINY = ["--set", "epochs=1", "--set", "warmup_epochs=0", "--set", "batch_size=1000",
-        "--set", "device_batch=1000"]  # fmt: skip
+        "--set", "micro_batch_size=1000"]  # fmt: skip
 Launch = Callable[..., str]
 
 
@@ -115,6 +115,13 @@ def test_what_needs_no_training_need_not_be_possible(
     with experiments("ln").claimed() as claimed:
         finish(claimed)
     (tmp_path / "site.yaml").write_text("tasks_per_node: 3\n")
-    there = ["--name", "study", "--executor", "slurm", "--site", str(tmp_path / "site.yaml")]
+    there = [
+        "--name",
+        "study",
+        "--executor",
+        "slurm",
+        "--slurm-config",
+        str(tmp_path / "site.yaml"),
+    ]
     assert "0 of 1 run" in launch(*there, "--dry-run", "--only", "ln")
     assert "gelu: 3 processes" in launch(*there, "--dry-run", "--only", "gelu,ln", status=2)

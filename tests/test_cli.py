@@ -15,7 +15,7 @@ import pytest
 from ablations.cli import main
 
 ROOT = Path(__file__).parent.parent
-SETTINGS = ("epochs=2", "batch_size=100", "device_batch=100", "enhanced.warmup_epochs=0.5")
+SETTINGS = ("epochs=2", "batch_size=100", "micro_batch_size=100", "enhanced.warmup_epochs=0.5")
 FAST = [word for setting in SETTINGS for word in ("--set", setting)]
 
 

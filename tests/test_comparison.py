@@ -325,7 +325,7 @@ def test_the_command_in_all_formats(study, monkeypatch, capsys):
         assert "Distinguishable from zero: recipe +5.10." in text
     best = command(monkeypatch, capsys, "mine", *there, "--best-epoch")
     assert "optimistic" in best
-    text = command(monkeypatch, capsys, *there, "--format", "csv", "--against", "resnet")
+    text = command(monkeypatch, capsys, *there, "--format", "csv", "--baseline", "resnet")
     rows = list(csv.DictReader(io.StringIO(text)))
     assert tuple(rows[0]) == COLUMNS
     assert rows[1]["pairs"] == "3"
@@ -354,11 +354,11 @@ def test_nothing_that_is_no_number_is_shown_as_one(study, style, best, monkeypat
     [
         (["nowhere"], "no study 'nowhere'"),
         (["mine", "--name", "mine"], "name the study once"),
-        (["mine", "--against", "recipee"], "unknown step 'recipee'. Did you mean 'recipe'?"),
+        (["mine", "--baseline", "recipee"], "unknown step 'recipee'. Did you mean 'recipe'?"),
         (["mine", "--regime", "nano"], "--regime goes with the paper"),
         (["paper", "--regime", "nano"], "unknown published regime 'nano'. Valid: resnet50"),
         (["paper", "--best-epoch"], "--best-epoch goes with a study"),
-        (["paper", "--against", "swin"], "unknown step 'swin'"),
+        (["paper", "--baseline", "swin"], "unknown step 'swin'"),
         (["--format", "xml"], "xml"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

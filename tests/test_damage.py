@@ -15,14 +15,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from reporting import finished
 
-from ablations.analysis.ends import read_ends
+from ablations.analysis.outcomes import read_outcomes
 from ablations.cli import cli
 from ablations.commands.launch import design
 from ablations.launching.scheduler import Submission
 from ablations.launching.survey import State, survey
 from ablations.records import ARCHIVE, Record, Status, Study
-from ablations.report.evidence import gather
-from ablations.report.origins import origin_rows
+from ablations.report.data import gather
+from ablations.report.provenance import provenance_rows
 from ablations.report.reproduction import reproduction
 from modernize.errors import RoadmapError
 
@@ -205,7 +205,7 @@ def look(root: Path, *names: str) -> None:
         study = Study.open(root / "results" / NAME)
         evidence = gather(study)
         if evidence is not None:
-            origin_rows(evidence.records)
+            provenance_rows(evidence.records)
         if not names:
             reproduction(study)
     except RoadmapError:
@@ -213,7 +213,7 @@ def look(root: Path, *names: str) -> None:
 
 
 def ends(root: Path) -> dict[tuple[str, int], str]:
-    found = read_ends(Study.open(root / "results" / NAME))
+    found = read_outcomes(Study.open(root / "results" / NAME))
     return {(key, seed): state for key, e in found.items() for seed, state in e.states.items()}
 
 

@@ -182,7 +182,7 @@ def test_torchvision_fetches_its_own_weights(
 def test_a_finished_run_is_what_its_record_says(
     few_images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    settings = ("epochs=2", "batch_size=100", "device_batch=100", "enhanced.warmup_epochs=0.5",
+    settings = ("epochs=2", "batch_size=100", "micro_batch_size=100", "enhanced.warmup_epochs=0.5",
                 "ema_decay=0.9")  # fmt: skip
     there = ["--name", "study", "--results", str(tmp_path)]
     launch = ["--only", "gelu", *there, "--data", str(few_images), "--executor", "debug"]

@@ -10,10 +10,10 @@ import torch
 from ablations import fit
 from ablations.fit import Machine, Wanted, check
 from ablations.launching import scheduler
-from ablations.launching.site import EXAMPLE, load_site
+from ablations.launching.slurm_config import EXAMPLE, load_slurm_config
 from ablations.recipe import load_preset
 from modernize import until
-from modernize.arithmetic import smallest_map
+from modernize.closed_form import smallest_map
 from modernize.errors import UsageError
 from modernize.network import Network
 
@@ -35,7 +35,7 @@ def wanted(step: str = "resnet", images: int = 10_000, **changes: Any) -> Wanted
 @pytest.mark.parametrize(
     ("one", "machine", "named"),
     [
-        (wanted(batch_size=128), Machine(processes=2), "2 processes with device_batch 128"),
+        (wanted(batch_size=128), Machine(processes=2), "2 processes with micro_batch_size 128"),
         (wanted(batch_size=256), Machine(processes=2), ""),
         (wanted(batch_size=384), Machine(processes=2), "among 1, 3 processes"),
         (wanted(images=127), HERE, "batch_size 128 is more than the 127 training images"),
@@ -43,15 +43,19 @@ def wanted(step: str = "resnet", images: int = 10_000, **changes: Any) -> Wanted
         (wanted(**{"data.mean": "[0.5,0.5,0.5]"}), HERE, "data.mean is [0.5, 0.5, 0.5]"),
         (wanted(**{"data.std": "[]"}), HERE, "data.std is []"),
         (wanted(**{"data.mean": "[0.5]", "data.std": "[0.2]"}), HERE, ""),
-        (wanted(device_batch=1), HERE, "device_batch 1, BatchNorm sees one value per channel"),
-        (wanted(device_batch=1, **{"data.image_size": 64}), HERE, ""),
-        (wanted("ln", device_batch=1), HERE, ""),
-        (wanted(device_batch=1, sync_batch_norm="true"), HERE, "one value per channel"),
-        (wanted(device_batch=1, sync_batch_norm="true"), Machine("cuda", 8), ""),
-        (wanted(device_batch=64, sync_batch_norm="true"), Machine("cpu", 2), "sync_batch_norm"),
-        (wanted("ln", device_batch=64, sync_batch_norm="true"), Machine("cpu", 2), ""),
-        (wanted(device_batch=32), Machine("cuda", 4, local=4, gpus=2), "4 processes"),
-        (wanted(device_batch=32), Machine("cuda", 4, local=2, gpus=2), ""),
+        (
+            wanted(micro_batch_size=1),
+            HERE,
+            "micro_batch_size 1, BatchNorm sees one value per channel",
+        ),
+        (wanted(micro_batch_size=1, **{"data.image_size": 64}), HERE, ""),
+        (wanted("ln", micro_batch_size=1), HERE, ""),
+        (wanted(micro_batch_size=1, sync_batch_norm="true"), HERE, "one value per channel"),
+        (wanted(micro_batch_size=1, sync_batch_norm="true"), Machine("cuda", 8), ""),
+        (wanted(micro_batch_size=64, sync_batch_norm="true"), Machine("cpu", 2), "sync_batch_norm"),
+        (wanted("ln", micro_batch_size=64, sync_batch_norm="true"), Machine("cpu", 2), ""),
+        (wanted(micro_batch_size=32), Machine("cuda", 4, local=4, gpus=2), "4 processes"),
+        (wanted(micro_batch_size=32), Machine("cuda", 4, local=2, gpus=2), ""),
         (wanted(**{"compute.precision": "fp16"}), HERE, "fp16 needs a CUDA GPU, not cpu"),
         (wanted(**{"compute.precision": "fp16"}), Machine("cuda"), ""),
         (wanted(**{"compute.precision": "fp16"}), Machine(), ""),  # not known yet
@@ -92,19 +96,19 @@ def test_batch_norm_fails_in_torch_exactly_where_it_is_said_to(regime: str, size
 def test_all_faults_are_said_with_their_steps() -> None:
     items = [(f"step-{n}", wanted(images=9)) for n in range(10)]
     with pytest.raises(UsageError) as refused:
-        check([*items, ("other", wanted(device_batch=1, images=9))], Machine())
+        check([*items, ("other", wanted(micro_batch_size=1, images=9))], Machine())
     lines = str(refused.value).splitlines()[1:]
     assert len(lines) == 2
     assert "step-0, " in lines[0]
     assert "9 training images" in lines[0]
-    assert lines[1].startswith("  other: with device_batch 1")
+    assert lines[1].startswith("  other: with micro_batch_size 1")
 
 
 @pytest.mark.parametrize("regime", ["resnet50", "resnet200"])
 @pytest.mark.parametrize("processes", [1, 8, 32])
 def test_the_shipped_preset_fits_the_shipped_site(regime: str, processes: int) -> None:
-    preset, site = load_preset("imagenet"), load_site(EXAMPLE)
-    assert site.processes == 32
+    preset, slurm_config = load_preset("imagenet"), load_slurm_config(EXAMPLE)
+    assert slurm_config.processes == 32
     machine = Machine("cuda", processes)
     for variant in until("downsample", regime):
         recipe = preset.recipes.of(variant.training, regime)
@@ -115,7 +119,7 @@ def test_the_shipped_preset_fits_the_shipped_site(regime: str, processes: int) -
 @pytest.mark.parametrize(
     ("asked", "named"),
     [
-        (["--set", "batch_size=2001", "--set", "device_batch=2001"], "2000 training images"),
+        (["--set", "batch_size=2001", "--set", "micro_batch_size=2001"], "2000 training images"),
         (["--set", "data.mean=[0.1,0.2]"], "data.mean"),
         (["--set", "compute.precision=fp16", "--executor", "debug"], "fp16"),
         (["--executor", "slurm"], "3 processes"),
@@ -127,14 +131,14 @@ def test_dry_runs_and_launches_refuse_what_jobs_would(
     monkeypatch.setattr(scheduler, "find_slurm", lambda: "")
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     (tmp_path / "site.yaml").write_text("tasks_per_node: 3\n")
-    site = ["--site", str(tmp_path / "site.yaml")]
+    slurm_config = ["--slurm-config", str(tmp_path / "site.yaml")]
     for more in (["--dry-run"], []):
-        told = launch("--only", "resnet,recipe", *asked, *site, *more, status=2)
+        told = launch("--only", "resnet,recipe", *asked, *slurm_config, *more, status=2)
         assert named in told
         assert "resnet, recipe: " in told
     assert [path.name for path in tmp_path.iterdir()] == ["site.yaml"]
 
 
 def test_plan_refuses_it_before_it_measures(launch: Launch) -> None:
-    told = launch("plan", "--only", "resnet", "--set", "device_batch=1", "--measure", status=2)
-    assert "device_batch 1" in told
+    told = launch("plan", "--only", "resnet", "--set", "micro_batch_size=1", "--measure", status=2)
+    assert "micro_batch_size 1" in told

@@ -11,7 +11,7 @@ import pytest
 
 from ablations.images.folders import SUFFIXES, DataError, list_folder, list_validation
 from ablations.recipe import load_preset
-from ablations.studies.counting import SETS, find_images
+from ablations.studies.estimates import SETS, find_images
 from modernize.errors import UsageError
 
 GOOD = ("train/a/1.jpg", "train/a/2.jpg", "train/b/1.png", "val/a/1.jpg", "val/b/1.jpg")

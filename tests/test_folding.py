@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from modernize import STEPS, build
-from modernize.folding import folded
+from modernize.fusion import fuse_for_inference
 from modernize.network import LayerScale
 
 
@@ -31,7 +31,7 @@ def lived_in(step: str) -> nn.Module:
 def test_every_step_folds(step: str) -> None:
     network = lived_in(step)
     before = copy.deepcopy(network.state_dict())
-    ready = folded(network)
+    ready = fuse_for_inference(network)
     kinds = {type(module) for module in ready.modules()}
     assert not kinds & {nn.BatchNorm2d, LayerScale}
     assert not any(p.requires_grad for p in ready.parameters())
@@ -44,7 +44,7 @@ def test_every_step_folds(step: str) -> None:
 
 def test_weights_are_held_in_the_dtype_they_compute_in() -> None:
     network = lived_in("downsample")
-    ready = folded(network, torch.bfloat16)
+    ready = fuse_for_inference(network, torch.bfloat16)
     x = torch.randn(4, 3, 32, 32)
     with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
         plain, fast = network.eval()(x), ready(x)

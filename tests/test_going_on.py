@@ -14,11 +14,11 @@ from small_runs import PLACE as ANY_PLACE
 from small_runs import make_batches, make_run, stop_after, take_images
 
 from ablations.images.data import Images
-from ablations.images.sampling import Share
+from ablations.images.sampling import Rank
 from ablations.recipe import load_preset
 from ablations.records import Record, Run, RunFolder, Status
 from ablations.training import checkpoint, resume, train
-from ablations.training.place import Place, find_place, supports
+from ablations.training.device_context import DeviceContext, make_device_context, supports
 from ablations.training.state import begin
 
 PLACE = dataclasses.replace(ANY_PLACE, dtype=torch.float32)
@@ -38,12 +38,12 @@ def small(images: Images, *settings: str, seed: int = 0, step: str = "gelu") -> 
 
 
 def go(
-    run: Run, images: Images, path: Path, stop: int | None = None, place: Place = PLACE
+    run: Run, images: Images, path: Path, stop: int | None = None, context: DeviceContext = PLACE
 ) -> Record | None:
     folder = RunFolder(path)
     folder.prepare(run)
     more = {} if stop is None else {"keep_going": stop_after(stop)}
-    return train.train(run, folder, make_batches(images, run), 10, place, **more)
+    return train.train(run, folder, make_batches(images, run), 10, context, **more)
 
 
 @pytest.fixture(scope="module")
@@ -292,16 +292,16 @@ def test_precision_stays_where_the_device_has_it(
     run = small(images, "epochs=1")
     auto = load_preset("nano").compute.model_copy(update={"precision": "auto"})
 
-    def on(fast: bool) -> Place:
+    def on(fast: bool) -> DeviceContext:
         capabilities = {"avx512_bf16": fast, "amx_bf16": fast}
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
-        return find_place("cpu", auto)
+        return make_device_context("cpu", auto)
 
     assert on(True).dtype is torch.bfloat16
-    assert go(run, images, tmp_path / "whole", place=on(True)) is not None
-    assert go(run, images, tmp_path / "pieces", stop=3, place=on(True)) is None
+    assert go(run, images, tmp_path / "whole", context=on(True)) is not None
+    assert go(run, images, tmp_path / "pieces", stop=3, context=on(True)) is None
     assert on(False).dtype is torch.float32
-    record = go(run, images, tmp_path / "pieces", place=on(False))
+    record = go(run, images, tmp_path / "pieces", context=on(False))
     assert record is not None
     assert same_result(tmp_path / "pieces", tmp_path / "whole")
     assert record.provenance["precision"] == "bfloat16"
@@ -327,7 +327,7 @@ def test_precision_that_a_device_lacks_changes_and_that_is_on_record(
     """A run that a GPU began in fp16, with scaled gradients, goes on on a CPU."""
     run = small(images)
     fp16 = dataclasses.replace(PLACE, dtype=torch.float16)
-    assert go(run, images, tmp_path, stop=AT, place=fp16) is None
+    assert go(run, images, tmp_path, stop=AT, context=fp16) is None
     if skipped:  # gradients that overflow are no updates
         spoil(tmp_path, put({}, "optimizer"))
     capsys.readouterr()
@@ -360,7 +360,7 @@ def test_losses_of_several_processes_are_each_ones_own(images: Images, stopped: 
     found = checkpoint.read(checkpoint.find(stopped)[0], MOST)
     found["loss_sums"] = torch.tensor([1.0, 3.0], dtype=torch.double)
     for rank, world, expected in ((0, 2, 1.0), (1, 2, 3.0), (0, 1, 2.0), (3, 4, 2.0)):
-        place = dataclasses.replace(PLACE, share=Share(rank, world))
-        state = begin(run, place)
-        state.load(found, place)
+        context = dataclasses.replace(PLACE, rank=Rank(rank, world))
+        state = begin(run, context)
+        state.load(found, context)
         assert state.loss_sum.item() == expected

@@ -11,8 +11,8 @@ from PIL import Image
 
 ROOT = Path(__file__).parent.parent
 SYNSETS = ("n01440764", "n01443537", "n01484850", "n01491361")
-SMALL = ["batch_size=32", "device_batch=16", "epochs=2", "warmup_epochs=1", "data.image_size=64",
-         "data.resize=72", "compute.workers=1"]  # fmt: skip
+SMALL = ["batch_size=32", "micro_batch_size=16", "epochs=2", "warmup_epochs=1",
+         "data.image_size=64", "data.resize=72", "compute.workers=1"]  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -14,13 +14,13 @@ from pathlib import Path
 import pytest
 
 from ablations.images.data import DataError, load_images
-from ablations.images.sampling import Share
+from ablations.images.sampling import Rank
 from ablations.launching import in_process, local_queue
-from ablations.launching.claim import only_one
+from ablations.launching.claim import exclusive_launch
 from ablations.launching.group import Group
-from ablations.launching.in_process import train_together
+from ablations.launching.in_process import train_distributed
 from ablations.launching.job import Job, Slot
-from ablations.launching.local_queue import find_slots, work_off
+from ablations.launching.local_queue import find_slots, run_queue
 from ablations.recipe import load_preset
 from ablations.records import Record, Run, RunFolder, Status
 from modernize import spec_of
@@ -33,7 +33,7 @@ SLOTS = [Slot("cpu", 1), Slot("cpu", 1)]
 @pytest.fixture
 def make_job(few_images: Path, tmp_path: Path) -> MakeJob:
     """Makes jobs that take a second or so, in folders of their own."""
-    settings = ["batch_size=100", "device_batch=100", "epochs=2"]
+    settings = ["batch_size=100", "micro_batch_size=100", "epochs=2"]
     preset = load_preset("nano", [*settings, f"data.source={few_images}"])
     identity = load_images(preset.data).identity()
     spec = spec_of("patchify", "nano", in_channels=1, num_classes=10, depths=[1, 1], width=8)
@@ -50,7 +50,7 @@ def make_job(few_images: Path, tmp_path: Path) -> MakeJob:
 def test_a_bounded_number_at_a_time_and_every_run_on_record(make_job: MakeJob) -> None:
     jobs = [make_job(seed) for seed in range(4)]
     most, ended = 0, []
-    for tick in work_off(jobs, SLOTS):
+    for tick in run_queue(jobs, SLOTS):
         most = max(most, len(tick.running))
         ended += tick.ended
     assert most == 2
@@ -67,7 +67,7 @@ def test_one_failing_run_stops_no_other(make_job: MakeJob, tmp_path: Path) -> No
         make_job(1), run=dataclasses.replace(make_job(1).run, images={})
     )
     good = make_job(2)
-    records = {job.run.seed: r for t in work_off([broken, other_images, good], SLOTS[:1])
+    records = {job.run.seed: r for t in run_queue([broken, other_images, good], SLOTS[:1])
                for job, r in t.ended}  # fmt: skip
     assert records[0].status is Status.FAILED
     assert "no Fashion-MNIST images" in records[0].reason
@@ -93,7 +93,7 @@ def test_what_fails_in_one_of_several_processes_is_on_record(
         if reason:
             folder.write_record(Record(Status.FAILED, reason))
         with pytest.raises(DataError, match="images changed"):
-            list(train_together([job], "cpu", Share(1, 2)))
+            list(train_distributed([job], "cpu", Rank(1, 2)))
         record = folder.read_record()
         assert record is not None
         assert record.status is Status.FAILED
@@ -105,7 +105,7 @@ def test_what_fails_in_one_of_several_processes_is_on_record(
 def test_a_killed_process_is_a_failed_run(make_job: MakeJob) -> None:
     job = make_job(0, epochs=500)
     records = []
-    for tick in work_off([job], SLOTS[:1]):
+    for tick in run_queue([job], SLOTS[:1]):
         records += [record for _, record in tick.ended]
         if tick.running and RunFolder(job.folder).read_progress():
             for child in multiprocessing.active_children():
@@ -117,7 +117,7 @@ def test_a_killed_process_is_a_failed_run(make_job: MakeJob) -> None:
 def test_closing_the_queue_stops_its_runs_and_they_go_on_later(make_job: MakeJob) -> None:
     job = make_job(0, epochs=12)
     folder = RunFolder(job.folder)
-    queue = work_off([job], SLOTS[:1])
+    queue = run_queue([job], SLOTS[:1])
     for _ in queue:
         if len(folder.read_metrics()) >= 2:
             break
@@ -126,7 +126,7 @@ def test_closing_the_queue_stops_its_runs_and_they_go_on_later(make_job: MakeJob
     assert folder.read_record() is None
     before = folder.read_metrics()
     assert 2 <= len(before) < 12
-    for _ in work_off([job], SLOTS[:1]):
+    for _ in run_queue([job], SLOTS[:1]):
         pass
     record = folder.read_record()
     assert record is not None
@@ -139,7 +139,7 @@ def test_runs_outlive_the_process_that_starts_them(make_job: MakeJob) -> None:
     """It is killed while a run trains, and again before another starts."""
     jobs = [make_job(0), make_job(1)]
     ended, killed = [], set()
-    for tick in work_off(jobs, SLOTS[:1]):
+    for tick in run_queue(jobs, SLOTS[:1]):
         ended += [record.status for _, record in tick.ended]
         for job in tick.running:
             if job.run.seed not in killed and RunFolder(job.folder).read_progress():
@@ -150,7 +150,7 @@ def test_runs_outlive_the_process_that_starts_them(make_job: MakeJob) -> None:
 
 
 def _orphan(job: Job) -> None:
-    for _ in work_off([job], SLOTS[:1]):
+    for _ in run_queue([job], SLOTS[:1]):
         pass
 
 
@@ -174,12 +174,12 @@ def test_no_run_outlives_a_killed_queue(make_job: MakeJob) -> None:
 
 def test_two_processes_do_not_train_one_study(tmp_path: Path) -> None:
     with (
-        only_one(tmp_path),
+        exclusive_launch(tmp_path),
         pytest.raises(UsageError, match="another process is training"),
-        only_one(tmp_path),
+        exclusive_launch(tmp_path),
     ):
         pass
-    with only_one(tmp_path):
+    with exclusive_launch(tmp_path):
         pass
 
 

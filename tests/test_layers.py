@@ -8,12 +8,12 @@ import torch
 
 from modernize import spec as s
 from modernize import spec_of, weights
-from modernize.arithmetic import arithmetic
+from modernize.closed_form import closed_form
 from modernize.cost import cost, count
+from modernize.custom_layers import load_layers
 from modernize.errors import LayersError, SpecError, UnknownNameError, WeightsError
-from modernize.layers import load_layers
 from modernize.network import Network
-from modernize.spec import NetSpec, OwnLayer
+from modernize.spec import CustomLayer, NetSpec
 from modernize.steps import step_of
 
 SOURCE = """
@@ -118,7 +118,7 @@ def test_without_its_file_nothing_is_built_or_counted(layers):
         with pytest.raises(LayersError, match=r"star-relu|separable|affine"):
             use(spec)
     with pytest.raises(LayersError, match="no formula for"):
-        arithmetic(spec, 32)
+        closed_form(spec, 32)
     assert step_of(spec) is None
 
 
@@ -255,5 +255,5 @@ def test_a_name_alone_is_no_layer():
     with pytest.raises(SpecError, match="relu, gelu, or a layer of one's own"):
         spec_of("ln", "nano", activation="star-relu")
     with pytest.raises(SpecError, match="stem is"):
-        spec_of("ln", "nano", stem=OwnLayer("mine", "0" * 16))
-    assert s.OWN_LAYER_FIELDS == ("spatial_conv", "activation", "norm")
+        spec_of("ln", "nano", stem=CustomLayer("mine", "0" * 16))
+    assert s.CUSTOM_LAYER_FIELDS == ("spatial_conv", "activation", "norm")

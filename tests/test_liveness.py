@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from ablations.launching.claim import LAUNCH, announce, find_launch, only_one
+from ablations.launching.claim import LAUNCH, announce, exclusive_launch, find_launch
 from ablations.records import ResultsError, liveness
 from ablations.records.liveness import ALIVE_SECONDS, Life, heartbeat, life_of, this_process
 from modernize.errors import UsageError
@@ -116,7 +116,7 @@ def test_a_launch_shows_what_it_has_yet_to_finish(tmp_path: Path) -> None:
     assert find_launch(tmp_path) is None
     announce(tmp_path, ["a"])  # by nobody that holds the study
     assert find_launch(tmp_path) is None
-    with only_one(tmp_path):
+    with exclusive_launch(tmp_path):
         launch = find_launch(tmp_path)
         assert launch is not None
         assert launch.waits_for("a")
@@ -138,16 +138,20 @@ def test_one_at_a_time_where_the_file_system_has_no_locks(
         raise OSError(getattr(errno, code), os.strerror(getattr(errno, code)))
 
     monkeypatch.setattr(fcntl, "flock", flock)
-    with only_one(tmp_path), pytest.raises(UsageError, match=r"\.lock-file"), only_one(tmp_path):
+    with (
+        exclusive_launch(tmp_path),
+        pytest.raises(UsageError, match=r"\.lock-file"),
+        exclusive_launch(tmp_path),
+    ):
         pass
-    with only_one(tmp_path):
+    with exclusive_launch(tmp_path):
         pass
     # One that was killed is no hindrance.
     lock = f"lock = filelock.SoftFileLock({str(tmp_path / '.lock-file')!r}); lock.acquire()"
     killed = f"import filelock, os, signal; {lock}; os.kill(os.getpid(), signal.SIGKILL)"
     assert subprocess.run([sys.executable, "-c", killed]).returncode == -signal.SIGKILL
     assert (tmp_path / ".lock-file").exists()
-    with only_one(tmp_path):
+    with exclusive_launch(tmp_path):
         pass
 
 
@@ -156,15 +160,15 @@ def test_a_lock_that_cannot_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(fcntl, "flock", flock)
-    with pytest.raises(ResultsError, match=r"\.lock: No space left"), only_one(tmp_path):
+    with pytest.raises(ResultsError, match=r"\.lock: No space left"), exclusive_launch(tmp_path):
         pass
 
 
 def test_another_machines_launch_is_seen_without_locks(tmp_path: Path) -> None:
     there = {**this_process(), "host": "elsewhere", "system": "another", "pid": 4711}
     (tmp_path / LAUNCH).write_text(json.dumps(there))
-    with pytest.raises(UsageError, match=r"4711 on elsewhere"), only_one(tmp_path):
+    with pytest.raises(UsageError, match=r"4711 on elsewhere"), exclusive_launch(tmp_path):
         pass
     os.utime(tmp_path / LAUNCH, (0, 0))
-    with only_one(tmp_path):
+    with exclusive_launch(tmp_path):
         pass

@@ -17,7 +17,7 @@ from ablations.cli import main
 from ablations.costs import model_costs, peer_costs
 from ablations.costs.peer_costs import ProductCost, count_products, peer_cost
 from ablations.costs.peers import PEERS, Peer, find_peer
-from modernize.arithmetic import arithmetic
+from modernize.closed_form import closed_form
 from modernize.cost import cost
 from modernize.errors import UnknownNameError, UsageError
 from modernize.models import MODELS
@@ -101,7 +101,7 @@ def test_costs_are_those_of_the_closed_form(rows):
     assert {row.model for row in ours} == set(MODELS)
     for row in ours:
         counted = (row.cost.params, row.cost.flops)
-        assert counted == arithmetic(MODELS[row.model], row.image_size), row.model
+        assert counted == closed_form(MODELS[row.model], row.image_size), row.model
 
 
 # -- isotropic networks --------------------------------------------------------------------------

@@ -4,16 +4,16 @@ import dataclasses
 
 from reporting import finished
 
-from ablations.analysis.ends import describe_seeds
+from ablations.analysis.outcomes import describe_seeds
 from ablations.records import Record, Status
-from ablations.report.origins import origin_rows
+from ablations.report.provenance import provenance_rows
 
 FAILED = Record(Status.FAILED, "it failed")  # before anything was known of it
 
 
 def test_provenance_counts_the_runs_of_each_value() -> None:
     records = [finished(80.0), finished(81.0, device="H200"), finished(82.0, dirty=True)]
-    found = [(r["property"], r["value"], r["runs"]) for r in origin_rows(records)]
+    found = [(r["property"], r["value"], r["runs"]) for r in provenance_rows(records)]
     assert ("program", "commit abcdef012345", "2") in found
     assert ("", "commit abcdef012345, with changes", "1") in found
     assert ("device", "cpu", "2") in found
@@ -23,15 +23,15 @@ def test_provenance_counts_the_runs_of_each_value() -> None:
     assert ("wall time", "1 min 30 s in all, 30 s a run", "3") in found
     assert ("trained", "2023-11-14 22:13 UTC to 2023-11-14 22:14 UTC", "3") in found
     assert "images that could not be read" not in [name for name, _, _ in found]
-    assert origin_rows([FAILED]) == []
-    assert [row["runs"] for row in origin_rows([*records, FAILED, FAILED])][-1] == "2"
+    assert provenance_rows([FAILED]) == []
+    assert [row["runs"] for row in provenance_rows([*records, FAILED, FAILED])][-1] == "2"
     assert ("device", "cpu", "2") in found
 
 
 def test_what_some_records_do_not_say_is_told() -> None:
     old = finished(80.0)
     provenance = {name: value for name, value in old.provenance.items() if name != "precision"}
-    found = origin_rows([old, dataclasses.replace(old, provenance=provenance)])
+    found = provenance_rows([old, dataclasses.replace(old, provenance=provenance)])
     assert [r["value"] for r in found if r["property"] == "precision"] == ["float32"]
     assert sum(r["value"] == "not recorded" for r in found) == 1
 
@@ -41,12 +41,12 @@ def test_what_changed_while_a_run_was_trained_is_told() -> None:
     changed = dataclasses.replace(
         finished(80.0), provenance={**finished(80.0).provenance, "changes": [change]}
     )
-    values = [r["value"] for r in origin_rows([finished(80.0), changed])]
+    values = [r["value"] for r in provenance_rows([finished(80.0), changed])]
     assert "precision from float16 to float32, epoch 3" in values
 
 
 def test_provenance_with_many_values_is_cut_and_says_so() -> None:
-    found = origin_rows(finished(80.0, device=f"node{number}") for number in range(30))
+    found = provenance_rows(finished(80.0, device=f"node{number}") for number in range(30))
     devices = [r for r in found if r["value"].startswith("node") or "other values" in r["value"]]
     assert len(devices) == 13
     assert (devices[-1]["value"], devices[-1]["runs"]) == ("18 other values", "18")

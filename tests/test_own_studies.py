@@ -14,25 +14,25 @@ from pathlib import Path
 import pytest
 
 from ablations.cli import main
-from ablations.commands import asking
+from ablations.commands import study_request
 from ablations.launching import experiment
 from ablations.launching.experiment import Experiment
 from ablations.launching.job import Slot
-from ablations.launching.local_queue import work_off
+from ablations.launching.local_queue import run_queue
 from ablations.records import RunFolder, Status, Study
 from ablations.report.reproduction import reproduction
 from ablations.studies import study_file
 from ablations.units import duration
 from modernize import weights
+from modernize.custom_layers import load_layers
 from modernize.errors import LayersError, UsageError
-from modernize.layers import load_layers
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 FILES = dict(re.findall(r"```(?:yaml|python) (\S+)\n(.*?)```", README, flags=re.DOTALL))
 COMMANDS = re.findall(r"```sh\npython run_roadmap.py (--study \S+)\n```", README)
 ONLY = ("narrow", "star-relu")  # what of each is trained here, the second of its variants
-SHORT = ["epochs=1", "warmup_epochs=0", "batch_size=100", "device_batch=100"]
+SHORT = ["epochs=1", "warmup_epochs=0", "batch_size=100", "micro_batch_size=100"]
 
 Call = Callable[..., str]
 
@@ -69,7 +69,7 @@ def read_top1(run: Path) -> float:
 
 
 def planned(study: Path, results: Path, images: Path, *settings: str) -> Experiment:
-    asked = asking.resolve(
+    asked = study_request.resolve(
         study=str(study), first=None, last=None, only="", seeds=1, preset=None, regime=None,
         data=str(images), settings=(*SHORT, *settings),
     )  # fmt: skip
@@ -144,7 +144,7 @@ def test_the_file_of_layers_is_part_of_the_run_and_its_copy_is_what_runs(
     source.write_text(source.read_text().replace("** 2", "** 3"))
 
     # The runs that wait know nothing of that, and what imports the copy is not this process.
-    records = [r for tick in work_off(waiting, [Slot("cpu", 1)]) for _, r in tick.ended]
+    records = [r for tick in run_queue(waiting, [Slot("cpu", 1)]) for _, r in tick.ended]
     assert [r.status for r in records] == [Status.FINISHED] * 2
 
     edited = planned(as_written / "star.yaml", tmp_path / "other", few_images)
@@ -164,7 +164,7 @@ def test_the_file_of_layers_is_part_of_the_run_and_its_copy_is_what_runs(
 
     # A copy that is not what was planned is not run.
     Path(own.folder.path / "record.json").unlink()
-    records = [r for tick in work_off(waiting[1:], [Slot("cpu", 1)]) for _, r in tick.ended]
+    records = [r for tick in run_queue(waiting[1:], [Slot("cpu", 1)]) for _, r in tick.ended]
     assert records[0].status is Status.FAILED
     assert "is not the file of layers that this network was planned with" in records[0].reason
 
@@ -175,7 +175,9 @@ def test_weights_of_such_a_run_are_read_only_with_its_file(
     asked = planned(as_written / "star.yaml", tmp_path / "results", few_images)
     asked.study.write()
     job = asked.jobs()[1]
-    assert [r.status for t in work_off([job], [Slot("cpu", 1)]) for _, r in t.ended] == ["finished"]
+    assert [r.status for t in run_queue([job], [Slot("cpu", 1)]) for _, r in t.ended] == [
+        "finished"
+    ]
     file = job.folder / "weights.pt"
     with pytest.raises(LayersError, match=r"weights.pt: .*activation is star-relu"):
         weights.read(file)
@@ -257,7 +259,7 @@ def test_a_studys_folder_is_named_after_it_and_what_is_unusual(
     options: dict[str, str], folder: str
 ) -> None:
     given = dict.fromkeys(("first", "last", "seeds", "preset", "regime", "data"))
-    asked = asking.resolve(
+    asked = study_request.resolve(
         **{"study": "roadmap", "only": "", "settings": (), **given, **options}  # type: ignore[arg-type]
     )
     assert asked.folder == folder

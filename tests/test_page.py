@@ -27,7 +27,7 @@ from ablations.report.page_figures import (
 )
 from ablations.report.page_html import as_html
 from ablations.report.page_markdown import as_markdown
-from ablations.report.page_words import TITLES, captions
+from ablations.report.page_text import TITLES, captions
 from modernize import files
 from modernize.errors import RoadmapError, UsageError
 

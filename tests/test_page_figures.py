@@ -10,7 +10,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from ablations.report import page_figures
-from ablations.report.evidence import Curve
+from ablations.report.data import Curve
 from ablations.report.page_figures import (
     curves_figure,
     curves_limits,

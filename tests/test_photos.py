@@ -24,11 +24,11 @@ from ablations.images.data import Images, load_images
 from ablations.images.decoding import BadImageError, Served
 from ablations.images.folders import Folder
 from ablations.images.photos import PhotoBatches
-from ablations.images.sampling import DeviceBatch, Sampling, Share, derive
+from ablations.images.sampling import MicroBatch, Rank, Sampling, derive
 from ablations.images.workers import Packed, WorkerError
 from ablations.recipe import DataChoice, Recipe, load_preset
+from ablations.training.device_context import make_device_context
 from ablations.training.evaluation import evaluate
-from ablations.training.place import find_place
 from modernize.errors import UsageError
 
 CPU = torch.device("cpu")
@@ -41,7 +41,7 @@ RECIPE: dict[str, Any] = {
     "momentum": 0.9,
     "weight_decay": 0.0,
     "batch_size": 8,
-    "device_batch": 4,
+    "micro_batch_size": 4,
     "epochs": 2,
     "warmup_epochs": 0,
     "schedule": "step",
@@ -55,10 +55,10 @@ RECIPE: dict[str, Any] = {
     "drop_path": 0.0,
     "ema_decay": None,
     "sync_batch_norm": False,
-    "init": "framework",
+    "init": "pytorch",
 }
 TIMM: dict[str, Any] = {"interpolation": "bicubic", "mean": photos.IMAGENET_MEAN}
-Batch = tuple[DeviceBatch, Tensor, Tensor]
+Batch = tuple[MicroBatch, Tensor, Tensor]
 
 
 def make_recipe(**changes: Any) -> Recipe:
@@ -102,9 +102,9 @@ def make(images: Images | Folder, **options: Any) -> PhotoBatches:
     choice = make_choice(
         **{k: options.pop(k) for k in list(options) if k in DataChoice.model_fields}
     )
-    share = Share(options.pop("rank", 0), options.pop("world", 1))
+    rank = Rank(options.pop("rank", 0), options.pop("world", 1))
     sampling = Sampling(
-        len(images.train_labels), recipe.batch_size, recipe.device_batch, seed=7, share=share
+        len(images.train_labels), recipe.batch_size, recipe.micro_batch_size, seed=7, rank=rank
     )
     options = {"workers": 0} | options
     return PhotoBatches(images, choice, recipe, sampling, CPU, **options)
@@ -156,11 +156,11 @@ def test_the_other_layout_holds_the_same_numbers(folder: Folder, epoch: list[Bat
 def test_validation_serves_every_image_once_over_all_processes(folder: Folder, world: int) -> None:
     served = []
     for rank in range(world):
-        batches = make(folder, rank=rank, world=world, batch_size=12, device_batch=2)
+        batches = make(folder, rank=rank, world=world, batch_size=12, micro_batch_size=2)
         parts = list(batches.validation())
         assert [len(x) for x, _ in parts[:-1]] == [4] * (len(parts) - 1)
         served += [(i, y) for x, labels in parts for i, y in zip(x, labels, strict=True)]
-    (everything, labels) = next(make(folder, device_batch=8).validation())
+    (everything, labels) = next(make(folder, micro_batch_size=8).validation())
     assert len(served) == len(everything) == len(folder.val)
     for image, label in served:
         matches = [i for i in range(len(everything)) if torch.equal(everything[i], image)]
@@ -470,7 +470,7 @@ def test_an_unreadable_image_is_named(spoilt: Folder, workers: int) -> None:
 def test_unreadable_images_are_passed_over_if_asked(
     folder: Folder, spoilt: Folder, workers: int
 ) -> None:
-    options: dict[str, Any] = {"batch_size": 26, "device_batch": 26}  # all images but one
+    options: dict[str, Any] = {"batch_size": 26, "micro_batch_size": 26}  # all images but one
     batches = make(spoilt, workers=workers, skip_bad_images=True, **options)
     served = list(batches.training(0)) + list(batches.training(1))
     asked = {i for batch, *_ in served for i in batch.indices.tolist()}
@@ -497,15 +497,15 @@ def test_a_folder_that_is_gone_is_an_error_even_so(folder: Folder, tmp_path: Pat
 def test_validation_images_of_which_none_can_be_read_are_one_error(folder: Folder) -> None:
     broken = replace(folder, root=folder.root / "moved")
     batches = make(broken, skip_bad_images=True)
-    place = find_place("cpu", load_preset("nano").compute)
+    context = make_device_context("cpu", load_preset("nano").compute)
     with pytest.raises(BadImageError) as raised:
-        evaluate(torch.nn.Flatten(), batches, place)
+        evaluate(torch.nn.Flatten(), batches, context)
     assert f"{broken.root} " in str(raised.value)
     assert os.fsdecode(folder.val[0]) in str(raised.value)
 
 
 def test_a_killed_worker_is_an_error_and_no_hang(folder: Folder) -> None:
-    batches = make(folder, workers=2, batch_size=2, device_batch=2)
+    batches = make(folder, workers=2, batch_size=2, micro_batch_size=2)
     before = set(multiprocessing.active_children())
     stream = batches.training(0)
     for _ in range(2):  # so that both have begun

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ablations.training.place import resolve_precision
+from ablations.training.device_context import resolve_precision
 
 PAGE_FAULTS = Path(__file__).parent / "programs" / "page_faults.py"
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ablations.records import FROZEN, commit_of, provenance
+from ablations.records import SNAPSHOT, commit_of, provenance
 from ablations.training import device_name
 
 MODULE = sys.modules["ablations.records.provenance"]  # the package has a function of that name
@@ -66,7 +66,7 @@ def test_another_users_repository_has_its_commit(
 
 @pytest.mark.parametrize("content", ["{", "[]", "{}"])
 def test_a_damaged_note_of_a_copys_commit(tmp_path: Path, content: str) -> None:
-    (tmp_path / FROZEN).write_text(content)
+    (tmp_path / SNAPSHOT).write_text(content)
     assert commit_of(tmp_path)["commit"] is None
 
 

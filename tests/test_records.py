@@ -15,9 +15,9 @@ from ablations.records import (
     ResultsError,
     Run,
     RunFolder,
+    RunOwnershipError,
     Status,
     Study,
-    TakenOverError,
     commit_of,
     provenance,
     study_names,
@@ -113,7 +113,7 @@ def test_a_folder_that_was_removed_is_named(tmp_path: Path) -> None:
     shutil.rmtree(folder.path)
     with pytest.raises(ResultsError, match=r"run is gone") as error:
         folder.write_record(Record(Status.FINISHED))
-    assert not isinstance(error.value, TakenOverError)  # after which a job says no more
+    assert not isinstance(error.value, RunOwnershipError)  # after which a job says no more
 
 
 def test_a_record_that_cannot_be_read_is_neither_forgotten_nor_replaced(tmp_path: Path) -> None:

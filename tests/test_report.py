@@ -21,7 +21,7 @@ from modernize.cost import cost
 from modernize.errors import RoadmapError, UsageError
 from modernize.steps import STEPS
 
-Ends = dict[str, list[Record | None]]
+Outcomes = dict[str, list[Record | None]]
 
 
 def finished(top1: float) -> Record:
@@ -54,7 +54,7 @@ def study(tmp_path: Path) -> Study:
         order=[step.key for step in STEPS],
     )
     made.write()
-    ends: Ends = {
+    ends: Outcomes = {
         "resnet": [finished(80.0), finished(81.0), finished(84.0)],
         "recipe": [finished(85.0), None, COLLAPSED],
         "stage-ratio": [DIVERGED, COLLAPSED, None],

@@ -62,7 +62,7 @@ def test_any_title_and_source_can_be_made_again(title: str, source: str) -> None
 
 def test_a_preset_unlike_any_goes_with_the_page(tmp_path: Path) -> None:
     odd = [f"enhanced.{key}" for key in (
-        "epochs=9", "batch_size=8", "device_batch=4", "learning_rate=1", "weight_decay=0",
+        "epochs=9", "batch_size=8", "micro_batch_size=4", "learning_rate=1", "weight_decay=0",
         "mixup=0.5", "cutmix=0.5", "drop_path=0.3", "label_smoothing=0", "flip=0",
         "crop_padding=0",
     )]  # fmt: skip

@@ -3,22 +3,22 @@
 import pytest
 import torch
 
-from ablations.images.sampling import DeviceBatch, Sampling, Share, derive
+from ablations.images.sampling import MicroBatch, Rank, Sampling, derive
 from modernize.errors import UsageError
 
 
 def sampling(world: int = 1, rank: int = 0, **changes: int) -> Sampling:
-    values = {"images": 103, "batch_size": 24, "device_batch": 4, "seed": 7, **changes}
-    return Sampling(**values, share=Share(rank, world))
+    values = {"images": 103, "batch_size": 24, "micro_batch_size": 4, "seed": 7, **changes}
+    return Sampling(**values, rank=Rank(rank, world))
 
 
-def key(batch: DeviceBatch) -> tuple[int, int, tuple[int, ...], tuple[int, ...]]:
+def key(batch: MicroBatch) -> tuple[int, int, tuple[int, ...], tuple[int, ...]]:
     return batch.update, batch.seed, tuple(batch.indices.tolist()), tuple(batch.seeds)
 
 
 def test_an_epoch_serves_each_image_at_most_once() -> None:
     batches = list(sampling().epoch(0))
-    assert len(batches) == 4 * 6  # 103 images: four updates of six device batches; 7 are left out
+    assert len(batches) == 4 * 6  # 103 images: four updates of six micro-batches; 7 are left out
     served = torch.cat([b.indices for b in batches])
     assert len(served.unique()) == len(served) == 96
     assert [b.update for b in batches] == [i // 6 for i in range(24)]
@@ -37,7 +37,7 @@ def test_processes_share_the_very_same_device_batches(world: int) -> None:
     alone = sorted(key(b) for b in sampling().epoch(2))
     shares = [list(sampling(world, rank).epoch(2)) for rank in range(world)]
     assert {len(s) for s in shares} == {24 // world}
-    assert sorted(key(b) for share in shares for b in share) == alone
+    assert sorted(key(b) for rank in shares for b in rank) == alone
 
 
 def test_going_on_from_an_update_serves_the_rest() -> None:

@@ -20,7 +20,7 @@ from modernize.errors import UsageError
 ROOT = Path(__file__).parent.parent
 PROGRAM = [sys.executable, str(ROOT / "run_roadmap.py")]
 TINY = ["--only", "ln", "--set", "epochs=1", "--set", "warmup_epochs=0", "--set", "batch_size=1000"]
-TINY += ["--set", "device_batch=1000"]
+TINY += ["--set", "micro_batch_size=1000"]
 TORCHRUN = {"RANK": "1", "LOCAL_RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "a"}
 PATIENCE = 120
 
@@ -196,7 +196,7 @@ def test_a_signal_to_all_processes_stops_a_launch(
     (tmp_path / "torch.py").write_text("raise ImportError('the one in the current folder')")
     asked = ["--only", "width,ln", "--jobs", "1", "--results", str(tmp_path / "results")]
     asked += ["--data", str(few_images), "--set", "epochs=500", "--set", "batch_size=100"]
-    terminal = Terminal(tmp_path, *asked, "--set", "device_batch=100")
+    terminal = Terminal(tmp_path, *asked, "--set", "micro_batch_size=100")
     study = tmp_path / "results" / "nano"
     terminal.wait_for((study / "launch.json").exists)
     if early:

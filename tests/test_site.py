@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from ablations.launching.site import EXAMPLE, VARIABLE, Site, load_site
+from ablations.launching.slurm_config import EXAMPLE, VARIABLE, SlurmConfig, load_slurm_config
 from modernize.errors import UsageError
 
 
@@ -13,10 +13,10 @@ def write(folder: Path, *lines: str) -> Path:
 
 
 def test_the_example_has_every_key_and_is_whole() -> None:
-    site = load_site(EXAMPLE)
-    assert site.model_fields_set == set(Site.model_fields)
-    assert site.processes == 32
-    parameters = site.parameters()
+    slurm_config = load_slurm_config(EXAMPLE)
+    assert slurm_config.model_fields_set == set(SlurmConfig.model_fields)
+    assert slurm_config.processes == 32
+    parameters = slurm_config.parameters()
     assert parameters["additional_parameters"] == {
         "gpus-per-node": "8",
         "mem-per-gpu": "60G",
@@ -28,7 +28,7 @@ def test_the_example_has_every_key_and_is_whole() -> None:
 def test_every_fault_is_named_with_its_line(tmp_path: Path) -> None:
     path = write(tmp_path, "partitoin: gpu", "nodes: 0", "memory: lots", "memory_per: gpu")
     with pytest.raises(UsageError) as raised:
-        load_site(path)
+        load_slurm_config(path)
     message = str(raised.value)
     assert "mine.yaml, line 1: partitoin: unknown key 'partitoin'. Did you mean" in message
     assert "mine.yaml, line 2: nodes: Input should be greater than 0, not 0" in message
@@ -38,7 +38,7 @@ def test_every_fault_is_named_with_its_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize("line", ["python: ''", 'partition: "a\\nb"'])
 def test_a_name_is_one_line_of_text(tmp_path: Path, line: str) -> None:
     with pytest.raises(UsageError, match=f"line 1: {line.partition(':')[0]}"):
-        load_site(write(tmp_path, line))
+        load_slurm_config(write(tmp_path, line))
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_a_name_is_one_line_of_text(tmp_path: Path, line: str) -> None:
 )
 def test_what_does_not_fit_together(tmp_path: Path, lines: list[str], message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        load_site(write(tmp_path, *lines))
+        load_slurm_config(write(tmp_path, *lines))
 
 
 @pytest.mark.parametrize(
@@ -63,15 +63,17 @@ def test_what_does_not_fit_together(tmp_path: Path, lines: list[str], message: s
     ],
 )
 def test_gpus_as_the_cluster_counts_them(tmp_path: Path, way: str, option: dict[str, str]) -> None:
-    site = load_site(write(tmp_path, "gpus_per_node: 8", f"gpus_as: {way}", "gpu_type: h100"))
-    assert site.parameters()["additional_parameters"] == option
-    assert site.parameters()["ntasks_per_node"] == 8
+    slurm_config = load_slurm_config(
+        write(tmp_path, "gpus_per_node: 8", f"gpus_as: {way}", "gpu_type: h100")
+    )
+    assert slurm_config.parameters()["additional_parameters"] == option
+    assert slurm_config.parameters()["ntasks_per_node"] == 8
 
 
 def test_where_the_site_comes_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(VARIABLE, raising=False)
-    assert load_site(None) == Site()
+    assert load_slurm_config(None) == SlurmConfig()
     monkeypatch.setenv(VARIABLE, str(write(tmp_path, "partition: gpu")))
-    assert load_site(None).partition == "gpu"
+    assert load_slurm_config(None).partition == "gpu"
     with pytest.raises(UsageError, match=r"no site file nowhere\.yaml; .*example\.yaml"):
-        load_site(Path("nowhere.yaml"))
+        load_slurm_config(Path("nowhere.yaml"))

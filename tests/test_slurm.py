@@ -65,7 +65,7 @@ def test_the_commands_of_the_readme(cluster: Cluster, few_images: Path, tmp_path
         if words[0].startswith("--"):
             assert words[:4] == ["--preset", "imagenet", "--data", "FOLDER"]
             words = ["--only", "ln", *product.launching, *words[4:]]
-            words[words.index("mysite.yaml")] = str(product.site)
+            words[words.index("mysite.yaml")] = str(product.slurm_config)
         else:
             words += ["--name", "study", "--results", str(tmp_path)]
         said.append(product.run(*words))
@@ -119,7 +119,7 @@ def test_faults_change_nothing(
     product.at_site("max_running: 4")
     submitter = subprocess.Popen(
         [sys.executable, str(ROOT / "run_roadmap.py"), "--only", ",".join(FAULTS),
-         *product.launching, "--executor", "slurm", "--site", str(product.site)],
+         *product.launching, "--executor", "slurm", "--slurm-config", str(product.slurm_config)],
         env=product.environment, stdout=subprocess.DEVNULL,
     )  # fmt: skip
     product.wait_until(lambda: bool(product.jobs()))
@@ -215,7 +215,7 @@ def test_cancelled_runs_go_on_when_submitted_again(
     shown = product.command("status")
     assert "launch again to go on" in shown
     assert "3 missing" in shown
-    product.site.write_text("max_running: 4")
+    product.slurm_config.write_text("max_running: 4")
     product.submit("--only", "resnet")
     product.wait_for_end()
     assert product.history("resnet") == ["started", "cancelled", "started"]
@@ -233,7 +233,7 @@ def test_what_the_scheduler_refuses_is_said(
         ("constraint: h100", "key constraint"),
     ]:
         product.at_site(line)
-        executor = ["--executor", "slurm", "--site", str(product.site)]
+        executor = ["--executor", "slurm", "--slurm-config", str(product.slurm_config)]
         said = product.run("--only", "ln", *product.launching, *executor, status=1)
         assert re.search(message, said), said
     assert product.jobs() == []

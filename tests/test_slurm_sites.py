@@ -71,7 +71,7 @@ def test_a_preset_for_clusters_goes_to_the_cluster_by_itself(
     """Where it is asked for GPUs, it says so; and the accounting, where there is one, agrees."""
     product = Product(cluster, tmp_path, few_images, *SHORT, "cluster=true")
     product.at_site("gpus_per_node: 1", "cpus_per_task: 2")
-    product.environment["CONVNEXT_ROADMAP_SITE"] = str(product.site)
+    product.environment["CONVNEXT_ROADMAP_SITE"] = str(product.slurm_config)
     said = product.run("--only", "ln", *product.launching)
     assert "Executor: slurm, whose controller answers" in said
     assert "Submitted 1 run " in said

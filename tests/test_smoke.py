@@ -8,9 +8,9 @@ import pytest
 
 from ablations.fit import Machine, Wanted, check
 from ablations.images.data import load_images
-from ablations.launching.site import EXAMPLE, load_site
+from ablations.launching.slurm_config import EXAMPLE, load_slurm_config
 from ablations.recipe import load_preset, preset_names
-from ablations.studies.counting import find_images
+from ablations.studies.estimates import find_images
 from modernize import until
 
 Launch = Callable[..., str]
@@ -19,7 +19,7 @@ Launch = Callable[..., str]
 def test_a_smoke_test_trains_two_updates_in_a_study_of_its_own(
     launch: Launch, tmp_path: Path
 ) -> None:
-    batches = ["--set", "batch_size=200", "--set", "device_batch=50", "--set", "epochs=9"]
+    batches = ["--set", "batch_size=200", "--set", "micro_batch_size=50", "--set", "epochs=9"]
     asked, mine = ["--only", "resnet,ln", *batches], ["--name", "mine"]
     told = launch(*asked, *mine, "--smoke")
     assert "2 of 2 runs to do" in told
@@ -29,7 +29,7 @@ def test_a_smoke_test_trains_two_updates_in_a_study_of_its_own(
     for record in study.glob("runs/*/record.json"):
         assert json.loads(record.read_text())["epochs"] == 1
         config = json.loads((record.parent / "config.json").read_text())
-        assert [config["recipe"][key] for key in ("batch_size", "device_batch")] == [50, 50]
+        assert [config["recipe"][key] for key in ("batch_size", "micro_batch_size")] == [50, 50]
         assert [config["images"][f"{split}_images"] for split in ("train", "val")] == [100, 100]
     assert "0 of 2 runs to do" in launch(*asked, "--smoke", "--name", "mine-smoke", "--dry-run")
     # The real study knows nothing of it, and cannot be begun in its folder.
@@ -38,7 +38,7 @@ def test_a_smoke_test_trains_two_updates_in_a_study_of_its_own(
 
 
 @pytest.mark.parametrize("preset", preset_names())
-@pytest.mark.parametrize("processes", [1, load_site(EXAMPLE).processes])
+@pytest.mark.parametrize("processes", [1, load_slurm_config(EXAMPLE).processes])
 def test_every_shipped_preset_can_be_tried(preset: str, processes: int) -> None:
     """On as many processes as the example site has."""
     short = load_preset(preset).smoke(processes)

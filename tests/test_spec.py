@@ -24,9 +24,9 @@ OTHER_VALUES = {
     "spatial_position": s.SpatialPosition.FIRST,
     "kernel_size": 5,
     "activation": s.Activation.GELU,
-    "activations": s.Placement.ONE,
+    "activations": s.PerBlock.ONE,
     "norm": s.Norm.LAYER,
-    "norms": s.Placement.ONE,
+    "norms": s.PerBlock.ONE,
     "downsampling": s.Downsampling.SEPARATE,
     "layer_scale": 1e-6,
     "drop_path": 0.1,
@@ -151,10 +151,10 @@ def test_images_below_the_total_stride_are_refused(resnet):
 def test_descriptions_need_no_torch():
     code = """
 import sys
-import modernize, modernize.steps, modernize.arithmetic, modernize.cost, modernize.weights
+import modernize, modernize.steps, modernize.closed_form, modernize.cost, modernize.weights
 import modernize.libraries, modernize.models
 import ablations.costs.peers, ablations.costs.model_costs
-modernize.arithmetic.arithmetic(modernize.spec_of("ln"), 224)
+modernize.closed_form.arithmetic(modernize.spec_of("ln"), 224)
 assert not {"torch", "fvcore", "numpy"} & set(sys.modules)
 """
     root = Path(__file__).parents[1]

@@ -6,7 +6,7 @@ import pytest
 
 from modernize.errors import SpecError, UnknownNameError
 from modernize.spec import Norm, Stem
-from modernize.steps import REGIMES, STEPS, Step, Training, find_step, fold, spec_of, until
+from modernize.steps import REGIMES, STEPS, Step, Training, apply_steps, find_step, spec_of, until
 
 KEYS = [step.key for step in STEPS]
 ADOPTED = [step for step in STEPS if step.adopted]
@@ -68,7 +68,7 @@ def test_titles_carry_the_regimes_names():
 
 @pytest.mark.parametrize("regime", REGIMES)
 def test_adopted_steps_with_different_fields_commute(regime):
-    last = fold(ADOPTED, REGIMES[regime])[-1].spec
+    last = apply_steps(ADOPTED, REGIMES[regime])[-1].spec
     for i, j in itertools.combinations(range(1, len(ADOPTED)), 2):
         touched = [set(step.changes) for step in ADOPTED[i : j + 1]]
         moved, others = (touched[0], touched[-1]), touched[1:-1]
@@ -76,12 +76,12 @@ def test_adopted_steps_with_different_fields_commute(regime):
             continue
         order = list(ADOPTED)
         order[i], order[j] = order[j], order[i]
-        assert fold(order, REGIMES[regime])[-1].spec == last
+        assert apply_steps(order, REGIMES[regime])[-1].spec == last
 
 
 def test_a_step_can_be_left_out():
     rows = [step for step in STEPS if step.key != "ln"]
-    left = fold(rows, REGIMES["resnet50"])[-1].spec
+    left = apply_steps(rows, REGIMES["resnet50"])[-1].spec
     assert left == spec_of("downsample", norm="batch")
 
 
@@ -113,7 +113,7 @@ def test_an_unknown_regime_is_answered_with_the_closest_and_all_valid_ones():
 
 def test_an_unknown_field_is_refused_in_a_row_and_in_a_call():
     with pytest.raises(UnknownNameError, match=r"'kernal_size'.*Did you mean 'kernel_size'"):
-        fold([*STEPS, Step("mine", "mine", "mine", {"kernal_size": 3})], REGIMES["nano"])
+        apply_steps([*STEPS, Step("mine", "mine", "mine", {"kernal_size": 3})], REGIMES["nano"])
     with pytest.raises(UnknownNameError, match=r"'widht'.*Did you mean 'width'"):
         spec_of("ln", widht=3)
 
@@ -121,21 +121,21 @@ def test_an_unknown_field_is_refused_in_a_row_and_in_a_call():
 def test_a_row_that_changes_nothing_is_refused():
     again = Step("again", "again", "mine", {"norm": Norm.LAYER, "stem": Stem.PATCHIFY})
     with pytest.raises(SpecError) as error:
-        fold([*STEPS, again], REGIMES["nano"])
+        apply_steps([*STEPS, again], REGIMES["nano"])
     message = str(error.value)
     assert "'again' changes nothing" in message
     assert "norm is layer already" in message
     assert "stem is patchify already" in message
     with pytest.raises(SpecError, match="'idle' changes nothing: no field given"):
-        fold([*STEPS, Step("idle", "idle", "mine", {})], REGIMES["nano"])
+        apply_steps([*STEPS, Step("idle", "idle", "mine", {})], REGIMES["nano"])
 
 
 def test_a_key_used_twice_is_refused():
     twice = Step("ln", "once more", "mine", {"norm": Norm.BATCH})
     with pytest.raises(SpecError, match="'ln' stands twice"):
-        fold([*STEPS, twice], REGIMES["nano"])
+        apply_steps([*STEPS, twice], REGIMES["nano"])
 
 
 def test_an_impossible_value_in_a_row_is_refused():
     with pytest.raises(SpecError, match="kernel_size is 4"):
-        fold([*STEPS, Step("even", "even", "mine", {"kernel_size": 4})], REGIMES["nano"])
+        apply_steps([*STEPS, Step("even", "even", "mine", {"kernel_size": 4})], REGIMES["nano"])

@@ -7,15 +7,21 @@ import pytest
 import torch
 
 from ablations.recipe import load_preset
-from ablations.studies.counting import OUT_OF_PROPORTION, find_images, given_speed, plan_rows, timed
+from ablations.studies.estimates import (
+    OUT_OF_PROPORTION,
+    find_images,
+    given_speed,
+    plan_rows,
+    timed,
+)
 from ablations.studies.selection import pick
 from ablations.studies.study_file import STUDIES, read_study, study_names
 from ablations.studies.variants import Comparison, compare
-from modernize.arithmetic import arithmetic
+from modernize.closed_form import closed_form
 from modernize.cost import cost
 from modernize.errors import LayersError, UnknownNameError, UsageError
 from modernize.network import Network
-from modernize.steps import REGIMES, STEPS, Training, fold, spec_of
+from modernize.steps import REGIMES, STEPS, Training, apply_steps, spec_of
 
 BASE = "title: T\nbase: {until: downsample}\nvariants:\n"
 
@@ -51,19 +57,19 @@ def test_every_variant_can_be_built(name: str, regime: str) -> None:
         with torch.device("meta"):
             network = Network(v.spec)
         params = sum(p.numel() for p in network.parameters())
-        assert arithmetic(v.spec, 64).params == params
+        assert closed_form(v.spec, 64).params == params
 
 
 @pytest.mark.parametrize("name", study_names())
 def test_what_is_planned_by_formula_is_what_fvcore_counts(name: str) -> None:
     for v in shipped(name).variants:
         counted = cost(v.spec, 32)
-        assert arithmetic(v.spec, 32) == (counted.params, counted.flops), v.key
+        assert closed_form(v.spec, 32) == (counted.params, counted.flops), v.key
 
 
 @pytest.mark.parametrize("regime", REGIMES)
 def test_the_roadmap_is_the_steps_as_they_stand(regime: str) -> None:
-    assert shipped("roadmap", regime).variants == fold(STEPS, REGIMES[regime])
+    assert shipped("roadmap", regime).variants == apply_steps(STEPS, REGIMES[regime])
 
 
 def test_leave_one_out_has_each_step_and_says_which_cannot_be() -> None:
@@ -118,7 +124,7 @@ def test_all_orders_end_at_the_same_network_and_share_what_they_have_in_common()
 
 def fold_of(keys: list[str], regime: str) -> object:
     by_key = {step.key: step for step in STEPS}
-    return fold([by_key[key] for key in keys], REGIMES[regime])[-1].spec
+    return apply_steps([by_key[key] for key in keys], REGIMES[regime])[-1].spec
 
 
 def test_sweeps_have_the_values_they_list() -> None:
@@ -325,8 +331,8 @@ def test_faults_of_layers(tmp_path: Path) -> None:
     message = refusal(tmp_path, text)
     assert "line 4: variants.0: a: unknown activation 'star'. Did you mean 'stare'?" in message
     study = written(tmp_path, text.replace("star}", "stare}"))
-    assert list(study.variants[1].spec.own_layers) == ["activation"]
-    assert not study.variants[0].spec.own_layers
+    assert list(study.variants[1].spec.custom_layers) == ["activation"]
+    assert not study.variants[0].spec.custom_layers
 
 
 # -- what it will cost ---------------------------------------------------------------------------

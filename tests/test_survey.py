@@ -9,21 +9,21 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from ablations.analysis.ends import read_ends
+from ablations.analysis.outcomes import read_outcomes
 from ablations.commands import runs
 from ablations.launching import scheduler
-from ablations.launching.claim import announce, only_one
-from ablations.launching.freeze import freeze
+from ablations.launching.claim import announce, exclusive_launch
 from ablations.launching.scheduler import Queued, Submission, explain
+from ablations.launching.snapshot import snapshot
 from ablations.launching.survey import State, goes_on, survey
 from ablations.recipe import load_preset
 from ablations.records import (
-    FROZEN,
+    SNAPSHOT,
     Record,
     RunFolder,
+    RunOwnershipError,
     Status,
     Study,
-    TakenOverError,
     commit_of,
     read_json,
 )
@@ -101,7 +101,7 @@ def test_a_run_that_is_silent_for_long_is_running_as_long_as_its_process_lives(
     with folder.alive():
         assert stands(study) is State.RUNNING
     assert stands(study) is State.MISSING  # at once; it was stopped
-    assert "missing" in read_ends(study)[run.key].states.values()
+    assert "missing" in read_outcomes(study)[run.key].states.values()
 
 
 def test_what_a_launch_has_yet_to_do_is_queued(study: Study) -> None:
@@ -109,7 +109,7 @@ def test_what_a_launch_has_yet_to_do_is_queued(study: Study) -> None:
     _, failed, folder = runs_there[1]
     folder.describe(failed)
     folder.write_record(Record(Status.FAILED, "no memory"))
-    with only_one(study.folder):
+    with exclusive_launch(study.folder):
         assert [s.state for s in survey(study)] == [State.QUEUED, State.QUEUED]
         assert goes_on(study, [])
         announce(study.folder, [runs_there[0][1].name])
@@ -133,7 +133,7 @@ def test_with_a_scheduler(study: Study, say: Say) -> None:
     say(None)
     assert stands(study) is State.UNKNOWN
     assert survey(study)[0].with_scheduler
-    with only_one(study.folder):  # a launch must not take it for one of its own
+    with exclusive_launch(study.folder):  # a launch must not take it for one of its own
         assert survey(study)[0].with_scheduler
     say({})
     folder.note("cancelled", job="7_0")
@@ -155,7 +155,7 @@ def test_who_was_overtaken_writes_no_more(study: Study) -> None:
         lambda: mine.write_progress(epoch=0),
         mine.check_owner,
     ):
-        with pytest.raises(TakenOverError, match="taken over"):
+        with pytest.raises(RunOwnershipError, match="taken over"):
             write()
     other.write_record(Record(Status.FINISHED))
     assert mine.read_metrics() == [{"epoch": 1}]
@@ -163,11 +163,11 @@ def test_who_was_overtaken_writes_no_more(study: Study) -> None:
 
 
 def test_the_program_is_copied_once_with_its_commit(study: Study) -> None:
-    code = freeze(study.folder)
-    assert freeze(study.folder) == code
-    assert (code / "ablations" / "sites" / "example.yaml").is_file()
+    code = snapshot(study.folder)
+    assert snapshot(study.folder) == code
+    assert (code / "ablations" / "slurm_configs" / "example.yaml").is_file()
     assert (code / "modernize" / "steps.py").is_file()
-    assert read_json(code / FROZEN) == commit_of(code)
+    assert read_json(code / SNAPSHOT) == commit_of(code)
     assert not list(code.parent.glob(".code-*"))
 
 

@@ -42,8 +42,8 @@ def furthest(a: Path, b: Path) -> float:
 
 @pytest.mark.slow
 def test_two_processes_do_what_one_does(few_images: Path, tmp_path: Path) -> None:
-    """The whole recipe: the device batches are the same, whoever computes them."""
-    settings = ["device_batch=50", "mixup=0.8", "cutmix=1.0", "drop_path=0.2"]
+    """The whole recipe: the micro-batches are the same, whoever computes them."""
+    settings = ["micro_batch_size=50", "mixup=0.8", "cutmix=1.0", "drop_path=0.2"]
     alone = train(tmp_path / "1", few_images, 1, *settings)
     together = train(tmp_path / "2", few_images, 2, *settings)
     assert alone.name == together.name  # where it ran is no part of its identity
@@ -61,8 +61,8 @@ def test_half_the_batch_each_is_the_whole_batch(few_images: Path, tmp_path: Path
     """Several updates of SGD, whose steps do not magnify rounding as AdamW's first ones do."""
     sgd = ["enhanced.optimizer=sgd", "enhanced.momentum=0.9", "enhanced.betas=null",
            "enhanced.epsilon=null", "enhanced.learning_rate=0.01"]  # fmt: skip
-    whole = train(tmp_path / "1", few_images, 1, "device_batch=100", *sgd)
-    halves = train(tmp_path / "2", few_images, 2, "device_batch=50", *sgd)
+    whole = train(tmp_path / "1", few_images, 1, "micro_batch_size=100", *sgd)
+    halves = train(tmp_path / "2", few_images, 2, "micro_batch_size=50", *sgd)
     assert furthest(whole, halves) < 1e-5
 
 
@@ -87,19 +87,19 @@ def test_processes_go_on_from_one_checkpoint_as_if_they_had_not_stopped(tmp_path
 @pytest.mark.slow
 def test_what_does_not_divide_is_refused(few_images: Path, tmp_path: Path) -> None:
     arguments = ["--results", str(tmp_path), "--data", str(few_images), "--only", "ln"]
-    arguments += ["--set", "batch_size=100", "--set", "device_batch=100"]
+    arguments += ["--set", "batch_size=100", "--set", "micro_batch_size=100"]
     command = [*TORCHRUN, "2", str(ROOT / "run_roadmap.py"), *arguments]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
     assert done.returncode != 0
-    assert "1 device batches are shared evenly among 1 processes" in done.stderr
+    assert "1 micro-batches are shared evenly among 1 processes" in done.stderr
 
 
 @pytest.mark.slow
 def test_the_first_process_holds_the_lock_for_all(few_images: Path, tmp_path: Path) -> None:
-    train(tmp_path, few_images, 2, "device_batch=50", "epochs=1", "warmup_epochs=0")
+    train(tmp_path, few_images, 2, "micro_batch_size=50", "epochs=1", "warmup_epochs=0")
     before = {p: p.stat().st_mtime_ns for p in (tmp_path / "nano").rglob("*")}
     with FileLock(tmp_path / "nano" / ".lock"), pytest.raises(AssertionError) as refused:
-        train(tmp_path, few_images, 2, "device_batch=50", "epochs=1", "warmup_epochs=0")
+        train(tmp_path, few_images, 2, "micro_batch_size=50", "epochs=1", "warmup_epochs=0")
     assert "another process" in str(refused.value)
     assert {p: p.stat().st_mtime_ns for p in (tmp_path / "nano").rglob("*")} == before

@@ -16,9 +16,9 @@ from ablations.images.data import Images
 from ablations.images.mixing import Mixing, numpy_seed
 from ablations.records import Record, Run, RunFolder, Status
 from ablations.training import checkpoint, train
+from ablations.training.device_context import resolve_precision
 from ablations.training.device_name import cpu_name
 from ablations.training.evaluation import evaluate
-from ablations.training.place import resolve_precision
 from ablations.training.state import begin
 from modernize import STEPS
 from modernize.errors import UsageError
@@ -36,7 +36,7 @@ def go(run: Run, images: Images, path: Path, **options: Any) -> Record | None:
     return train.train(run, folder, make_batches(images, run), 10, PLACE, **options)
 
 
-def to_the_end(run: Run, images: Images, path: Path, **options: Any) -> Record:
+def run_all_epochs(run: Run, images: Images, path: Path, **options: Any) -> Record:
     record = go(run, images, path, **options)
     assert record is not None
     return record
@@ -57,7 +57,7 @@ def last_state(
         patch.setattr(checkpoint, "save", save)
         for updates in stops:
             assert go(run, images, path, keep_going=stop_after(updates), **options) is None
-        to_the_end(run, images, path, **options)
+        run_all_epochs(run, images, path, **options)
     return kept
 
 
@@ -65,7 +65,7 @@ def last_state(
     ("step", "settings"),
     [
         ("resnet", []),
-        ("downsample", ["drop_path=0.2", "mixup=0.8", "cutmix=1.0", "device_batch=16"]),
+        ("downsample", ["drop_path=0.2", "mixup=0.8", "cutmix=1.0", "micro_batch_size=16"]),
         ("gelu", ["ema_decay=0.9"]),
     ],
 )
@@ -88,9 +88,9 @@ def test_a_stopped_run_ends_as_one_that_was_not(
 
 @pytest.mark.parametrize("step", ["ln", "gelu"])
 def test_accumulation_is_the_whole_batch(images: Images, tmp_path: Path, step: str) -> None:
-    """Gradients of device batches add up to the whole batch's, where no BatchNorm sees them."""
+    """Gradients of micro-batches add up to the whole batch's, where no BatchNorm sees them."""
     states = [
-        last_state(make_run(images, f"device_batch={n}", step=step), images, tmp_path / n, [])
+        last_state(make_run(images, f"micro_batch_size={n}", step=step), images, tmp_path / n, [])
         for n in ("64", "16")
     ]
     close = [
@@ -102,7 +102,7 @@ def test_accumulation_is_the_whole_batch(images: Images, tmp_path: Path, step: s
 
 def test_the_seed_decides_the_result(images: Images, tmp_path: Path) -> None:
     first, again, other = (
-        to_the_end(make_run(images, seed=seed), images, tmp_path / name)
+        run_all_epochs(make_run(images, seed=seed), images, tmp_path / name)
         for name, seed in (("a", 0), ("b", 0), ("c", 1))
     )
     assert first.train_loss == again.train_loss
@@ -110,7 +110,7 @@ def test_the_seed_decides_the_result(images: Images, tmp_path: Path) -> None:
 
 
 def test_a_finished_run_leaves_its_record_and_no_checkpoint(images: Images, tmp_path: Path) -> None:
-    record = to_the_end(make_run(images), images, tmp_path)
+    record = run_all_epochs(make_run(images), images, tmp_path)
     metrics = RunFolder(tmp_path).read_metrics()
     assert record == RunFolder(tmp_path).read_record()
     assert record.status is Status.FINISHED
@@ -129,7 +129,7 @@ def test_an_exploding_run_is_diverged_and_says_where(images: Images, tmp_path: P
     rate = 1e30  # more than a preset may say
     run = make_run(images, step="resnet")
     run = dataclasses.replace(run, recipe=run.recipe.model_copy(update={"learning_rate": rate}))
-    record = to_the_end(run, images, tmp_path)
+    record = run_all_epochs(run, images, tmp_path)
     assert record.status is Status.DIVERGED
     assert "iteration" in record.reason
     assert "learning rate 1e+30" in record.reason
@@ -157,7 +157,7 @@ def test_the_first_bad_loss_is_named(images: Images, tmp_path: Path) -> None:
 
 def test_a_run_at_chance_is_collapsed(images: Images, tmp_path: Path) -> None:
     run = make_run(images, "enhanced.learning_rate=1e-12", "enhanced.final_learning_rate=0.0")
-    record = to_the_end(run, images, tmp_path)
+    record = run_all_epochs(run, images, tmp_path)
     assert record.status is Status.COLLAPSED
     assert "at chance" in record.reason
 
@@ -262,7 +262,7 @@ def test_optimizers_are_torchs_own_with_the_recipes_values(images: Images) -> No
 def test_metrics_go_to_tensorboard_on_request(images: Images, tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    to_the_end(make_run(images), images, tmp_path, tensorboard=True)
+    run_all_epochs(make_run(images), images, tmp_path, tensorboard=True)
     told = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     rows = RunFolder(tmp_path).read_metrics()
     assert [event.step for event in told.Scalars("top1")] == [1, 2, 3]
@@ -328,7 +328,7 @@ def test_mixing_is_timms_and_leaves_numpys_generator_alone(images: Images) -> No
 
 def test_the_average_follows_the_weights(images: Images, tmp_path: Path) -> None:
     run = make_run(images, "ema_decay=0.5", "epochs=2", "warmup_epochs=0", step="gelu")
-    to_the_end(run, images, tmp_path)
+    run_all_epochs(run, images, tmp_path)
     assert all("ema_top1" in row for row in RunFolder(tmp_path).read_metrics())
     weights = torch.load(tmp_path / checkpoint.WEIGHTS, weights_only=True)
     assert weights["network"].keys() == weights["ema"].keys()

@@ -17,7 +17,7 @@ from ablations.cli import main
 from ablations.commands.typed import ImageFolder
 from ablations.images.data import load_images
 from ablations.launching.experiment import study_name
-from ablations.launching.site import load_site
+from ablations.launching.slurm_config import load_slurm_config
 from ablations.recipe import PRESETS, load_preset
 from ablations.records import Study
 from modernize.errors import UsageError
@@ -104,16 +104,16 @@ def test_homes_and_variables_are_replaced_everywhere(
         with pytest.raises(UsageError):
             paths.expand(wrong)
     shutil.copytree(few_images, tmp_path / "mine")
-    site, preset = tmp_path / "site.yaml", tmp_path / "own.yaml"
-    site.write_text("results: ~/results\n")
+    slurm_config, preset = tmp_path / "site.yaml", tmp_path / "own.yaml"
+    slurm_config.write_text("results: ~/results\n")
     preset.write_text((PRESETS / "nano.yaml").read_text().replace("embedded", "$MINE"))
-    assert load_site(site).results == f"{tmp_path}/results"
+    assert load_slurm_config(slurm_config).results == f"{tmp_path}/results"
     asked = ["--until", "resnet", "--dry-run", "--results", "~/results"]
     for data in (["--data", "~/mine"], ["--data", "$MINE"], ["--preset", "~/own.yaml"],
                  ["--set", "data.source=$MINE"]):  # fmt: skip
         assert "2,000 training" in call(*asked, *data)
-    assert "there is no study" not in call("--site", "${HOME}/site.yaml", *asked[:3])
-    for option in ("--data", "--results", "--site", "--study", "--preset"):
+    assert "there is no study" not in call("--slurm-config", "${HOME}/site.yaml", *asked[:3])
+    for option in ("--data", "--results", "--slurm-config", "--study", "--preset"):
         assert "UNSET" in call("--dry-run", option, "$UNSET/x.yaml", status=2)
         assert option in call("--dry-run", option, "", status=2)
 
@@ -137,7 +137,7 @@ def test_a_folder_whose_name_is_not_utf8_goes_all_the_way(
     shutil.copytree(few_images, data)
     results = ["--results", tmp_path / "results", "--name", "study"]
     fast = ["--set", "epochs=1", "--set", "warmup_epochs=0", "--set", "batch_size=1000",
-            "--set", "device_batch=1000"]  # fmt: skip
+            "--set", "micro_batch_size=1000"]  # fmt: skip
     call("--only", "resnet", "--executor", "debug", "--data", data, *results, *fast)
     assert Study.open(tmp_path / "results" / "study").preset.data.source == data
     assert re.search("1 (finished|collapsed)", call("status", *results))
@@ -173,10 +173,14 @@ def test_numbers_are_set_by_their_type(setting: str, epochs: int | None) -> None
     [
         ("nano", ["epochs=1"], "warmup_epochs is given in nano.yaml, line "),
         ("nano", ["enhanced.warmup_epochs=9.5"], "epochs is given in nano.yaml, line "),
-        ("nano", ["batch_size=200"], "device_batch is given in nano.yaml, line "),
-        ("nano", ["batch_size=7"], "device_batch is given in nano.yaml, line "),
-        ("nano", ["device_batch=100"], "batch_size is given in nano.yaml, line "),
-        ("imagenet", ["enhanced.batch_size=100"], "device_batch is given in imagenet.yaml, line "),
+        ("nano", ["batch_size=200"], "micro_batch_size is given in nano.yaml, line "),
+        ("nano", ["batch_size=7"], "micro_batch_size is given in nano.yaml, line "),
+        ("nano", ["micro_batch_size=100"], "batch_size is given in nano.yaml, line "),
+        (
+            "imagenet",
+            ["enhanced.batch_size=100"],
+            "micro_batch_size is given in imagenet.yaml, line ",
+        ),
         ("nano", ["epochs=3", "warmup_epochs=3"], "is given in --set "),
     ],
 )

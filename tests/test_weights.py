@@ -18,7 +18,7 @@ from modernize.layouts import LAYOUTS, NAMES, OURS, find_layout
 from modernize.models import MODELS
 from modernize.network import Network
 from modernize.spec import NetSpec
-from modernize.steps import REGIMES, STEPS, fold, spec_of, step_of
+from modernize.steps import REGIMES, STEPS, apply_steps, spec_of, step_of
 from modernize.weights import from_state_dict, load, pairs, read, to_state_dict, write
 
 
@@ -487,7 +487,7 @@ def test_tensors_share_memory_with_those_given():
 
 @pytest.mark.parametrize("regime", REGIMES)
 def test_a_step_is_found_by_its_structure(regime):
-    for variant in fold(STEPS, REGIMES[regime]):
+    for variant in apply_steps(STEPS, REGIMES[regime]):
         spec = variant.spec.replace(num_classes=7, drop_path=0.1, layer_scale=0.5)
         # The second row is the first one's network, trained otherwise.
         assert step_of(spec) == ("resnet" if variant.key == "recipe" else variant.key)

@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ablations import yaml_core, yaml_file
-from ablations.launching.site import load_site
+from ablations.launching.slurm_config import load_slurm_config
 from ablations.recipe import PRESETS, load_preset
 from ablations.studies.study_file import read_form
 from modernize.errors import UsageError
@@ -138,7 +138,7 @@ def test_aliases_do_not_grow_without_bounds() -> None:
 def test_files_that_cannot_be_read(tmp_path: Path, raw: bytes, told: str) -> None:
     path = tmp_path / "odd.yaml"
     path.write_bytes(raw)
-    for read in (lambda p: load_preset(str(p)), load_site, read_form):
+    for read in (lambda p: load_preset(str(p)), load_slurm_config, read_form):
         with pytest.raises(UsageError, match=rf"odd\.yaml.*{told}|(?s:odd\.yaml.*{told})"):
             read(path)
 
@@ -151,26 +151,26 @@ def test_only_regular_files_are_read(tmp_path: Path) -> None:
         with pytest.raises(UsageError, match=path.name[:50]):
             load_preset(str(path))
         with pytest.raises(UsageError, match=path.name[:50]):
-            load_site(path)
+            load_slurm_config(path)
     with pytest.raises(UsageError, match=r"/dev/zero.*Not a regular file"):
-        load_site(Path("/dev/zero"))
+        load_slurm_config(Path("/dev/zero"))
 
 
 def test_a_byte_order_mark_is_no_part_of_the_first_key(tmp_path: Path) -> None:
     path = tmp_path / "site.yaml"
     path.write_bytes(b"\xef\xbb\xbfpartition: gpu\r\nnodes: 2\r\n")
-    assert (load_site(path).partition, load_site(path).nodes) == ("gpu", 2)
+    assert (load_slurm_config(path).partition, load_slurm_config(path).nodes) == ("gpu", 2)
 
 
 def test_times_and_words_in_a_site(tmp_path: Path) -> None:
     path = tmp_path / "site.yaml"
     path.write_text("options:\n  begin: 16:00\n  kill-on-invalid-dep: yes\n  exclusive: true\n")
-    assert load_site(path).options == {
+    assert load_slurm_config(path).options == {
         "begin": "16:00", "kill-on-invalid-dep": "yes", "exclusive": True
     }  # fmt: skip
     path.write_text("nodes: 1\ntime_limit_minutes: 12:00:00\n")
     with pytest.raises(UsageError, match=r"site\.yaml, line 2: time_limit_minutes.*'12:00:00'"):
-        load_site(path)
+        load_slurm_config(path)
 
 
 def test_numbers_and_words_in_a_preset(tmp_path: Path) -> None:

@@ -85,7 +85,10 @@ def findings(found: Samples, table: pd.DataFrame, against: str) -> list[str]:
         )
     if not len(tested):
         if (table["n"] > 0).sum() > 1 and not table["against"].isin(table["step"]).any():
-            return [*lines, "No step here builds on another one here; --against compares with one."]
+            return [
+                *lines,
+                "No step here builds on another one here; --baseline compares with one.",
+            ]
         return [
             *lines,
             "No change can be tested: that takes two seeds or more of both "

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from ablations import paper
-from ablations.analysis.ends import Ends, describe_seeds, read_ends
+from ablations.analysis.outcomes import Outcomes, describe_seeds, read_outcomes
 from ablations.analysis.statistics import Summary, summarise_values, summary_from
 from ablations.analysis.summary import read_summary
 from ablations.records import Record, Study
@@ -66,7 +66,7 @@ class Samples:
 
 
 def of_study(
-    study: Study, *, best_epoch: bool = False, ends: Mapping[str, Ends] | None = None
+    study: Study, *, best_epoch: bool = False, ends: Mapping[str, Outcomes] | None = None
 ) -> Samples:
     """Returns what a study measured: from its records, or ``summary.csv`` where only that was kept.
 
@@ -79,7 +79,7 @@ def of_study(
         UsageError: where it has neither, or only a summary, which lacks what ``best_epoch`` needs.
     """
     if ends is not None or study.has_runs:
-        ends = read_ends(study) if ends is None else ends
+        ends = read_outcomes(study) if ends is None else ends
         rows = tuple(
             _measured(v.key, v.title, v.parent, ends[v.key], best_epoch) for v in study.variants
         )
@@ -105,7 +105,7 @@ def of_paper(regime: str) -> Samples:
     return Samples(f"The paper, {regime} regime", PUBLISHED, _from_table(table))
 
 
-def _measured(key: str, title: str, parent: str | None, ends: Ends, best_epoch: bool) -> Sample:
+def _measured(key: str, title: str, parent: str | None, ends: Outcomes, best_epoch: bool) -> Sample:
     top1, left_out = {}, ends.unfinished
     for seed, record in ends.finished.items():
         value = _accuracy(record, best_epoch)

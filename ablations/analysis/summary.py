@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ablations import tables
 from ablations.analysis.baselines import baseline
-from ablations.analysis.ends import Ends, describe_seeds, read_ends
+from ablations.analysis.outcomes import Outcomes, describe_seeds, read_outcomes
 from ablations.records import ResultsError, Status, Study, write_text
 from ablations.units import choose_unit, number
 from modernize.errors import UsageError
@@ -31,7 +31,7 @@ NUMBERS = (*WHOLE, "top1", "top1_std", "top5", "top5_std", "top1_best", "seconds
 TEXTS = ["step", "label", "status", "detail", "section", "parent"]
 
 
-def summarise(study: Study, ends: Mapping[str, Ends] | None = None) -> pd.DataFrame:
+def summarise(study: Study, ends: Mapping[str, Outcomes] | None = None) -> pd.DataFrame:
     """Returns a study's table, one row per variant; ``ends``, where they have just been read.
 
     Columns: ``step``, ``label``; ``n``, the runs that finished, and over them the means ``top1``,
@@ -45,7 +45,7 @@ def summarise(study: Study, ends: Mapping[str, Ends] | None = None) -> pd.DataFr
     """
     import pandas as pd
 
-    ends = read_ends(study) if ends is None else ends
+    ends = read_outcomes(study) if ends is None else ends
     rows = [_row(variant, ends[variant.key], study.cost_of(variant)) for variant in study.variants]
     names = list(COLUMNS)
     if any(row["ema_top1"] is not None for row in rows):
@@ -136,7 +136,7 @@ def _numeric(column: pd.Series[Any], *, whole: bool) -> bool:
     )
 
 
-def _row(variant: Variant, ends: Ends, costs: tuple[int, int]) -> dict[str, Any]:
+def _row(variant: Variant, ends: Outcomes, costs: tuple[int, int]) -> dict[str, Any]:
     finished = list(ends.finished.values())
     measured = finished or [r for r in ends.records.values() if r.status is Status.COLLAPSED]
     params, flops = costs

@@ -26,8 +26,8 @@ from ablations.benchmark.contestants import Contestant, Source
 from ablations.benchmark.results import INFERENCE, TRAINING, Row
 from ablations.launching.local_queue import prepare_starts
 from ablations.recipe import Compute
-from ablations.training.place import Place, find_place
-from modernize.folding import folded
+from ablations.training.device_context import DeviceContext, make_device_context
+from modernize.fusion import fuse_for_inference
 from modernize.network import Network
 
 LEAST = 3  # iterations that are timed in a turn, however long they take
@@ -56,22 +56,22 @@ class Conditions:
     image_size: int
     threads: int
 
-    def place(self) -> Place:
+    def context(self) -> DeviceContext:
         """Returns the place of this process, set up for them.
 
         Raises:
             UsageError: for a precision that the device cannot have.
         """
         torch.set_num_threads(self.threads)
-        return find_place(self.device, self.compute)
+        return make_device_context(self.device, self.compute)
 
-    def images(self, place: Place) -> tuple[Tensor, Tensor]:
+    def images(self, context: DeviceContext) -> tuple[Tensor, Tensor]:
         """Returns images (N, 3, H, W) of noise, and labels (N,)."""
         draw = torch.Generator().manual_seed(0)
         shape = (self.batch_size, 3, self.image_size, self.image_size)
-        images = torch.randn(shape, generator=draw).to(place.device)
-        labels = torch.randint(CLASSES, (self.batch_size,), generator=draw).to(place.device)
-        if place.channels_last:
+        images = torch.randn(shape, generator=draw).to(context.device)
+        labels = torch.randint(CLASSES, (self.batch_size,), generator=draw).to(context.device)
+        if context.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
         return images, labels
 
@@ -111,29 +111,34 @@ class Resident:
 
     Args:
         source: builds it.
-        place: where.
+        context: where.
         images, labels: what passes through it.
         modes: those that it is for.
     """
 
     def __init__(
-        self, source: Source, place: Place, images: Tensor, labels: Tensor, modes: Sequence[str]
+        self,
+        source: Source,
+        context: DeviceContext,
+        images: Tensor,
+        labels: Tensor,
+        modes: Sequence[str],
     ) -> None:
         torch.manual_seed(0)
-        self.place, self.images, self.labels = place, images, labels
-        self.network = place.put(source.build())
+        self.context, self.images, self.labels = context, images, labels
+        self.network = context.put(source.build())
         self.ready: Any = None
         if TRAINING not in modes:  # then the network itself need not stay
             self.network = self.ready = self._make_ready()
-        elif place.compile and INFERENCE in modes:  # once, not once a turn
+        elif context.compile and INFERENCE in modes:  # once, not once a turn
             self.ready = self._make_ready()
-        compiles = place.compile and TRAINING in modes
+        compiles = context.compile and TRAINING in modes
         self.model: Any = torch.compile(self.network) if compiles else self.network
 
     def _make_ready(self) -> Any:
         """Returns the network, or a copy of it, as it is for inference."""
-        ready = self.place.put(prepare_for_inference(self.network, self.place.dtype))
-        return torch.compile(ready) if self.place.compile else ready
+        ready = self.context.put(prepare_for_inference(self.network, self.context.dtype))
+        return torch.compile(ready) if self.context.compile else ready
 
     @contextlib.contextmanager
     def begin(self, mode: str) -> Iterator[Iterate]:
@@ -147,7 +152,7 @@ class Resident:
         model = self.ready or self._make_ready()
 
         def iterate() -> None:
-            with torch.inference_mode(), self.place.autocast():
+            with torch.inference_mode(), self.context.autocast():
                 model(self.images)
 
         yield iterate
@@ -159,11 +164,11 @@ class Resident:
         optimizer = torch.optim.AdamW(
             self.network.parameters(), lr=1e-8, weight_decay=0.05, fused=True
         )
-        half = self.place.dtype is torch.float16
-        scaler = torch.amp.GradScaler(self.place.device.type, enabled=half)
+        half = self.context.dtype is torch.float16
+        scaler = torch.amp.GradScaler(self.context.device.type, enabled=half)
 
         def iterate() -> None:
-            with self.place.autocast():
+            with self.context.autocast():
                 logits = self.model(self.images)
             loss = F.cross_entropy(logits.float(), self.labels)
             scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
@@ -180,10 +185,10 @@ class Resident:
 def prepare_for_inference(network: nn.Module, dtype: torch.dtype) -> nn.Module:
     """Returns what infers as the network's own project would have it.
 
-    That is a copy with all folded away that can be, for ours; what other libraries come with is the
+    That is a copy with its norms and scales fused, for ours; what other libraries come with is the
     network in evaluation mode.
     """
-    return folded(network, dtype) if isinstance(network, Network) else network.eval()
+    return fuse_for_inference(network, dtype) if isinstance(network, Network) else network.eval()
 
 
 def take_turn(
@@ -258,25 +263,25 @@ def free_memory() -> None:
         torch.cuda.empty_cache()
 
 
-def synchronizer(place: Place) -> Callable[[], None]:
+def synchronizer(context: DeviceContext) -> Callable[[], None]:
     """Returns what waits until a place's device has done what it was told."""
-    if place.device.type == "cuda":
-        return lambda: torch.cuda.synchronize(place.device)
+    if context.device.type == "cuda":
+        return lambda: torch.cuda.synchronize(context.device)
     return lambda: None
 
 
-def product_speed(place: Place, seconds: float = 0.5) -> float:
+def product_speed(context: DeviceContext, seconds: float = 0.5) -> float:
     """Returns the multiply-accumulates a second that a large product of matrices reaches.
 
     It is what the device can do at best in a place's precision, near enough to its peak.
 
     Args:
-        place: where.
+        context: where.
         seconds: how long to try; the fastest product counts.
     """
-    side = PRODUCT_SIDE["cuda" if place.device.type == "cuda" else "cpu"]
-    matrix = torch.randn(side, side, device=place.device, dtype=place.dtype)
-    synchronize = synchronizer(place)
+    side = PRODUCT_SIDE["cuda" if context.device.type == "cuda" else "cpu"]
+    matrix = torch.randn(side, side, device=context.device, dtype=context.dtype)
+    synchronize = synchronizer(context)
     torch.mm(matrix, matrix)  # sets up what libraries set up once
     synchronize()
     fastest = math.inf
@@ -326,23 +331,23 @@ def _look_and_tell(
 
 def _look(source: Source, mode: str, conditions: Conditions) -> Look:
     try:
-        place = conditions.place()
-        synchronize = synchronizer(place)
-        images, labels = conditions.images(place)
+        context = conditions.context()
+        synchronize = synchronizer(context)
+        images, labels = conditions.images(context)
         source.load()  # what is imported is not the network's memory
-        if place.device.type == "cuda":
+        if context.device.type == "cuda":
             free_memory()
-            torch.cuda.reset_peak_memory_stats(place.device)
+            torch.cuda.reset_peak_memory_stats(context.device)
         # On a GPU the peak begins anew here; that of a process began as the process did.
-        before = place.peak_memory()
-        resident = Resident(source, place, images, labels, [mode])
+        before = context.peak_memory()
+        resident = Resident(source, context, images, labels, [mode])
         with resident.begin(mode) as iterate:
             iterate()
             synchronize()
             start = time.perf_counter()
             iterate()  # now with the optimizer's state, which the first one made
             synchronize()
-            return Look(place.peak_memory() - before, time.perf_counter() - start)
+            return Look(context.peak_memory() - before, time.perf_counter() - start)
     except Exception as error:  # whatever it is, the others go on
         return Look(failure=describe_failure(error))
 
@@ -373,7 +378,7 @@ def look_at_all(
     for number, row in enumerate(rows):
         source = contestants[number // modes].source
         look = look_at(source, row.mode, conditions)
-        if number == 0 and conditions.place().device.type == "cuda":
+        if number == 0 and conditions.context().device.type == "cuda":
             look = look_at(source, row.mode, conditions)  # less what a GPU's libraries set up once
         row.memory_mib, row.failure = look.memory_mib, look.failure
         yield row, look
@@ -392,10 +397,10 @@ def make_lanes(
     Raises:
         UsageError: for a precision that the device cannot have.
     """
-    place = conditions.place()
-    if place.compile:
+    context = conditions.context()
+    if context.compile:
         _allow_compiling(len(rows))
-    images, labels = conditions.images(place)
+    images, labels = conditions.images(context)
     modes = len(rows) // len(contestants)
     lanes: list[Lane] = []
     for number, contestant in enumerate(contestants):
@@ -404,7 +409,7 @@ def make_lanes(
             continue
         try:
             modes_asked = [row.mode for row in able]
-            resident = Resident(contestant.source, place, images, labels, modes_asked)
+            resident = Resident(contestant.source, context, images, labels, modes_asked)
         except Exception as error:  # whatever it is, the others go on
             for row in able:
                 row.failure = describe_failure(error)

@@ -128,22 +128,22 @@ def run(
     from ablations.benchmark import measurement as measure
     from ablations.records import provenance
 
-    place = conditions.place()
+    context = conditions.context()
     started = time.time()
     rows = measure.make_rows(contestants, request.modes)
-    device = describe_device(place.describe())
+    device = describe_device(context.describe())
     console.print(
         f"{title} on {device}: {plural(len(contestants), 'network')}, "
         f"{' and '.join(request.modes)}, batches of {conditions.batch_size}. Each is run twice "
         "first, for its memory and to say how long all will take.",
         soft_wrap=True,
     )
-    product = measure.product_speed(place)
+    product = measure.product_speed(context)
     looks = _look(contestants, rows, conditions, console)
     lanes = measure.make_lanes(contestants, rows, conditions)
     expected = measure.expected_seconds(looks, request.rounds, request.seconds)
     console.print(f"Measuring: {plural(request.rounds, 'round')}, about {duration(expected)}")
-    synchronize = measure.synchronizer(place)
+    synchronize = measure.synchronizer(context)
     done = 0
     try:
         for done in measure.run_rounds(
@@ -170,7 +170,7 @@ def run(
             "modes": list(request.modes),
             "batch_size": conditions.batch_size,
             "image_size": conditions.image_size,
-            "precision": describe_precision(request.precision, str(place.dtype)),
+            "precision": describe_precision(request.precision, str(context.dtype)),
             "memory_format": request.memory_format,
             "compile": request.compile,
             "threads": conditions.threads,

@@ -279,10 +279,10 @@ def as_texts(benchmark: Benchmark) -> list[dict[str, str]]:
         }
         for mode, (peak, memory) in _BESIDE.items():
             if mode in benchmark.settings["modes"]:
-                share = benchmark.share_of_peak(modes[mode])
+                rank = benchmark.share_of_peak(modes[mode])
                 text |= {
                     f"{mode} images/s": _speed(modes[mode]),
-                    peak: "" if share is None else percent(100 * share, 1),
+                    peak: "" if rank is None else percent(100 * rank, 1),
                     memory: _memory(modes[mode]),
                 }
         texts.append(text)

@@ -12,10 +12,10 @@ import click
 from rich.console import Console
 
 from ablations import limits, tables, terminal
-from ablations.commands import asking, shell
-from ablations.commands.asking import asking_options, speed_options
+from ablations.commands import shell, study_request
 from ablations.commands.collect import collect_study
 from ablations.commands.options import results_folder, results_option, tell_faults
+from ablations.commands.study_request import speed_options, study_options
 from ablations.commands.typed import FilePath, Whole
 from modernize.errors import RoadmapError, UsageError
 from modernize.text import plural
@@ -23,7 +23,7 @@ from modernize.text import plural
 if TYPE_CHECKING:
     from ablations.fit import Machine
     from ablations.launching.experiment import Experiment
-    from ablations.launching.site import Site
+    from ablations.launching.slurm_config import SlurmConfig
     from ablations.recipe import Preset
 
 EXECUTORS = ("auto", "local", "slurm", "debug")
@@ -31,7 +31,7 @@ SMOKE = "-smoke"  # the end of the name of a smoke test's study
 
 
 _OPTIONS = (
-    asking_options,
+    study_options,
     click.option(
         "--name",
         metavar="NAME",
@@ -69,10 +69,10 @@ _OPTIONS = (
         help="Where runs are trained: in the local queue, by SLURM, or here for a debugger.",
     ),
     click.option(
-        "--site",
+        "--slurm-config",
         type=FilePath(dir_okay=False),
         metavar="FILE",
-        help="How your SLURM wants to be asked; ablations/sites/example.yaml explains it.",
+        help="How your SLURM wants to be asked; ablations/slurm_configs/example.yaml explains it.",
     ),
     results_option,
     click.option("--dry-run", is_flag=True, help="Show what would be run and skipped, and stop."),
@@ -94,7 +94,7 @@ def launch(
     measure: bool,
     jobs: int | None,
     executor: str,
-    site: Path | None,
+    slurm_config: Path | None,
     results: Path | None,
     **options: Any,
 ) -> None:
@@ -107,16 +107,16 @@ def launch(
     if (images_per_second or measure) and not dry_run:
         raise UsageError("--images-per-second and --measure go with --dry-run, or with `plan`.")
     from ablations.launching.group import find_group
-    from ablations.launching.site import load_site
+    from ablations.launching.slurm_config import load_slurm_config
 
     if not dry_run:
         shell.outlive_the_display()
     group = find_group()
     # Of the processes that torchrun starts, the first one speaks.
     console = terminal.console(quiet=group is not None and group.rank > 0)
-    where = load_site(site)
+    where = load_slurm_config(slurm_config)
     results = results or (Path(where.results) if where.results else None)
-    processes = group.world if group else where.processes
+    processes = group.world_size if group else where.processes
     experiment = design(results=results, processes=processes, **options)
     tell_faults(experiment.study)
     executor, why = _choose(executor, experiment)
@@ -136,7 +136,7 @@ def launch(
         if executor == "slurm":
             _print_script(experiment, where)
         if not (images_per_second or measure):
-            console.print(asking.HOURS_HINT, soft_wrap=True)
+            console.print(study_request.HOURS_HINT, soft_wrap=True)
         console.print("Dry run: nothing was trained or written.")
     elif group is not None:
         _run_together(console, experiment)
@@ -162,7 +162,7 @@ def _choose(executor: str, experiment: Experiment) -> tuple[str, str]:
     return ("local", f"for {missing}") if missing else ("slurm", "whose controller answers")
 
 
-def _machine(executor: str, site: Site, preset: Preset) -> Machine:
+def _machine(executor: str, slurm_config: SlurmConfig, preset: Preset) -> Machine:
     """Returns where runs will be trained, as far as it matters and can be known."""
     from ablations.fit import Machine
     from ablations.launching.group import find_group
@@ -171,10 +171,10 @@ def _machine(executor: str, site: Site, preset: Preset) -> Machine:
     group = find_group()
     if executor == "slurm" and group is None:
         # GPUs may also be asked for in sbatch's own words.
-        unknown = any("gpu" in f"{key}={value}" for key, value in site.options.items())
-        device = "cuda" if site.gpus_per_node else "" if unknown else "cpu"
-        return Machine(device, site.processes, python=site.python is None)
-    processes = group.world if group else 1
+        unknown = any("gpu" in f"{key}={value}" for key, value in slurm_config.options.items())
+        device = "cuda" if slurm_config.gpus_per_node else "" if unknown else "cpu"
+        return Machine(device, slurm_config.processes, python=slurm_config.python is None)
+    processes = group.world_size if group else 1
     matters = preset.compute.precision == "fp16" or preset.compute.compile or processes > 1
     device = find_device() if matters else ""
     gpus = count_gpus() if group and device == "cuda" else None
@@ -203,14 +203,14 @@ def design(
         smoke: whether each run is made as short as can be, in a study of its own.
         processes: that may train a run together, for a smoke test.
         check_images: whether the contents of all images are compared with those of the study.
-        asked: the options of :func:`~ablations.commands.asking.asking_options`.
+        asked: the options of :func:`~ablations.commands.study_request.study_options`.
 
     Raises:
         UsageError: for what does not exist, or cannot be.
     """
     from ablations.launching import experiment
 
-    found = asking.resolve(**asked)
+    found = study_request.resolve(**asked)
     study = experiment.study_name(name, found.folder)
     if smoke:
         study = f"{study.removesuffix(SMOKE)}{SMOKE}"
@@ -238,15 +238,15 @@ _PLAN = tables.Columns(
 def _print_plan(
     console: Console, experiment: Experiment, images_per_second: float | None, measure: bool
 ) -> None:
-    from ablations.studies import counting
+    from ablations.studies import estimates
     from ablations.units import choose_unit, duration, times, work
 
     study, planned = experiment.study, experiment.planned
     rows, reference = experiment.rows()
-    speed = asking.find_speed(
+    speed = study_request.find_speed(
         rows, reference, study.preset, experiment.comparison, images_per_second, measure
     )
-    costs = {row.key: row for row in (counting.timed(rows, speed) if speed else rows)}
+    costs = {row.key: row for row in (estimates.timed(rows, speed) if speed else rows)}
     images = study.manifest["images"]
     console.print(
         f"Study {study.name}: {study.preset.title}; regime {study.manifest['regime']}; "
@@ -273,7 +273,7 @@ def _print_plan(
     tables.print_table(console, texts, _PLAN)
     for line in experiment.cautions():
         console.print(f"Note: {line}", soft_wrap=True)
-    for line in asking.notes(list(costs.values()), reference, experiment.comparison):
+    for line in study_request.notes(list(costs.values()), reference, experiment.comparison):
         console.print(line, soft_wrap=True)
     macs = sum(costs[p.run.key].work * p.share_left for p in experiment.needed)
     console.print(
@@ -282,7 +282,7 @@ def _print_plan(
     )
     if speed:
         left = sum((costs[p.run.key].hours or 0) * p.share_left for p in experiment.needed)
-        console.print(asking.in_all(left, speed), soft_wrap=True)
+        console.print(study_request.in_all(left, speed), soft_wrap=True)
 
 
 def _run(console: Console, experiment: Experiment, jobs: int | None) -> None:
@@ -292,7 +292,7 @@ def _run(console: Console, experiment: Experiment, jobs: int | None) -> None:
     with experiment.claimed() as experiment:
         needed = experiment.needed
         if needed:
-            local_queue.get_ready()
+            local_queue.start_importing()
         slots = local_queue.find_slots(len(needed), jobs)
         if needed:
             console.print(
@@ -315,20 +315,20 @@ def _run(console: Console, experiment: Experiment, jobs: int | None) -> None:
         _conclude(console, experiment)
 
 
-def _print_script(experiment: Experiment, site: Site) -> None:
+def _print_script(experiment: Experiment, slurm_config: SlurmConfig) -> None:
     from ablations.launching import slurm
-    from ablations.launching.freeze import place_of
+    from ablations.launching.snapshot import place_of
 
     jobs, study = experiment.jobs(), experiment.study
     if jobs:
         folder = study.folder.absolute()
-        terminal.echo(f"\n{slurm.script(folder, place_of(folder), jobs, site)}")
+        terminal.echo(f"\n{slurm.script(folder, place_of(folder), jobs, slurm_config)}")
 
 
-def _submit(console: Console, experiment: Experiment, site: Site) -> None:
+def _submit(console: Console, experiment: Experiment, slurm_config: SlurmConfig) -> None:
     """Hands what is needed to SLURM, and ends."""
     from ablations.launching import slurm
-    from ablations.launching.freeze import freeze
+    from ablations.launching.snapshot import snapshot
 
     study = experiment.study
     with experiment.claimed() as experiment:
@@ -337,12 +337,13 @@ def _submit(console: Console, experiment: Experiment, site: Site) -> None:
             console.print("Nothing to submit.")
             return
         folder = study.folder.absolute()
-        submissions = slurm.submit(folder, freeze(folder), jobs, site)
+        submissions = slurm.submit(folder, snapshot(folder), jobs, slurm_config)
     numbers = ", ".join(s.jobs or "?" for s in submissions)
     commit = submissions[0].commit
     console.print(
-        f"Submitted {plural(len(jobs), 'run')} as SLURM job {numbers}, at most {site.max_running} "
-        f"at a time, {plural(site.processes, 'process')} each; the program as it is now"
+        f"Submitted {plural(len(jobs), 'run')} as SLURM job {numbers}, at most "
+        f"{slurm_config.max_running} at a time, {plural(slurm_config.processes, 'process')} each; "
+        "the program as it is now"
         + (
             f" (commit {commit[:10]}{', with changes' if submissions[0].dirty else ''})."
             if commit
@@ -372,10 +373,10 @@ def _run_together(console: Console, experiment: Experiment) -> None:
     from ablations.launching.in_process import joined
     from ablations.launching.progress import label, outcome
 
-    with joined() as (device, share), experiment.claimed(share) as experiment:
-        for job, record in experiment.run_together(device, share):
+    with joined() as (device, rank), experiment.claimed(rank) as experiment:
+        for job, record in experiment.run_together(device, rank):
             console.print(f"{label(job)}: {outcome(record)}", soft_wrap=True)
-        if share.rank == 0:
+        if rank.rank == 0:
             _conclude(console, experiment)
 
 

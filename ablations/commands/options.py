@@ -54,9 +54,9 @@ def study_option(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def comparing_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds ``--against`` and ``--best-epoch``."""
+    """Adds ``--baseline`` and ``--best-epoch``."""
     against = click.option(
-        "--against",
+        "--baseline",
         default="parent",
         show_default=True,
         metavar="parent|STEP",

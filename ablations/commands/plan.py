@@ -7,21 +7,21 @@ from typing import Any
 import click
 
 from ablations import tables, terminal
-from ablations.commands.asking import (
+from ablations.commands.study_request import (
     HOURS_HINT,
-    asking_options,
     find_speed,
     in_all,
     notes,
     resolve,
     speed_options,
+    study_options,
 )
 from ablations.commands.typed import Once
 from modernize.text import markdown, plural
 
 
 @click.command(cls=Once, short_help="List a study's variants and what each costs.")
-@asking_options
+@study_options
 @speed_options
 @click.option(
     "--format", "style", type=click.Choice(tables.FORMATS), default="table", show_default=True
@@ -29,28 +29,28 @@ from modernize.text import markdown, plural
 def plan(images_per_second: float | None, measure: bool, style: str, **asking: Any) -> None:
     """List a study's variants and what each costs; nothing is trained or written."""
     from ablations.fit import Machine, Wanted, check
-    from ablations.studies import counting
+    from ablations.studies import estimates
     from ablations.units import work
 
     asked = resolve(**asking)
-    images = counting.find_images(asked.preset.data, named=asked.names_images)
-    rows, reference = counting.plan_rows(
+    images = estimates.find_images(asked.preset.data, named=asked.names_images)
+    rows, reference = estimates.plan_rows(
         asked.comparison, asked.variants, asked.preset, asked.seeds, images
     )
     rest = images.count, asked.preset.data, asked.preset.compute
     check(((row.key, Wanted(row.recipe, row.spec, *rest)) for row in rows), Machine())
     speed = find_speed(rows, reference, asked.preset, asked.comparison, images_per_second, measure)
     if speed:
-        rows = counting.timed(rows, speed)
+        rows = estimates.timed(rows, speed)
     if style in ("csv", "json"):
-        terminal.echo(tables.for_programs([counting.as_values(row) for row in rows], style))
+        terminal.echo(tables.for_programs([estimates.as_values(row) for row in rows], style))
         return
     title = f"{asked.comparison.title}: {asked.preset.title}, regime {asked.comparison.regime}"
-    texts = counting.as_texts(rows)
+    texts = estimates.as_texts(rows)
     if style == "markdown":
-        terminal.echo(f"{markdown(title)}\n\n{tables.as_markdown(texts, counting.COLUMNS)}\n")
+        terminal.echo(f"{markdown(title)}\n\n{tables.as_markdown(texts, estimates.COLUMNS)}\n")
     else:
-        tables.print_table(terminal.console(), texts, counting.COLUMNS, title)
+        tables.print_table(terminal.console(), texts, estimates.COLUMNS, title)
     if images.note:
         terminal.echo(f"Note: {images.note}")
     for line in notes(rows, reference, asked.comparison):

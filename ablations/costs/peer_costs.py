@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ablations.costs.peers import Peer
-from modernize import counts
+from modernize import cache
 
 if TYPE_CHECKING:
     from torch import nn
@@ -54,8 +54,8 @@ def peer_cost(peer: Peer, image_size: int) -> ProductCost:
         with torch.device("meta"):
             return count_products(peer.build(), image_size)
 
-    path = counts.cache_folder() / f"peers-{_fingerprint()}.json"
-    return counts.remember(path, f"{peer.library}-{peer.name}-{image_size}", ProductCost, count)
+    path = cache.cache_folder() / f"peers-{_fingerprint()}.json"
+    return cache.remember(path, f"{peer.library}-{peer.name}-{image_size}", ProductCost, count)
 
 
 def count_products(network: nn.Module, image_size: int) -> ProductCost:
@@ -84,4 +84,4 @@ def count_products(network: nn.Module, image_size: int) -> ProductCost:
 @functools.cache
 def _fingerprint() -> str:
     here = Path(__file__)
-    return counts.fingerprint([here, here.with_name("peers.py")], _PACKAGES)
+    return cache.fingerprint([here, here.with_name("peers.py")], _PACKAGES)

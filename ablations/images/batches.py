@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ablations.images.data import Images
-from ablations.images.sampling import DeviceBatch, Sampling
+from ablations.images.sampling import MicroBatch, Sampling
 from ablations.recipe import DataChoice, Recipe
 
 
@@ -49,15 +49,15 @@ class Batches:
         self.mean = _per_channel(choice.mean, mean).to(device)
         self.std = _per_channel(choice.std, std).to(device)
         self.train = _fit(torch.from_numpy(images.train.copy()), choice.image_size).to(device)
-        share = slice(sampling.share.rank, None, sampling.share.world)
-        self.val = _fit(torch.from_numpy(images.val[share].copy()), choice.image_size).to(device)
+        own = slice(sampling.rank.rank, None, sampling.rank.world_size)
+        self.val = _fit(torch.from_numpy(images.val[own].copy()), choice.image_size).to(device)
         self.train_labels = torch.from_numpy(images.train_labels).to(device)
-        self.val_labels = torch.from_numpy(images.val_labels[share].copy()).to(device)
+        self.val_labels = torch.from_numpy(images.val_labels[own].copy()).to(device)
 
     def training(
         self, epoch: int, first_update: int = 0
-    ) -> Iterator[tuple[DeviceBatch, Tensor, Tensor]]:
-        """Yields this process's device batches: images (B, channels, H, W) and labels (B,)."""
+    ) -> Iterator[tuple[MicroBatch, Tensor, Tensor]]:
+        """Yields this process's micro-batches: images (B, channels, H, W) and labels (B,)."""
         for batch in self.sampling.epoch(epoch, first_update):
             indices = batch.indices.to(self.device)
             x = self._normalise(self._augment(self.train[indices], batch.seeds))

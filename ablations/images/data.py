@@ -30,7 +30,7 @@ from ablations.images.folders import (
     most_common,
 )
 from ablations.paths import expand
-from modernize.counts import cache_folder
+from modernize.cache import cache_folder
 from modernize.libraries import library
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from modernize.libraries import library
 
 
 class Mixing:
-    """Mixes each image of a device batch with another, and their labels alike.
+    """Mixes each image of a micro-batch with another, and their labels alike.
 
     Args:
         recipe: its ``mixup``, ``cutmix`` and ``label_smoothing``.

@@ -20,7 +20,7 @@ from ablations.fit import channel_faults
 from ablations.images.data import Images
 from ablations.images.decoding import BadImageError, Request, Served, Split, make_reader
 from ablations.images.folders import Folder
-from ablations.images.sampling import DeviceBatch, Sampling, Share
+from ablations.images.sampling import MicroBatch, Rank, Sampling
 from ablations.images.transforms import evaluation_transform, training_transform
 from ablations.images.workers import Loader
 from ablations.recipe import DataChoice, Recipe
@@ -45,7 +45,7 @@ class ValidationPhotos:
         choice: how images are prepared.
         device: where batches are wanted.
         batch_size: images in a batch.
-        share: which of all images this process serves.
+        rank: which of all images this process serves.
         workers: processes that decode; 0: this one does it, when asked for a batch.
         channels_last: how batches are laid out in memory.
         skip_bad_images: whether an unreadable image is left out. Else it is an error.
@@ -68,12 +68,12 @@ class ValidationPhotos:
         device: torch.device,
         *,
         batch_size: int,
-        share: Share = Share(),  # noqa: B008  # frozen
+        rank: Rank = Rank(),  # noqa: B008  # frozen
         workers: int,
         channels_last: bool = True,
         skip_bad_images: bool = False,
     ) -> None:
-        self.device, self.batch_size, self.share = device, batch_size, share
+        self.device, self.batch_size, self.rank = device, batch_size, rank
         self.channels_last, self.skip_bad_images = channels_last, skip_bad_images
         self.data_wait = 0.0
         self.bad_images = 0
@@ -105,7 +105,7 @@ class ValidationPhotos:
             BadImageError: unless such images are passed over.
             WorkerError: where a worker was killed.
         """
-        mine = range(self.share.rank, len(self._val_labels), self.share.world)
+        mine = range(self.rank.rank, len(self._val_labels), self.rank.world_size)
         size = self.batch_size
         requests = ([(i, 0) for i in mine[at : at + size]] for at in range(0, len(mine), size))
         for served in self._serve(self._validation, requests):
@@ -182,8 +182,8 @@ class PhotoBatches(ValidationPhotos):
             images,
             choice,
             device,
-            batch_size=2 * sampling.device_batch,
-            share=sampling.share,
+            batch_size=2 * sampling.micro_batch_size,
+            rank=sampling.rank,
             workers=workers,
             channels_last=channels_last,
             skip_bad_images=skip_bad_images,
@@ -204,8 +204,8 @@ class PhotoBatches(ValidationPhotos):
 
     def training(
         self, epoch: int, first_update: int = 0
-    ) -> Iterator[tuple[DeviceBatch, Tensor, Tensor]]:
-        """Yields this process's device batches of an epoch, from an update on.
+    ) -> Iterator[tuple[MicroBatch, Tensor, Tensor]]:
+        """Yields this process's micro-batches of an epoch, from an update on.
 
         Each comes with its images, float32 (B, C, H, W), augmented and normalised, and their labels
         (B,), both on the device. One pass at a time: a new one ends the one before.
@@ -214,7 +214,7 @@ class PhotoBatches(ValidationPhotos):
             BadImageError: unless such images are passed over.
             WorkerError: where a worker was killed.
         """
-        waiting: collections.deque[DeviceBatch] = collections.deque()  # asked for ahead
+        waiting: collections.deque[MicroBatch] = collections.deque()  # asked for ahead
         asked = self.sampling.epoch(epoch, first_update)
 
         def requests() -> Iterator[list[Request]]:  # must not hold this object, which holds it

@@ -1,7 +1,7 @@
 """Which image stands where in an epoch, and whose turn it is; seed and position alone decide it.
 
-An update's images fall into device batches of a fixed size. Devices and accumulation only share the
-device batches out, so that the same run on one device or on thirty-two sees the same images, in the
+An update's images fall into micro-batches of a fixed size. Devices and accumulation only share the
+micro-batches out, so that the same run on one device or on thirty-two sees the same images, in the
 same company, with the same augmentation; and a run that goes on from any update sees what it would
 have seen.
 """
@@ -20,20 +20,20 @@ from modernize.errors import UsageError
 
 
 @dataclasses.dataclass(frozen=True)
-class Share:
+class Rank:
     """Which of the processes that train one network together this one is.
 
     Attributes:
         rank: its number, from 0.
-        world: how many there are.
+        world_size: how many there are.
     """
 
     rank: int = 0
-    world: int = 1
+    world_size: int = 1
 
 
 @dataclasses.dataclass(frozen=True)
-class DeviceBatch:
+class MicroBatch:
     """Images that pass through the network at once.
 
     Attributes:
@@ -56,53 +56,53 @@ class Sampling:
     Attributes:
         images: how many there are.
         batch_size: images per update, over all processes.
-        device_batch: images at once.
+        micro_batch_size: images at once.
         seed: the run's.
-        share: this process's part.
+        rank: this process's part.
 
     Raises:
-        UsageError: where the device batches of an update cannot be shared out evenly.
+        UsageError: where the micro-batches of an update cannot be shared out evenly.
     """
 
     images: int
     batch_size: int
-    device_batch: int
+    micro_batch_size: int
     seed: int
-    share: Share = Share()
+    rank: Rank = Rank()
 
     def __post_init__(self) -> None:
-        sizes = self.images, self.batch_size, self.device_batch
-        if faults := batch_faults(*sizes, self.share.world):
+        sizes = self.images, self.batch_size, self.micro_batch_size
+        if faults := batch_faults(*sizes, self.rank.world_size):
             raise UsageError(" ".join(faults))
 
     @property
     def batches(self) -> int:
         """Device batches in an update, over all processes."""
-        return self.batch_size // self.device_batch
+        return self.batch_size // self.micro_batch_size
 
     @property
     def accumulation(self) -> int:
         """Device batches in an update that this process sees, one after the other."""
-        return self.batches // self.share.world
+        return self.batches // self.rank.world_size
 
     @property
     def updates(self) -> int:
         """Updates in an epoch; an incomplete last one is left out, as by the paper."""
         return self.images // self.batch_size
 
-    def epoch(self, epoch: int, first_update: int = 0) -> Iterator[DeviceBatch]:
-        """Yields this process's device batches of an epoch, from an update on."""
+    def epoch(self, epoch: int, first_update: int = 0) -> Iterator[MicroBatch]:
+        """Yields this process's micro-batches of an epoch, from an update on."""
         generator = torch.Generator().manual_seed(derive(self.seed, "order", epoch))
         order = torch.randperm(self.images, generator=generator)
         for update in range(first_update, self.updates):
             for turn in range(self.accumulation):
-                number = self.share.rank * self.accumulation + turn
-                start = update * self.batch_size + number * self.device_batch
-                positions = range(start, start + self.device_batch)
-                yield DeviceBatch(
+                number = self.rank.rank * self.accumulation + turn
+                start = update * self.batch_size + number * self.micro_batch_size
+                positions = range(start, start + self.micro_batch_size)
+                yield MicroBatch(
                     update=update,
                     seed=derive(self.seed, "batch", epoch, update, number),
-                    indices=order[start : start + self.device_batch],
+                    indices=order[start : start + self.micro_batch_size],
                     seeds=[derive(self.seed, "image", epoch, p) for p in positions],
                 )
 

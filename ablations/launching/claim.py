@@ -35,7 +35,7 @@ class Launch:
 
 
 @contextlib.contextmanager
-def only_one(study: Path) -> Iterator[None]:
+def exclusive_launch(study: Path) -> Iterator[None]:
     """Keeps a second process from training the same study at the same time.
 
     Raises:

@@ -16,7 +16,7 @@ from ablations.images.contents import digest_contents
 from ablations.images.data import Images, load_images
 from ablations.images.folders import Folder
 from ablations.launching import in_process, local_queue, scheduler
-from ablations.launching.claim import only_one
+from ablations.launching.claim import exclusive_launch
 from ablations.launching.job import Job, Slot
 from ablations.launching.survey import survey
 from ablations.paths import expand
@@ -32,20 +32,20 @@ from ablations.records import (
     Study,
 )
 from ablations.studies import selection
-from ablations.studies.counting import PlanRow, TrainingImages, count, plan_rows
+from ablations.studies.estimates import PlanRow, TrainingImages, count, plan_rows
 from ablations.studies.variants import Comparison
-from modernize.arithmetic import Arithmetic
+from modernize.closed_form import ClosedFormCost
+from modernize.custom_layers import Layers
 from modernize.errors import UsageError
-from modernize.layers import Layers
 from modernize.spec import Norm
 from modernize.steps import Training, Variant
 from modernize.text import plural
 
 if TYPE_CHECKING:
-    from ablations.images.sampling import Share
+    from ablations.images.sampling import Rank
 
 LONGEST_NAME = 200  # bytes
-PAPER_DEVICE_BATCH = 128  # 4 x 8 GPUs of the authors' step-by-step code
+PAPER_MICRO_BATCH_SIZE = 128  # 4 x 8 GPUs of the authors' step-by-step code
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Planned:
     variant: Variant
     run: Run
     folder: RunFolder
-    cost: Arithmetic
+    cost: ClosedFormCost
     record: Record | None
     epochs_done: int
     fault: str = ""
@@ -139,14 +139,14 @@ class Experiment:
         )
 
     @contextlib.contextmanager
-    def claimed(self, share: Share | None = None) -> Iterator[Experiment]:
+    def claimed(self, rank: Rank | None = None) -> Iterator[Experiment]:
         """Holds the study's lock, and gives the experiment as it stands now, the study written.
 
         Whatever is decided and changed is decided and changed inside: before, other processes may
         train, widen and write the study.
 
         Args:
-            share: which of the processes that train together this is, where it is one of them. The
+            rank: which of the processes that train together this is, where it is one of them. The
                 first one holds the lock, writes and decides for all.
 
         Raises:
@@ -155,15 +155,15 @@ class Experiment:
         with contextlib.ExitStack() as stack:
 
             def claim() -> Experiment:
-                stack.enter_context(only_one(self.study.folder))
+                stack.enter_context(exclusive_launch(self.study.folder))
                 claimed = self._anew()
                 claimed.study.write()
                 return claimed
 
-            if share is None or share.world == 1:
+            if rank is None or rank.world_size == 1:
                 yield claim()
                 return
-            from ablations.training.place import agree
+            from ablations.training.device_context import agree
 
             claimed: list[Experiment] = []
 
@@ -171,7 +171,7 @@ class Experiment:
                 claimed.append(claim())
                 return claimed[0].planned
 
-            planned = agree(share, decide)
+            planned = agree(rank, decide)
             yield claimed[0] if claimed else dataclasses.replace(self, planned=planned)
 
     def _anew(self) -> Experiment:
@@ -189,14 +189,15 @@ class Experiment:
                 "--name."
             )
         seen = {
-            p.run.recipe.device_batch
+            p.run.recipe.micro_batch_size
             for p in self.planned
             if p.run.spec.norm is Norm.BATCH and p.variant.training is Training.ENHANCED
         }
         return lines + [
-            f"BatchNorm sees {plural(batch, 'image')} at a time (device_batch); in the paper, "
-            f"{PAPER_DEVICE_BATCH}. Steps with BatchNorm depend on it, those with LayerNorm do not."
-            for batch in sorted(seen - {PAPER_DEVICE_BATCH})
+            f"BatchNorm sees {plural(batch, 'image')} at a time (micro_batch_size); in the "
+            f"paper, {PAPER_MICRO_BATCH_SIZE}. "
+            "Steps with BatchNorm depend on it, those with LayerNorm do not."
+            for batch in sorted(seen - {PAPER_MICRO_BATCH_SIZE})
         ]
 
     def run(self, slots: Sequence[Slot]) -> Generator[local_queue.Tick, None, None]:
@@ -208,15 +209,15 @@ class Experiment:
         planned = self.needed
         if len(slots) > 1:
             planned.sort(key=lambda p: p.work, reverse=True)
-        with contextlib.closing(local_queue.work_off(self._jobs(planned), slots)) as ticks:
+        with contextlib.closing(local_queue.run_queue(self._jobs(planned), slots)) as ticks:
             for tick in ticks:
                 for job, record in tick.ended:
                     self.study.ends[job.run.name] = record
                 yield tick
 
-    def run_together(self, device: str, share: Share) -> Iterator[tuple[Job, Record]]:
+    def run_together(self, device: str, rank: Rank) -> Iterator[tuple[Job, Record]]:
         """Trains what is needed, one run at a time, in all processes that torchrun started."""
-        return self._remember(in_process.train_together(self.jobs(), device, share))
+        return self._remember(in_process.train_distributed(self.jobs(), device, rank))
 
     def run_here(self, slot: Slot) -> Iterator[tuple[Job, Record]]:
         """Trains what is needed in this process, for a debugger; an error is raised as it comes."""
@@ -335,7 +336,7 @@ def design(
         whole=comparison.variants,
         name=comparison.name,
         title=comparison.title,
-        own_costs={v.key: count(v.spec, size, layers) for v in variants if v.spec.own_layers},
+        own_costs={v.key: count(v.spec, size, layers) for v in variants if v.spec.custom_layers},
         layers=layers,
         own_file=comparison.own_file,
     )

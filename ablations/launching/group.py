@@ -15,12 +15,12 @@ class Group:
     """Several processes that train together.
 
     Attributes:
-        rank, world: which of all processes this is, and how many there are.
+        rank, world_size: which of all processes this is, and how many there are.
         local_rank, local_world: the same of those on this machine.
     """
 
     rank: int
-    world: int
+    world_size: int
     local_rank: int
     local_world: int
 

@@ -21,7 +21,7 @@ from ablations.records import Record, RunFolder
 from modernize.errors import UsageError
 
 if TYPE_CHECKING:
-    from ablations.images.sampling import Share
+    from ablations.images.sampling import Rank
 
 
 def train_one_by_one(jobs: Sequence[Job], slot: Slot) -> Iterator[tuple[Job, Record]]:
@@ -29,8 +29,8 @@ def train_one_by_one(jobs: Sequence[Job], slot: Slot) -> Iterator[tuple[Job, Rec
 
     What fails is put on record and raised again, so that a debugger stops where it was raised.
     """
-    for place, job in enumerate(jobs):
-        announce_unfinished(jobs[place:])
+    for context, job in enumerate(jobs):
+        announce_unfinished(jobs[context:])
         folder = RunFolder(job.folder)
         try:
             record = folder.prepare(job.run) or train_in(job, folder, slot, lambda: True)
@@ -42,9 +42,9 @@ def train_one_by_one(jobs: Sequence[Job], slot: Slot) -> Iterator[tuple[Job, Rec
 
 
 @contextlib.contextmanager
-def joined() -> Iterator[tuple[str, Share]]:
+def joined() -> Iterator[tuple[str, Rank]]:
     """Joins the processes that torchrun started, and gives this one's device and share."""
-    from ablations.training.place import process_group
+    from ablations.training.device_context import process_group
 
     with process_group(_group().local_rank) as found:
         yield found
@@ -56,7 +56,7 @@ def _group() -> Group:
     return group
 
 
-def train_together(jobs: Sequence[Job], device: str, share: Share) -> Iterator[tuple[Job, Record]]:
+def train_distributed(jobs: Sequence[Job], device: str, rank: Rank) -> Iterator[tuple[Job, Record]]:
     """Trains the jobs one after the other in all processes that torchrun started; yields the ends.
 
     A run that fails in one process fails in all of them, and ends the job: those that are left go
@@ -65,9 +65,9 @@ def train_together(jobs: Sequence[Job], device: str, share: Share) -> Iterator[t
     Args:
         jobs: the same for all processes.
         device: this process's.
-        share: which of the processes it is.
+        rank: which of the processes it is.
     """
-    from ablations.training.place import find_place
+    from ablations.training.device_context import make_device_context
 
     threads = max(core_count() // _group().local_world, 1)
     stopping: list[int] = []
@@ -76,11 +76,11 @@ def train_together(jobs: Sequence[Job], device: str, share: Share) -> Iterator[t
     for number, job in enumerate(jobs):
         folder = RunFolder(job.folder)
         try:
-            place = find_place(device, job.compute, share)
-            if place.first:
+            context = make_device_context(device, job.compute, rank)
+            if context.first:
                 announce_unfinished(jobs[number:])
                 folder.prepare(job.run)
-            record = train_here(job, folder, place, threads, lambda: not stopping)
+            record = train_here(job, folder, context, threads, lambda: not stopping)
         except Exception as error:
             if folder.read_record() is None:  # what fails next is of less interest
                 record_failure(folder, error)

@@ -14,11 +14,11 @@ from ablations.fit import Machine, Wanted
 from ablations.launching.claim import announce
 from ablations.recipe import Compute, DataChoice
 from ablations.records import Record, ResultsError, Run, RunFolder, Status
+from modernize.custom_layers import Layers, load_layers
 from modernize.errors import RoadmapError
-from modernize.layers import Layers, load_layers
 
 if TYPE_CHECKING:
-    from ablations.training.place import Place
+    from ablations.training.device_context import DeviceContext
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Job:
         Raises:
             LayersError: where that is gone, or has changed.
         """
-        digests = [own.digest for own in self.run.spec.own_layers.values()]
+        digests = [own.digest for own in self.run.spec.custom_layers.values()]
         return load_layers(self.layers, digests[0]) if self.layers and digests else None
 
 
@@ -65,14 +65,20 @@ def train_in(
     """Trains one run in this process, on a slot; arguments and errors as :func:`train_here`."""
     import torch
 
-    from ablations.training.place import find_place
+    from ablations.training.device_context import make_device_context
 
     torch.set_num_threads(slot.threads)
-    return train_here(job, folder, find_place(slot.device, job.compute), slot.threads, keep_going)
+    return train_here(
+        job, folder, make_device_context(slot.device, job.compute), slot.threads, keep_going
+    )
 
 
 def train_here(
-    job: Job, folder: RunFolder, place: Place, threads: int, keep_going: Callable[[], bool]
+    job: Job,
+    folder: RunFolder,
+    context: DeviceContext,
+    threads: int,
+    keep_going: Callable[[], bool],
 ) -> Record | None:
     """Trains one run in this process, which may be one of several that share it.
 
@@ -92,32 +98,32 @@ def train_here(
     recipe = job.run.recipe
     run, count = job.run, len(images.train)
     wanted = Wanted(recipe, run.spec, count, job.data, job.compute, job.tensorboard)
-    machine = Machine(place.device.type, place.share.world, here=True, python=True)
+    machine = Machine(context.device.type, context.rank.world_size, here=True, python=True)
     fit.check([(run.key, wanted)], machine)
     sampling = Sampling(
         images=len(images.train),
         batch_size=recipe.batch_size,
-        device_batch=recipe.device_batch,
+        micro_batch_size=recipe.micro_batch_size,
         seed=job.run.seed,
-        share=place.share,
+        rank=context.rank,
     )
     pipeline = make_pipeline(
         images,
         job.data,
         recipe,
         sampling,
-        place.device,
+        context.device,
         job.compute,
         threads=threads,
         skip_bad_images=job.skip_bad_images,
     )
-    with folder.alive() if place.first else contextlib.nullcontext():
+    with folder.alive() if context.first else contextlib.nullcontext():
         return train(
             job.run,
             folder,
             pipeline,
             images.num_classes,
-            place,
+            context,
             keep_going,
             tensorboard=job.tensorboard,
             layers=job.load_layers(),

@@ -53,7 +53,7 @@ class RunsFailedError(RoadmapError):
     """Some runs of a study failed; the others are on record."""
 
 
-def get_ready() -> None:
+def start_importing() -> None:
     """Begins to import what runs need, in a process of its own, for a queue that is to come."""
     if prepare_starts().get_start_method() == "forkserver":
         start_server()
@@ -170,7 +170,7 @@ def core_count() -> int:
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
-def work_off(jobs: Sequence[Job], slots: Sequence[Slot]) -> Generator[Tick, None, None]:
+def run_queue(jobs: Sequence[Job], slots: Sequence[Slot]) -> Generator[Tick, None, None]:
     """Trains the jobs in order, as many at a time as there are slots, yielding how it stands.
 
     One failing run stops no other. Closing the iterator (as Ctrl-C does) stops those that run; each
@@ -227,7 +227,7 @@ def _start(job: Job, slot: Slot) -> _Running:
     """
     context = prepare_starts()
     for _ in range(STARTS):
-        get_ready()  # a new start server, if that is gone
+        start_importing()  # a new start server, if that is gone
         ear, mouth = context.Pipe(duplex=False)
         process = context.Process(target=_work, args=(job, slot, mouth))
         try:

@@ -13,10 +13,10 @@ from torch import Tensor
 from ablations.launching.local_queue import find_slots
 from ablations.recipe import Compute, Recipe
 from ablations.records import Run
-from ablations.studies.counting import PlanRow, Speed
-from ablations.training.place import Place, find_place
+from ablations.studies.estimates import PlanRow, Speed
+from ablations.training.device_context import DeviceContext, make_device_context
 from ablations.training.state import State, begin
-from modernize.layers import Layers
+from modernize.custom_layers import Layers
 from modernize.spec import NetSpec
 from modernize.text import plural
 
@@ -43,56 +43,56 @@ def measure_speed(
     """
     slot = find_slots(1)[0]
     torch.set_num_threads(slot.threads)
-    place = find_place(slot.device, compute)
+    context = make_device_context(slot.device, compute)
     several = len(rows) <= MEASURED
     seconds: dict[NetSpec, float] = {}
     for row in [reference, *(rows if several else ())]:
         if row.spec not in seconds:
             run = Run(row.key, row.spec, row.recipe, {}, 0)
             seconds[row.spec] = _seconds_per_image(
-                begin(run, place, layers), run, place, image_size
+                begin(run, context, layers), run, context, image_size
             )
     networks = "each network" if several else f"{reference.key} alone, the others by their FLOPs,"
-    batch = _batch(reference.recipe, place, image_size)
+    batch = _batch(reference.recipe, context, image_size)
     how = (
-        f"a quick measurement of {networks} on {place.describe()}, "
+        f"a quick measurement of {networks} on {context.describe()}, "
         f"{plural(slot.threads, 'CPU thread')}, {plural(batch, 'image')} at a time, without "
         "loading images"
     )
     return Speed(seconds, (seconds[reference.spec], reference.cost.flops), how)
 
 
-def _batch(recipe: Recipe, place: Place, image_size: int) -> int:
-    if place.device.type != "cpu":
-        return recipe.device_batch
-    return min(recipe.device_batch, max(CPU_PIXELS // image_size**2, 2))  # BatchNorm needs 2
+def _batch(recipe: Recipe, context: DeviceContext, image_size: int) -> int:
+    if context.device.type != "cpu":
+        return recipe.micro_batch_size
+    return min(recipe.micro_batch_size, max(CPU_PIXELS // image_size**2, 2))  # BatchNorm needs 2
 
 
-def _seconds_per_image(state: State, run: Run, place: Place, image_size: int) -> float:
+def _seconds_per_image(state: State, run: Run, context: DeviceContext, image_size: int) -> float:
     """Returns the time of a usual update for each of its images; the first one does not count."""
-    spec, batch = run.spec, _batch(run.recipe, place, image_size)
-    images = torch.rand(batch, spec.in_channels, image_size, image_size, device=place.device)
-    if place.channels_last:
+    spec, batch = run.spec, _batch(run.recipe, context, image_size)
+    images = torch.rand(batch, spec.in_channels, image_size, image_size, device=context.device)
+    if context.channels_last:
         images = images.contiguous(memory_format=torch.channels_last)
-    labels = torch.arange(batch, device=place.device) % spec.num_classes
+    labels = torch.arange(batch, device=context.device) % spec.num_classes
     state.network.train()
-    _update(state, place, images, labels)
+    _update(state, context, images, labels)
     took: list[float] = []
     while sum(took) < SECONDS:
-        took.append(_update(state, place, images, labels))
+        took.append(_update(state, context, images, labels))
     return statistics.median(took) / batch  # what else the machine does disturbs a few of them
 
 
-def _update(state: State, place: Place, images: Tensor, labels: Tensor) -> float:
+def _update(state: State, context: DeviceContext, images: Tensor, labels: Tensor) -> float:
     """Takes one step of the optimizer, and returns the seconds it took."""
     start = time.perf_counter()
-    with place.autocast():
+    with context.autocast():
         logits = state.network(images)
     loss = F.cross_entropy(logits.float(), labels)
     state.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
     state.scaler.step(state.optimizer)
     state.scaler.update()
     state.optimizer.zero_grad(set_to_none=True)
-    if place.device.type == "cuda":
-        torch.cuda.synchronize(place.device)
+    if context.device.type == "cuda":
+        torch.cuda.synchronize(context.device)
     return time.perf_counter() - start

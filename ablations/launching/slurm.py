@@ -20,11 +20,11 @@ from submitit.core.utils import FailedJobError, FailedSubmissionError
 
 from ablations.launching.job import Job, record_failure, train_here
 from ablations.launching.scheduler import SchedulerError, Submission, explain, submissions_folder
-from ablations.launching.site import Site
+from ablations.launching.slurm_config import SlurmConfig
 from ablations.records import (
     Record,
     RunFolder,
-    TakenOverError,
+    RunOwnershipError,
     read_json,
 )
 from ablations.terminal import echo
@@ -65,7 +65,7 @@ class Task:
         _redirect(folder.log if rank == 0 else folder.path / f"log-rank{rank}.txt")
         try:
             stopped = self._train(job, folder, environment, signals)
-        except TakenOverError as error:
+        except RunOwnershipError as error:
             echo(error)
             return
         except BaseException as error:
@@ -98,27 +98,27 @@ class Task:
             return False
         import torch
 
-        from ablations.images.sampling import Share
-        from ablations.training.place import find_place, meet, process_group
+        from ablations.images.sampling import Rank
+        from ablations.training.device_context import make_device_context, process_group, rendezvous
 
         torch.set_num_threads(self.threads)
         number, restart = environment.job_id, int(os.environ.get("SLURM_RESTART_COUNT", "0"))
         if environment.global_rank == 0 and folder.prepare(job.run, job=number, restart=restart):
             return False
-        share = Share(environment.global_rank, environment.num_tasks)
+        rank = Rank(environment.global_rank, environment.num_tasks)
         with contextlib.ExitStack() as stack:
-            if share.world > 1:
+            if rank.world_size > 1:
                 # The first process makes the folder its own before the others can write in it.
                 host = environment.hostnames[environment.node]
-                store = meet(folder.path / f"meeting-{number}-{restart}.json", host, share)
-                device, share = stack.enter_context(
-                    process_group(environment.local_rank, share, store)
+                store = rendezvous(folder.path / f"meeting-{number}-{restart}.json", host, rank)
+                device, rank = stack.enter_context(
+                    process_group(environment.local_rank, rank, store)
                 )
             else:
                 device = "cuda:0" if torch.cuda.is_available() else "cpu"
-            place = find_place(device, job.compute, share)
-            ended = train_here(job, folder, place, self.threads, lambda: not signals)
-        if share.rank == 0:
+            context = make_device_context(device, job.compute, rank)
+            ended = train_here(job, folder, context, self.threads, lambda: not signals)
+        if rank.rank == 0:
             for path in folder.path.glob("meeting-*.json"):
                 path.unlink(missing_ok=True)
         return ended is None
@@ -135,30 +135,32 @@ def _redirect(path: Path) -> None:
         stream.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]  # plain files, here
 
 
-def script(study: Path, code: Path, jobs: Sequence[Job], site: Site) -> str:
+def script(study: Path, code: Path, jobs: Sequence[Job], slurm_config: SlurmConfig) -> str:
     """Returns the text that would be handed to sbatch for these runs (the first array of them)."""
-    executor = _executor(study, code, site, token=f"{study.name}-TOKEN")
+    executor = _executor(study, code, slurm_config, token=f"{study.name}-TOKEN")
     if len(jobs) > 1:
-        executor.parameters["map_count"] = min(len(jobs), site.max_array_size)
+        executor.parameters["map_count"] = min(len(jobs), slurm_config.max_array_size)
     return executor._make_submission_file_text(executor._submitit_command_str, "TOKEN")
 
 
-def submit(study: Path, code: Path, jobs: Sequence[Job], site: Site) -> list[Submission]:
+def submit(
+    study: Path, code: Path, jobs: Sequence[Job], slurm_config: SlurmConfig
+) -> list[Submission]:
     """Hands runs to SLURM: one array, or several in a row where one must not be so large.
 
     Args:
         study: the study's folder, which all nodes see.
         code: the copy of the program that the jobs shall run.
         jobs: the runs.
-        site: how the cluster wants to be asked.
+        slurm_config: how the cluster wants to be asked.
 
     Raises:
         SchedulerError: with SLURM's message and the key of the site that it is about.
     """
     done: list[Submission] = []
     frozen = read_json(code / "frozen.json") or {}
-    for start in range(0, len(jobs), site.max_array_size):
-        part = jobs[start : start + site.max_array_size]
+    for start in range(0, len(jobs), slurm_config.max_array_size):
+        part = jobs[start : start + slurm_config.max_array_size]
         submission = Submission(
             token=f"{study.name}-{uuid.uuid4().hex[:8]}",
             runs=[job.folder.name for job in part],
@@ -171,12 +173,12 @@ def submit(study: Path, code: Path, jobs: Sequence[Job], site: Site) -> list[Sub
         # Written before the call, too: whoever dies in between has still said what waits there.
         submission.write(study)
         before = done[-1].jobs if done else None
-        executor = _executor(study, code, site, submission.token, before)
+        executor = _executor(study, code, slurm_config, submission.token, before)
         for job in part:
             RunFolder(job.folder).describe(job.run)
         try:
             with _quiet(), submitit.helpers.clean_env():
-                sent = executor.map_array(Task(site.cpus_per_task), part)
+                sent = executor.map_array(Task(slurm_config.cpus_per_task), part)
         except (FailedJobError, FailedSubmissionError, subprocess.SubprocessError) as error:
             (submissions_folder(study) / f"{submission.token}.json").unlink(missing_ok=True)
             raise SchedulerError(explain(str(error))) from None
@@ -187,12 +189,14 @@ def submit(study: Path, code: Path, jobs: Sequence[Job], site: Site) -> list[Sub
 
 
 def _executor(
-    study: Path, code: Path, site: Site, token: str, before: str | None = None
+    study: Path, code: Path, slurm_config: SlurmConfig, token: str, before: str | None = None
 ) -> submitit.SlurmExecutor:
     executor = submitit.SlurmExecutor(
-        folder=submissions_folder(study) / token, max_num_timeout=OFTEN, python=site.command()
+        folder=submissions_folder(study) / token,
+        max_num_timeout=OFTEN,
+        python=slurm_config.command(),
     )
-    parameters: dict[str, Any] = site.parameters()
+    parameters: dict[str, Any] = slurm_config.parameters()
     more: Mapping[str, Any] = {
         # Python looks for packages where it is started: in the copy.
         "chdir": str(code),
@@ -202,7 +206,9 @@ def _executor(
     parameters["additional_parameters"] = {**more, **parameters["additional_parameters"]}
     setup = [f"export PYTHONPATH={shell(str(code))}${{PYTHONPATH:+:$PYTHONPATH}}"]
     parameters["setup"] = [*setup, *parameters["setup"]]
-    executor.update_parameters(job_name=token, array_parallelism=site.max_running, **parameters)
+    executor.update_parameters(
+        job_name=token, array_parallelism=slurm_config.max_running, **parameters
+    )
     return executor
 
 

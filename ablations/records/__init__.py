@@ -28,17 +28,24 @@ from ablations.records.files import (
     write_text,
 )
 from ablations.records.liveness import Life
-from ablations.records.provenance import FROZEN, PROGRAM, REPOSITORY, RESULTS, commit_of, provenance
-from ablations.records.run import Record, Run, RunFolder, Status, TakenOverError
+from ablations.records.provenance import (
+    PROGRAM,
+    REPOSITORY,
+    RESULTS,
+    SNAPSHOT,
+    commit_of,
+    provenance,
+)
+from ablations.records.run import Record, Run, RunFolder, RunOwnershipError, Status
 from ablations.records.study import OWN_FILE, Study, study_folder, study_names
 
 __all__ = [
     "ARCHIVE",
-    "FROZEN",
     "OWN_FILE",
     "PROGRAM",
     "REPOSITORY",
     "RESULTS",
+    "SNAPSHOT",
     "DamagedError",
     "Faults",
     "Life",
@@ -46,9 +53,9 @@ __all__ = [
     "ResultsError",
     "Run",
     "RunFolder",
+    "RunOwnershipError",
     "Status",
     "Study",
-    "TakenOverError",
     "commit_of",
     "make_folder",
     "provenance",

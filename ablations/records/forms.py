@@ -19,7 +19,7 @@ Count = Annotated[int, Field(strict=True, ge=0, le=MOST)]
 Positive = Annotated[int, Field(strict=True, ge=1, le=MOST)]
 Number = Annotated[float, Field(strict=True)]
 Percent = Annotated[float, Field(strict=True, ge=0, le=100)]
-Share = Annotated[float, Field(strict=True, ge=0, le=1)]
+Fraction = Annotated[float, Field(strict=True, ge=0, le=1)]
 Seconds = Annotated[float, Field(strict=True, ge=0, le=LATEST)]
 Name = Annotated[str, Field(strict=True, min_length=1, max_length=150, pattern=r"^[^/\x00]+$")]
 
@@ -46,7 +46,7 @@ class _Event(_Form):
 class _Progress(_Form):
     epoch: Count = 0
     epochs: Count = 0
-    fraction: Share = 0
+    fraction: Fraction = 0
     seconds: Seconds = 0
     updated: Seconds = 0
 

@@ -20,7 +20,7 @@ GIT_SECONDS = 30  # how long git may take to answer
 REPOSITORY = Path(__file__).parents[2]
 RESULTS = REPOSITORY / "results"
 PROGRAM = ("modernize", "ablations", "run_roadmap.py", "pyproject.toml")
-FROZEN = "frozen.json"  # beside code that was copied for a submission: the commit it came from
+SNAPSHOT = "frozen.json"  # beside code that was copied for a submission: the commit it came from
 
 
 def provenance(device: str, threads: int) -> dict[str, Any]:
@@ -49,8 +49,8 @@ def commit_of(code: Path, *paths: str) -> dict[str, Any]:
         code: the folder.
         paths: what in it counts, for results and notes are no program; by default, all.
     """
-    if (code / FROZEN).exists():
-        frozen = _attempt(lambda: read_or_note(code / FROZEN, FROZEN_COMMIT, {})) or {}
+    if (code / SNAPSHOT).exists():
+        frozen = _attempt(lambda: read_or_note(code / SNAPSHOT, FROZEN_COMMIT, {})) or {}
         return {"commit": frozen.get("commit"), "dirty": frozen.get("dirty")}
     changed = _attempt(lambda: _git(code, "status", "--porcelain", "--", *paths))
     commit = _attempt(lambda: _git(code, "rev-parse", "HEAD")) if changed is not None else None

@@ -137,7 +137,7 @@ class Record:
 RECORD = TypeAdapter(Record)
 
 
-class TakenOverError(ResultsError):
+class RunOwnershipError(ResultsError):
     """Another process has begun to train this run, and this one must write no more of it."""
 
 
@@ -238,11 +238,11 @@ class RunFolder:
         return record if record and record.settled else None
 
     def check_owner(self) -> None:
-        """Raises TakenOverError where another process has prepared this folder since we did."""
+        """Raises RunOwnershipError where another process has prepared this folder since we did."""
         if self.token is not None and not self._is_mine():
             if not self.path.is_dir():
                 raise ResultsError(f"{self.path} is gone: it was removed during the training.")
-            raise TakenOverError(
+            raise RunOwnershipError(
                 f"{self.path} was taken over by another process; this one writes no more."
             )
 

@@ -26,9 +26,9 @@ from ablations.records.files import (
 )
 from ablations.records.forms import MANIFEST, OBJECT
 from ablations.records.run import Record, Run, RunFolder
-from modernize.arithmetic import arithmetic
+from modernize.closed_form import closed_form
+from modernize.custom_layers import Layers
 from modernize.errors import RoadmapError, UsageError
-from modernize.layers import Layers
 from modernize.spec import NetSpec
 from modernize.steps import STEPS, Training, Variant, find_key, until
 
@@ -118,11 +118,11 @@ class Study:
         if variant.key in (known := self.manifest.get("own_costs", {})):
             params, flops = known[variant.key]
             return params, flops
-        return arithmetic(variant.spec, self.preset.data.image_size)
+        return closed_form(variant.spec, self.preset.data.image_size)
 
     def layers_file(self, spec: NetSpec) -> Path | None:
         """Returns the file of a network's own layers, where it has any."""
-        digests = {own.digest for own in spec.own_layers.values()}
+        digests = {own.digest for own in spec.custom_layers.values()}
         return self.folder / "layers" / f"{digests.pop()}.py" if digests else None
 
     @property

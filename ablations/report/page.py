@@ -17,9 +17,9 @@ from ablations.analysis.baselines import PARENT
 from ablations.analysis.summary import EMA_COLUMNS, ema_text, read_summary, summarise
 from ablations.records import Status, Study
 from ablations.report import page_pictures
-from ablations.report.evidence import Evidence, Trouble, gather
-from ablations.report.origins import moment, origin_rows
+from ablations.report.data import ReportData, Trouble, gather
 from ablations.report.page_pictures import Picture
+from ablations.report.provenance import moment, provenance_rows
 from ablations.report.reproduction import Reproduction, reproduction
 from ablations.units import choose_unit, number
 from modernize.steps import REGIMES
@@ -138,7 +138,7 @@ def make(study: Study, *, best_epoch: bool = False, against: str = PARENT) -> Pa
         troubles=evidence.troubles if evidence else (),
         trouble_count=evidence.trouble_count if evidence else 0,
         unfinished=_unfinished(evidence),
-        origins=origin_rows(evidence.records) if evidence else [],
+        origins=provenance_rows(evidence.records) if evidence else [],
         again=reproduction(study),
         only_summary=evidence is None,
     )
@@ -172,7 +172,7 @@ def _about(study: Study) -> str:
     )
 
 
-def _state(study: Study, evidence: Evidence | None, summary: pd.DataFrame) -> str:
+def _state(study: Study, evidence: ReportData | None, summary: pd.DataFrame) -> str:
     total = study.seeds * len(study.variants)
     if evidence is None:
         return f"{int(summary['n'].sum())} of {plural(total, 'run')} finished."
@@ -229,7 +229,7 @@ def _filled(rows: Rows) -> Rows:
     return [{name: row[name] for name in names} for row in rows]
 
 
-def _unfinished(evidence: Evidence | None) -> str:
+def _unfinished(evidence: ReportData | None) -> str:
     if evidence is None:
         return ""
     counts = Counter(s for ends in evidence.ends.values() for s in ends.states.values())

@@ -24,7 +24,7 @@ from ablations.charts.canvas import GREY, INK, RULE, STYLE
 from ablations.charts.labels import Box, place_labels
 from ablations.charts.layout import shorten, width, wrap
 from ablations.charts.rows import MINUS
-from ablations.report.evidence import Curve, FloatArray
+from ablations.report.data import Curve, FloatArray
 
 if TYPE_CHECKING:
     import pandas as pd

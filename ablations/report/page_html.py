@@ -9,7 +9,7 @@ from pathlib import Path
 import jinja2
 
 from ablations.analysis.samples import BEST
-from ablations.report import page_words
+from ablations.report import page_text
 from ablations.report.page import NUMBERS, Page
 from ablations.report.page_pictures import Picture
 from modernize.text import visible
@@ -28,11 +28,11 @@ def as_html(page: Page) -> str:
     )
     return environment.get_template("page.html").render(
         page=page,
-        sections=page_words.TITLES.items(),
-        titles=page_words.TITLES,
-        captions=page_words.captions(page),
-        nothing=page_words.nothing(page),
-        again=page_words.again(page),
+        sections=page_text.TITLES.items(),
+        titles=page_text.TITLES,
+        captions=page_text.captions(page),
+        nothing=page_text.nothing(page),
+        again=page_text.again(page),
         optimistic=page.accuracy == BEST,
         numbers=NUMBERS,
         prose=PROSE,

@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator
 
 from ablations import tables
-from ablations.report import page_words
-from ablations.report.evidence import Trouble
+from ablations.report import page_text
+from ablations.report.data import Trouble
 from ablations.report.page import NUMBERS, Page, Rows
 from ablations.report.page_pictures import Picture
 from modernize.text import markdown, visible
@@ -28,8 +28,8 @@ def pictures(page: Page) -> list[Picture]:
 
 
 def _parts(page: Page) -> Iterator[str]:
-    captions, nothing = page_words.captions(page), page_words.nothing(page)
-    titles = {key: f"## {title}" for key, title in page_words.TITLES.items()}
+    captions, nothing = page_text.captions(page), page_text.nothing(page)
+    titles = {key: f"## {title}" for key, title in page_text.TITLES.items()}
     yield f"# {markdown(page.name)}"
     yield markdown(page.about)
     yield markdown(f"{page.state} Accuracies are top-1 in percent, {page.accuracy}.")
@@ -66,7 +66,7 @@ def _parts(page: Page) -> Iterator[str]:
     else:
         yield nothing["origins"]
     yield titles["again"]
-    yield from map(markdown, page_words.again(page))
+    yield from map(markdown, page_text.again(page))
     if page.again.command:
         yield _block(page.again.command)
     for name, content in page.again.files.items():

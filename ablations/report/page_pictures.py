@@ -12,7 +12,7 @@ from ablations.charts.canvas import render
 from ablations.charts.colors import section_hues
 from ablations.charts.rows import DRAWN
 from ablations.records import Study
-from ablations.report.evidence import Curve, Evidence
+from ablations.report.data import Curve, ReportData
 from ablations.report.page_figures import (
     MOST_UNFINISHED,
     THIN_LINES,
@@ -75,7 +75,7 @@ def tornado(table: pd.DataFrame) -> Picture:
 
 
 def curves(
-    study: Study, evidence: Evidence, colors: Mapping[str, str], bases: Mapping[str, str]
+    study: Study, evidence: ReportData, colors: Mapping[str, str], bases: Mapping[str, str]
 ) -> list[Picture]:
     """Returns the learning curves, a picture for each step that has any.
 
@@ -106,7 +106,7 @@ def _curve_words(curves: Sequence[Curve]) -> str:
     )
 
 
-def curves_note(evidence: Evidence, bases: Mapping[str, str]) -> str:
+def curves_note(evidence: ReportData, bases: Mapping[str, str]) -> str:
     """Returns how the learning curves are drawn."""
     finished = [sum(c.finished for c in curves) for curves in evidence.curves.values()]
     notes = [

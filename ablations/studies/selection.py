@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from modernize.errors import UsageError
-from modernize.steps import STEPS, Variant, find_key, find_regime, fold, until
+from modernize.steps import STEPS, Variant, apply_steps, find_key, find_regime, until
 
 
 def roadmap(
@@ -17,7 +17,7 @@ def roadmap(
     only: Sequence[str] = (),
 ) -> tuple[Variant, ...]:
     """Returns the roadmap's variants, or a piece of it; arguments and errors as :func:`pick`."""
-    return pick(fold(STEPS, find_regime(regime)), first, last, only)
+    return pick(apply_steps(STEPS, find_regime(regime)), first, last, only)
 
 
 def pick(
@@ -66,7 +66,7 @@ def step_rows(regime: str) -> list[dict[str, str]]:
     Raises:
         UnknownNameError: for an unknown regime.
     """
-    variants = fold(STEPS, find_regime(regime))
+    variants = apply_steps(STEPS, find_regime(regime))
     by_key = {v.key: v for v in variants}
     return [
         {

@@ -18,8 +18,8 @@ from ablations.paths import expand
 from ablations.recipe import RegimeName, Seeds
 from ablations.yaml_core import Key
 from ablations.yaml_file import Table
+from modernize.custom_layers import Layers, load_layers
 from modernize.errors import UsageError
-from modernize.layers import Layers, load_layers
 
 STUDIES = Path(__file__).parents[1] / "study_files"
 EACH = "each"
@@ -68,7 +68,7 @@ class Base(Rows):
     fields: Fields | None = None
 
 
-class OwnStep(Table):
+class CustomStep(Table):
     """A step of one's own, as :class:`modernize.steps.Step` has it."""
 
     title: str
@@ -146,7 +146,7 @@ class StudyFile(Table):
     regime: RegimeName | None = None
     seeds: Seeds = 1
     base: Base | None = None
-    steps: dict[KeyName, OwnStep] = Field(default_factory=dict)
+    steps: dict[KeyName, CustomStep] = Field(default_factory=dict)
     layers: str | None = None
     variants: Annotated[list[Entry], Field(min_length=1)]
 

@@ -9,10 +9,10 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from ablations.studies.study_file import EACH, Base, Entry, OwnStep, Rows, WrittenStudy
+from ablations.studies.study_file import EACH, Base, CustomStep, Entry, Rows, WrittenStudy
 from ablations.yaml_core import Key
+from modernize.custom_layers import TABLES, Layers, builtin
 from modernize.errors import SpecError, UnknownNameError, UsageError
-from modernize.layers import TABLES, Layers, builtin
 from modernize.spec import NetSpec
 from modernize.steps import (
     STEPS,
@@ -20,9 +20,9 @@ from modernize.steps import (
     Step,
     Training,
     Variant,
+    apply_steps,
     find_regime,
     find_step,
-    fold,
 )
 
 MOST = 10_000  # variants of one sweep
@@ -107,7 +107,7 @@ class _Maker:
         for key, own in study.file.steps.items():
             self._add_step(("steps", key), key, own)
 
-    def _add_step(self, place: Key, key: str, own: OwnStep) -> None:
+    def _add_step(self, place: Key, key: str, own: CustomStep) -> None:
         if key in self.steps:
             self.faults.append((place, "the roadmap has a step of this name; call it otherwise"))
             return
@@ -159,7 +159,7 @@ class _Maker:
 
     def _add_path(self, entry: Entry, rows: Sequence[Step]) -> None:
         names: dict[str, str] = {}  # step -> the variant that stands for it
-        for step in fold(rows, self.regime):
+        for step in apply_steps(rows, self.regime):
             twin = self.alike.get((step.spec, step.training))
             names[step.key] = twin or (f"{entry.key}.{step.key}" if entry.key else step.key)
             if twin is None:
@@ -259,7 +259,7 @@ class _Maker:
         if rows is self.base_steps and self.base is not None:
             spec, training = self.base.spec, self.base.training
         elif rows:
-            last = fold(rows, self.regime)[-1]
+            last = apply_steps(rows, self.regime)[-1]
             spec, training = last.spec, last.training
         else:
             spec, training = self.regime.first(), Training.CLASSIC

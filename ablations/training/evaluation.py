@@ -16,8 +16,8 @@ from ablations.images.decoding import BadImageError
 from ablations.images.folders import Folder, list_validation
 from ablations.images.photos import ValidationPhotos
 from ablations.recipe import DataChoice
-from ablations.training.place import Place
-from modernize.folding import folded
+from ablations.training.device_context import DeviceContext
+from modernize.fusion import fuse_for_inference
 from modernize.libraries import library
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class Accuracy:
 
 
 @torch.no_grad()
-def evaluate(network: nn.Module, served: Served, place: Place) -> Accuracy:
+def evaluate(network: nn.Module, served: Served, context: DeviceContext) -> Accuracy:
     """Returns a network's accuracy over all validation images of all processes.
 
     Raises:
@@ -74,16 +74,18 @@ def evaluate(network: nn.Module, served: Served, place: Place) -> Accuracy:
     """
     network.eval()
     start, waited = time.perf_counter(), served.data_wait
-    counts = torch.zeros(4, dtype=torch.long, device=place.device)  # top-1, top-5, not finite, all
+    counts = torch.zeros(
+        4, dtype=torch.long, device=context.device
+    )  # top-1, top-5, not finite, all
     for x, labels in served.validation():
-        with place.autocast():
+        with context.autocast():
             logits = network(x)
         finite = logits.isfinite().all(1)  # NaN would rank first
         ranked = logits.topk(min(5, logits.shape[1]), dim=1).indices == labels[:, None]
         ranked &= finite[:, None]
         right = [ranked[:, 0].sum(), ranked.any(1).sum()]
         counts += torch.stack([*right, (~finite).sum(), torch.ones_like(labels).sum()])
-    top1, top5, not_finite, total = place.sum(counts).tolist()
+    top1, top5, not_finite, total = context.sum(counts).tolist()
     if not total:
         raise BadImageError(_none_readable(served))
     seconds = time.perf_counter() - start
@@ -109,19 +111,19 @@ def evaluate_weights(
     network: Network,
     images: Folder,
     choice: DataChoice,
-    place: Place,
+    context: DeviceContext,
     *,
     batch_size: int,
     workers: int,
     skip_bad_images: bool = False,
 ) -> Accuracy:
-    """Returns the accuracy of a network, whose norms are folded away, on a folder of images.
+    """Returns the accuracy of a network, with its norms fused, on a folder of images.
 
     Args:
         network: takes images of 3 channels.
         images: as :func:`list_images` returns them.
         choice: how they are prepared.
-        place: where, and in which precision.
+        context: where, and in which precision.
         batch_size: images at once.
         workers: processes that decode images.
         skip_bad_images: whether an unreadable image is left out; else it is an error.
@@ -129,18 +131,18 @@ def evaluate_weights(
     Raises:
         BadImageError: naming an unreadable image, or that none of the images can be read.
     """
-    ready = place.put(folded(network, place.dtype))
+    ready = context.put(fuse_for_inference(network, context.dtype))
     served = ValidationPhotos(
         images,
         choice,
-        place.device,
+        context.device,
         batch_size=batch_size,
         workers=workers,
-        channels_last=place.channels_last,
+        channels_last=context.channels_last,
         skip_bad_images=skip_bad_images,
     )
     with contextlib.closing(served):
-        return evaluate(ready, served, place)
+        return evaluate(ready, served, context)
 
 
 def imagenet_transform(image_size: int, resize: int | None = None) -> DataChoice:

@@ -21,9 +21,9 @@ from ablations.records import Run, RunFolder
 from ablations.terminal import echo
 from ablations.training import checkpoint
 from ablations.training.checkpoint import UnusableError
-from ablations.training.place import Place, supports
+from ablations.training.device_context import DeviceContext, supports
 from ablations.training.state import PLAIN, State, begin
-from modernize.layers import Layers
+from modernize.custom_layers import Layers
 from modernize.text import plural
 
 ROOM = 2**26  # bytes of a checkpoint beside the tensors of its network
@@ -33,8 +33,8 @@ TYPES = {str(t).removeprefix("torch."): t for t in (torch.float32, torch.bfloat1
 
 
 def go_on(
-    run: Run, folder: RunFolder, place: Place, sampling: Sampling, layers: Layers | None
-) -> tuple[Place, State]:
+    run: Run, folder: RunFolder, context: DeviceContext, sampling: Sampling, layers: Layers | None
+) -> tuple[DeviceContext, State]:
     """Returns a run's state, and its place with the precision that the run was begun with.
 
     The first of the processes that share a run chooses the checkpoint; all call this. The number of
@@ -43,11 +43,11 @@ def go_on(
     Args:
         run: which.
         folder: of its files; prepared for it.
-        place: where this process computes.
+        context: where this process computes.
         sampling: of its training images.
         layers: the file of the network's own layers, where it has any.
     """
-    state = begin(run, place, layers)
+    state = begin(run, context, layers)
     tensors = [*state.network.parameters(), *state.network.buffers()]
     most = TENSORS * sum(t.numel() * t.element_size() for t in tensors) + ROOM
 
@@ -56,49 +56,49 @@ def go_on(
             raise UnusableError(fault)
 
     chosen = None
-    if place.first:
+    if context.first:
         folder.check_owner()
         checkpoint.remove_leftovers(folder.path)
         chosen = checkpoint.load(folder.path, most, check)
     done = -1 if chosen is None else _updates(chosen, sampling)
-    number = torch.tensor(done, device=place.device)
-    place.take_over(number)
-    if not place.first and number >= 0:
+    number = torch.tensor(done, device=context.device)
+    context.broadcast(number)
+    if not context.first and number >= 0:
         chosen = checkpoint.read(checkpoint.path_of(folder.path, int(number)), most)
     if chosen is None:
-        state.conditions = conditions(place)
-        return place, state
-    place = _keep(place, chosen)
-    state.load(chosen, place)
-    _note_changes(state, place)
-    if place.first:
+        state.conditions = conditions(context)
+        return context, state
+    context = _keep(context, chosen)
+    state.load(chosen, context)
+    _note_changes(state, context)
+    if context.first:
         echo(f"going on after {plural(state.epoch, 'epoch')} and {plural(state.update, 'update')}")
-    return place, state
+    return context, state
 
 
-def conditions(place: Place) -> dict[str, Any]:
+def conditions(context: DeviceContext) -> dict[str, Any]:
     """Returns what decides the last digits of a result, beside what a run is."""
     return {
-        "precision": str(place.dtype).removeprefix("torch."),
+        "precision": str(context.dtype).removeprefix("torch."),
         "threads": torch.get_num_threads(),
-        "processes": place.share.world,
-        "device": place.name(),
+        "processes": context.rank.world_size,
+        "device": context.name(),
         "torch": str(torch.__version__),
     }
 
 
-def _keep(place: Place, found: Mapping[str, Any]) -> Place:
+def _keep(context: DeviceContext, found: Mapping[str, Any]) -> DeviceContext:
     """Returns the place with the precision of a checkpoint, and sets its number of threads."""
     begun, dtype = found["conditions"], TYPES[found["conditions"]["precision"]]
     cores = os.cpu_count() or 1
     if begun["threads"] <= OVERBOOKED * cores:
         torch.set_num_threads(begun["threads"])
-    return dataclasses.replace(place, dtype=dtype) if supports(place.device, dtype) else place
+    return dataclasses.replace(context, dtype=dtype) if supports(context.device, dtype) else context
 
 
-def _note_changes(state: State, place: Place) -> None:
+def _note_changes(state: State, context: DeviceContext) -> None:
     """Adds to a state what changed since its checkpoint, and says it."""
-    before, state.conditions = state.conditions, conditions(place)
+    before, state.conditions = state.conditions, conditions(context)
     for what, now in state.conditions.items():
         if before.get(what) != now:
             change = {"what": what, "from": before.get(what), "to": now}
@@ -106,7 +106,7 @@ def _note_changes(state: State, place: Place) -> None:
                 *state.changes,
                 {"epoch": state.epoch + 1, "update": state.update, **change},
             ]
-            if place.first:
+            if context.first:
                 echo(
                     f"Note: {what} was {before.get(what)} and is {now} from here on; the last "
                     "digits of the result may differ from those of a run that was not stopped."
@@ -145,7 +145,7 @@ def _faults(found: Any, done: int, run: Run, state: State, sampling: Sampling) -
     yield from _condition_faults(found)
     yield from _list_faults(found, with_ema=state.ema is not None)
     moments = found["optimizer"]
-    skipped = found["scaler"] or run.spec.own_layers  # fp16 skips steps; a layer may be unused
+    skipped = found["scaler"] or run.spec.custom_layers  # fp16 skips steps; a layer may be unused
     likely = {
         number: value
         for number, value in _moments(state.optimizer).items()

@@ -11,8 +11,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ablations.recipe import Recipe
 from ablations.records import Run
-from ablations.training.place import Place
-from modernize.layers import Layers
+from ablations.training.device_context import DeviceContext
+from modernize.custom_layers import Layers
 from modernize.network import Network
 
 
@@ -39,31 +39,33 @@ class State:
     conditions: dict[str, Any] = dataclasses.field(default_factory=dict)
     changes: list[dict[str, Any]] = dataclasses.field(default_factory=list)  # of the conditions
 
-    def to_dict(self, place: Place) -> dict[str, Any]:
+    def to_dict(self, context: DeviceContext) -> dict[str, Any]:
         """Returns what a checkpoint holds; all processes that share the run call this."""
-        loss_sums = torch.zeros(place.share.world, dtype=self.loss_sum.dtype, device=place.device)
-        loss_sums[place.share.rank] = self.loss_sum
+        loss_sums = torch.zeros(
+            context.rank.world_size, dtype=self.loss_sum.dtype, device=context.device
+        )
+        loss_sums[context.rank.rank] = self.loss_sum
         return {
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict()["state"],
             "scaler": self.scaler.state_dict(),
             "ema": self.ema.state_dict() if self.ema else None,
-            "loss_sums": place.sum(loss_sums).cpu().double(),
+            "loss_sums": context.sum(loss_sums).cpu().double(),
             **{name: getattr(self, name) for name in PLAIN},
         }
 
-    def load(self, values: dict[str, Any], place: Place) -> None:
+    def load(self, values: dict[str, Any], context: DeviceContext) -> None:
         """Takes over what a checkpoint held; it must be of this run, and whole."""
         self.network.load_state_dict(values["network"])
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": values["optimizer"], "param_groups": groups})
-        self.scaler = make_scaler(place)
+        self.scaler = make_scaler(context)
         if values["scaler"]:
             self.scaler.load_state_dict(values["scaler"])
         if self.ema:
             self.ema.load_state_dict(values["ema"])
         sums: Tensor = values["loss_sums"]
-        mine = sums[place.share.rank] if len(sums) == place.share.world else sums.mean()
+        mine = sums[context.rank.rank] if len(sums) == context.rank.world_size else sums.mean()
         self.loss_sum = mine.to(self.loss_sum)
         for name in PLAIN:
             setattr(self, name, values[name])
@@ -75,31 +77,31 @@ PLAIN = (
 )
 
 
-def begin(run: Run, place: Place, layers: Layers | None = None) -> State:
+def begin(run: Run, context: DeviceContext, layers: Layers | None = None) -> State:
     """Returns a run's state before its first update; the seed alone decides the weights."""
     torch.manual_seed(run.seed)
-    network = place.put(Network(run.spec, layers))
-    if run.recipe.sync_batch_norm and place.share.world > 1:
+    network = context.put(Network(run.spec, layers))
+    if run.recipe.sync_batch_norm and context.rank.world_size > 1:
         convert: Any = nn.SyncBatchNorm.convert_sync_batchnorm  # untyped
         network = convert(network)
     ema = None
     if run.recipe.ema_decay is not None:
         average: Any = get_ema_multi_avg_fn  # untyped
         ema = AveragedModel(network, multi_avg_fn=average(run.recipe.ema_decay), use_buffers=True)
-    precise = torch.float if place.device.type == "mps" else torch.double  # which that has not
+    precise = torch.float if context.device.type == "mps" else torch.double  # which that has not
     return State(
         run=run.name,
         network=network,
         optimizer=make_optimizer(network, run.recipe),
-        scaler=make_scaler(place),
+        scaler=make_scaler(context),
         ema=ema,
-        loss_sum=torch.zeros((), dtype=precise, device=place.device),
+        loss_sum=torch.zeros((), dtype=precise, device=context.device),
     )
 
 
-def make_scaler(place: Place) -> torch.amp.GradScaler:
+def make_scaler(context: DeviceContext) -> torch.amp.GradScaler:
     """Returns what scales the gradients of fp16, and leaves all others alone."""
-    return torch.amp.GradScaler(place.device.type, enabled=place.dtype is torch.float16)
+    return torch.amp.GradScaler(context.device.type, enabled=context.dtype is torch.float16)
 
 
 def make_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:

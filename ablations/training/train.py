@@ -17,16 +17,16 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ablations import units
 from ablations.images.mixing import Mixing
-from ablations.images.sampling import DeviceBatch, Sampling
+from ablations.images.sampling import MicroBatch, Sampling
 from ablations.records import Record, Run, RunFolder, provenance
 from ablations.terminal import echo
 from ablations.training import checkpoint
+from ablations.training.device_context import DeviceContext
 from ablations.training.evaluation import Accuracy, Served, evaluate
-from ablations.training.place import Place
 from ablations.training.resume import go_on
 from ablations.training.state import State
 from ablations.training.verdict import Chance, judge
-from modernize.layers import Layers
+from modernize.custom_layers import Layers
 
 CHECK_UPDATES = 20  # how often all processes look whether the loss is finite, and whether to stop
 PROGRESS_SECONDS = 0.5  # how often a run says where it stands
@@ -46,8 +46,8 @@ class Pipeline(Served, Protocol):
 
     def training(
         self, epoch: int, first_update: int = 0
-    ) -> Iterator[tuple[DeviceBatch, Tensor, Tensor]]:
-        """Yields device batches from an update on: images (B, C, H, W) and labels (B,)."""
+    ) -> Iterator[tuple[MicroBatch, Tensor, Tensor]]:
+        """Yields micro-batches from an update on: images (B, C, H, W) and labels (B,)."""
 
 
 class DivergedError(Exception):
@@ -63,7 +63,7 @@ def train(
     folder: RunFolder,
     pipeline: Pipeline,
     num_classes: int,
-    place: Place,
+    context: DeviceContext,
     keep_going: Callable[[], bool] = lambda: True,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
     tensorboard: bool = False,
@@ -79,7 +79,7 @@ def train(
         folder: where its files go; prepared for this run.
         pipeline: this process's share of the run's images.
         num_classes: of the images.
-        place: where this process computes.
+        context: where this process computes.
         keep_going: asked now and then; once it says no, a checkpoint is written and training stops.
         checkpoint_seconds: at least so long between checkpoints, but for the one of an epoch's end.
         tensorboard: whether the metrics are written for TensorBoard, too.
@@ -90,9 +90,9 @@ def train(
     """
     threads = torch.get_num_threads()
     try:
-        place, state = go_on(run, folder, place, pipeline.sampling, layers)
+        context, state = go_on(run, folder, context, pipeline.sampling, layers)
         trainer = _Trainer(
-            run, folder, pipeline, num_classes, place, keep_going, checkpoint_seconds, state
+            run, folder, pipeline, num_classes, context, keep_going, checkpoint_seconds, state
         )
         trainer.tensorboard = tensorboard
         return _train(trainer)
@@ -103,16 +103,18 @@ def train(
 def _train(trainer: _Trainer) -> Record | None:
     """Trains what is left of a run, and writes its record."""
     run, folder, state = trainer.run, trainer.folder, trainer.state
-    place, pipeline = trainer.place, trainer.pipeline
-    if place.first:  # a killed process, or a checkpoint that cannot be used, may leave more epochs
+    context, pipeline = trainer.context, trainer.pipeline
+    if (
+        context.first
+    ):  # a killed process, or a checkpoint that cannot be used, may leave more epochs
         folder.write_metrics(state.metrics)
         folder.write_speed(state.speed)
     started = time.time()
     # Of the program as it is now: files may change while it runs.
-    made_with = provenance(place.describe(), torch.get_num_threads())
+    made_with = provenance(context.describe(), torch.get_num_threads())
     try:
         diverged = ""
-        trainer.to_the_end()
+        trainer.run_all_epochs()
     except StoppedError:
         return None
     except DivergedError as error:
@@ -122,7 +124,7 @@ def _train(trainer: _Trainer) -> Record | None:
         seconds=trainer.seconds(),
         provenance=made_with
         | {
-            "processes": place.share.world,
+            "processes": context.rank.world_size,
             "precision": state.conditions["precision"],
             **({"changes": state.changes} if state.changes else {}),
             "bad_images": pipeline.bad_images,
@@ -130,7 +132,7 @@ def _train(trainer: _Trainer) -> Record | None:
             "ended": time.time(),
         },
     )
-    if place.first:
+    if context.first:
         folder.check_owner()
         if not diverged:
             ema = state.ema.module.state_dict() if state.ema else None
@@ -152,13 +154,13 @@ class _Trainer:
         folder: RunFolder,
         pipeline: Pipeline,
         num_classes: int,
-        place: Place,
+        context: DeviceContext,
         keep_going: Callable[[], bool],
         checkpoint_seconds: float,
         state: State,
     ) -> None:
         self.run, self.recipe, self.folder = run, run.recipe, folder
-        self.pipeline, self.sampling, self.place = pipeline, pipeline.sampling, place
+        self.pipeline, self.sampling, self.context = pipeline, pipeline.sampling, context
         self.keep_going, self.checkpoint_seconds = keep_going, checkpoint_seconds
         self.mixing = Mixing(run.recipe, num_classes)
         self.state = state
@@ -170,17 +172,17 @@ class _Trainer:
         self.losses: list[Tensor] = []  # since they were last checked
         self.rate: dict[str, float | None] = {"images_per_second": None, "data_wait": None}
         model: nn.Module = self.state.network
-        if place.share.world > 1:
+        if context.rank.world_size > 1:
             model = DistributedDataParallel(
-                model, device_ids=[place.device] if place.device.type == "cuda" else None
+                model, device_ids=[context.device] if context.device.type == "cuda" else None
             )
-        self.model: Any = torch.compile(model) if place.compile else model
+        self.model: Any = torch.compile(model) if context.compile else model
 
     def seconds(self) -> float:
         """Returns the time spent on the run, over all attempts."""
         return self.before + time.perf_counter() - self.clock
 
-    def to_the_end(self) -> None:
+    def run_all_epochs(self) -> None:
         """Trains what is left.
 
         Raises:
@@ -199,12 +201,12 @@ class _Trainer:
         self.pipeline.data_wait = 0.0
         start, updates = time.perf_counter(), self.sampling.updates - state.update
         stream = self.pipeline.training(state.epoch, state.update)
-        for _, device_batches in itertools.groupby(stream, key=lambda item: item[0].update):
-            self._update(device_batches)
+        for _, micro_batches in itertools.groupby(stream, key=lambda item: item[0].update):
+            self._update(micro_batches)
             state.update += 1
             last = state.update == self.sampling.updates
-            if state.update % CHECK_UPDATES == 0 or last or self.place.share.world == 1:
-                self._look_around(last)
+            if state.update % CHECK_UPDATES == 0 or last or self.context.rank.world_size == 1:
+                self._check_signals(last)
         took = time.perf_counter() - start
         if updates:
             self.rate = {
@@ -212,7 +214,7 @@ class _Trainer:
                 "data_wait": self.pipeline.data_wait / took,
             }
 
-    def _update(self, device_batches: Iterator[tuple[DeviceBatch, Tensor, Tensor]]) -> None:
+    def _update(self, micro_batches: Iterator[tuple[MicroBatch, Tensor, Tensor]]) -> None:
         """Takes one step of the optimizer."""
         state, count = self.state, self.sampling.accumulation
         iteration = state.epoch * self.sampling.updates + state.update
@@ -220,12 +222,12 @@ class _Trainer:
         for group in state.optimizer.param_groups:
             group["lr"] = rate
         total = torch.zeros_like(state.loss_sum)
-        for turn, (batch, images, labels) in enumerate(device_batches, start=1):
+        for turn, (batch, images, labels) in enumerate(micro_batches, start=1):
             torch.manual_seed(batch.seed)  # what stochastic depth draws from
             x, target = self.mixing(images, labels, batch.seed)
-            wait = self.model.no_sync if turn < count and self.place.share.world > 1 else None
+            wait = self.model.no_sync if turn < count and self.context.rank.world_size > 1 else None
             with wait() if wait else contextlib.nullcontext():
-                with self.place.autocast():
+                with self.context.autocast():
                     logits = self.model(x)
                 loss = F.cross_entropy(logits.float(), target.float())
                 state.scaler.scale(loss / count).backward()  # type: ignore[no-untyped-call]
@@ -238,20 +240,20 @@ class _Trainer:
         state.loss_sum += total
         self.losses.append(total)
 
-    def _look_around(self, last: bool) -> None:
+    def _check_signals(self, last: bool) -> None:
         """Checks the losses, says where the run stands, saves, and stops if told to."""
         state, now = self.state, time.perf_counter()
         done = state.epoch * self.sampling.updates + state.update
-        due = self.place.first and now - self.last_saved > max(
+        due = self.context.first and now - self.last_saved > max(
             self.checkpoint_seconds, self.save_seconds / CHECKPOINT_SHARE
         )
         speak = now - self.said > PROGRESS_SECONDS
-        asked = torch.tensor([not self.keep_going(), due], device=self.place.device).int()
-        stopping, due = (self.place.sum(asked) > 0).tolist()
+        asked = torch.tensor([not self.keep_going(), due], device=self.context.device).int()
+        stopping, due = (self.context.sum(asked) > 0).tolist()
         # Time tells each process another thing, so together they look whenever they come by.
-        if speak or due or last or stopping or self.place.share.world > 1:
+        if speak or due or last or stopping or self.context.rank.world_size > 1:
             self._check_losses(done)
-        if speak and self.place.first:
+        if speak and self.context.first:
             self.said = now
             self.folder.write_progress(
                 epoch=state.epoch,
@@ -269,7 +271,7 @@ class _Trainer:
         """Raises DivergedError for the first loss since the last look that is no finite number."""
         if not self.losses:
             return
-        losses = self.place.sum(torch.stack(self.losses))
+        losses = self.context.sum(torch.stack(self.losses))
         self.losses = []
         bad = (~losses.isfinite()).nonzero()
         if len(bad):
@@ -284,8 +286,8 @@ class _Trainer:
         """Evaluates, and writes what the epoch came to."""
         state = self.state
         for buffer in state.network.buffers():  # BatchNorm's, which each process has its own of
-            self.place.take_over(buffer)
-        loss = self.place.sum(state.loss_sum.clone()) / self.place.share.world
+            self.context.broadcast(buffer)
+        loss = self.context.sum(state.loss_sum.clone()) / self.context.rank.world_size
         iteration = (state.epoch + 1) * self.sampling.updates - 1
         row = {
             "epoch": state.epoch + 1,
@@ -298,14 +300,14 @@ class _Trainer:
             averaged = self._evaluate(state.ema.module)
             row |= {"ema_top1": averaged.top1, "ema_top5": averaged.top5}
         state.evaluated = reached.images
-        if self.place.first:
+        if self.context.first:
             self._say(row)
         state.metrics.append(row)
-        memory = self.place.peak_memory()
+        memory = self.context.peak_memory()
         state.speed.append({"epoch": state.epoch + 1, **self.rate, "memory_mib": memory})
         state.epoch, state.update = state.epoch + 1, 0
         state.loss_sum = torch.zeros_like(state.loss_sum)
-        if self.place.first:
+        if self.context.first:
             self.folder.write_metrics(state.metrics)
             self.folder.write_speed(state.speed)
             if self.tensorboard:
@@ -323,7 +325,7 @@ class _Trainer:
         if not finite.all():
             name = list(weights)[int(finite.int().argmin())]
             raise DivergedError(f"{name} became infinite or no number by the end of epoch {epoch}")
-        reached = evaluate(network, self.pipeline, self.place)
+        reached = evaluate(network, self.pipeline, self.context)
         if reached.not_finite:
             raise DivergedError(
                 f"the outputs for {reached.not_finite:,} of {reached.images:,} validation images "
@@ -343,8 +345,8 @@ class _Trainer:
     def _save(self) -> None:
         self.state.seconds = self.seconds()
         self.last_saved = time.perf_counter()
-        values = self.state.to_dict(self.place)
-        if self.place.first:
+        values = self.state.to_dict(self.context)
+        if self.context.first:
             self.folder.check_owner()
             done = self.state.epoch * self.sampling.updates + self.state.update
             checkpoint.save(self.folder.path, done, values)

@@ -8,8 +8,8 @@ from ablations.records import read_json
 from ablations.records.forms import CONFIG
 from ablations.training.checkpoint import WEIGHTS
 from modernize import weights
+from modernize.custom_layers import load_layers
 from modernize.errors import LayersError, UnknownNameError, UsageError
-from modernize.layers import load_layers
 from modernize.layouts import NAMES
 from modernize.models import model_of
 from modernize.spec import NetSpec

@@ -15,14 +15,14 @@ from ablations.recipe import Compute
 from ablations.records import Record
 from ablations.training import evaluation
 from ablations.training.checkpoint import WEIGHTS, run_of_weights
+from ablations.training.device_context import DeviceContext, make_device_context
 from ablations.training.pipeline import make_pipeline
-from ablations.training.place import Place, find_place
 from ablations.units import percent, rate
 from ablations.weights import conversion
 from modernize.errors import RoadmapError, UsageError, WeightsError
 from modernize.models import MODELS, model_of
 from modernize.spec import NetSpec
-from modernize.steps import REGIMES, STEPS, fold, spec_of, step_of
+from modernize.steps import REGIMES, STEPS, apply_steps, spec_of, step_of
 from modernize.text import plural
 from modernize.weights import Weights, from_state_dict, network_of
 
@@ -64,7 +64,7 @@ class Evaluated:
         classes: how many classes the images are of.
         bad_images: images that could not be read.
         known: whose figure stands beside ours, and the figure as text.
-        place: where it was computed.
+        context: where it was computed.
         details: more names and values.
         notes: which images were passed over, a sentence each.
     """
@@ -74,7 +74,7 @@ class Evaluated:
     classes: int
     bad_images: int
     known: tuple[str, str]
-    place: Place
+    context: DeviceContext
     details: dict[str, Any]
     notes: tuple[str, ...] = ()
 
@@ -88,8 +88,8 @@ class Evaluated:
             "images": f"{plural(a.images, 'image')} of {plural(self.classes, 'class')}{left_out}",
             "top-1": f"{percent(a.top1, 3)}  ({whose}: {figure})",
             "top-5": percent(a.top5, 3),
-            "speed": f"{rate(a.images_per_second)} on {self.place.describe()} in "
-            f"{_precision(self.place)}, {percent(100 * a.data_wait, 1)} of the time waiting for "
+            "speed": f"{rate(a.images_per_second)} on {self.context.describe()} in "
+            f"{_precision(self.context)}, {percent(100 * a.data_wait, 1)} of the time waiting for "
             "images",
         }
         told = [f"  {name:<8} {text}" for name, text in rows.items()]
@@ -106,14 +106,14 @@ class Evaluated:
             "classes": self.classes,
             "bad_images": self.bad_images,
             whose: figure,
-            "device": self.place.describe(),
-            "precision": _precision(self.place),
+            "device": self.context.describe(),
+            "precision": _precision(self.context),
             **({"notes": list(self.notes)} if self.notes else {}),
         }
 
 
-def _precision(place: Place) -> str:
-    return str(place.dtype).removeprefix("torch.")
+def _precision(context: DeviceContext) -> str:
+    return str(context.dtype).removeprefix("torch.")
 
 
 def check_step(spec: NetSpec, step: str, regime: str) -> None:
@@ -197,12 +197,12 @@ def of_weights(source: str, data: Path, options: Options) -> Evaluated:
     choice = evaluation.imagenet_transform(image_size, options.resize)
     slot = local_queue.find_slots(1)[0]
     workers = options.workers
-    place = find_place(slot.device, _compute(options.precision or "fp32"))
+    context = make_device_context(slot.device, _compute(options.precision or "fp32"))
     accuracy = evaluation.evaluate_weights(
         network_of(found, found.layers),
         images,
         choice,
-        place,
+        context,
         batch_size=options.batch_size,
         workers=max(slot.threads // 2, 1) if workers is None else workers,
         skip_bad_images=options.skip_bad_images,
@@ -215,7 +215,7 @@ def of_weights(source: str, data: Path, options: Options) -> Evaluated:
         classes=len(set(images.val_labels.tolist())),
         bad_images=len(images.val) - accuracy.images,
         known=("paper", printed(spec, image_size)),
-        place=place,
+        context=context,
         details={
             "model": model,
             "step": step,
@@ -234,7 +234,9 @@ def printed(spec: NetSpec, image_size: int) -> str:
     beside = {"drop_path", "init", "layer_scale"}
     for regime in REGIMES.values():
         if image_size == regime.image_size:
-            steps = [v.key for v in fold(STEPS, regime) if spec.diff(v.spec).keys() <= beside]
+            steps = [
+                v.key for v in apply_steps(STEPS, regime) if spec.diff(v.spec).keys() <= beside
+            ]
             found += filter(None, (paper.printed_top1_of_step(key, regime.name) for key in steps))
     texts = [f"{t.printed} in Table {t.table}, trained on {t.pretraining}" for t in found]
     return "; ".join(dict.fromkeys(texts)) or f"none of this network at {image_size}"
@@ -292,20 +294,20 @@ def of_run(study: Study, data: str | None, options: Options) -> Evaluated:
     images = load_images(choice, skip_bad_images=options.skip_bad_images)
     slot = local_queue.find_slots(1)[0]
     given = {"precision": options.precision} if options.precision else {}
-    place = find_place(slot.device, preset.compute.model_copy(update=given))
-    sampling = Sampling(len(images.train), recipe.batch_size, recipe.device_batch, run.seed)
+    context = make_device_context(slot.device, preset.compute.model_copy(update=given))
+    sampling = Sampling(len(images.train), recipe.batch_size, recipe.micro_batch_size, run.seed)
     pipeline = make_pipeline(
         images,
         choice,
         recipe,
         sampling,
-        place.device,
+        context.device,
         preset.compute,
         threads=slot.threads,
         skip_bad_images=options.skip_bad_images,
     )
-    network = place.put(network_of(found, found.layers))
-    accuracy = evaluation.evaluate(network, pipeline, place)
+    network = context.put(network_of(found, found.layers))
+    accuracy = evaluation.evaluate(network, pipeline, context)
     top1 = record.top1 if isinstance(record, Record) else None
     if options.ema:
         top1 = next((row.get("ema_top1") for row in reversed(folder.read_metrics())), None)
@@ -317,7 +319,7 @@ def of_run(study: Study, data: str | None, options: Options) -> Evaluated:
         classes=images.num_classes,
         bad_images=len(images.val) - accuracy.images,
         known=("its record", said),
-        place=place,
+        context=context,
         details={"step": run.key, "seed": run.seed, "image_size": choice.image_size},
         notes=images.notes,
     )

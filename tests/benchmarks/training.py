@@ -93,7 +93,7 @@ def load(options: argparse.Namespace, folder: Path):
         "epochs": 1,
         "warmup_epochs": 0,
         "batch_size": options.batch,
-        "device_batch": options.batch,
+        "micro_batch_size": options.batch,
         "learning_rate": 4e-3 * options.batch / 4096,
         "compute.workers": options.workers,
         "compute.compile": str(options.compile).lower(),
@@ -110,8 +110,8 @@ def ours(options: argparse.Namespace, folder: Path, step: str) -> dict:
     from ablations.images.sampling import Sampling
     from ablations.records import Run, RunFolder
     from ablations.training import checkpoint
+    from ablations.training.device_context import make_device_context
     from ablations.training.pipeline import make_pipeline
-    from ablations.training.place import find_place
     from ablations.training.train import train
     from modernize import spec_of
 
@@ -121,10 +121,16 @@ def ours(options: argparse.Namespace, folder: Path, step: str) -> dict:
     recipe = preset.recipes.of("enhanced", preset.regime)
     spec = spec_of(step, preset.regime, num_classes=images.num_classes)
     run = Run(step, recipe.apply_to(spec), recipe, images.identity(), seed=0)
-    place = find_place("cpu", preset.compute)
-    sampling = Sampling(len(images.train), recipe.batch_size, recipe.device_batch, run.seed)
+    context = make_device_context("cpu", preset.compute)
+    sampling = Sampling(len(images.train), recipe.batch_size, recipe.micro_batch_size, run.seed)
     pipeline = make_pipeline(
-        images, preset.data, recipe, sampling, place.device, preset.compute, threads=options.threads
+        images,
+        preset.data,
+        recipe,
+        sampling,
+        context.device,
+        preset.compute,
+        threads=options.threads,
     )
     times: list[float] = []
     waits: list[float] = []
@@ -149,12 +155,12 @@ def ours(options: argparse.Namespace, folder: Path, step: str) -> dict:
     with tempfile.TemporaryDirectory() as results:
         run_folder = RunFolder(Path(results) / "run")
         run_folder.prepare(run)
-        train(run, run_folder, pipeline, images.num_classes, place)
+        train(run, run_folder, pipeline, images.num_classes, context)
     return {
         "seconds": between(times),
         "waits": between(waits),
         "saves": saves,
-        "precision": str(place.dtype).removeprefix("torch."),
+        "precision": str(context.dtype).removeprefix("torch."),
     }
 
 
@@ -165,7 +171,7 @@ def between(times: list[float]) -> list[float]:
 
 def timm(options: argparse.Namespace, folder: Path, step: str) -> dict:
     """Runs timm's training script; returns seconds of updates."""
-    from ablations.training.place import resolve_precision
+    from ablations.training.device_context import resolve_precision
 
     preset = load(options, folder)
     recipe = preset.recipes.of("enhanced", preset.regime)

@@ -32,7 +32,7 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 STEPS = ("resnet", "gelu", "ln")
 SEEDS = 2
-SHORT = ("data.limit=100", "batch_size=50", "device_batch=50", "warmup_epochs=0", "epochs=2")
+SHORT = ("data.limit=100", "batch_size=50", "micro_batch_size=50", "warmup_epochs=0", "epochs=2")
 LONGEST = 15.0  # seconds after which a launch is killed at the latest
 EXECUTORS = ("local", "debug", "debug")
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)

@@ -16,7 +16,7 @@ from small_runs import PLACE, make_batches, make_run, stop_after, take_images
 
 from ablations.records import RunFolder
 from ablations.training import checkpoint, train
-from ablations.training.place import process_group
+from ablations.training.device_context import process_group
 
 
 def main() -> None:
@@ -24,7 +24,7 @@ def main() -> None:
     train.CHECK_UPDATES = 1  # so that they stop in the middle of an epoch
     root = Path(sys.argv[1])
     images = take_images()
-    run = make_run(images, "device_batch=32", "epochs=2", "warmup_epochs=0", step="gelu")
+    run = make_run(images, "micro_batch_size=32", "epochs=2", "warmup_epochs=0", step="gelu")
     with process_group(local_rank=0) as (_, share):
         place = dataclasses.replace(PLACE, share=share, dtype=torch.float32)
 

@@ -5,7 +5,7 @@ import resource
 import torch
 from torch import nn
 
-from ablations.training.place import keep_freed_memory
+from ablations.training.device_context import keep_freed_memory
 
 ROUNDS = 10
 

@@ -15,7 +15,7 @@ from ablations.images.sampling import Sampling
 from ablations.recipe import load_preset
 from ablations.records import Run, RunFolder
 from ablations.training import train
-from ablations.training.place import find_place
+from ablations.training.device_context import make_device_context
 from modernize import spec_of
 
 
@@ -25,7 +25,7 @@ def main() -> None:
     train.CHECKPOINT_SHARE = float("inf")  # whatever they cost
     preset = load_preset(
         "nano",
-        [f"data.source={source}", f"epochs={epochs}", "batch_size=200", "device_batch=100",
+        [f"data.source={source}", f"epochs={epochs}", "batch_size=200", "micro_batch_size=100",
          "mixup=0.8", "cutmix=1.0", "drop_path=0.2", "enhanced.ema_decay=0.9"],
     )  # fmt: skip
     images = load_images(preset.data)
@@ -36,12 +36,12 @@ def main() -> None:
     run = Run("downsample", recipe.apply_to(spec), recipe, images.identity(), seed=3)
     run_folder = RunFolder(Path(folder))
     run_folder.prepare(run)
-    place = find_place("cpu", preset.compute)
-    sampling = Sampling(len(images.train), recipe.batch_size, recipe.device_batch, run.seed)
-    batches = Batches(images, preset.data, recipe, sampling, place.device)
+    context = make_device_context("cpu", preset.compute)
+    sampling = Sampling(len(images.train), recipe.batch_size, recipe.micro_batch_size, run.seed)
+    batches = Batches(images, preset.data, recipe, sampling, context.device)
     Mixing(recipe, images.num_classes)  # imports what takes long
     print("begins", flush=True)
-    train.train(run, run_folder, batches, images.num_classes, place, checkpoint_seconds=0)
+    train.train(run, run_folder, batches, images.num_classes, context, checkpoint_seconds=0)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from ablations.paths import expand
 from ablations.yaml_file import Misfit, MisfitError, Table
 from modernize.errors import UsageError
 
-EXAMPLE = Path(__file__).parents[1] / "sites" / "example.yaml"
+EXAMPLE = Path(__file__).parents[1] / "slurm_configs" / "example.yaml"
 VARIABLE = "CONVNEXT_ROADMAP_SITE"
 
 Count = Annotated[int, Field(gt=0, le=limits.CLUSTER)]
@@ -29,7 +29,7 @@ def _expanded(path: str) -> str:
         raise ValueError(str(error)) from None
 
 
-class Site(Table):
+class SlurmConfig(Table):
     """What one run asks the scheduler for; ``sites/example.yaml`` explains each key.
 
     Attributes:
@@ -146,7 +146,7 @@ class Site(Table):
         return f"""bash -c 'trap "" USR2; exec "$@"' bash {python}"""
 
 
-def load_site(path: Path | None) -> Site:
+def load_slurm_config(path: Path | None) -> SlurmConfig:
     """Returns the site of a file; without one, that of the environment variable, or the defaults.
 
     Raises:
@@ -155,8 +155,8 @@ def load_site(path: Path | None) -> Site:
     if path is None and os.environ.get(VARIABLE):
         path = Path(expand(os.environ[VARIABLE]))
     if path is None:
-        return Site()
+        return SlurmConfig()
     if not os.path.lexists(path):
         raise UsageError(f"no site file {path}; {EXAMPLE} is an example with every key.")
-    values, places = yaml_file.read(path, Site, "site")
-    return yaml_file.check(values, Site, f"the site {path.name}", places, path.name)
+    values, places = yaml_file.read(path, SlurmConfig, "site")
+    return yaml_file.check(values, SlurmConfig, f"the site {path.name}", places, path.name)

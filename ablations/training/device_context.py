@@ -18,7 +18,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from ablations.fit import precision_faults
-from ablations.images.sampling import Share
+from ablations.images.sampling import Rank
 from ablations.recipe import Compute
 from ablations.records import read_json, write_json
 from ablations.training.device_name import cpu_name
@@ -29,18 +29,18 @@ Module = TypeVar("Module", bound=nn.Module)
 
 
 @dataclasses.dataclass(frozen=True)
-class Place:
+class DeviceContext:
     """One process's place in the training of a network.
 
     Attributes:
         device: where it computes.
-        share: which of the processes it is.
+        rank: which of the processes it is.
         dtype: of convolutions and products in training; float32: no mixed precision.
         channels_last, compile: as in :class:`~ablations.recipe.Compute`.
     """
 
     device: torch.device
-    share: Share
+    rank: Rank
     dtype: torch.dtype
     channels_last: bool
     compile: bool
@@ -48,7 +48,7 @@ class Place:
     @property
     def first(self) -> bool:
         """Whether this is the process that writes."""
-        return self.share.rank == 0
+        return self.rank.rank == 0
 
     def autocast(self) -> contextlib.AbstractContextManager[None]:
         """Returns the context of the forward pass."""
@@ -59,18 +59,18 @@ class Place:
         """Moves a network here, laid out as this place wants it, and returns it."""
         network.to(self.device)
         if self.channels_last:
-            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in its stubs
+            network.to(memory_format=torch.channels_last)
         return network
 
     def sum(self, x: Tensor) -> Tensor:
         """Returns the sum of a tensor over all processes."""
-        if self.share.world > 1:
+        if self.rank.world_size > 1:
             dist.all_reduce(x)
         return x
 
-    def take_over(self, x: Tensor) -> None:
+    def broadcast(self, x: Tensor) -> None:
         """Overwrites a tensor with the first process's."""
-        if self.share.world > 1:
+        if self.rank.world_size > 1:
             dist.broadcast(x, 0)
 
     def peak_memory(self) -> float:
@@ -88,11 +88,11 @@ class Place:
 
     def describe(self) -> str:
         """Returns the names of all processes' devices, as records have them."""
-        several = self.device.type == "cuda" and self.share.world > 1
-        return f"{self.share.world} x {self.name()}" if several else self.name()
+        several = self.device.type == "cuda" and self.rank.world_size > 1
+        return f"{self.rank.world_size} x {self.name()}" if several else self.name()
 
 
-def find_place(device: str, compute: Compute, share: Share | None = None) -> Place:
+def make_device_context(device: str, compute: Compute, rank: Rank | None = None) -> DeviceContext:
     """Returns this process's place on a device, with the precision resolved for it.
 
     Raises:
@@ -105,9 +105,9 @@ def find_place(device: str, compute: Compute, share: Share | None = None) -> Pla
         torch.backends.cudnn.allow_tf32 = compute.tf32
     elif where.type == "cpu":
         keep_freed_memory()
-    return Place(
+    return DeviceContext(
         device=where,
-        share=share or Share(),
+        rank=rank or Rank(),
         dtype=resolve_precision(compute.precision, where),
         channels_last=compute.channels_last,
         compile=compute.compile,
@@ -173,15 +173,15 @@ def _has_bf16_units(device: torch.device) -> bool:
 
 @contextlib.contextmanager
 def process_group(
-    local_rank: int, share: Share | None = None, store: Any = None
-) -> Iterator[tuple[str, Share]]:
+    local_rank: int, rank: Rank | None = None, store: Any = None
+) -> Iterator[tuple[str, Rank]]:
     """Joins the processes that share a run, and gives this one's device and share.
 
     NCCL joins GPUs, one to a process; gloo joins CPUs.
 
     Args:
         local_rank: this process's number on its machine.
-        share: which of all processes it is; None: as torchrun's variables say.
+        rank: which of all processes it is; None: as torchrun's variables say.
         store: where they find each other; None: as torchrun's variables say.
     """
     cuda = torch.cuda.is_available()
@@ -190,23 +190,23 @@ def process_group(
     if cuda:
         torch.cuda.set_device(device)
     backend = "nccl" if cuda else "gloo"
-    if share is None:
+    if rank is None:
         dist.init_process_group(backend)
     else:
-        dist.init_process_group(backend, store=store, rank=share.rank, world_size=share.world)
+        dist.init_process_group(backend, store=store, rank=rank.rank, world_size=rank.world_size)
     try:
-        yield device, Share(dist.get_rank(), dist.get_world_size())
+        yield device, Rank(dist.get_rank(), dist.get_world_size())
     finally:
         dist.destroy_process_group()
 
 
-def agree(share: Share, decide: Callable[[], T]) -> T:
+def agree(rank: Rank, decide: Callable[[], T]) -> T:
     """Returns in all processes what the first one decides; if it cannot, all raise its error."""
-    if share.world == 1:
+    if rank.world_size == 1:
         return decide()
     said: list[Any] = [None, None]  # the decision; exit status and message of an error
     failure: Exception | None = None
-    if share.rank == 0:
+    if rank.rank == 0:
         try:
             said[0] = decide()
         except Exception as error:
@@ -222,7 +222,7 @@ def agree(share: Share, decide: Callable[[], T]) -> T:
     return decision
 
 
-def meet(path: Path, host: str, share: Share, seconds: float = 300) -> Any:
+def rendezvous(path: Path, host: str, rank: Rank, seconds: float = 300) -> Any:
     """Returns the store through which processes on several machines find each other.
 
     The first one opens it on a free port, and says where in a file that all see.
@@ -230,7 +230,7 @@ def meet(path: Path, host: str, share: Share, seconds: float = 300) -> Any:
     Args:
         path: of that file; one that was not there before.
         host: this process's machine, as others call it.
-        share: which of the processes this is.
+        rank: which of the processes this is.
         seconds: how long to wait for the first one.
 
     Raises:
@@ -238,9 +238,9 @@ def meet(path: Path, host: str, share: Share, seconds: float = 300) -> Any:
     """
     patience = datetime.timedelta(seconds=seconds)
     open_store: Any = dist.TCPStore  # type: ignore[attr-defined]  # public, but not for mypy
-    if share.rank == 0:
+    if rank.rank == 0:
         store = open_store(
-            host, 0, share.world, is_master=True, timeout=patience, wait_for_workers=False
+            host, 0, rank.world_size, is_master=True, timeout=patience, wait_for_workers=False
         )
         write_json(path, {"host": host, "port": store.port})
         return store
@@ -249,4 +249,6 @@ def meet(path: Path, host: str, share: Share, seconds: float = 300) -> Any:
         if time.monotonic() > deadline:
             raise TimeoutError(f"the first process did not say where it is, in {path}")
         time.sleep(0.1)
-    return open_store(said["host"], said["port"], share.world, is_master=False, timeout=patience)
+    return open_store(
+        said["host"], said["port"], rank.world_size, is_master=False, timeout=patience
+    )

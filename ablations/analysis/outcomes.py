@@ -14,7 +14,7 @@ LISTED = 12  # names of seeds; where there are more, the seeds are counted
 
 
 @dataclasses.dataclass(frozen=True)
-class Ends:
+class Outcomes:
     """How the runs of one variant ended.
 
     Attributes:
@@ -39,7 +39,7 @@ class Ends:
         return {seed: state for seed, state in self.states.items() if state != Status.FINISHED}
 
 
-def read_ends(study: Study) -> dict[str, Ends]:
+def read_outcomes(study: Study) -> dict[str, Outcomes]:
     """Returns how all runs ended, by the keys of the variants; each record is read once."""
     records: dict[str, dict[int, Record]] = {variant.key: {} for variant in study.variants}
     states: dict[str, dict[int, str]] = {variant.key: {} for variant in study.variants}
@@ -58,7 +58,7 @@ def read_ends(study: Study) -> dict[str, Ends]:
             if finished and run.recipe.ema_decay is not None:
                 top1 = _ema_top1(folder, record.epochs)
                 averages[variant.key] |= {} if top1 is None else {run.seed: top1}
-    return {key: Ends(records[key], states[key], averages[key]) for key in records}
+    return {key: Outcomes(records[key], states[key], averages[key]) for key in records}
 
 
 def _ema_top1(folder: RunFolder, epochs: int) -> float | None:

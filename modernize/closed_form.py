@@ -18,14 +18,14 @@ from modernize.spec import (
     Downsampling,
     NetSpec,
     Norm,
-    Placement,
+    PerBlock,
     SpatialConv,
     SpatialPosition,
     Stem,
 )
 
 
-class Arithmetic(NamedTuple):
+class ClosedFormCost(NamedTuple):
     """What the closed form gives.
 
     Attributes:
@@ -36,14 +36,14 @@ class Arithmetic(NamedTuple):
     params: int
     flops: int
 
-    def __add__(self, other: object) -> Arithmetic:
+    def __add__(self, other: object) -> ClosedFormCost:
         """Adds the parts of a network."""
-        if not isinstance(other, Arithmetic):
+        if not isinstance(other, ClosedFormCost):
             return NotImplemented
-        return Arithmetic(self.params + other.params, self.flops + other.flops)
+        return ClosedFormCost(self.params + other.params, self.flops + other.flops)
 
 
-def arithmetic(spec: NetSpec, image_size: int) -> Arithmetic:
+def closed_form(spec: NetSpec, image_size: int) -> ClosedFormCost:
     """Returns the parameters and multiply-accumulates of a network, without building it.
 
     Args:
@@ -55,10 +55,10 @@ def arithmetic(spec: NetSpec, image_size: int) -> Arithmetic:
         LayersError: for a network with layers of one's own, of which no formula knows.
     """
     spec.check_image_size(image_size)
-    if spec.own_layers:
+    if spec.custom_layers:
         raise LayersError(
-            f"there is no formula for {', '.join(map(str, spec.own_layers.values()))}; count the "
-            "built network."
+            f"there is no formula for {', '.join(map(str, spec.custom_layers.values()))}; count "
+            "the built network."
         )
     total, side = _stem(spec, image_size)
     separate = spec.downsampling is Downsampling.SEPARATE
@@ -74,7 +74,7 @@ def arithmetic(spec: NetSpec, image_size: int) -> Arithmetic:
         total += _block(spec, narrow, stream, out, side, stride)
         side = _strided(side, stride)
         rest = _block(spec, narrow, out, out, side, stride=1)
-        total += Arithmetic((depth - 1) * rest.params, (depth - 1) * rest.flops)
+        total += ClosedFormCost((depth - 1) * rest.params, (depth - 1) * rest.flops)
         stream = out
     if separate:
         total += _norm(stream)  # of the pooled features
@@ -91,7 +91,7 @@ def smallest_map(spec: NetSpec, image_size: int) -> int:
     return side
 
 
-def _stem(spec: NetSpec, image_size: int) -> tuple[Arithmetic, int]:
+def _stem(spec: NetSpec, image_size: int) -> tuple[ClosedFormCost, int]:
     """Returns the stem's numbers and the side of what it hands on."""
     width = spec.width
     if spec.stem is Stem.RESNET:
@@ -106,7 +106,9 @@ def _stem(spec: NetSpec, image_size: int) -> tuple[Arithmetic, int]:
     return conv, side
 
 
-def _block(spec: NetSpec, narrow: int, stream: int, out: int, side: int, stride: int) -> Arithmetic:
+def _block(
+    spec: NetSpec, narrow: int, stream: int, out: int, side: int, stride: int
+) -> ClosedFormCost:
     """One block on ``stream`` channels of side ``side``, handing on ``out`` channels.
 
     Two of its three convolutions are 1x1: one in to the hidden channels, one out of them. The
@@ -123,10 +125,10 @@ def _block(spec: NetSpec, narrow: int, stream: int, out: int, side: int, stride:
     total += _conv(stream, hidden, small if first else side, bias=bias)
     total += _conv(hidden, out, small, bias=bias)
     total += _norm(spatial)
-    if spec.norms is Placement.EVERY:
+    if spec.norms is PerBlock.ALL:
         total += _norm(hidden) + _norm(out)
     if spec.layer_scale > 0:
-        total += Arithmetic(out, 0)
+        total += ClosedFormCost(out, 0)
     if stride == 2 or stream != out:  # the shortcut has to change shape as well
         total += _conv(stream, out, small, bias=False) + _norm(out)
     return total
@@ -134,15 +136,15 @@ def _block(spec: NetSpec, narrow: int, stream: int, out: int, side: int, stride:
 
 def _conv(
     inputs: int, outputs: int, side: int, *, bias: bool, kernel: int = 1, groups: int = 1
-) -> Arithmetic:
+) -> ClosedFormCost:
     """A convolution with an output of side ``side``; with the default kernel, a linear layer."""
     weights = inputs * outputs * kernel**2 // groups
-    return Arithmetic(weights + (outputs if bias else 0), weights * side**2)
+    return ClosedFormCost(weights + (outputs if bias else 0), weights * side**2)
 
 
-def _norm(width: int) -> Arithmetic:
+def _norm(width: int) -> ClosedFormCost:
     """A scale and a shift per channel, for BatchNorm and LayerNorm alike."""
-    return Arithmetic(2 * width, 0)
+    return ClosedFormCost(2 * width, 0)
 
 
 def _strided(side: int, stride: int) -> int:

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ablations.records import (
-    FROZEN,
     PROGRAM,
     REPOSITORY,
+    SNAPSHOT,
     commit_of,
     make_folder,
     write_bytes,
@@ -29,7 +29,7 @@ def place_of(study: Path) -> Path:
     return _place_of(study, _contents())
 
 
-def freeze(study: Path) -> Path:
+def snapshot(study: Path) -> Path:
     """Copies the program into a study, as far as it is not there, and returns the copy's place.
 
     The copy's name is a digest of its files: the same code is there once. What a killed process
@@ -44,8 +44,8 @@ def freeze(study: Path) -> Path:
         if not _holds(target / name, content):
             make_folder((target / name).parent)
             write_bytes(target / name, content)
-    if not (target / FROZEN).is_file():
-        write_json(target / FROZEN, commit_of(REPOSITORY, *PROGRAM))
+    if not (target / SNAPSHOT).is_file():
+        write_json(target / SNAPSHOT, commit_of(REPOSITORY, *PROGRAM))
     return target
 
 

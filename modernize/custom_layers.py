@@ -12,7 +12,7 @@ as the constructor leaves it. A norm of one's own is taken to leave convolutions
 
 Reading such a file runs it. It is therefore read only where a person names it, or in a study that
 they launched; never because a file of weights speaks of it. A network holds on to the file's
-content: :class:`~modernize.spec.OwnLayer` carries its digest, and no other file will do.
+content: :class:`~modernize.spec.CustomLayer` carries its digest, and no other file will do.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from modernize.errors import LayersError, RoadmapError, UnknownNameError
 from modernize.files import read_bytes
-from modernize.spec import OwnLayer, field_types
+from modernize.spec import CustomLayer, field_types
 
 if TYPE_CHECKING:
     from torch import nn
@@ -61,7 +61,7 @@ class Layers:
         """16 hexadecimal digits that name the content."""
         return digest_of(self.content)
 
-    def named(self, field: str, name: str) -> OwnLayer:
+    def named(self, field: str, name: str) -> CustomLayer:
         """Returns the layer that a field names.
 
         Raises:
@@ -69,7 +69,7 @@ class Layers:
         """
         if name not in self.tables[field]:
             raise UnknownNameError(field, name, [*builtin(field), *self.tables[field]])
-        return OwnLayer(name, self.digest)
+        return CustomLayer(name, self.digest)
 
 
 def digest_of(content: bytes) -> str:
@@ -102,7 +102,7 @@ def load_layers(path: Path, digest: str | None = None) -> Layers:
     return _run(path, content)
 
 
-def make_layer(layers: Layers | None, field: str, own: OwnLayer, *arguments: Any) -> nn.Module:
+def make_layer(layers: Layers | None, field: str, own: CustomLayer, *arguments: Any) -> nn.Module:
     """Returns a layer of one's own.
 
     Args:

@@ -15,9 +15,9 @@ from ablations.images.folders import MissingImagesError
 from ablations.recipe import DataChoice, Preset, Recipe
 from ablations.studies.selection import fit_to_images
 from ablations.units import Unit, choose_unit, duration, rate, times
-from modernize.arithmetic import Arithmetic, arithmetic
+from modernize.closed_form import ClosedFormCost, closed_form
 from modernize.cost import cost
-from modernize.layers import Layers
+from modernize.custom_layers import Layers
 from modernize.spec import NetSpec
 from modernize.steps import Training
 from modernize.text import plural
@@ -37,17 +37,17 @@ SETS = {
 }
 
 
-def count(spec: NetSpec, image_size: int, layers: Layers | None = None) -> Arithmetic:
+def count(spec: NetSpec, image_size: int, layers: Layers | None = None) -> ClosedFormCost:
     """Returns a network's parameters and FLOPs: by formula, or counted where none knows its layers.
 
     Raises:
         UsageError: for an image too small for the network.
         LayersError: where its own layers fail, or are not given.
     """
-    if not spec.own_layers:
-        return arithmetic(spec, image_size)
+    if not spec.custom_layers:
+        return closed_form(spec, image_size)
     counted = cost(spec, image_size, layers)
-    return Arithmetic(counted.params, counted.flops)
+    return ClosedFormCost(counted.params, counted.flops)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,7 +142,7 @@ class PlanRow:
     key: str
     title: str
     spec: NetSpec
-    cost: Arithmetic
+    cost: ClosedFormCost
     times: float
     training: Training
     recipe: Recipe

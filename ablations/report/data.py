@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import numpy.typing as npt
 
-from ablations.analysis.ends import Ends, read_ends
+from ablations.analysis.outcomes import Outcomes, read_outcomes
 from ablations.analysis.summary import only_summary
 from ablations.launching import scheduler
 from ablations.launching.survey import last_lines
@@ -58,7 +58,7 @@ class Trouble:
 
 
 @dataclasses.dataclass(frozen=True)
-class Evidence:
+class ReportData:
     """What the runs of a study left behind.
 
     Attributes:
@@ -68,7 +68,7 @@ class Evidence:
         trouble_count: how many there are in all.
     """
 
-    ends: Mapping[str, Ends]
+    ends: Mapping[str, Outcomes]
     curves: Mapping[str, tuple[Curve, ...]]
     troubles: tuple[Trouble, ...]
     trouble_count: int
@@ -79,11 +79,11 @@ class Evidence:
         return (record for ends in self.ends.values() for record in ends.records.values())
 
 
-def gather(study: Study) -> Evidence | None:
+def gather(study: Study) -> ReportData | None:
     """Reads what the runs of a study left behind; None where only their summary was kept."""
     if only_summary(study):
         return None
-    ends = read_ends(study)
+    ends = read_outcomes(study)
     curves: dict[str, list[Curve]] = {variant.key: [] for variant in study.variants}
     troubles: list[Trouble] = []
     count = 0
@@ -107,7 +107,7 @@ def gather(study: Study) -> Evidence | None:
                     last_lines(kept, LOG_LINES) if kept else ""
                 )
                 troubles.append(Trouble(key, seed, state, reason, log))
-    return Evidence(
+    return ReportData(
         ends, {key: tuple(found) for key, found in curves.items()}, tuple(troubles), count
     )
 

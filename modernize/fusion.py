@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 @torch.no_grad()
-def folded(network: Network, dtype: torch.dtype = torch.float32) -> Network:
+def fuse_for_inference(network: Network, dtype: torch.dtype = torch.float32) -> Network:
     """Returns a copy that gives the same logits, but for rounding, in less time.
 
-    Each BatchNorm is folded into the convolution before it, as is each Layer Scale. A LayerNorm
+    Each BatchNorm is fused into the convolution before it, as is each Layer Scale. A LayerNorm
     stays: it depends on the image.
 
     Args:

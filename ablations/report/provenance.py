@@ -15,7 +15,7 @@ MOST_VALUES = 12  # of one property; of the others only the number is told
 NOT_RECORDED = "not recorded"
 
 
-def origin_rows(records: Iterable[Record]) -> list[dict[str, str]]:
+def provenance_rows(records: Iterable[Record]) -> list[dict[str, str]]:
     """Returns a row for each value that a property has, with the number of runs that have it.
 
     Properties that no record has are left out.

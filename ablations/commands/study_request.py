@@ -17,7 +17,7 @@ from modernize.text import plural
 
 if TYPE_CHECKING:
     from ablations.recipe import Preset
-    from ablations.studies.counting import PlanRow, Speed
+    from ablations.studies.estimates import PlanRow, Speed
     from ablations.studies.variants import Comparison
     from modernize.steps import Variant
 
@@ -80,7 +80,7 @@ _ASKING = (
 )
 
 
-def asking_options(command: Callable[..., Any]) -> Callable[..., Any]:
+def study_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Adds the options that say which study is meant; :func:`resolve` takes them."""
     for option in reversed(_ASKING):
         command = option(command)
@@ -102,7 +102,7 @@ def speed_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @dataclasses.dataclass(frozen=True)
-class Asked:
+class StudyRequest:
     """What a command line asks for.
 
     Attributes:
@@ -132,8 +132,8 @@ def resolve(
     regime: str | None,
     data: str | None,
     settings: tuple[str, ...],
-) -> Asked:
-    """Returns what the options of :func:`asking_options` mean.
+) -> StudyRequest:
+    """Returns what the options of :func:`study_options` mean.
 
     Raises:
         UsageError: for what does not exist, or cannot be.
@@ -160,7 +160,7 @@ def resolve(
         parts.append(Path(preset or written.preset).stem)
     if comparison.regime != usual:
         parts.append(comparison.regime)
-    return Asked(
+    return StudyRequest(
         comparison,
         chosen,
         variants,
@@ -183,7 +183,7 @@ def find_speed(
     Raises:
         UsageError: where both are asked for.
     """
-    from ablations.studies.counting import given_speed
+    from ablations.studies.estimates import given_speed
 
     if images_per_second and measure:
         raise UsageError("give one of --images-per-second and --measure, not both.")
@@ -202,10 +202,10 @@ def find_speed(
 
 def notes(rows: Sequence[PlanRow], reference: PlanRow, comparison: Comparison) -> list[str]:
     """Returns which variants are out of proportion, and which cannot be, a line each."""
-    from ablations.studies import counting
+    from ablations.studies import estimates
     from ablations.units import flops, times
 
-    dear = [row for row in rows if row.times > counting.OUT_OF_PROPORTION]
+    dear = [row for row in rows if row.times > estimates.OUT_OF_PROPORTION]
     if len(dear) > MANY:
         most = max(dear, key=lambda row: row.times)
         lines = [
