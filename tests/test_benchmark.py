@@ -222,7 +222,7 @@ def test_nobody_has_stochastic_depth(source):
 
 def test_training_updates_with_the_optimizers_state():
     how = conditions()
-    place = how.place()
+    place = how.context()
     resident = Resident(OurNetwork(NANO), place, *how.images(place), ["training"])
     gamma = next(p for n, p in resident.network.named_parameters() if n.endswith("gamma"))
     before = gamma.detach().clone()

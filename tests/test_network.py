@@ -278,7 +278,7 @@ def test_evaluation_ignores_stochastic_depth():
 def test_initialisation(step):
     torch.manual_seed(0)
     by_init = {}
-    for init in ("framework", "kaiming", "trunc-normal"):
+    for init in ("pytorch", "kaiming", "trunc-normal"):
         network = build(step, "nano", init=init)
         by_init[init] = network.stages[3].blocks[0].branch.spatial.weight.std().item()
         linear_zero = not network.head.bias.any().item()
@@ -288,7 +288,7 @@ def test_initialisation(step):
     conv = network.stages[3].blocks[0].branch.spatial
     fan_in, fan_out = conv.weight[0].numel(), conv.out_channels * conv.weight[0, 0].numel()
     fan_out //= conv.groups if step == "resnet" else 1
-    assert by_init["framework"] == pytest.approx((1 / 3 / fan_in) ** 0.5, rel=0.1)
+    assert by_init["pytorch"] == pytest.approx((1 / 3 / fan_in) ** 0.5, rel=0.1)
     assert by_init["kaiming"] == pytest.approx((2 / fan_out) ** 0.5, rel=0.1)
     assert by_init["trunc-normal"] == pytest.approx(0.02, rel=0.1)
 

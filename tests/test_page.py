@@ -19,7 +19,7 @@ from ablations.analysis.samples import BEST, of_study
 from ablations.analysis.summary import write_summary
 from ablations.cli import main
 from ablations.records import Record, Status, Study
-from ablations.report import evidence, page_pictures
+from ablations.report import data, page_pictures
 from ablations.report.files import write
 from ablations.report.page import Page, make, tornado_table
 from ablations.report.page_figures import (
@@ -305,7 +305,7 @@ def test_damaged_files_are_named_and_stop_nothing(study: Study) -> None:
 def test_of_many_failures_the_first_are_shown_and_the_others_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(evidence, "MOST_LOGS", 2)
+    monkeypatch.setattr(data, "MOST_LOGS", 2)
     page = make(write_study(tmp_path / "bad", {"recipe": [FAILED] * 5}))
     assert len(page.troubles) == 2
     assert "And 3 more" in as_html(page)

@@ -85,8 +85,8 @@ def test_without_a_home_nothing_is_kept() -> None:
         "def unknown(*_): raise KeyError('uid not found')\n"
         "pwd.getpwuid = pwd.getpwnam = unknown\n"
         "import ablations.images.data\n"
-        "from modernize import cost, counts, spec_of\n"
-        "assert not counts.cache_folder().exists()\n"
+        "from modernize import cache, cost, spec_of\n"
+        "assert not cache.cache_folder().exists()\n"
         "print(cost.cost(spec_of('ln', 'nano'), 32).params)\n"
     )
     homeless = {k: v for k, v in os.environ.items() if k not in ("HOME", "XDG_CACHE_HOME")}

@@ -57,6 +57,7 @@ def comparing_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Adds ``--baseline`` and ``--best-epoch``."""
     against = click.option(
         "--baseline",
+        "against",
         default="parent",
         show_default=True,
         metavar="parent|STEP",
