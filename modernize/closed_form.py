@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from modernize.errors import LayersError
+from modernize.errors import CustomLayersError
 from modernize.spec import (
     Bottleneck,
     Downsampling,
@@ -52,11 +52,11 @@ def closed_form(spec: NetSpec, image_size: int) -> ClosedFormCost:
 
     Raises:
         UsageError: for an image smaller than ``spec.total_stride``.
-        LayersError: for a network with layers of one's own, of which no formula knows.
+        CustomLayersError: for a network with layers of one's own, of which no formula knows.
     """
     spec.check_image_size(image_size)
     if spec.custom_layers:
-        raise LayersError(
+        raise CustomLayersError(
             f"there is no formula for {', '.join(map(str, spec.custom_layers.values()))}; count "
             "the built network."
         )

@@ -28,13 +28,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modernize import cache
-from modernize.custom_layers import guarded
+from modernize.custom_layers import running
 from modernize.spec import Init, NetSpec
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from modernize.custom_layers import Layers
     from modernize.network import Network
 
 _COUNTED_SOURCES = ("network.py", "ops.py", "spec.py", "cost.py")
@@ -60,37 +59,35 @@ class Cost:
     activations: int
 
 
-def cost(spec: NetSpec, image_size: int, layers: Layers | None = None) -> Cost:
+def cost(spec: NetSpec, image_size: int) -> Cost:
     """Returns what a network costs, from the disk where it was counted before, else counted now.
 
     Args:
         spec: the network.
         image_size: height and width of the image in pixels.
-        layers: the file of the spec's own layers, where it has any.
 
     Raises:
         UsageError: for an image smaller than ``spec.total_stride``.
-        LayersError: without the file of the spec's own layers, or where they fail.
+        CustomLayersError: if its custom layers are not loaded, or fail.
     """
     spec.check_image_size(image_size)
     key = f"{_counted_as(spec).digest()}-{image_size}"
-    return cache.remember(cache_path(), key, Cost, lambda: count(spec, image_size, layers))
+    return cache.remember(cache_path(), key, Cost, lambda: count(spec, image_size))
 
 
-def count(spec: NetSpec, image_size: int, layers: Layers | None = None) -> Cost:
+def count(spec: NetSpec, image_size: int) -> Cost:
     """Builds a network and counts it; a network counted in this process is not counted again.
 
     Args:
         spec: the network.
         image_size: height and width of the image in pixels.
-        layers: the file of the spec's own layers, where it has any.
 
     Raises:
         UsageError: for an image smaller than ``spec.total_stride``.
-        LayersError: without the file of the spec's own layers, or where they fail.
+        CustomLayersError: if its custom layers are not loaded, or fail.
     """
     spec.check_image_size(image_size)
-    return _count(_counted_as(spec), image_size, layers)
+    return _count(_counted_as(spec), image_size)
 
 
 def breakdown(spec: NetSpec, image_size: int, depth: int = 2) -> str:
@@ -185,10 +182,10 @@ def _counted_as(spec: NetSpec) -> NetSpec:
 
 
 @functools.lru_cache(maxsize=1024)
-def _count(spec: NetSpec, image_size: int, layers: Layers | None) -> Cost:
+def _count(spec: NetSpec, image_size: int) -> Cost:
     """Counts everything in one trace of the network."""
     with _fvcore() as fvcore:
-        network, images = _network_and_no_images(spec, image_size, layers)
+        network, images = _network_and_no_images(spec, image_size)
         flops_of, outputs_of = fvcore.jit_handles, fvcore.jit_handles.generic_activation_jit()
         handles = {
             "aten::_convolution": _both("conv", flops_of.conv_flop_jit, outputs_of),
@@ -196,9 +193,7 @@ def _count(spec: NetSpec, image_size: int, layers: Layers | None) -> Cost:
             "aten::addmm": _both("addmm", flops_of.addmm_flop_jit, outputs_of),
         }
         analysis = _analysis(fvcore.FlopCountAnalysis, network, images).set_op_handle(**handles)
-        own = ", ".join(f"{name} {layer.name}" for name, layer in spec.custom_layers.items())
-        failing = f"the network with {own} cannot be run on an image of {image_size} pixels"
-        with guarded(layers.path, failing) if own and layers else contextlib.nullcontext():
+        with running(spec, f"be run on an image of {image_size} pixels"):
             by_operator = Counter(analysis.by_operator())
     activations = by_operator.pop(_ACTIVATIONS)
     return Cost(
@@ -209,9 +204,7 @@ def _count(spec: NetSpec, image_size: int, layers: Layers | None) -> Cost:
     )
 
 
-def _network_and_no_images(
-    spec: NetSpec, image_size: int, layers: Layers | None = None
-) -> tuple[Network, Tensor]:
+def _network_and_no_images(spec: NetSpec, image_size: int) -> tuple[Network, Tensor]:
     """Returns the network in evaluation mode, and a batch (0, in_channels, H, W) of no images.
 
     To draw weights and to convolve would take most of the time, and counting needs neither. So the
@@ -224,7 +217,7 @@ def _network_and_no_images(
     from modernize.network import Network
 
     if spec.custom_layers:
-        network = Network(spec, layers)
+        network = Network(spec)
         return network.eval(), torch.zeros(1, spec.in_channels, image_size, image_size)
     with torch.device("meta"):  # which fvcore cannot trace, so only to build
         network = Network(spec)

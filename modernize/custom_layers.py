@@ -1,25 +1,26 @@
-"""Layers of one's own: one Python file that adds to what a field of a NetSpec may name.
+"""Custom layers: Python files of the user that add to what a field of a NetSpec may name.
 
-The file defines any of three dictionaries, from names to what makes a layer, mostly classes::
+Such a file defines any of three dictionaries, from names to classes or functions::
 
     ACTIVATIONS    name: () -> module, (N, C, H, W) -> the same shape
     NORMS          name: (width) -> module, (N, width, H, W) -> the same shape
     SPATIAL_CONVS  name: (width, kernel_size, stride, bias) -> module,
                    (N, width, H, W) -> (N, width, H / stride, W / stride)
 
-``nn.Conv2d`` and ``nn.Linear`` in them are initialised as everywhere in the network; all else stays
-as the constructor leaves it. A norm of one's own is taken to leave convolutions their biases.
+``nn.Conv2d`` and ``nn.Linear`` in them get their initial weights as everywhere in the network; all
+else stays as the constructor leaves it. With a custom norm, convolutions keep their biases.
 
-Reading such a file runs it. It is therefore read only where a person names it, or in a study that
-they launched; never because a file of weights speaks of it. A network holds on to the file's
-content: :class:`~modernize.spec.CustomLayer` carries its digest, and no other file will do.
+To load such a file is to run it. :func:`load_custom_layers` is the only way to do so, and is called
+only for a file that the user names and for the copy in a study that the user launches. It adds the
+file to a registry, by the digest of its content. A :class:`~modernize.spec.CustomLayer` has the
+same digest, so that a network finds its layers there, and only there: a file of weights can name a
+layer, but cannot load it.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import hashlib
 import re
 import sys
@@ -29,27 +30,29 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from modernize.errors import LayersError, RoadmapError, UnknownNameError
+from modernize.errors import CustomLayersError, RoadmapError, UnknownNameError
 from modernize.files import read_bytes
 from modernize.spec import CustomLayer, field_types
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from modernize.spec import NetSpec
+
 TABLES = {"activation": "ACTIVATIONS", "norm": "NORMS", "spatial_conv": "SPATIAL_CONVS"}
-"""The fields that may name a layer of one's own, and the dictionary that has it."""
+"""The fields that may name a custom layer, and the dictionary that defines it."""
 
 _NAME = re.compile(r"[a-z][a-z0-9-]*")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Layers:
-    """What one Python file adds.
+class CustomLayersFile:
+    """A Python file of custom layers that was run.
 
     Attributes:
-        path: where the file lay.
+        path: where the file was.
         content: its bytes as they were run.
-        tables: field -> name -> what makes the layer.
+        tables: field -> name -> class or function that makes the layer.
     """
 
     path: Path
@@ -58,94 +61,130 @@ class Layers:
 
     @property
     def digest(self) -> str:
-        """16 hexadecimal digits that name the content."""
+        """16 hexadecimal digits that identify the content."""
         return digest_of(self.content)
 
     def named(self, field: str, name: str) -> CustomLayer:
-        """Returns the layer that a field names.
+        """Returns the layer of this name.
 
         Raises:
-            UnknownNameError: listing what the field may name.
+            UnknownNameError: listing the valid names of the field.
         """
         if name not in self.tables[field]:
             raise UnknownNameError(field, name, [*builtin(field), *self.tables[field]])
         return CustomLayer(name, self.digest)
 
 
+_loaded: dict[str, CustomLayersFile] = {}
+"""The registry: digest -> file. Entries are only added, and one digest has one content."""
+
+
 def digest_of(content: bytes) -> str:
-    """Returns 16 hexadecimal digits that name a file's content."""
+    """Returns 16 hexadecimal digits that identify a file's content."""
     return hashlib.sha256(content).hexdigest()[:16]
 
 
-def load_layers(path: Path, digest: str | None = None) -> Layers:
-    """Runs a Python file and returns the layers it defines.
+def load_custom_layers(path: Path, digest: str | None = None) -> CustomLayersFile:
+    """Runs a Python file and registers its layers; a content that is registered is not run again.
 
     Args:
         path: of the file.
-        digest: what its content must be; None: whatever it is.
+        digest: of the content that is expected; None: any.
 
     Raises:
-        LayersError: where it cannot be read, is not that content, fails, or defines no layer.
+        CustomLayersError: if the file cannot be read, has another content, fails, or defines no
+            layer.
     """
     try:
         content = read_bytes(path)
-        content.decode()  # as it is copied into a study
+        content.decode()  # a study keeps it as text
     except OSError as error:
-        raise LayersError(f"layers {path} cannot be read: {error.strerror or error}.") from error
+        raise CustomLayersError(
+            f"the file of custom layers {path} cannot be read: {error.strerror or error}."
+        ) from error
     except UnicodeDecodeError as error:
-        raise LayersError(f"layers {path} are no text in UTF-8: {error}.") from error
-    if digest not in (None, digest_of(content)):
-        raise LayersError(
-            f"{path} is not the file of layers that this network was planned with: its content is "
-            f"{digest_of(content)}, not {digest}."
+        raise CustomLayersError(
+            f"the file of custom layers {path} is not text in UTF-8: {error}."
+        ) from error
+    found = digest_of(content)
+    if digest not in (None, found):
+        raise CustomLayersError(
+            f"{path} is not the file of custom layers that this network was planned with: the "
+            f"digest of its content is {found}, not {digest}."
         )
-    return _run(path, content)
+    if found not in _loaded:
+        _loaded[found] = _run(path, content)
+    return _loaded[found]
 
 
-def make_layer(layers: Layers | None, field: str, own: CustomLayer, *arguments: Any) -> nn.Module:
-    """Returns a layer of one's own.
+def loaded_files(spec: NetSpec) -> list[CustomLayersFile]:
+    """Returns the files of a network's custom layers, as far as this process has loaded them."""
+    digests = {layer.digest for layer in spec.custom_layers.values()}
+    return [_loaded[digest] for digest in digests if digest in _loaded]
+
+
+def make_custom_layer(field: str, layer: CustomLayer, *arguments: Any) -> nn.Module:
+    """Returns a new custom layer.
 
     Args:
-        layers: the file that has it.
-        field: what it is to the network: one of :data:`TABLES`.
-        own: which it is.
+        field: the field of the network that names it: one of :data:`TABLES`.
+        layer: its name and the digest of its file.
         arguments: of its constructor.
 
     Raises:
-        LayersError: without the file, with another one, or where the layer cannot be made.
+        CustomLayersError: if its file is not loaded, does not define it, or fails to make it.
     """
-    if layers is None or own.digest != layers.digest:
-        other = f"; {layers.path.name} is another file ({layers.digest})" if layers else ""
-        raise LayersError(
-            f"this network's {field} is {own.name}, a layer of the Python file with the content "
-            f"{own.digest}; it can only be built where that file is given{other}."
+    file = _loaded.get(layer.digest)
+    if file is None:
+        others = ", ".join(f"{f.path.name} ({digest})" for digest, f in _loaded.items())
+        raise CustomLayersError(
+            f"this network's {field} is {layer.name}, a custom layer of the Python file with the "
+            f"digest {layer.digest}; load that file first"
+            + (f" (loaded now: {others})." if others else ".")
         )
-    make = layers.tables[field].get(own.name)
+    make = file.tables[field].get(layer.name)
     if make is None:
-        raise LayersError(f"{layers.path.name} has no {own.name} in {TABLES[field]}.")
+        raise CustomLayersError(f"{file.path.name} has no {layer.name} in {TABLES[field]}.")
     from torch import nn
 
-    called = f"{TABLES[field]}[{own.name!r}]({', '.join(map(repr, arguments))})"
-    with guarded(layers.path, f"{layers.path.name}: {called} fails"):
-        layer = make(*arguments)
-    if not isinstance(layer, nn.Module):
-        raise LayersError(
-            f"{layers.path.name}: {TABLES[field]}[{own.name!r}] makes a {type(layer).__name__}; "
-            "it must make a torch.nn.Module."
+    call = f"{TABLES[field]}[{layer.name!r}]({', '.join(map(repr, arguments))})"
+    with _reporting_errors(file.path, f"{file.path.name}: {call} fails"):
+        module = make(*arguments)
+    if not isinstance(module, nn.Module):
+        raise CustomLayersError(
+            f"{file.path.name}: {TABLES[field]}[{layer.name!r}] returns a {type(module).__name__}; "
+            "it must return a torch.nn.Module."
         )
-    return layer
+    return module
 
 
 @contextlib.contextmanager
-def guarded(path: Path, failing: str) -> Iterator[None]:
-    """Makes a :class:`LayersError` of whatever the code in a file of layers raises.
+def running(spec: NetSpec, action: str) -> Iterator[None]:
+    """Reports an exception in a network with custom layers as a :class:`CustomLayersError`.
 
-    That includes ``SystemExit``, which would end a command without a word. Only Ctrl-C passes,
-    unless it is the file that raises ``KeyboardInterrupt``.
+    Args:
+        spec: the network; without custom layers, exceptions pass unchanged.
+        action: what is done with it, such as "be run on an image of 32 pixels".
+    """
+    files = loaded_files(spec)
+    if not files:
+        yield
+        return
+    named = ", ".join(f"{field} {layer.name}" for field, layer in spec.custom_layers.items())
+    with _reporting_errors(files[0].path, f"the network with {named} cannot {action}"):
+        yield
+
+
+@contextlib.contextmanager
+def _reporting_errors(path: Path, start: str) -> Iterator[None]:
+    """Turns any exception of the code in a file into a :class:`CustomLayersError`.
+
+    That includes ``SystemExit``, which would end a command without a message. Only Ctrl-C passes,
+    unless the file itself raises ``KeyboardInterrupt``.
 
     Args:
         path: of the file.
-        failing: how the error begins.
+        start: first words of the message.
     """
     try:
         yield
@@ -153,20 +192,19 @@ def guarded(path: Path, failing: str) -> Iterator[None]:
         raise
     except BaseException as error:
         last = traceback.extract_tb(error.__traceback__)[-1]
-        of_file = last.filename == str(path) and "KeyboardInterrupt" in (last.line or "")
-        if isinstance(error, KeyboardInterrupt) and not of_file:
+        in_file = last.filename == str(path) and "KeyboardInterrupt" in (last.line or "")
+        if isinstance(error, KeyboardInterrupt) and not in_file:
             raise
-        raise LayersError(f"{failing}: {_explain(error, path)}") from error
+        raise CustomLayersError(f"{start}: {_explain(error, path)}") from error
 
 
-@functools.lru_cache(maxsize=32)
-def _run(path: Path, content: bytes) -> Layers:
-    """Runs exactly these bytes, once a process: what is hashed is what is run."""
-    module = types.ModuleType(f"own_layers_{digest_of(content)}")
+def _run(path: Path, content: bytes) -> CustomLayersFile:
+    """Runs exactly these bytes, so that the digest is of the code that was run."""
+    module = types.ModuleType(f"custom_layers_{digest_of(content)}")
     module.__file__ = str(path)
     sys.modules[module.__name__] = module  # as import does; dataclasses look themselves up there
     try:
-        with guarded(path, f"layers {path} fail"):
+        with _reporting_errors(path, f"the file of custom layers {path} fails"):
             exec(compile(content, str(path), "exec"), module.__dict__)  # noqa: S102  # as import does
     except BaseException:
         sys.modules.pop(module.__name__, None)
@@ -176,34 +214,32 @@ def _run(path: Path, content: bytes) -> Layers:
     if not faults and not any(tables.values()):
         faults = [f"it defines none of {', '.join(TABLES.values())}"]
     if faults:
-        raise LayersError(f"layers {path}: " + "; ".join(faults) + ".")
-    return Layers(path, content, {field: dict(table) for field, table in tables.items()})
+        raise CustomLayersError(f"the file of custom layers {path}: {'; '.join(faults)}.")
+    return CustomLayersFile(path, content, {field: dict(table) for field, table in tables.items()})
 
 
 def builtin(field: str) -> list[str]:
-    """Returns what a field may name without a file."""
+    """Returns the valid names of a field without custom layers."""
     return list(get_args(field_types()[field])[0])
 
 
 def _faults(field: str, table: Any) -> list[str]:
-    """Returns what is wrong with one of the dictionaries."""
+    """Returns the faults of one of the dictionaries."""
     if not isinstance(table, dict):
-        return [f"{TABLES[field]} is no dictionary"]
+        return [f"{TABLES[field]} is not a dictionary"]
     faults = []
     for name, make in table.items():
         if not isinstance(name, str) or not _NAME.fullmatch(name):
-            faults.append(f"{TABLES[field]} has {name!r}; write names as in star-relu")
+            faults.append(f"{TABLES[field]} has {name!r}; write names like star-relu")
         elif name in builtin(field):
-            faults.append(
-                f"{TABLES[field]} has {name!r}, which there is already; call it otherwise"
-            )
+            faults.append(f"{TABLES[field]} has {name!r}, which is built in; choose another name")
         elif not callable(make):
-            faults.append(f"{TABLES[field]}[{name!r}] is no class or function")
+            faults.append(f"{TABLES[field]}[{name!r}] is not a class or function")
     return faults
 
 
 def _explain(error: BaseException, path: Path) -> str:
-    """Returns an error in one line, with the line of the file that it came from."""
+    """Returns an error in one line, with the line of the file that raised it."""
     lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)]
     line = error.lineno if isinstance(error, SyntaxError) else (lines or [None])[-1]
     try:

@@ -26,8 +26,8 @@ class WeightsError(UsageError):
     """A checkpoint that cannot be read, or does not fit; names every tensor that is in the way."""
 
 
-class LayersError(UsageError):
-    """Layers of one's own whose file cannot be used, or which are asked for without it."""
+class CustomLayersError(UsageError):
+    """A file of custom layers that cannot be used, or a custom layer whose file is not loaded."""
 
 
 class UnknownNameError(UsageError):

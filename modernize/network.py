@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from modernize import spec as s
-from modernize.custom_layers import Layers, make_layer
+from modernize.custom_layers import make_custom_layer
 from modernize.ops import GELU, DepthwiseConv2d, DropPath, LayerNorm2d, LayerScale, PointwiseConv2d
 from modernize.spec import CustomLayer, NetSpec
 
@@ -24,23 +24,22 @@ class Network(nn.Module):
     ``spec.total_stride`` (32 on the roadmap); for others, strided convolutions round.
 
     Args:
-        spec: which network.
-        layers: where a field names a layer of one's own: the file that has it.
+        spec: which network; the files of its custom layers, if it has any, must be loaded.
     """
 
-    def __init__(self, spec: NetSpec, layers: Layers | None = None) -> None:
+    def __init__(self, spec: NetSpec) -> None:
         super().__init__()
-        self.spec, self.layers = spec, layers
-        self.stem = Stem(spec, layers)
+        self.spec = spec
+        self.stem = Stem(spec)
         rates = iter(spec.drop_path_rates)
         self.stages = nn.ModuleList(
-            Stage(spec, index, list(itertools.islice(rates, depth)), layers)
+            Stage(spec, index, list(itertools.islice(rates, depth)))
             for index, depth in enumerate(spec.depths)
         )
         width = spec.stream_widths[-1]
         separate = spec.downsampling is s.Downsampling.SEPARATE
         self.pool = nn.AdaptiveAvgPool2d(1)
-        self.norm = norm(spec, width, layers) if separate else nn.Identity()
+        self.norm = norm(spec, width) if separate else nn.Identity()
         self.head = nn.Linear(width, spec.num_classes)
         initialise(self, spec.init)
 
@@ -60,13 +59,13 @@ class Network(nn.Module):
 class Stem(nn.Sequential):
     """The image (N, in_channels, H, W) -> (N, C, H/s, W/s) for the stem's stride s."""
 
-    def __init__(self, spec: NetSpec, layers: Layers | None = None) -> None:
+    def __init__(self, spec: NetSpec) -> None:
         super().__init__()
         width = spec.narrow_widths[0]
         if spec.stem is s.Stem.RESNET:
             self.conv = nn.Conv2d(spec.in_channels, width, 7, stride=2, padding=3, bias=False)
-            self.norm = norm(spec, width, layers)
-            self.act = activation(spec, layers)
+            self.norm = norm(spec, width)
+            self.act = activation(spec)
             self.pool = nn.MaxPool2d(3, stride=2, padding=1)
             return
         patch = spec.stem.stride
@@ -74,7 +73,7 @@ class Stem(nn.Sequential):
         # Separate downsampling brings norms with it, one of them here. An isotropic network, which
         # never downsamples, has none.
         if spec.stem is s.Stem.PATCHIFY and spec.downsampling is s.Downsampling.SEPARATE:
-            self.norm = norm(spec, width, layers)
+            self.norm = norm(spec, width)
 
 
 class Stage(nn.Module):
@@ -84,23 +83,20 @@ class Stage(nn.Module):
         spec: the network.
         index: of the stage, from 0.
         drop_paths: stochastic-depth rate of each block.
-        layers: the file of the network's own layers.
     """
 
-    def __init__(
-        self, spec: NetSpec, index: int, drop_paths: list[float], layers: Layers | None = None
-    ) -> None:
+    def __init__(self, spec: NetSpec, index: int, drop_paths: list[float]) -> None:
         super().__init__()
         width = spec.stream_widths[index - 1] if index else spec.narrow_widths[0]  # it receives
         hidden, out = spec.hidden_widths[index], spec.stream_widths[index]
         stride = 2 if index else 1
         self.downsample: nn.Module = nn.Identity()
         if index and spec.downsampling is s.Downsampling.SEPARATE:
-            self.downsample = Downsample(spec, width, out, layers)
+            self.downsample = Downsample(spec, width, out)
             width, stride = out, 1
         self.blocks = nn.Sequential()
         for rate in drop_paths:
-            self.blocks.append(Block(spec, width, hidden, out, stride, rate, layers))
+            self.blocks.append(Block(spec, width, hidden, out, stride, rate))
             width, stride = out, 1
 
     def forward(self, x: Tensor) -> Tensor:
@@ -111,11 +107,9 @@ class Stage(nn.Module):
 class Downsample(nn.Sequential):
     """Norm and 2x2/2 convolution between two stages."""
 
-    def __init__(
-        self, spec: NetSpec, in_width: int, out_width: int, layers: Layers | None = None
-    ) -> None:
+    def __init__(self, spec: NetSpec, in_width: int, out_width: int) -> None:
         super().__init__()
-        self.norm = norm(spec, in_width, layers)
+        self.norm = norm(spec, in_width)
         self.conv = nn.Conv2d(in_width, out_width, 2, stride=2)
 
 
@@ -141,7 +135,6 @@ class Block(nn.Module):
         in_width, hidden, out_width: channels that it receives, has inside and hands on.
         stride: of `spatial`.
         drop_path: its stochastic-depth rate.
-        layers: the file of the network's own layers.
     """
 
     def __init__(
@@ -152,14 +145,13 @@ class Block(nn.Module):
         out_width: int,
         stride: int,
         drop_path: float,
-        layers: Layers | None = None,
     ) -> None:
         super().__init__()
         first = spec.spatial_position is s.SpatialPosition.FIRST
         bias = spec.norm is not s.Norm.BATCH  # which would subtract a bias again
         widths = {"spatial": in_width if first else hidden, "expand": hidden, "project": out_width}
         convs = {
-            "spatial": spatial_conv(spec, widths["spatial"], stride, bias, layers),
+            "spatial": spatial_conv(spec, widths["spatial"], stride, bias),
             "expand": PointwiseConv2d(in_width, hidden, bias=bias),
             "project": PointwiseConv2d(hidden, out_width, bias=bias),
         }
@@ -170,11 +162,11 @@ class Block(nn.Module):
         for name in [*order, "project"]:
             self.branch.add_module(name, convs[name])
             if every_norm or name == "spatial":
-                self.branch.add_module(f"{name}_norm", norm(spec, widths[name], layers))
+                self.branch.add_module(f"{name}_norm", norm(spec, widths[name]))
             if name == order[0] and every_act:
-                self.branch.add_module("first_act", activation(spec, layers))
+                self.branch.add_module("first_act", activation(spec))
             if name == order[1]:
-                self.branch.add_module("act", activation(spec, layers))
+                self.branch.add_module("act", activation(spec))
         if spec.layer_scale:
             self.branch.add_module("scale", LayerScale(out_width, spec.layer_scale))
         if drop_path:
@@ -182,8 +174,8 @@ class Block(nn.Module):
 
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or in_width != out_width:
-            self.shortcut = Projection(spec, in_width, out_width, stride, layers)
-        self.last_act = activation(spec, layers) if every_act else nn.Identity()
+            self.shortcut = Projection(spec, in_width, out_width, stride)
+        self.last_act = activation(spec) if every_act else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.last_act(self.branch(x) + self.shortcut(x))
@@ -193,42 +185,33 @@ class Block(nn.Module):
 class Projection(nn.Sequential):
     """1x1 convolution and norm: the shortcut of a block whose output has another shape."""
 
-    def __init__(
-        self,
-        spec: NetSpec,
-        in_width: int,
-        out_width: int,
-        stride: int,
-        layers: Layers | None = None,
-    ) -> None:
+    def __init__(self, spec: NetSpec, in_width: int, out_width: int, stride: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(in_width, out_width, 1, stride, bias=False)
-        self.norm = norm(spec, out_width, layers)
+        self.norm = norm(spec, out_width)
 
 
-def spatial_conv(
-    spec: NetSpec, width: int, stride: int, bias: bool, layers: Layers | None = None
-) -> nn.Module:
+def spatial_conv(spec: NetSpec, width: int, stride: int, bias: bool) -> nn.Module:
     """Returns the spec's k x k convolution from ``width`` to as many channels."""
     k = spec.kernel_size
     if isinstance(spec.spatial_conv, CustomLayer):
-        return make_layer(layers, "spatial_conv", spec.spatial_conv, width, k, stride, bias)
+        return make_custom_layer("spatial_conv", spec.spatial_conv, width, k, stride, bias)
     if spec.spatial_conv is s.SpatialConv.DEPTHWISE:
         return DepthwiseConv2d(width, k, stride, k // 2, bias=bias)
     return nn.Conv2d(width, width, k, stride, k // 2, bias=bias)
 
 
-def norm(spec: NetSpec, width: int, layers: Layers | None = None) -> nn.Module:
+def norm(spec: NetSpec, width: int) -> nn.Module:
     """Returns the spec's normalisation of ``width`` channels."""
     if isinstance(spec.norm, CustomLayer):
-        return make_layer(layers, "norm", spec.norm, width)
+        return make_custom_layer("norm", spec.norm, width)
     return nn.BatchNorm2d(width) if spec.norm is s.Norm.BATCH else LayerNorm2d(width, eps=1e-6)
 
 
-def activation(spec: NetSpec, layers: Layers | None = None) -> nn.Module:
+def activation(spec: NetSpec) -> nn.Module:
     """Returns the spec's activation function."""
     if isinstance(spec.activation, CustomLayer):
-        return make_layer(layers, "activation", spec.activation)
+        return make_custom_layer("activation", spec.activation)
     return nn.ReLU(inplace=True) if spec.activation is s.Activation.RELU else GELU()
 
 

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modernize.errors import LayersError, UsageError, WeightsError
+from modernize.errors import CustomLayersError, UsageError, WeightsError
 from modernize.layouts import OURS, Layout, find_layout
 from modernize.recognition import infer_spec, lookalikes, plain_names, recognise
 from modernize.spec import NetSpec
@@ -26,7 +26,6 @@ from modernize.text import plural
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from modernize.custom_layers import Layers
     from modernize.network import Network
 
 _COUNTER = "num_batches_tracked"  # of a BatchNorm: not learned, and files of old have none
@@ -44,14 +43,12 @@ class Weights:
     Attributes:
         layout: the layout they came in.
         spec: the network that they are for.
-        tensors: what ``Network(spec, layers).load_state_dict`` takes, strictly.
-        layers: the file of the spec's own layers, where it has any.
+        tensors: what ``Network(spec).load_state_dict`` takes, strictly.
     """
 
     layout: Layout
     spec: NetSpec
     tensors: Mapping[str, Tensor]
-    layers: Layers | None = None
 
     @property
     def params(self) -> int:
@@ -78,7 +75,6 @@ def read(
     spec: NetSpec | None = None,
     *,
     ema: bool = False,
-    layers: Layers | None = None,
 ) -> Weights:
     """Returns the weights in a checkpoint, under our names, after all checks that the file allows.
 
@@ -89,8 +85,6 @@ def read(
         spec: the network that they are for. By default it is found out from the tensors, or, where
             they have our own names, read from the file; a file that :func:`write` made says it.
         ema: take the moving average of the weights that stands beside them.
-        layers: the file of the network's own layers, where it has any. What a file of weights says
-            of its network never leads to one: code is run only where it is given here.
 
     Returns:
         Weights whose tensors are on the CPU and memory-mapped, but in torch's old format.
@@ -98,7 +92,8 @@ def read(
     Raises:
         WeightsError: for a file that cannot be read or is of no network known here; or else naming
             every tensor that is missing, unexpected, misshapen or of the wrong type.
-        LayersError: for a network with layers of its own, where their file is not given.
+        CustomLayersError: for a network whose custom layers are not loaded; a file of weights
+            cannot load them.
     """
     from modernize.weight_files import read_file
 
@@ -106,8 +101,8 @@ def read(
     if spec is None and content.spec is not None:
         spec = _spec_from(Path(path), content.spec)
     try:
-        return from_state_dict(content.tensors, spec, layers)
-    except (WeightsError, LayersError) as error:
+        return from_state_dict(content.tensors, spec)
+    except (WeightsError, CustomLayersError) as error:
         raise type(error)(f"{path}: {error}") from None
 
 
@@ -127,28 +122,26 @@ def load(
     spec: NetSpec | None = None,
     *,
     ema: bool = False,
-    layers: Layers | None = None,
 ) -> Network:
     """Returns the network of a checkpoint, in training mode; arguments and errors as :func:`read`.
 
     Its parameters are in single precision, whatever the file has.
     """
-    return network_of(read(path, spec, ema=ema, layers=layers), layers)
+    return network_of(read(path, spec, ema=ema))
 
 
-def network_of(weights: Weights, layers: Layers | None = None) -> Network:
+def network_of(weights: Weights) -> Network:
     """Returns the network with these weights, in single precision and in training mode.
 
     Args:
         weights: what :func:`read` returned.
-        layers: the network's own, where it has any.
     """
     import torch
 
     from modernize.network import Network
 
     if weights.spec.custom_layers:  # which may hold more than their state dict has
-        network = Network(weights.spec, layers)
+        network = Network(weights.spec)
     else:
         with torch.device("meta"):  # no weights are drawn only to be written over
             network = Network(weights.spec)
@@ -179,9 +172,7 @@ def write(weights: Weights | Network, path: Path | str, layout: str) -> None:
     write_file(Path(path), to_state_dict(weights, layout), chosen.wrapper, spec)
 
 
-def from_state_dict(
-    given: Mapping[str, Any], spec: NetSpec | None = None, layers: Layers | None = None
-) -> Weights:
+def from_state_dict(given: Mapping[str, Any], spec: NetSpec | None = None) -> Weights:
     """Returns a state dict of any layout under our names and in our shapes.
 
     A BatchNorm's counter of batches may be missing, as it is in files of old; it is then 0.
@@ -189,7 +180,6 @@ def from_state_dict(
     Args:
         given: tensors by name; they are not copied.
         spec: the network that they are for; by default it is found out from them.
-        layers: the file of the spec's own layers, where it has any.
 
     Raises:
         WeightsError: where no layout has such names, or the layout has no such network; or else
@@ -205,7 +195,7 @@ def from_state_dict(
     if misfits:
         raise WeightsError(f"these are weights of {layout.title}: {', '.join(misfits)}.")
     _check_size(given, spec)
-    wanted = pairs(layout, spec, layers)
+    wanted = pairs(layout, spec)
     faults = _faults(given, wanted)
     if faults:
         seems = "; ".join(lookalikes(faults))
@@ -223,7 +213,7 @@ def from_state_dict(
         else torch.tensor(0)
         for pair in wanted
     }
-    return Weights(layout, spec, tensors, layers)
+    return Weights(layout, spec, tensors)
 
 
 def to_state_dict(weights: Weights | Network, layout: str) -> dict[str, Tensor]:
@@ -236,11 +226,11 @@ def to_state_dict(weights: Weights | Network, layout: str) -> dict[str, Tensor]:
     tensors = weights.tensors if isinstance(weights, Weights) else weights.state_dict()
     return {
         pair.theirs: tensors[pair.ours].reshape(pair.their_shape)
-        for pair in pairs(find_layout(layout, weights.spec), weights.spec, weights.layers)
+        for pair in pairs(find_layout(layout, weights.spec), weights.spec)
     }
 
 
-def pairs(layout: Layout, spec: NetSpec, layers: Layers | None = None) -> list[Pair]:
+def pairs(layout: Layout, spec: NetSpec) -> list[Pair]:
     """Returns every tensor of a network in our order, with its name and shape in both layouts.
 
     Raises:
@@ -248,7 +238,7 @@ def pairs(layout: Layout, spec: NetSpec, layers: Layers | None = None) -> list[P
     """
     rows = {row.ours: row for row in layout.expand(spec.depths)}
     found, nameless = [], []
-    for name, shape in _shapes(spec, layers):
+    for name, shape in _shapes(spec):
         module, _, leaf = name.rpartition(".")
         if layout is OURS:
             found.append(Pair(name, shape, name, shape))
@@ -265,7 +255,7 @@ def pairs(layout: Layout, spec: NetSpec, layers: Layers | None = None) -> list[P
 
 
 @functools.lru_cache(maxsize=8)
-def _shapes(spec: NetSpec, layers: Layers | None) -> tuple[tuple[str, tuple[int, ...]], ...]:
+def _shapes(spec: NetSpec) -> tuple[tuple[str, tuple[int, ...]], ...]:
     """Returns the name and shape of every tensor of a network."""
     import torch
 
@@ -273,7 +263,7 @@ def _shapes(spec: NetSpec, layers: Layers | None) -> tuple[tuple[str, tuple[int,
 
     try:
         with torch.device("meta"):
-            tensors = Network(spec, layers).state_dict()
+            tensors = Network(spec).state_dict()
     except (RuntimeError, OverflowError) as error:  # sizes that torch cannot count
         raise WeightsError(
             f"their network cannot be built: {str(error).splitlines()[0]}"

@@ -8,6 +8,7 @@ import pytest
 
 from ablations import cli
 from ablations.images.data import EMBEDDED
+from modernize import cost, custom_layers, weights
 
 # The networks of the tests are small, and the cores have other workers to serve: threads that wait
 # for each other cost more than they bring. It must stand here before anything imports torch.
@@ -27,6 +28,19 @@ def one_thread():
     yield
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+
+
+@pytest.fixture(autouse=True)
+def forget_custom_layers(monkeypatch):
+    """Starts each test without loaded custom layers; calling it again is like a new process."""
+
+    def forget():
+        monkeypatch.setattr(custom_layers, "_loaded", {})
+        weights._shapes.cache_clear()
+        cost._count.cache_clear()
+
+    monkeypatch.setattr(custom_layers, "_loaded", {})
+    return forget
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -181,9 +181,9 @@ def counted(monkeypatch):
     """The specs that were counted, in order."""
     specs, count = [], cost.count
 
-    def remember(spec, image_size, layers):
+    def remember(spec, image_size):
         specs.append(spec)
-        return count(spec, image_size, layers)
+        return count(spec, image_size)
 
     monkeypatch.setattr(cost, "count", remember)
     return specs
@@ -261,10 +261,10 @@ def test_a_folder_where_the_cache_should_be_is_left_alone(cache, counted):
 def test_entries_written_meanwhile_stay(cache, monkeypatch):
     count, other = cost.count, NANO.replace(width=8)
 
-    def slowly(spec, image_size, layers):
+    def slowly(spec, image_size):
         monkeypatch.setattr(cost, "count", count)
         cost.cost(other, 32)  # what another process does while this one counts
-        return count(spec, image_size, layers)
+        return count(spec, image_size)
 
     monkeypatch.setattr(cost, "count", slowly)
     cost.cost(NANO, 32)

@@ -19,7 +19,7 @@ from ablations.studies.study_file import STUDIES, read_study, study_names
 from ablations.studies.variants import Comparison, compare
 from modernize.closed_form import closed_form
 from modernize.cost import cost
-from modernize.errors import LayersError, UnknownNameError, UsageError
+from modernize.errors import CustomLayersError, UnknownNameError, UsageError
 from modernize.network import Network
 from modernize.steps import REGIMES, STEPS, Training, apply_steps, spec_of
 
@@ -325,7 +325,7 @@ def test_what_is_no_study_is_said(tmp_path: Path) -> None:
 
 def test_faults_of_layers(tmp_path: Path) -> None:
     text = BASE + "  - {key: a, fields: {activation: star}}\nlayers: mine.py\n"
-    with pytest.raises(LayersError, match=r"mine.py cannot be read"):
+    with pytest.raises(CustomLayersError, match=r"mine.py cannot be read"):
         written(tmp_path, text)
     (tmp_path / "mine.py").write_text("from torch import nn\nACTIVATIONS = {'stare': nn.GELU}\n")
     message = refusal(tmp_path, text)

@@ -8,6 +8,7 @@ import click
 
 from ablations import terminal
 from ablations.commands.typed import FilePath, Once
+from modernize.custom_layers import load_custom_layers
 from modernize.errors import UsageError
 
 
@@ -27,7 +28,7 @@ from modernize.errors import UsageError
     "--layers",
     type=FilePath(dir_okay=False),
     metavar="FILE",
-    help="The Python file of the network's own layers, where it has any; it is run.",
+    help="The Python file of the network's custom layers, if it has any; it is run.",
 )
 def convert(
     source: Path, layout: str | None, output: Path | None, ema: bool, layers: Path | None
@@ -42,7 +43,9 @@ def convert(
         raise UsageError("--to LAYOUT and --output FILE go together; without both, FILE is told.")
     if layout is not None and output is not None:
         conversion.check_output(source, layout, output)
-    weights = conversion.read(source, ema=ema, layers=layers)
+    if layers is not None:
+        load_custom_layers(layers)
+    weights = conversion.read(source, ema=ema)
     terminal.echo("\n".join(conversion.describe(source, weights)))
     if layout is not None and output is not None:
         terminal.echo(conversion.write(weights, layout, output))

@@ -11,6 +11,7 @@ from click.core import ParameterSource
 from ablations import limits, tables, terminal
 from ablations.commands.options import find_study, study_option
 from ablations.commands.typed import BATCH, PIXELS, SEED, FilePath, ImageFolder, Once, Whole
+from modernize.custom_layers import load_custom_layers
 from modernize.errors import UsageError
 
 
@@ -51,7 +52,7 @@ from modernize.errors import UsageError
     "--layers",
     type=FilePath(dir_okay=False),
     metavar="FILE",
-    help="The Python file of the network's own layers, if it has any; it is run.",
+    help="The Python file of the network's custom layers, if it has any; it is run.",
 )
 @click.option("--skip-bad-images", is_flag=True, help="Leave out images that cannot be read.")
 @click.option("--seed", type=SEED, default=0, show_default=True)
@@ -66,6 +67,7 @@ def evaluate(
     name: str | None,
     results: Path | None,
     style: str,
+    layers: Path | None,
     **options: Any,
 ) -> None:
     """Evaluate weights on ImageNet's validation images, or a finished run of ours on its own."""
@@ -79,6 +81,8 @@ def evaluate(
         raise UsageError("--weights needs --data: the folder of the validation images.")
     if weights is None and options["step"] is None:
         raise UsageError("say what to evaluate: --weights FILE --data FOLDER, or a run's --step.")
+    if layers is not None:
+        load_custom_layers(layers)
     asked = validation.Options(**options)
     if weights is not None and data is not None:
         evaluated = validation.of_weights(weights, Path(data), asked)

@@ -243,9 +243,7 @@ def _print_plan(
 
     study, planned = experiment.study, experiment.planned
     rows, reference = experiment.rows()
-    speed = study_request.find_speed(
-        rows, reference, study.preset, experiment.comparison, images_per_second, measure
-    )
+    speed = study_request.find_speed(rows, reference, study.preset, images_per_second, measure)
     costs = {row.key: row for row in (estimates.timed(rows, speed) if speed else rows)}
     images = study.manifest["images"]
     console.print(

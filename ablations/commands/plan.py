@@ -39,7 +39,7 @@ def plan(images_per_second: float | None, measure: bool, style: str, **asking: A
     )
     rest = images.count, asked.preset.data, asked.preset.compute
     check(((row.key, Wanted(row.recipe, row.spec, *rest)) for row in rows), Machine())
-    speed = find_speed(rows, reference, asked.preset, asked.comparison, images_per_second, measure)
+    speed = find_speed(rows, reference, asked.preset, images_per_second, measure)
     if speed:
         rows = estimates.timed(rows, speed)
     if style in ("csv", "json"):

@@ -174,7 +174,6 @@ def find_speed(
     rows: Sequence[PlanRow],
     reference: PlanRow,
     preset: Preset,
-    comparison: Comparison,
     images_per_second: float | None,
     measure: bool,
 ) -> Speed | None:
@@ -197,7 +196,7 @@ def find_speed(
     from ablations.launching.measure import measure_speed
 
     size = preset.data.image_size
-    return measure_speed(rows, reference, preset.compute, size, comparison.layers)
+    return measure_speed(rows, reference, preset.compute, size)
 
 
 def notes(rows: Sequence[PlanRow], reference: PlanRow, comparison: Comparison) -> list[str]:

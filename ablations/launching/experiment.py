@@ -35,7 +35,6 @@ from ablations.studies import selection
 from ablations.studies.estimates import PlanRow, TrainingImages, count, plan_rows
 from ablations.studies.variants import Comparison
 from modernize.closed_form import ClosedFormCost
-from modernize.custom_layers import Layers
 from modernize.errors import UsageError
 from modernize.spec import Norm
 from modernize.steps import Training, Variant
@@ -177,7 +176,7 @@ class Experiment:
     def _anew(self) -> Experiment:
         """Returns the same experiment as it stands now, in the study as it is now."""
         asked, study = [(p.variant, p.run.seed) for p in self.planned], self.study.anew()
-        return dataclasses.replace(self, study=study, planned=_plan(study, asked, study.layers))
+        return dataclasses.replace(self, study=study, planned=_plan(study, asked))
 
     def cautions(self) -> list[str]:
         """Returns what its user should know beforehand, a sentence or two each."""
@@ -320,7 +319,7 @@ def design(
     """
     images = load_images(preset.data, skip_bad_images=skip_bad_images)
     variants = selection.fit_to_images(variants, images.channels, images.num_classes)
-    layers, size = comparison.layers, preset.data.image_size
+    size = preset.data.image_size
     files = {"times": images.times} if isinstance(images, Folder) else {}
     if check_images and isinstance(images, Folder):
         files["contents"] = digest_contents(images)
@@ -336,12 +335,11 @@ def design(
         whole=comparison.variants,
         name=comparison.name,
         title=comparison.title,
-        own_costs={v.key: count(v.spec, size, layers) for v in variants if v.spec.custom_layers},
-        layers=layers,
+        own_costs={v.key: count(v.spec, size) for v in variants if v.spec.custom_layers},
         own_file=comparison.own_file,
     )
     asked = [(variant, seed) for variant in variants for seed in range(seeds)]
-    planned = _plan(study, asked, layers)
+    planned = _plan(study, asked)
     return Experiment(
         study,
         preset,
@@ -375,9 +373,7 @@ def _notes_on_files(
         )
 
 
-def _plan(
-    study: Study, asked: Sequence[tuple[Variant, int]], layers: Layers | None
-) -> list[Planned]:
+def _plan(study: Study, asked: Sequence[tuple[Variant, int]]) -> list[Planned]:
     """Returns what there is to do about these variants and seeds, as things are now."""
     held = {
         state.run.name: f"{state.state}{f' as job {state.job}' if state.job else ''}"
@@ -393,6 +389,6 @@ def _plan(
         if fault and not isinstance(end, DamagedError):  # it may be settled: nobody can tell
             waits = waits or fault
         done = min(folder.epochs_done(), run.recipe.epochs)
-        network = count(run.spec, study.preset.data.image_size, layers)
+        network = count(run.spec, study.preset.data.image_size)
         planned.append(Planned(variant, run, folder, network, record, done, fault, waits))
     return planned

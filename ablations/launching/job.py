@@ -14,7 +14,7 @@ from ablations.fit import Machine, Wanted
 from ablations.launching.claim import announce
 from ablations.recipe import Compute, DataChoice
 from ablations.records import Record, ResultsError, Run, RunFolder, Status
-from modernize.custom_layers import Layers, load_layers
+from modernize.custom_layers import load_custom_layers
 from modernize.errors import RoadmapError
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class Job:
         data, compute: the images, and how the network is computed.
         skip_bad_images: whether an unreadable image is passed over.
         tensorboard: whether the metrics are written for TensorBoard, too.
-        layers: the study's copy of the file of the network's own layers, where it has any.
+        layers: the study's copy of the file of the network's custom layers, if it has any.
     """
 
     run: Run
@@ -41,14 +41,15 @@ class Job:
     tensorboard: bool = False
     layers: Path | None = None
 
-    def load_layers(self) -> Layers | None:
-        """Returns the network's own layers, from the file that it was planned with and no other.
+    def load_custom_layers(self) -> None:
+        """Loads the network's custom layers from the file that it was planned with and no other.
 
         Raises:
-            LayersError: where that is gone, or has changed.
+            CustomLayersError: if that file is missing or has changed.
         """
-        digests = [own.digest for own in self.run.spec.custom_layers.values()]
-        return load_layers(self.layers, digests[0]) if self.layers and digests else None
+        if self.layers is not None:
+            for layer in self.run.spec.custom_layers.values():
+                load_custom_layers(self.layers, layer.digest)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,6 +93,7 @@ def train_here(
     from ablations.training.pipeline import make_pipeline
     from ablations.training.train import train
 
+    job.load_custom_layers()
     images = load_images(job.data, skip_bad_images=job.skip_bad_images)
     if images.identity() != job.run.images:
         raise DataError("the images changed since this study was begun; give it another --name.")
@@ -126,7 +128,6 @@ def train_here(
             context,
             keep_going,
             tensorboard=job.tensorboard,
-            layers=job.load_layers(),
         )
 
 

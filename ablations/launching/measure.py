@@ -16,7 +16,6 @@ from ablations.records import Run
 from ablations.studies.estimates import PlanRow, Speed
 from ablations.training.device_context import DeviceContext, make_device_context
 from ablations.training.state import State, begin
-from modernize.custom_layers import Layers
 from modernize.spec import NetSpec
 from modernize.text import plural
 
@@ -30,7 +29,6 @@ def measure_speed(
     reference: PlanRow,
     compute: Compute,
     image_size: int,
-    layers: Layers | None,
 ) -> Speed:
     """Measures networks on this device, without reading images.
 
@@ -39,7 +37,6 @@ def measure_speed(
         reference: the one that all others scale from where there are too many to measure.
         compute: how they are computed.
         image_size: height and width in pixels.
-        layers: the file of their own layers.
     """
     slot = find_slots(1)[0]
     torch.set_num_threads(slot.threads)
@@ -49,9 +46,7 @@ def measure_speed(
     for row in [reference, *(rows if several else ())]:
         if row.spec not in seconds:
             run = Run(row.key, row.spec, row.recipe, {}, 0)
-            seconds[row.spec] = _seconds_per_image(
-                begin(run, context, layers), run, context, image_size
-            )
+            seconds[row.spec] = _seconds_per_image(begin(run, context), run, context, image_size)
     networks = "each network" if several else f"{reference.key} alone, the others by their FLOPs,"
     batch = _batch(reference.recipe, context, image_size)
     how = (

@@ -4,7 +4,7 @@ A study is a folder of runs::
 
     results/<study>/study.json          what is compared: preset, regime, images, variants, seeds
     results/<study>/study.yaml          the file that says so, where it is not one of ours
-    results/<study>/layers/             the study's own layers, by their content
+    results/<study>/layers/             its files of custom layers, named by digest
     results/<study>/runs/<run>/         config.json, record.json, metrics.jsonl, progress.json, ...
     results/<study>/submissions/        what was handed to a scheduler, and the code as it was then
     results/<study>/runs.jsonl          the archive: all runs without their weights, where asked for

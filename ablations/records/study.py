@@ -27,7 +27,7 @@ from ablations.records.files import (
 from ablations.records.forms import MANIFEST, OBJECT
 from ablations.records.run import Record, Run, RunFolder
 from modernize.closed_form import closed_form
-from modernize.custom_layers import Layers
+from modernize.custom_layers import loaded_files
 from modernize.errors import RoadmapError, UsageError
 from modernize.spec import NetSpec
 from modernize.steps import STEPS, Training, Variant, find_key, until
@@ -42,7 +42,7 @@ class Study:
     Attributes:
         folder: where it lies.
         manifest: what study.json says.
-        layers, own_file: the study's own, where it is about to be written.
+        own_file: the text of the user's study file, if the study is about to be written.
         asked: what of the manifest was asked for, where it is about to be written.
         files_before: what was on record of the images' files before this launch: digests of their
             modification times and, if it was asked for, of their contents.
@@ -54,13 +54,11 @@ class Study:
         self,
         folder: Path,
         manifest: dict[str, Any],
-        layers: Layers | None = None,
         own_file: str = "",
         asked: dict[str, Any] | None = None,
     ) -> None:
         self.folder = folder
         self.manifest = manifest
-        self.layers = layers
         self.own_file = own_file
         self.asked = asked
         self.files_before: Mapping[str, str] = {}
@@ -112,8 +110,8 @@ class Study:
     def cost_of(self, variant: Variant) -> tuple[int, int]:
         """Returns a network's parameters and FLOPs for one image, by formula.
 
-        There is none for layers of one's own. Networks that have any were counted when the study
-        was planned, so that whoever looks at it later runs no code of its.
+        There is no formula for custom layers. Networks with any were counted when the study was
+        planned, so that reading it later runs no code of the user.
         """
         if variant.key in (known := self.manifest.get("own_costs", {})):
             params, flops = known[variant.key]
@@ -121,8 +119,8 @@ class Study:
         return closed_form(variant.spec, self.preset.data.image_size)
 
     def layers_file(self, spec: NetSpec) -> Path | None:
-        """Returns the file of a network's own layers, where it has any."""
-        digests = {own.digest for own in spec.custom_layers.values()}
+        """Returns the study's copy of the file of a network's custom layers, if it has any."""
+        digests = {layer.digest for layer in spec.custom_layers.values()}
         return self.folder / "layers" / f"{digests.pop()}.py" if digests else None
 
     @property
@@ -196,9 +194,10 @@ class Study:
         make_folder(self.folder / "runs")
         if self.own_file:
             write_text(self.folder / OWN_FILE, self.own_file)
-        if self.layers is not None:
-            make_folder(self.folder / "layers")
-            write_bytes(self.folder / "layers" / f"{self.layers.digest}.py", self.layers.content)
+        for variant in self.variants:
+            for file in loaded_files(variant.spec):
+                make_folder(self.folder / "layers")
+                write_bytes(self.folder / "layers" / f"{file.digest}.py", file.content)
         write_json(self.folder / "study.json", self.manifest)
 
     @classmethod
@@ -233,7 +232,6 @@ class Study:
         name: str = ROADMAP,
         title: str = "The roadmap",
         own_costs: Mapping[str, Sequence[int]] | None = None,
-        layers: Layers | None = None,
         own_file: str = "",
     ) -> Study:
         """Returns the study in this folder, widened by these variants and seeds; writes nothing.
@@ -251,8 +249,7 @@ class Study:
                 of modification, and ``contents`` if they were read.
             name: of the study.
             title: what it compares, in words.
-            own_costs: parameters and FLOPs of variants with layers of their own.
-            layers: the file of these.
+            own_costs: parameters and FLOPs of variants with custom layers.
             own_file: the text of the study's file, where it is not one of ours.
 
         Raises:
@@ -275,22 +272,20 @@ class Study:
             asked["files"] = dict(files)
         if own_costs:
             asked["own_costs"] = {key: list(numbers) for key, numbers in own_costs.items()}
-        return cls._widened(folder, asked, layers, own_file)
+        return cls._widened(folder, asked, own_file)
 
     def anew(self) -> Study:
         """Returns this study, which was joined, as it is by now in its folder; writes nothing."""
         asked = self.asked or self.manifest
-        study = self._widened(self.folder, asked, self.layers, self.own_file)
+        study = self._widened(self.folder, asked, self.own_file)
         study.faults = self.faults
         return study
 
     @classmethod
-    def _widened(
-        cls, folder: Path, asked: dict[str, Any], layers: Layers | None, own_file: str
-    ) -> Study:
+    def _widened(cls, folder: Path, asked: dict[str, Any], own_file: str) -> Study:
         there = _read_manifest(folder)
         if there is None:
-            return cls(folder, asked, layers, own_file, asked)
+            return cls(folder, asked, own_file, asked)
         before = {v["key"]: v for v in there["variants"]}
         differ = [
             *_differences("", {"study": there.get("study", ROADMAP)}, asked),
@@ -329,7 +324,7 @@ class Study:
             manifest["sections"] = list(dict.fromkeys(sections))
         if files or files_before:  # the times of the beginning stay until contents were compared
             manifest["files"] = files if "contents" in files else {**files, **files_before}
-        study = cls(folder, manifest, layers, own_file, asked)
+        study = cls(folder, manifest, own_file, asked)
         study.files_before = files_before
         return study
 

@@ -51,7 +51,7 @@ def reproduction(study: Study) -> Reproduction:
         own = _own_form(study)
         files = _own_files(study, own) if own else {}
     except (OSError, ValueError, UsageError) as error:
-        study.faults[study.folder / OWN_FILE] = f"The study's own file or layers: {error}"
+        study.faults[study.folder / OWN_FILE] = f"The study's own file or custom layers: {error}"
         return Reproduction("", text, {})
     chosen = _which_variants(study, own)
     if chosen is None:
@@ -90,7 +90,7 @@ def _typed(words: Sequence[str]) -> str:
 
 
 def _own_form(study: Study) -> study_file.WrittenStudy | None:
-    """Returns the study's own file, where it has one; its layers are not run."""
+    """Returns the study's own file, if it has one; its custom layers are not loaded."""
     path = study.folder / OWN_FILE
     if not path.exists() and not path.is_symlink():
         return None
@@ -103,7 +103,7 @@ def _own_name(study: Study) -> str:
 
 
 def _own_files(study: Study, own: study_file.WrittenStudy) -> dict[str, str]:
-    """Returns name -> text of the study's own file and its layers, where it has any."""
+    """Returns name -> text of the study's own file and its custom layers, if it has any."""
     files = {_own_name(study): own.text}
     copies = [path for v in study.variants if (path := study.layers_file(v.spec))]
     if own.file.layers and copies:
@@ -118,7 +118,7 @@ def _which_variants(study: Study, own: study_file.WrittenStudy | None) -> list[s
         return None
     written = own or study_file.read_study(name)
     keys = [v.key for v in study.variants]
-    # Networks with layers of their own cannot be made here: that would run their file.
+    # Networks with custom layers cannot be made here: that would run their file.
     whole = study.order if written.file.layers else _keys_if_the_same(study, written)
     if not whole:
         return None

@@ -1,6 +1,6 @@
 """What a study's networks cost, before anything is launched: parameters, FLOPs, device-hours.
 
-No torch here, but for networks with layers of one's own, which no formula counts, and to measure.
+torch is imported only for networks with custom layers, which no formula counts, and to measure.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from ablations.studies.selection import fit_to_images
 from ablations.units import Unit, choose_unit, duration, rate, times
 from modernize.closed_form import ClosedFormCost, closed_form
 from modernize.cost import cost
-from modernize.custom_layers import Layers
 from modernize.spec import NetSpec
 from modernize.steps import Training
 from modernize.text import plural
@@ -37,16 +36,16 @@ SETS = {
 }
 
 
-def count(spec: NetSpec, image_size: int, layers: Layers | None = None) -> ClosedFormCost:
-    """Returns a network's parameters and FLOPs: by formula, or counted where none knows its layers.
+def count(spec: NetSpec, image_size: int) -> ClosedFormCost:
+    """Returns a network's parameters and FLOPs: by formula, or counted if it has custom layers.
 
     Raises:
         UsageError: for an image too small for the network.
-        LayersError: where its own layers fail, or are not given.
+        CustomLayersError: if its custom layers are not loaded, or fail.
     """
     if not spec.custom_layers:
         return closed_form(spec, image_size)
-    counted = cost(spec, image_size, layers)
+    counted = cost(spec, image_size)
     return ClosedFormCost(counted.params, counted.flops)
 
 
@@ -169,7 +168,7 @@ def plan_rows(
     for v in fitting:
         recipe = preset.recipes.of(v.training, comparison.regime)
         spec = recipe.apply_to(v.spec)
-        cost = count(spec, preset.data.image_size, comparison.layers)
+        cost = count(spec, preset.data.image_size)
         times = cost.flops / rows[0].cost.flops if rows else 1.0
         rows.append(
             PlanRow(v.key, v.title, spec, cost, times, v.training, recipe, images.count, seeds)

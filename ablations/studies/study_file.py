@@ -18,7 +18,7 @@ from ablations.paths import expand
 from ablations.recipe import RegimeName, Seeds
 from ablations.yaml_core import Key
 from ablations.yaml_file import Table
-from modernize.custom_layers import Layers, load_layers
+from modernize.custom_layers import CustomLayersFile, load_custom_layers
 from modernize.errors import UsageError
 
 STUDIES = Path(__file__).parents[1] / "study_files"
@@ -137,7 +137,7 @@ class StudyFile(Table):
         seeds: runs of each variant.
         base: what variants are made from; not needed by a ``path``.
         steps: of one's own, beside the roadmap's.
-        layers: a Python file beside this one, with layers of one's own.
+        layers: a Python file beside this one that defines custom layers.
         variants: what is compared.
     """
 
@@ -161,7 +161,7 @@ class WrittenStudy:
         file: what it says.
         text: the same as it was written.
         places: where each key stands.
-        layers: those of its own, where it has any.
+        custom_layers: its file of custom layers, if it names one.
     """
 
     name: str
@@ -169,7 +169,7 @@ class WrittenStudy:
     file: StudyFile
     text: str
     places: Mapping[Key, str]
-    layers: Layers | None
+    custom_layers: CustomLayersFile | None
 
     @property
     def preset(self) -> str:
@@ -197,24 +197,24 @@ def study_names() -> list[str]:
 
 
 def read_study(name: str) -> WrittenStudy:
-    """Returns a study file, having run the Python file of layers that it names, if any.
+    """Returns a study file, and runs the Python file of custom layers that it names, if any.
 
     Args:
         name: a shipped study's name, or the path of a YAML file.
 
     Raises:
         UsageError: naming every fault of its form at once, with file and line.
-        LayersError: where its layers cannot be used.
+        CustomLayersError: if its custom layers cannot be used.
     """
     written = read_form(yaml_file.find(name, STUDIES, "study"))
     if not written.file.layers:
         return written
     beside = written.path.parent / expand(written.file.layers, written.path.parent)
-    return dataclasses.replace(written, layers=load_layers(beside))
+    return dataclasses.replace(written, custom_layers=load_custom_layers(beside))
 
 
 def read_form(path: Path) -> WrittenStudy:
-    """Returns a study file as it is written; its layers, if any, are not read.
+    """Returns a study file as it is written; its custom layers, if any, are not loaded.
 
     Raises:
         UsageError: naming every fault of its form at once, with file and line.

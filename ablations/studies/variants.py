@@ -1,4 +1,4 @@
-"""From a study file to the networks it compares. No torch here, but for layers of one's own."""
+"""From a study file to the networks it compares. torch is imported only for custom layers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 from ablations.studies.study_file import EACH, Base, CustomStep, Entry, Rows, WrittenStudy
 from ablations.yaml_core import Key
-from modernize.custom_layers import TABLES, Layers, builtin
+from modernize.custom_layers import TABLES, builtin
 from modernize.errors import SpecError, UnknownNameError, UsageError
 from modernize.spec import NetSpec
 from modernize.steps import (
@@ -50,7 +50,6 @@ class Comparison:
         variants: what is compared, in order.
         reference: the variant whose cost the others' are set beside.
         left_out: what a short form would have made, and why it is not among the variants.
-        layers: those of the study's own.
         own_file: the study's file as it was written, where it is not one of ours.
     """
 
@@ -60,7 +59,6 @@ class Comparison:
     variants: tuple[Variant, ...]
     reference: Variant
     left_out: tuple[tuple[str, str], ...] = ()
-    layers: Layers | None = None
     own_file: str = ""
 
 
@@ -87,7 +85,6 @@ def compare(study: WrittenStudy, regime: str) -> Comparison:
         variants=variants,
         reference=variants[0],
         left_out=tuple(maker.left_out),
-        layers=study.layers,
         own_file="" if study.shipped else study.text,
     )
 
@@ -96,7 +93,7 @@ class _Maker:
     """Makes variants one after the other, and collects the faults of those that cannot be."""
 
     def __init__(self, study: WrittenStudy, regime: Regime) -> None:
-        self.regime, self.layers = regime, study.layers
+        self.regime, self.custom_layers = regime, study.custom_layers
         self.variants: dict[str, Variant] = {}
         self.alike: dict[tuple[NetSpec, Training], str] = {}  # network and recipe -> variant
         self.left_out: list[tuple[str, str]] = []
@@ -278,15 +275,15 @@ class _Maker:
         return [self.steps[name] for name in names]
 
     def _values(self, fields: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns fields with the regime's values, and layers of one's own as such."""
+        """Returns fields with the regime's values, and custom layers as such."""
         values = {name: self._of_regime(name, value) for name, value in fields.items()}
         for name in values:
             if name in ELSEWHERE:
                 raise UsageError(f"{name} is not for a study to say: {ELSEWHERE[name]}")
         for name in TABLES.keys() & values.keys():
-            own = isinstance(values[name], str) and values[name] not in builtin(name)
-            if self.layers and own:
-                values[name] = self.layers.named(name, values[name])
+            custom = isinstance(values[name], str) and values[name] not in builtin(name)
+            if self.custom_layers and custom:
+                values[name] = self.custom_layers.named(name, values[name])
         return values
 
     def _of_regime(self, name: str, value: Any) -> Any:

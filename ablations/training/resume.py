@@ -23,7 +23,6 @@ from ablations.training import checkpoint
 from ablations.training.checkpoint import UnusableError
 from ablations.training.device_context import DeviceContext, supports
 from ablations.training.state import PLAIN, State, begin
-from modernize.custom_layers import Layers
 from modernize.text import plural
 
 ROOM = 2**26  # bytes of a checkpoint beside the tensors of its network
@@ -33,7 +32,7 @@ TYPES = {str(t).removeprefix("torch."): t for t in (torch.float32, torch.bfloat1
 
 
 def go_on(
-    run: Run, folder: RunFolder, context: DeviceContext, sampling: Sampling, layers: Layers | None
+    run: Run, folder: RunFolder, context: DeviceContext, sampling: Sampling
 ) -> tuple[DeviceContext, State]:
     """Returns a run's state, and its place with the precision that the run was begun with.
 
@@ -45,9 +44,8 @@ def go_on(
         folder: of its files; prepared for it.
         context: where this process computes.
         sampling: of its training images.
-        layers: the file of the network's own layers, where it has any.
     """
-    state = begin(run, context, layers)
+    state = begin(run, context)
     tensors = [*state.network.parameters(), *state.network.buffers()]
     most = TENSORS * sum(t.numel() * t.element_size() for t in tensors) + ROOM
 

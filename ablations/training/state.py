@@ -12,7 +12,6 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from ablations.recipe import Recipe
 from ablations.records import Run
 from ablations.training.device_context import DeviceContext
-from modernize.custom_layers import Layers
 from modernize.network import Network
 
 
@@ -77,10 +76,10 @@ PLAIN = (
 )
 
 
-def begin(run: Run, context: DeviceContext, layers: Layers | None = None) -> State:
+def begin(run: Run, context: DeviceContext) -> State:
     """Returns a run's state before its first update; the seed alone decides the weights."""
     torch.manual_seed(run.seed)
-    network = context.put(Network(run.spec, layers))
+    network = context.put(Network(run.spec))
     if run.recipe.sync_batch_norm and context.rank.world_size > 1:
         convert: Any = nn.SyncBatchNorm.convert_sync_batchnorm  # untyped
         network = convert(network)

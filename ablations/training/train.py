@@ -26,7 +26,6 @@ from ablations.training.evaluation import Accuracy, Served, evaluate
 from ablations.training.resume import go_on
 from ablations.training.state import State
 from ablations.training.verdict import Chance, judge
-from modernize.custom_layers import Layers
 
 CHECK_UPDATES = 20  # how often all processes look whether the loss is finite, and whether to stop
 PROGRESS_SECONDS = 0.5  # how often a run says where it stands
@@ -67,7 +66,6 @@ def train(
     keep_going: Callable[[], bool] = lambda: True,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
     tensorboard: bool = False,
-    layers: Layers | None = None,
 ) -> Record | None:
     """Trains one run to its end and writes its record; all processes that share it call this.
 
@@ -83,14 +81,13 @@ def train(
         keep_going: asked now and then; once it says no, a checkpoint is written and training stops.
         checkpoint_seconds: at least so long between checkpoints, but for the one of an epoch's end.
         tensorboard: whether the metrics are written for TensorBoard, too.
-        layers: the file of the network's own layers, where it has any.
 
     Returns:
         The record, or None where it was stopped.
     """
     threads = torch.get_num_threads()
     try:
-        context, state = go_on(run, folder, context, pipeline.sampling, layers)
+        context, state = go_on(run, folder, context, pipeline.sampling)
         trainer = _Trainer(
             run, folder, pipeline, num_classes, context, keep_going, checkpoint_seconds, state
         )

@@ -8,8 +8,7 @@ from ablations.records import read_json
 from ablations.records.forms import CONFIG
 from ablations.training.checkpoint import WEIGHTS
 from modernize import weights
-from modernize.custom_layers import load_layers
-from modernize.errors import LayersError, UnknownNameError, UsageError
+from modernize.errors import CustomLayersError, UnknownNameError, UsageError
 from modernize.layouts import NAMES
 from modernize.models import model_of
 from modernize.spec import NetSpec
@@ -31,20 +30,18 @@ def check_output(source: Path, layout: str, output: Path) -> None:
         raise UsageError(f"--output {output} is the file that is read; name another one.")
 
 
-def read(source: Path, *, ema: bool, layers: Path | None = None) -> weights.Weights:
+def read(source: Path, *, ema: bool) -> weights.Weights:
     """Returns the weights of a file, or of a run's folder, whose configuration says the network.
 
     Args:
         source: the file or folder.
         ema: whether the moving average is meant.
-        layers: the Python file of the network's own layers; no other is ever run.
 
     Raises:
-        LayersError: for a network with layers of its own, where their file is not given.
+        CustomLayersError: for a network whose custom layers are not loaded.
         WeightsError: where they cannot be read, or are of no network known here.
         UsageError: for a folder that is no run's.
     """
-    own = load_layers(layers) if layers else None
     spec = None
     if source.is_dir():
         config = read_json(source / "config.json", CONFIG)
@@ -55,13 +52,13 @@ def read(source: Path, *, ema: bool, layers: Path | None = None) -> weights.Weig
             )
         spec = NetSpec.from_dict(config["spec"])
     try:
-        return weights.read(_file(source), spec, ema=ema, layers=own)
-    except LayersError as error:
-        raise LayersError(f"{error} {_where_layers_are(_file(source), str(error))}") from None
+        return weights.read(_file(source), spec, ema=ema)
+    except CustomLayersError as error:
+        raise CustomLayersError(f"{error} {_where_layers_are(_file(source), str(error))}") from None
 
 
 def _where_layers_are(file: Path, fault: str) -> str:
-    """Returns how to name the layers that a fault asks for: the study's copy, if there is one."""
+    """Returns how to name the custom layers that are missing: the study's copy, if there is one."""
     copies = (file.parent.parent.parent / "layers").glob("*.py")  # beside runs/RUN/weights.pt
     copy = next((path for path in copies if path.stem in fault), None)
     named = f"the study's copy is {copy}" if copy else "it was beside the study's file"

@@ -47,7 +47,6 @@ class Options:
     workers: int | None
     skip_bad_images: bool
     seed: int
-    layers: Path | None
 
 
 class FetchError(RoadmapError):
@@ -135,9 +134,7 @@ def check_step(spec: NetSpec, step: str, regime: str) -> None:
         )  # fmt: skip
 
 
-def find_weights(
-    source: str, step: str | None, regime: str, *, ema: bool, layers: Path | None = None
-) -> Weights:
+def find_weights(source: str, step: str | None, regime: str, *, ema: bool) -> Weights:
     """Returns the weights of a file, or those that torchvision fetches.
 
     Raises:
@@ -149,7 +146,7 @@ def find_weights(
         if step is None:
             raise UsageError("--weights torchvision needs --step: resnet or downsample.")
         return _fetch(spec_of(step, regime))
-    found = conversion.read(Path(source), ema=ema, layers=layers)
+    found = conversion.read(Path(source), ema=ema)
     if step is not None:
         check_step(found.spec, step, regime)
     return found
@@ -188,9 +185,7 @@ def of_weights(source: str, data: Path, options: Options) -> Evaluated:
         DataError: for images that are not there, or not of the network's classes.
         UsageError: for images that are too small for the network.
     """
-    found = find_weights(
-        source, options.step, options.regime, ema=options.ema, layers=options.layers
-    )
+    found = find_weights(source, options.step, options.regime, ema=options.ema)
     spec, image_size = found.spec, options.image_size
     spec.check_image_size(image_size)
     images = evaluation.list_images(data, spec.num_classes, skip_bad_images=options.skip_bad_images)
@@ -199,7 +194,7 @@ def of_weights(source: str, data: Path, options: Options) -> Evaluated:
     workers = options.workers
     context = make_device_context(slot.device, _compute(options.precision or "fp32"))
     accuracy = evaluation.evaluate_weights(
-        network_of(found, found.layers),
+        network_of(found),
         images,
         choice,
         context,
@@ -262,8 +257,8 @@ def of_run(study: Study, data: str | None, options: Options) -> Evaluated:
 
     Raises:
         UsageError: where the study has no such run, it is not finished, or it has no average.
-        LayersError: for a network with layers of its own, where their file is not given: none of
-            a study's is run unless its user asks for that.
+        CustomLayersError: for a network whose custom layers are not loaded; the copy in the study
+            is run only if the user asks for it.
     """
     step, seed = options.step, options.seed
     matching = [
@@ -283,7 +278,7 @@ def of_run(study: Study, data: str | None, options: Options) -> Evaluated:
             f"{run.key}, seed {run.seed}, was trained without a moving average of the weights "
             "(its ema_decay is null); leave out --ema."
         )
-    found = conversion.read(folder.path, ema=options.ema, layers=options.layers)
+    found = conversion.read(folder.path, ema=options.ema)
     if (named := run_of_weights(folder.path)) not in (None, run.name):
         raise WeightsError(
             f"{folder.path / WEIGHTS} holds the weights of another run, {named}. Put back those of "
@@ -306,7 +301,7 @@ def of_run(study: Study, data: str | None, options: Options) -> Evaluated:
         threads=slot.threads,
         skip_bad_images=options.skip_bad_images,
     )
-    network = context.put(network_of(found, found.layers))
+    network = context.put(network_of(found))
     accuracy = evaluation.evaluate(network, pipeline, context)
     top1 = record.top1 if isinstance(record, Record) else None
     if options.ema:

@@ -1,4 +1,4 @@
-"""Layers of one's own: read from one file, named by its content, built nowhere without it."""
+"""Custom layers: loaded from one file, identified by its content, and never built without it."""
 
 import json
 import os
@@ -10,8 +10,8 @@ from modernize import spec as s
 from modernize import spec_of, weights
 from modernize.closed_form import closed_form
 from modernize.cost import cost, count
-from modernize.custom_layers import load_layers
-from modernize.errors import LayersError, SpecError, UnknownNameError, WeightsError
+from modernize.custom_layers import load_custom_layers
+from modernize.errors import CustomLayersError, SpecError, UnknownNameError, WeightsError
 from modernize.network import Network
 from modernize.spec import CustomLayer, NetSpec
 from modernize.steps import step_of
@@ -60,25 +60,25 @@ def path(tmp_path):
 
 @pytest.fixture
 def layers(path):
-    return load_layers(path)
+    return load_custom_layers(path)
 
 
 def with_all(layers):
     named = {"activation": "star-relu", "norm": "affine", "spatial_conv": "separable"}
-    own = {field: layers.named(field, name) for field, name in named.items()}
-    return spec_of("downsample", "nano", **TINY).replace(**own)
+    custom = {field: layers.named(field, name) for field, name in named.items()}
+    return spec_of("downsample", "nano", **TINY).replace(**custom)
 
 
-def test_a_network_of_own_layers_is_built_trained_and_counted(layers):
+def test_a_network_of_custom_layers_is_built_trained_and_counted(layers):
     spec = with_all(layers)
-    network = Network(spec, layers)
+    network = Network(spec)
     kinds = [type(module).__name__ for module in network.modules()]
     assert kinds.count("StarReLU") == 3  # one a block
     assert kinds.count("Affine") == 1 + 1 + 3 + 1  # stem, downsampling, blocks, head
     assert not {"GELU", "LayerNorm2d", "DepthwiseConv2d"} & set(kinds)
     network(torch.zeros(2, 3, 32, 32)).sum().backward()
     assert all(p.grad is not None for p in network.parameters())
-    counted = count(spec, 32, layers)
+    counted = count(spec, 32)
     assert counted.params == sum(p.numel() for p in network.parameters())
     whole = spec_of("downsample", "nano", **TINY)
     # Of each block, 7 + 7 weights a channel instead of 7 x 7.
@@ -87,53 +87,69 @@ def test_a_network_of_own_layers_is_built_trained_and_counted(layers):
 
 
 def test_where_a_stride_or_another_norm_decides(layers):
-    """Strided first blocks, shortcuts and BatchNorm's missing biases, with layers of one's own."""
+    """Strided first blocks, shortcuts and BatchNorm's missing biases, with custom layers."""
     spec = spec_of("move-up", "nano", **TINY).replace(
         spatial_conv=layers.named("spatial_conv", "separable")
     )
-    network = Network(spec, layers)
+    network = Network(spec)
     assert network(torch.zeros(1, 3, 32, 32)).shape == (1, 3)
     assert network.stages[0].blocks[0].branch.spatial[1].bias is None
-    affine = Network(spec.replace(norm=layers.named("norm", "affine")), layers)
+    affine = Network(spec.replace(norm=layers.named("norm", "affine")))
     assert affine.stages[0].blocks[0].branch.spatial[1].bias is not None
 
 
-def test_the_files_content_is_part_of_the_network(path, layers):
+def test_the_files_content_is_part_of_the_network(path, layers, forget_custom_layers):
     spec = with_all(layers)
     plain = json.loads(json.dumps(spec.to_dict()))
     assert plain["activation"] == f"star-relu@{layers.digest}"
     assert NetSpec.from_dict(plain) == spec
     path.write_text(SOURCE + "# edited\n")
-    edited = load_layers(path)
+    forget_custom_layers()
+    edited = load_custom_layers(path)
     assert with_all(edited).digest() != spec.digest()
-    with pytest.raises(LayersError, match=rf"is another file \({edited.digest}\)"):
-        Network(spec, edited)
-    with pytest.raises(LayersError, match="is not the file of layers"):
-        load_layers(path, layers.digest)
+    with pytest.raises(CustomLayersError) as error:
+        Network(spec)
+    assert all(text in str(error.value) for text in (layers.digest, "mine.py", edited.digest))
+    with pytest.raises(CustomLayersError, match=rf"{edited.digest}, not {layers.digest}"):
+        load_custom_layers(path, layers.digest)
 
 
-def test_without_its_file_nothing_is_built_or_counted(layers):
+def test_one_content_is_run_once_and_files_do_not_disturb_each_other(path, layers, tmp_path):
+    copy = tmp_path / "copy.py"
+    copy.write_text(SOURCE)
+    assert load_custom_layers(copy) is load_custom_layers(path) is layers
+    first = with_all(layers)
+    path.write_text(SOURCE + "# edited\n")
+    second = with_all(load_custom_layers(path))
+    assert first != second
+    for spec in (first, second):
+        assert Network(spec)(torch.zeros(1, 3, 32, 32)).shape == (1, 3)
+
+
+def test_without_its_file_nothing_is_built_or_counted(layers, forget_custom_layers):
     spec = with_all(layers)
+    forget_custom_layers()
     for use in (Network, lambda spec: cost(spec, 32), lambda spec: count(spec, 32)):
-        with pytest.raises(LayersError, match=r"star-relu|separable|affine"):
+        with pytest.raises(CustomLayersError, match=r"star-relu|separable|affine"):
             use(spec)
-    with pytest.raises(LayersError, match="no formula for"):
+    with pytest.raises(CustomLayersError, match=f"star-relu@{layers.digest}"):
         closed_form(spec, 32)
     assert step_of(spec) is None
 
 
-def test_weights_never_lead_to_code(path, layers, tmp_path, monkeypatch):
-    """A file of weights that names own layers is refused, and nothing is run, be the file there."""
-    network = Network(with_all(layers), layers)
+def test_weights_never_lead_to_code(path, layers, tmp_path, monkeypatch, forget_custom_layers):
+    """A file of weights that names custom layers is refused, and runs nothing, even beside them."""
+    network = Network(with_all(layers))
     for file in (tmp_path / "w.pt", tmp_path / "w.safetensors"):
         weights.write(network, file, "ours")
         monkeypatch.chdir(tmp_path)
         path.write_text("raise SystemExit('run')")
-        with pytest.raises(
-            LayersError, match=rf"{file.name}: .*a layer of the Python file .* only be built where"
-        ):
+        forget_custom_layers()
+        with pytest.raises(CustomLayersError, match=rf"{file.name}: .*{layers.digest}"):
             weights.read(file)
-        loaded = weights.load(file, layers=layers)
+        path.write_text(SOURCE)
+        load_custom_layers(path)
+        loaded = weights.load(file)
         images = torch.randn(1, 3, 32, 32)
         assert torch.equal(loaded.eval()(images), network.eval()(images))
     with pytest.raises(WeightsError, match="activation is star-relu@"):
@@ -151,19 +167,19 @@ def test_a_spec_of_a_file_can_name_a_layer_but_no_path(tmp_path):
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("import torch\n1 / 0\n", r"mine.py fail: ZeroDivisionError: .*\(line 2\)"),
-        ("def f(:\n", r"mine.py fail: SyntaxError: .*\(line 1\)"),
+        ("import torch\n1 / 0\n", r"mine.py.* ZeroDivisionError: .*\(line 2\)"),
+        ("def f(:\n", r"mine.py.* SyntaxError: .*\(line 1\)"),
         ("import no_such_package\n", "ModuleNotFoundError: No module named 'no_such_package'"),
-        ("x = 1\n", "defines none of ACTIVATIONS, NORMS, SPATIAL_CONVS"),
-        ("NORMS = [1]\n", "NORMS is no dictionary"),
+        ("x = 1\n", "ACTIVATIONS, NORMS, SPATIAL_CONVS"),
+        ("NORMS = [1]\n", "NORMS is not a dictionary"),
         ("NORMS = {'Mine': int, 'batch': int, 'x': 3}\n",
-         "has 'Mine'; write names .*has 'batch', which there is already.*'x'. is no class"),
+         "'Mine'.*'batch'.*'x'"),
     ],
 )  # fmt: skip
 def test_a_file_that_cannot_be_used_says_why(source, message, path):
     path.write_text(source)
-    with pytest.raises(LayersError, match=message):
-        load_layers(path)
+    with pytest.raises(CustomLayersError, match=message):
+        load_custom_layers(path)
 
 
 def test_layers_that_cannot_be_made_or_run_say_why(path):
@@ -174,24 +190,24 @@ def test_layers_that_cannot_be_made_or_run_say_why(path):
         "        super().__init__()\n"
         "ACTIVATIONS = {'needy': Needy, 'number': lambda: 3, 'flat': nn.Flatten}\n"
     )
-    layers = load_layers(path)
+    layers = load_custom_layers(path)
     spec = spec_of("patchify", "nano", **TINY)
 
     def with_(name):
         return spec.replace(activation=layers.named("activation", name))
 
-    with pytest.raises(LayersError, match=r"ACTIVATIONS\['needy'\]\(\) fails: TypeError"):
-        Network(with_("needy"), layers)
-    with pytest.raises(LayersError, match="makes a int; it must make"):
-        Network(with_("number"), layers)
-    with pytest.raises(LayersError, match="activation flat cannot be run on an image of 32 pixels"):
-        count(with_("flat"), 32, layers)
+    with pytest.raises(CustomLayersError, match=r"ACTIVATIONS\['needy'\]\(\) fails: TypeError"):
+        Network(with_("needy"))
+    with pytest.raises(CustomLayersError, match=r"ACTIVATIONS\['number'\].*int.*torch.nn.Module"):
+        Network(with_("number"))
+    with pytest.raises(CustomLayersError, match=r"activation flat .* 32 pixels"):
+        count(with_("flat"), 32)
     with pytest.raises(
         UnknownNameError, match=r"'needle'.*Did you mean 'needy'.*relu, gelu, needy"
     ):
         layers.named("activation", "needle")
-    with pytest.raises(LayersError, match="cannot be read"):
-        load_layers(path.with_name("nothing.py"))
+    with pytest.raises(CustomLayersError, match=r"nothing\.py"):
+        load_custom_layers(path.with_name("nothing.py"))
 
 
 ENDS = {
@@ -207,8 +223,8 @@ ENDS = {
 @pytest.mark.parametrize("kind", ENDS)
 def test_nothing_in_a_file_ends_a_command_without_a_word(kind, path):
     path.write_text(ENDS[kind])
-    with pytest.raises(LayersError) as error:
-        load_layers(path)
+    with pytest.raises(CustomLayersError) as error:
+        load_custom_layers(path)
     assert str(path) in str(error.value)
     assert kind.replace("sys.exit", "SystemExit") in str(error.value)
     assert (
@@ -219,7 +235,7 @@ def test_nothing_in_a_file_ends_a_command_without_a_word(kind, path):
 def test_ctrl_c_ends_what_a_file_does(path):
     path.write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n" + SOURCE)
     with pytest.raises(KeyboardInterrupt):
-        load_layers(path)
+        load_custom_layers(path)
 
 
 @pytest.mark.parametrize("where", ["__init__", "forward"])
@@ -229,11 +245,11 @@ def test_a_layer_that_exits_is_an_error_too(where, path):
         f"    def {where}(self, *_):\n        raise SystemExit(0)\n\n\n"
         "ACTIVATIONS = {'ends': Ends}\n"
     )
-    layers = load_layers(path)
+    layers = load_custom_layers(path)
     spec = spec_of("downsample", "nano", **TINY)
     spec = spec.replace(activation=layers.named("activation", "ends"))
-    with pytest.raises(LayersError, match=r"ends.*SystemExit: 0 \(line 6\)"):
-        count(spec, 32, layers)
+    with pytest.raises(CustomLayersError, match=r"ends.*SystemExit: 0 \(line 6\)"):
+        count(spec, 32)
 
 
 @pytest.mark.parametrize("kind", ["fifo", "device", "folder", "not UTF-8"])
@@ -247,12 +263,12 @@ def test_only_a_file_of_text_is_read(kind, tmp_path):
         path.mkdir()
     else:
         path.write_bytes(b"# -*- coding: latin-1 -*-\n# \xe9t\xe9\n" + SOURCE.encode())
-    with pytest.raises(LayersError, match=r"mine\.py"):
-        load_layers(path)
+    with pytest.raises(CustomLayersError, match=r"mine\.py"):
+        load_custom_layers(path)
 
 
 def test_a_name_alone_is_no_layer():
-    with pytest.raises(SpecError, match="relu, gelu, or a layer of one's own"):
+    with pytest.raises(SpecError, match=r"activation is 'star-relu'.*relu, gelu"):
         spec_of("ln", "nano", activation="star-relu")
     with pytest.raises(SpecError, match="stem is"):
         spec_of("ln", "nano", stem=CustomLayer("mine", "0" * 16))
