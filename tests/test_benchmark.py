@@ -16,7 +16,7 @@ from torch import nn
 
 from ablations.benchmark import contestants
 from ablations.benchmark import results as benchmark_results
-from ablations.benchmark.contestants import OurNetwork, PeerNetwork, Rivals
+from ablations.benchmark.contestants import OurNetwork, ReferenceNetwork, Rivals
 from ablations.benchmark.measurement import (
     Conditions,
     Lane,
@@ -37,11 +37,11 @@ from ablations.benchmark.results import (
     as_texts,
     as_values,
     footnotes,
-    peer_ratios,
+    reference_ratios,
     transformer_ratios,
 )
 from ablations.cli import main
-from ablations.costs.peers import PEERS, Peer
+from ablations.costs.reference_models import REFERENCE_MODELS, ReferenceModel
 from ablations.recipe import Compute
 from ablations.records import ResultsError
 from ablations.studies import selection
@@ -203,15 +203,15 @@ def test_whoever_it_is_is_treated_alike(channels_last):
     "source",
     [
         OurNetwork(NANO.replace(drop_path=0.9)),
-        PeerNetwork(Peer("ConvNeXt-T", "torchvision", "convnext_tiny")),
-        PeerNetwork(Peer("Swin-T", "timm", "swin_tiny_patch4_window7_224", (224,))),
+        ReferenceNetwork(ReferenceModel("ConvNeXt-T", "torchvision", "convnext_tiny")),
+        ReferenceNetwork(ReferenceModel("Swin-T", "timm", "swin_tiny_patch4_window7_224", (224,))),
     ],
     ids=lambda source: type(source).__name__,
 )
 def test_nobody_has_stochastic_depth(source):
     network = source.build().train()
     images = torch.randn(1, 3, 32, 32)
-    if isinstance(source, PeerNetwork) and source.peer.image_sizes:
+    if isinstance(source, ReferenceNetwork) and source.reference.image_sizes:
         rates = [m.drop_prob for m in network.modules() if hasattr(m, "drop_prob")]
         assert rates
         assert not any(rates)
@@ -370,7 +370,7 @@ def measured():
 
 
 def test_ratios_are_to_the_fastest_of_the_same_round():
-    inference, training = peer_ratios(measured())
+    inference, training = reference_ratios(measured())
     assert (inference.theirs.library, training.theirs.library) == ("timm", "torchvision")
     assert inference.values == [10 / 8, 3.0, 2.0]
     assert inference.median == 2.0
@@ -381,7 +381,7 @@ def test_ratios_are_to_the_fastest_of_the_same_round():
     assert _training.published is None
     lines = footnotes(measured())
     assert "downsample, timm, training: out of memory: 1 GiB" in lines
-    ours = next(line for line in lines if line.startswith("downsample: ours / fastest peer: "))
+    ours = next(line for line in lines if line.startswith("downsample: ours / fastest reference: "))
     assert "inference 2.00 (1.25 to 3.00, best rounds 3.00; timm 1.0), training 1.20" in ours
     assert any("differ by up to 3.0 times" in line for line in lines)
     assert any("ours / Swin-T: inference 4.00" in s and "paper 1.47" in s for s in lines)
@@ -529,4 +529,4 @@ def test_redrawing_imports_no_torch(tmp_path):
 
 
 def test_every_peer_is_a_network_of_its_library():
-    assert len({(p.library, p.name) for p in PEERS}) == len(PEERS)
+    assert len({(p.library, p.name) for p in REFERENCE_MODELS}) == len(REFERENCE_MODELS)

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import nn
 
 from ablations.cli import cli, main
-from ablations.costs.peers import Peer
+from ablations.costs.reference_models import ReferenceModel
 from ablations.images.transforms import evaluation_transform
 from ablations.training import evaluation
 from ablations.weights import validation
@@ -171,10 +171,10 @@ def test_torchvision_fetches_its_own_weights(
     assert said.startswith("ResNet-50 (step resnet), weights: torchvision\n")
     assert "1 image of 1 class" in said
 
-    def unreachable(_self: Peer, _weights: str) -> None:
+    def unreachable(_self: ReferenceModel, _weights: str) -> None:
         raise URLError("no route to host")
 
-    monkeypatch.setattr(Peer, "fetch", unreachable)
+    monkeypatch.setattr(ReferenceModel, "fetch", unreachable)
     said = message(capsys, *of)
     assert said.startswith("1: Error: torchvision could not fetch the weights of resnet50")
 

@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from ablations.cli import main
-from ablations.costs import model_costs, peer_costs
-from ablations.costs.peer_costs import ProductCost, count_products, peer_cost
-from ablations.costs.peers import PEERS, Peer, find_peer
+from ablations.costs import model_costs, reference_costs
+from ablations.costs.reference_costs import ProductCost, count_products, reference_cost
+from ablations.costs.reference_models import REFERENCE_MODELS, ReferenceModel, find_reference
 from modernize.closed_form import closed_form
 from modernize.cost import cost
 from modernize.errors import UnknownNameError, UsageError
@@ -90,10 +90,12 @@ def test_parameters_are_the_released_networks():
     assert counted == PARAMETERS
 
 
-@pytest.mark.parametrize("peer", [p for p in PEERS if p.model in MODELS], ids=lambda p: p.name)
-def test_costs_are_those_of_other_libraries_by_another_counter(peer):
-    ours = cost(MODELS[peer.model], 224)
-    assert peer_cost(peer, 224) == ProductCost(ours.params, ours.flops, attention=0)
+@pytest.mark.parametrize(
+    "reference", [p for p in REFERENCE_MODELS if p.model in MODELS], ids=lambda p: p.name
+)
+def test_costs_are_those_of_other_libraries_by_another_counter(reference):
+    ours = cost(MODELS[reference.model], 224)
+    assert reference_cost(reference, 224) == ProductCost(ours.params, ours.flops, attention=0)
 
 
 def test_costs_are_those_of_the_closed_form(rows):
@@ -159,9 +161,9 @@ def test_isotropic_networks_need_one_patch():
 
 
 def test_attention_is_counted_as_fvcore_counts_it():
-    peer = find_peer("Swin-T", 224)
+    reference = find_reference("Swin-T", 224)
     with torch.device("meta"):
-        network = peer.build()
+        network = reference.build()
     network = network.to_empty(device="cpu").eval()
     for tensor in (*network.parameters(), *network.buffers()):
         tensor.detach().zero_()
@@ -170,19 +172,19 @@ def test_attention_is_counted_as_fvcore_counts_it():
         analysis = FlopCountAnalysis(network, torch.zeros(1, 3, 224, 224))
         counted = analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
         flops = counted.by_operator()
-    assert peer_cost(peer, 224) == ProductCost(
+    assert reference_cost(reference, 224) == ProductCost(
         params=28_288_354, flops=flops["conv"] + flops["linear"], attention=flops["matmul"]
     )
 
 
 def test_fused_attention_is_counted_like_any_other():
     with torch.device("meta"):
-        network = Peer("Swin-T", "timm", "swin_tiny_patch4_window7_224").build()
+        network = ReferenceModel("Swin-T", "timm", "swin_tiny_patch4_window7_224").build()
     attentions = [module for module in network.modules() if hasattr(module, "fused_attn")]
     assert len(attentions) == 12
     for attention in attentions:
         attention.fused_attn = True
-    assert count_products(network, 224) == peer_cost(find_peer("Swin-T", 224), 224)
+    assert count_products(network, 224) == reference_cost(find_reference("Swin-T", 224), 224)
 
 
 def test_attention_by_hand():
@@ -201,18 +203,18 @@ def test_a_peer_is_counted_once(tmp_path, monkeypatch):
         counted.append((type(network).__name__, image_size))
         return ProductCost(1, 2, 3)
 
-    monkeypatch.setattr(peer_costs, "count_products", count)
-    peer = find_peer("ConvNeXt-T", 224)
-    assert [peer_cost(peer, 224) for _ in range(2)] == [ProductCost(1, 2, 3)] * 2
-    peer_cost(peer, 384)
+    monkeypatch.setattr(reference_costs, "count_products", count)
+    reference = find_reference("ConvNeXt-T", 224)
+    assert [reference_cost(reference, 224) for _ in range(2)] == [ProductCost(1, 2, 3)] * 2
+    reference_cost(reference, 384)
     assert counted == [("ConvNeXt", 224), ("ConvNeXt", 384)]
 
 
 def test_peers_are_found_by_size():
-    assert find_peer("Swin-B", 224).library == "torchvision"
-    assert find_peer("Swin-B", 384).name == "swin_base_patch4_window12_384"
+    assert find_reference("Swin-B", 224).library == "torchvision"
+    assert find_reference("Swin-B", 384).name == "swin_base_patch4_window12_384"
     with pytest.raises(UnknownNameError, match=r"'Swin-T at 384'.*Swin-T at 224"):
-        find_peer("Swin-T", 384)
+        find_reference("Swin-T", 384)
 
 
 # -- against the paper ---------------------------------------------------------------------------

@@ -153,7 +153,7 @@ def test_descriptions_need_no_torch():
 import sys
 import modernize, modernize.steps, modernize.closed_form, modernize.cost, modernize.weights
 import modernize.libraries, modernize.models
-import ablations.costs.peers, ablations.costs.model_costs
+import ablations.costs.reference_models, ablations.costs.model_costs
 modernize.closed_form.closed_form(modernize.spec_of("ln"), 224)
 assert not {"torch", "fvcore", "numpy"} & set(sys.modules)
 """

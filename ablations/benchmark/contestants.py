@@ -11,8 +11,13 @@ from typing import TYPE_CHECKING, Protocol
 
 from ablations.benchmark.official import OfficialNetwork, is_released
 from ablations.costs.model_costs import OURS
-from ablations.costs.peer_costs import peer_cost
-from ablations.costs.peers import PEERS, Peer, import_libraries, without_stochastic_depth
+from ablations.costs.reference_costs import reference_cost
+from ablations.costs.reference_models import (
+    REFERENCE_MODELS,
+    ReferenceModel,
+    import_libraries,
+    without_stochastic_depth,
+)
 from ablations.records import PROGRAM, REPOSITORY, commit_of
 from modernize.cost import cost
 from modernize.errors import UnknownNameError
@@ -55,10 +60,10 @@ class OurNetwork:
 
 
 @dataclasses.dataclass(frozen=True)
-class PeerNetwork:
+class ReferenceNetwork:
     """A network of another library."""
 
-    peer: Peer
+    reference: ReferenceModel
 
     def load(self) -> None:
         """Imports what building it needs."""
@@ -66,7 +71,7 @@ class PeerNetwork:
 
     def build(self) -> nn.Module:
         """Returns it, from images (N, 3, H, W) to logits (N, 1000)."""
-        return without_stochastic_depth(self.peer.build())
+        return without_stochastic_depth(self.reference.build())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,7 +99,7 @@ class Contestant:
 def of_steps(
     variants: Sequence[Variant], regime: Regime, image_size: int, rivals: Rivals
 ) -> list[Contestant]:
-    """Returns each different network among some steps, its peers behind it.
+    """Returns each different network among some steps, its references behind it.
 
     Steps that differ in nothing but the recipe share one. The regime's Transformer joins the
     network that it is set beside.
@@ -116,18 +121,18 @@ def of_steps(
 
 
 def of_models(models: Iterable[str], image_size: int, rivals: Rivals) -> list[Contestant]:
-    """Returns the networks of this name in the paper's tables, ours and their peers.
+    """Returns the networks of this name in the paper's tables, ours and their references.
 
     Raises:
         UnknownNameError: for one that nobody has for images of this size.
         UsageError: for an image that is too small.
     """
-    peers = [peer.model for peer in PEERS if peer.takes(image_size)]
+    references = [reference.model for reference in REFERENCE_MODELS if reference.takes(image_size)]
     found: list[Contestant] = []
     for model in dict.fromkeys(models):
-        if model not in MODELS and model not in peers:
+        if model not in MODELS and model not in references:
             raise UnknownNameError(
-                f"model at {image_size} pixels", model, dict.fromkeys([*MODELS, *peers])
+                f"model at {image_size} pixels", model, dict.fromkeys([*MODELS, *references])
             )
         if model in MODELS:
             found.append(_ours((model,), model, MODELS[model], image_size))
@@ -152,13 +157,15 @@ class Rivals:
     def of(self, model: str, names: tuple[str, ...], image_size: int) -> list[Contestant]:
         """Returns the others' networks of one model, to go by these names."""
         found = []
-        for peer in PEERS if self.libraries else ():
-            if peer.model == model and peer.takes(image_size):
-                counted = peer_cost(peer, image_size)
+        for reference in REFERENCE_MODELS if self.libraries else ():
+            if reference.model == model and reference.takes(image_size):
+                counted = reference_cost(reference, image_size)
                 flops = counted.flops + counted.attention
-                version = importlib.metadata.version(peer.library)
-                source, params = PeerNetwork(peer), counted.params
-                found.append(Contestant(names, model, peer.library, version, params, flops, source))
+                version = importlib.metadata.version(reference.library)
+                source, params = ReferenceNetwork(reference), counted.params
+                found.append(
+                    Contestant(names, model, reference.library, version, params, flops, source)
+                )
         if self.official and model in MODELS and is_released(MODELS[model]):
             spec = MODELS[model]
             own, network = cost(spec, image_size), OfficialNetwork(self.official, spec)

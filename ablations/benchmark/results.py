@@ -177,7 +177,7 @@ class Benchmark:
         return [r for r in self.rows if r.measured and (r.mode, r.model) == (mode, model)]
 
 
-def peer_ratios(benchmark: Benchmark) -> list[Ratio]:
+def reference_ratios(benchmark: Benchmark) -> list[Ratio]:
     """Returns, for each of our networks that others have as well, ours to their fastest."""
     ratios = []
     for row in benchmark.rows:
@@ -312,7 +312,7 @@ def footnotes(benchmark: Benchmark) -> list[str]:
             f"Rounds of the same network differ by up to {unsteady:.1f} times: something else used "
             "the machine. Try again when it is idle, or with OMP_NUM_THREADS=1 and more --rounds."
         )
-    return [*lines, *_ratio_lines([*peer_ratios(benchmark), *transformer_ratios(benchmark)])]
+    return [*lines, *_ratio_lines([*reference_ratios(benchmark), *transformer_ratios(benchmark)])]
 
 
 def _ratio_lines(ratios: Sequence[Ratio]) -> list[str]:
@@ -325,7 +325,7 @@ def _ratio_lines(ratios: Sequence[Ratio]) -> list[str]:
         text += f"{ratio.of_best:.2f}; {best.library} {best.version}".strip() + ")"
         if ratio.published is not None:
             text += f", in the paper {ratio.published:.2f}"
-        other = "fastest peer" if row.model == best.model else best.model
+        other = "fastest reference" if row.model == best.model else best.model
         lines.setdefault(f"{', '.join(row.names)}: ours / {other}", []).append(text)
     return [f"{head}: {', '.join(texts)}" for head, texts in lines.items()]
 

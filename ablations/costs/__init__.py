@@ -1,1 +1,1 @@
-"""Parameters and FLOPs of the steps, the paper's models and their peers, beside the paper's."""
+"""Parameters and FLOPs of the steps, models and reference models, beside the paper's."""

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 
 from ablations import tables
-from ablations.costs.peer_costs import ProductCost, peer_cost
-from ablations.costs.peers import PEERS, find_peer
+from ablations.costs.reference_costs import ProductCost, reference_cost
+from ablations.costs.reference_models import REFERENCE_MODELS, find_reference
 from ablations.paper import UNITS, Cell, model_cells
 from modernize.cost import cost
 from modernize.models import MODELS
@@ -109,7 +109,7 @@ def model_rows() -> list[ModelRow]:
     """Returns every model and image size that the paper prints the cost of and we can build."""
     cells = model_cells()
     rows = []
-    for model in dict.fromkeys([*MODELS, *(peer.model for peer in PEERS)]):
+    for model in dict.fromkeys([*MODELS, *(reference.model for reference in REFERENCE_MODELS)]):
         for size in sorted({c.image_size for c in cells if c.model == model}):
             own = [c for c in cells if (c.model, c.image_size) == (model, size)]
             library, counted = _count(model, size)
@@ -119,7 +119,7 @@ def model_rows() -> list[ModelRow]:
 
 def models_left_out() -> list[str]:
     """Returns the models of the paper's tables that are not built here."""
-    built = {*MODELS, *(peer.model for peer in PEERS)}
+    built = {*MODELS, *(reference.model for reference in REFERENCE_MODELS)}
     return list(dict.fromkeys(c.model for c in model_cells() if c.model not in built))
 
 
@@ -146,8 +146,8 @@ def _count(model: str, image_size: int) -> tuple[str, ProductCost]:
     if model in MODELS:
         own = cost(MODELS[model], image_size)
         return OURS, ProductCost(own.params, own.flops, attention=0)
-    peer = find_peer(model, image_size)
-    return peer.library, peer_cost(peer, image_size)
+    reference = find_reference(model, image_size)
+    return reference.library, reference_cost(reference, image_size)
 
 
 def _figures(cells: Sequence[Cell], counted: ProductCost) -> tuple[Figure, ...]:

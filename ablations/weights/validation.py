@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablations import paper
-from ablations.costs.peers import PEERS
+from ablations.costs.reference_models import REFERENCE_MODELS
 from ablations.images.data import load_images
 from ablations.images.sampling import Sampling
 from ablations.launching import local_queue
@@ -153,20 +153,20 @@ def find_weights(source: str, step: str | None, regime: str, *, ema: bool) -> We
 
 
 def _fetch(spec: NetSpec) -> Weights:
-    model = model_of(spec)
-    peer = next((p for p in PEERS if p.library == "torchvision" and p.model == model), None)
-    if model is None or peer is None:
-        has = [p.model for p in PEERS if p.library == "torchvision" and p.model in MODELS]
+    known = {r.model: r for r in REFERENCE_MODELS if r.library == "torchvision"}
+    reference = known.get(model_of(spec) or "")
+    if reference is None:
+        valid = ", ".join(name for name in known if name in MODELS)
         raise UsageError(
-            f"torchvision has no weights of this step; it has those of {', '.join(has)}: --step "
-            "resnet, or --step downsample in either regime."
+            f"torchvision has no weights of this step; it has those of {valid}: --step resnet, or "
+            "--step downsample in either regime."
         )
     try:
-        tensors = peer.fetch(FETCHED)
+        tensors = reference.fetch(FETCHED)
     except (OSError, RuntimeError) as error:  # no connection, or a file that is cut off
         raise FetchError(
-            f"torchvision could not fetch the weights of {peer.name} ({error}). Fetch them where "
-            "there is a connection, and give the file as --weights."
+            f"torchvision could not fetch the weights of {reference.name} ({error}). Fetch them "
+            "on a computer with a connection, and give the file as --weights."
         ) from error
     return from_state_dict(tensors, spec)
 

@@ -1,4 +1,4 @@
-"""What a network of another library costs: parameters and multiply-accumulates.
+"""Parameters and MACs of the reference models.
 
 These are counted by torch's own counter on tensors that have shapes and no content, which takes a
 second even for a Swin-L. fvcore, which counts ours, would have to compute every one of them; where
@@ -12,7 +12,7 @@ import functools
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ablations.costs.peers import Peer
+from ablations.costs.reference_models import ReferenceModel
 from modernize import cache
 
 if TYPE_CHECKING:
@@ -40,11 +40,11 @@ class ProductCost:
     attention: int
 
 
-def peer_cost(peer: Peer, image_size: int) -> ProductCost:
-    """Returns what a peer costs, from the disk where it was counted before, else counted now.
+def reference_cost(reference: ReferenceModel, image_size: int) -> ProductCost:
+    """Returns a reference model's cost: from the cache on disk, or else counted now.
 
     Args:
-        peer: the network.
+        reference: the network.
         image_size: height and width of the image in pixels.
     """
 
@@ -52,10 +52,12 @@ def peer_cost(peer: Peer, image_size: int) -> ProductCost:
         import torch
 
         with torch.device("meta"):
-            return count_products(peer.build(), image_size)
+            return count_products(reference.build(), image_size)
 
-    path = cache.cache_folder() / f"peers-{_fingerprint()}.json"
-    return cache.remember(path, f"{peer.library}-{peer.name}-{image_size}", ProductCost, count)
+    path = cache.cache_folder() / f"reference-{_fingerprint()}.json"
+    return cache.remember(
+        path, f"{reference.library}-{reference.name}-{image_size}", ProductCost, count
+    )
 
 
 def count_products(network: nn.Module, image_size: int) -> ProductCost:
@@ -84,4 +86,4 @@ def count_products(network: nn.Module, image_size: int) -> ProductCost:
 @functools.cache
 def _fingerprint() -> str:
     here = Path(__file__)
-    return cache.fingerprint([here, here.with_name("peers.py")], _PACKAGES)
+    return cache.fingerprint([here, here.with_name("reference_models.py")], _PACKAGES)

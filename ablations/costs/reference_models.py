@@ -1,4 +1,4 @@
-"""The networks of other libraries that the paper's are compared with, as data.
+"""Reference models: networks of torchvision and timm, as data.
 
 They are built with random weights, so nothing is downloaded.
 """
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True)
-class Peer:
+class ReferenceModel:
     """One network of another library.
 
     Attributes:
@@ -63,33 +63,33 @@ class Peer:
 
 
 # fmt: off
-PEERS: Sequence[Peer] = (
-    Peer("ResNet-50",   "torchvision", "resnet50"),
-    Peer("ResNet-50",   "timm",        "resnet50"),
-    Peer("ConvNeXt-T",  "torchvision", "convnext_tiny"),
-    Peer("ConvNeXt-T",  "timm",        "convnext_tiny"),
-    Peer("ConvNeXt-S",  "torchvision", "convnext_small"),
-    Peer("ConvNeXt-S",  "timm",        "convnext_small"),
-    Peer("ConvNeXt-B",  "torchvision", "convnext_base"),
-    Peer("ConvNeXt-B",  "timm",        "convnext_base"),
-    Peer("ConvNeXt-L",  "torchvision", "convnext_large"),
-    Peer("ConvNeXt-XL", "timm",        "convnext_xlarge"),
+REFERENCE_MODELS: Sequence[ReferenceModel] = (
+    ReferenceModel("ResNet-50",   "torchvision", "resnet50"),
+    ReferenceModel("ResNet-50",   "timm",        "resnet50"),
+    ReferenceModel("ConvNeXt-T",  "torchvision", "convnext_tiny"),
+    ReferenceModel("ConvNeXt-T",  "timm",        "convnext_tiny"),
+    ReferenceModel("ConvNeXt-S",  "torchvision", "convnext_small"),
+    ReferenceModel("ConvNeXt-S",  "timm",        "convnext_small"),
+    ReferenceModel("ConvNeXt-B",  "torchvision", "convnext_base"),
+    ReferenceModel("ConvNeXt-B",  "timm",        "convnext_base"),
+    ReferenceModel("ConvNeXt-L",  "torchvision", "convnext_large"),
+    ReferenceModel("ConvNeXt-XL", "timm",        "convnext_xlarge"),
     # A Swin is made for one image size: at 384 its windows are 12 wide instead of 7.
-    Peer("Swin-T",      "torchvision", "swin_t", (224,)),
-    Peer("Swin-T",      "timm",        "swin_tiny_patch4_window7_224", (224,)),
-    Peer("Swin-S",      "torchvision", "swin_s", (224,)),
-    Peer("Swin-S",      "timm",        "swin_small_patch4_window7_224", (224,)),
-    Peer("Swin-B",      "torchvision", "swin_b", (224,)),
-    Peer("Swin-B",      "timm",        "swin_base_patch4_window7_224", (224,)),
-    Peer("Swin-B",      "timm",        "swin_base_patch4_window12_384", (384,)),
-    Peer("Swin-L",      "timm",        "swin_large_patch4_window7_224", (224,)),
-    Peer("Swin-L",      "timm",        "swin_large_patch4_window12_384", (384,)),
+    ReferenceModel("Swin-T",      "torchvision", "swin_t", (224,)),
+    ReferenceModel("Swin-T",      "timm",        "swin_tiny_patch4_window7_224", (224,)),
+    ReferenceModel("Swin-S",      "torchvision", "swin_s", (224,)),
+    ReferenceModel("Swin-S",      "timm",        "swin_small_patch4_window7_224", (224,)),
+    ReferenceModel("Swin-B",      "torchvision", "swin_b", (224,)),
+    ReferenceModel("Swin-B",      "timm",        "swin_base_patch4_window7_224", (224,)),
+    ReferenceModel("Swin-B",      "timm",        "swin_base_patch4_window12_384", (384,)),
+    ReferenceModel("Swin-L",      "timm",        "swin_large_patch4_window7_224", (224,)),
+    ReferenceModel("Swin-L",      "timm",        "swin_large_patch4_window12_384", (384,)),
 )
 # fmt: on
 
 
-def find_peer(model: str, image_size: int) -> Peer:
-    """Returns the first peer of that name for images of that size.
+def find_reference(model: str, image_size: int) -> ReferenceModel:
+    """Returns the first reference model of that name for images of that size.
 
     Args:
         model: its name in the paper's tables.
@@ -98,11 +98,13 @@ def find_peer(model: str, image_size: int) -> Peer:
     Raises:
         UnknownNameError: listing the networks that there are.
     """
-    for peer in PEERS:
-        if peer.model == model and peer.takes(image_size):
-            return peer
+    for reference in REFERENCE_MODELS:
+        if reference.model == model and reference.takes(image_size):
+            return reference
     valid = [
-        f"{peer.model} at {size}" for peer in PEERS for size in peer.image_sizes or ("any size",)
+        f"{reference.model} at {size}"
+        for reference in REFERENCE_MODELS
+        for size in reference.image_sizes or ("any size",)
     ]
     wanted = f"{model} at {image_size}"
     raise UnknownNameError("network of another library", wanted, dict.fromkeys(valid))
@@ -114,7 +116,7 @@ def import_libraries() -> None:
 
 
 def without_stochastic_depth(network: nn.Module) -> nn.Module:
-    """Sets every rate of stochastic depth in a peer to 0, which both libraries then pass over.
+    """Sets the stochastic-depth rates of a reference model to 0, and returns the model.
 
     Libraries differ in their defaults: torchvision's ConvNeXt has 0.1, timm's has none.
     """
