@@ -36,7 +36,7 @@ def write_study(
 ) -> Study:
     """Writes a study of the ends of its runs, by step and seed; a number is a finished run's."""
     variants = fit_to_images(roadmap("nano", only=list(ends)), 1, 10)
-    study = Study.join(
+    study = Study.merge(
         folder,
         preset=load_preset("nano", settings),
         regime="nano",

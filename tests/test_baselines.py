@@ -117,7 +117,7 @@ def test_a_study_knows_the_parents_of_steps_that_it_does_not_have(tmp_path: Path
     whole = [dataclasses.replace(v, key=keys[v.key], parent=keys.get(v.parent or "")) for v in road]
 
     def joined(*places: int) -> Study:
-        study = Study.join(
+        study = Study.merge(
             tmp_path / "own", preset=load_preset("nano"), regime="nano", seeds=1, name="own",
             images={"name": "fashion-mnist", "train_images": 1, "val_images": 1, "sha256": "0"},
             variants=[whole[place] for place in places], order=list(keys.values()), whole=whole,

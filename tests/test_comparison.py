@@ -196,7 +196,7 @@ DIVERGED = Record(Status.DIVERGED, "the loss became nan")
 @pytest.fixture
 def study(tmp_path):
     """Four steps and three seeds, with all kinds of ends."""
-    made = Study.join(
+    made = Study.merge(
         tmp_path / "mine",
         preset=load_preset("nano"),
         regime="nano",
@@ -283,7 +283,7 @@ def test_ten_thousand_records(tmp_path):
         dataclasses.replace(first, key=key, parent=keys[i - 1] if i else None)
         for i, key in enumerate(keys)
     ]
-    made = Study.join(
+    made = Study.merge(
         tmp_path / "many",
         preset=load_preset("nano"),
         regime="nano",

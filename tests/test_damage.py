@@ -18,9 +18,9 @@ from reporting import finished
 from ablations.analysis.outcomes import read_outcomes
 from ablations.cli import cli
 from ablations.commands.launch import design
-from ablations.launching.scheduler import Submission
-from ablations.launching.survey import State, survey
 from ablations.records import ARCHIVE, Record, Status, Study
+from ablations.records.status import read_statuses
+from ablations.records.submissions import Submission
 from ablations.report.data import gather
 from ablations.report.provenance import provenance_rows
 from ablations.report.reproduction import reproduction
@@ -281,7 +281,7 @@ def test_a_damaged_file_is_passed_over_and_named(
     look(root, "status", "launch")
     assert ends(root) == before
     study = Study.open(root / "results" / NAME)
-    survey(study)
+    read_statuses(study)
     gather(study)
     if content and name == ("metrics.jsonl" if seed == 1 else "history.jsonl"):
         assert str(path) in study.faults[path]
@@ -331,17 +331,17 @@ def test_what_is_in_submissions(root: Path, monkeypatch: pytest.MonkeyPatch) -> 
     (folder / "notes.json").write_text("[]")
     (folder / "folder.json").mkdir()
     study = Study.open(root / "results" / NAME)
-    unfinished = [s.state for s in survey(study) if not s.state.settled]
-    assert unfinished == [State.FAILED, State.UNKNOWN]
+    unfinished = [s.status for s in read_statuses(study) if not s.status.settled]
+    assert unfinished == [Status.FAILED, Status.UNKNOWN]
     assert {path.name for path in study.faults} == {"notes.json", "folder.json"}
     # A job may be any of the unfinished runs, if only its submission's name is left.
     known.write_bytes(b"{")
     monkeypatch.setattr(
-        "ablations.launching.scheduler._squeue",
+        "ablations.records.squeue._squeue",
         lambda which: [f"{NAME}-1|9|1|PENDING|Priority"] if f"{NAME}-1" in which else [],
     )
-    states = [s for s in survey(study) if not s.state.settled]
-    assert [s.state for s in states] == [State.FAILED, State.UNKNOWN]
+    states = [s for s in read_statuses(study) if not s.status.settled]
+    assert [s.status for s in states] == [Status.FAILED, Status.UNKNOWN]
     assert "9_1" in states[-1].detail
 
 

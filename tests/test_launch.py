@@ -16,13 +16,13 @@ import pytest
 from ablations.images.data import DataError, load_images
 from ablations.images.sampling import Rank
 from ablations.launching import in_process, local_queue
-from ablations.launching.claim import exclusive_launch
 from ablations.launching.group import Group
 from ablations.launching.in_process import train_distributed
 from ablations.launching.job import Job, Slot
 from ablations.launching.local_queue import find_slots, run_queue
 from ablations.recipe import load_preset
 from ablations.records import Record, Run, RunFolder, Status
+from ablations.records.lock import study_lock
 from modernize import spec_of
 from modernize.errors import UsageError
 
@@ -174,12 +174,12 @@ def test_no_run_outlives_a_killed_queue(make_job: MakeJob) -> None:
 
 def test_two_processes_do_not_train_one_study(tmp_path: Path) -> None:
     with (
-        exclusive_launch(tmp_path),
+        study_lock(tmp_path),
         pytest.raises(UsageError, match="another process is training"),
-        exclusive_launch(tmp_path),
+        study_lock(tmp_path),
     ):
         pass
-    with exclusive_launch(tmp_path):
+    with study_lock(tmp_path):
         pass
 
 

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from ablations.launching.claim import LAUNCH, announce, exclusive_launch, find_launch
 from ablations.records import ResultsError, liveness
 from ablations.records.liveness import ALIVE_SECONDS, Life, heartbeat, life_of, this_process
+from ablations.records.lock import LAUNCH, read_launch, study_lock, write_pending
 from modernize.errors import UsageError
 
 PROGRAM = (
@@ -113,21 +113,21 @@ def test_a_heartbeat_touches_only_what_is_its_own(
 
 
 def test_a_launch_shows_what_it_has_yet_to_finish(tmp_path: Path) -> None:
-    assert find_launch(tmp_path) is None
-    announce(tmp_path, ["a"])  # by nobody that holds the study
-    assert find_launch(tmp_path) is None
-    with exclusive_launch(tmp_path):
-        launch = find_launch(tmp_path)
+    assert read_launch(tmp_path) is None
+    write_pending(tmp_path, ["a"])  # by nobody that holds the study
+    assert read_launch(tmp_path) is None
+    with study_lock(tmp_path):
+        launch = read_launch(tmp_path)
         assert launch is not None
-        assert launch.waits_for("a")
-        announce(tmp_path, ["a"])
-        launch = find_launch(tmp_path)
+        assert launch.has("a")
+        write_pending(tmp_path, ["a"])
+        launch = read_launch(tmp_path)
         assert launch is not None
-        assert launch.waits_for("a")
-        assert not launch.waits_for("b")
+        assert launch.has("a")
+        assert not launch.has("b")
         (tmp_path / LAUNCH).write_text("{")
-        assert find_launch(tmp_path) is None
-    assert find_launch(tmp_path) is None
+        assert read_launch(tmp_path) is None
+    assert read_launch(tmp_path) is None
 
 
 @pytest.mark.parametrize("code", ["ENOSYS", "ENOLCK", "EOPNOTSUPP", "EIO", "EINVAL"])
@@ -139,19 +139,19 @@ def test_one_at_a_time_where_the_file_system_has_no_locks(
 
     monkeypatch.setattr(fcntl, "flock", flock)
     with (
-        exclusive_launch(tmp_path),
+        study_lock(tmp_path),
         pytest.raises(UsageError, match=r"\.lock-file"),
-        exclusive_launch(tmp_path),
+        study_lock(tmp_path),
     ):
         pass
-    with exclusive_launch(tmp_path):
+    with study_lock(tmp_path):
         pass
     # One that was killed is no hindrance.
     lock = f"lock = filelock.SoftFileLock({str(tmp_path / '.lock-file')!r}); lock.acquire()"
     killed = f"import filelock, os, signal; {lock}; os.kill(os.getpid(), signal.SIGKILL)"
     assert subprocess.run([sys.executable, "-c", killed]).returncode == -signal.SIGKILL
     assert (tmp_path / ".lock-file").exists()
-    with exclusive_launch(tmp_path):
+    with study_lock(tmp_path):
         pass
 
 
@@ -160,15 +160,15 @@ def test_a_lock_that_cannot_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(fcntl, "flock", flock)
-    with pytest.raises(ResultsError, match=r"\.lock: No space left"), exclusive_launch(tmp_path):
+    with pytest.raises(ResultsError, match=r"\.lock: No space left"), study_lock(tmp_path):
         pass
 
 
 def test_another_machines_launch_is_seen_without_locks(tmp_path: Path) -> None:
     there = {**this_process(), "host": "elsewhere", "system": "another", "pid": 4711}
     (tmp_path / LAUNCH).write_text(json.dumps(there))
-    with pytest.raises(UsageError, match=r"4711 on elsewhere"), exclusive_launch(tmp_path):
+    with pytest.raises(UsageError, match=r"4711 on elsewhere"), study_lock(tmp_path):
         pass
     os.utime(tmp_path / LAUNCH, (0, 0))
-    with exclusive_launch(tmp_path):
+    with study_lock(tmp_path):
         pass

@@ -40,7 +40,7 @@ def make_run(**changes: object) -> Run:
 def join(folder: Path, last: str = "patchify", seeds: int = 1, *settings: str) -> Study:
     preset = load_preset("nano", settings)
     variants = roadmap("nano", last=last)
-    return Study.join(
+    return Study.merge(
         folder,
         preset=preset,
         regime="nano",
@@ -188,7 +188,7 @@ def test_what_a_step_is_called_may_change(tmp_path: Path) -> None:
 
 def test_a_piece_of_the_road_joins_in_the_roads_order(tmp_path: Path) -> None:
     join(tmp_path, "recipe").write()
-    only = Study.join(
+    only = Study.merge(
         tmp_path,
         preset=load_preset("nano"),
         regime="nano",

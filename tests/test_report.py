@@ -44,7 +44,7 @@ FAILED = Record(Status.FAILED, "no memory")
 @pytest.fixture
 def study(tmp_path: Path) -> Study:
     """A study of four steps and three seeds, each row in another state."""
-    made = Study.join(
+    made = Study.merge(
         tmp_path / "study",
         preset=load_preset("nano"),
         regime="nano",

@@ -83,7 +83,7 @@ def test_networks_that_are_not_the_roadmaps_have_no_command(tmp_path: Path) -> N
 def test_another_study_that_is_shipped_has_its_command(tmp_path: Path) -> None:
     made = write_study(tmp_path / "out", {"resnet": [80.0]})
     comparison = variants.compare(study_file.read_study("leave-one-out"), "nano")
-    other = Study.join(
+    other = Study.merge(
         tmp_path / "left",
         preset=made.preset,
         regime="nano",

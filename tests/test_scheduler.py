@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ablations.launching.scheduler import Submission, ask
+from ablations.records.squeue import find_jobs
+from ablations.records.submissions import Submission
 
 Answer = Callable[[str, str], None]
 
@@ -45,14 +46,14 @@ def test_jobs_are_found_whoever_asks(answer: Answer, tmp_path: Path) -> None:
     """By number; and by name if the submission died before it knew the number."""
     answer("squeue", SQUEUE)
     numbered = submit(tmp_path, "one", ["a", "b"], "7")
-    found = ask(tmp_path, [numbered, submit(tmp_path, "two", ["c"], None)])
+    found = find_jobs(tmp_path, [numbered, submit(tmp_path, "two", ["c"], None)])
     assert found is not None
     assert {run: (job.job, job.waits) for run, job in found.items()} == {
         "a": ("7_0", False),
         "b": ("7_1", True),
         "c": ("9", True),
     }
-    again = ask(tmp_path, [numbered, submit(tmp_path, "two", ["a"], None)])
+    again = find_jobs(tmp_path, [numbered, submit(tmp_path, "two", ["a"], None)])
     assert again is not None
     assert again["a"].job == "9"  # the later one
 
@@ -82,4 +83,4 @@ def test_no_answer_is_not_taken_for_an_end(
     answer("scontrol", scontrol)
     submission = submit(tmp_path, "one", ["a"], "7")
     monkeypatch.setattr(os, "geteuid", lambda: user)
-    assert (ask(tmp_path, [submission]) is not None) == known
+    assert (find_jobs(tmp_path, [submission]) is not None) == known

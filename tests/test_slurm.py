@@ -242,7 +242,7 @@ def test_what_the_scheduler_refuses_is_said(
 ) -> None:
     product = Product(cluster, tmp_path, few_images)
     for line, message in [
-        ("partition: nowhere", "invalid partition specified: nowhere.* the site's key partition"),
+        ("partition: nowhere", "invalid partition specified: nowhere.* key partition"),
         ("memory: 900000G", "key memory"),
         ("gpus_per_node: 2", "key nodes, cpus_per_task or gpus_per_node"),
         ("constraint: h100", "key constraint"),

@@ -266,20 +266,20 @@ def _print_plan(
             "recipe": str(p.variant.training),
         }
         if row.hours is not None:
-            text["time"] = duration(3600 * row.hours * p.share_left)
-        texts.append({**text, "what will be done": p.state})
+            text["time"] = duration(3600 * row.hours * p.fraction_left)
+        texts.append({**text, "what will be done": p.action})
     tables.print_table(console, texts, _PLAN)
     for line in experiment.cautions():
         console.print(f"Note: {line}", soft_wrap=True)
     for line in study_request.notes(list(costs.values()), reference, experiment.comparison):
         console.print(line, soft_wrap=True)
-    macs = sum(costs[p.run.key].work * p.share_left for p in experiment.needed)
+    macs = sum(costs[p.run.key].work * p.fraction_left for p in experiment.needed)
     console.print(
         f"{len(experiment.needed)} of {plural(len(planned), 'run')} to do, {work(macs)} in all",
         soft_wrap=True,
     )
     if speed:
-        left = sum((costs[p.run.key].hours or 0) * p.share_left for p in experiment.needed)
+        left = sum((costs[p.run.key].hours or 0) * p.fraction_left for p in experiment.needed)
         console.print(study_request.in_all(left, speed), soft_wrap=True)
 
 

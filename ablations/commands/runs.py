@@ -19,8 +19,7 @@ from modernize.errors import UsageError
 from modernize.text import plural, visible
 
 if TYPE_CHECKING:
-    from ablations.launching.survey import RunState
-    from ablations.records import Study
+    from ablations.records import RunStatus, Study
 
 MANY = 200  # runs, from which on only those that have not come to their end are listed
 TAIL = 5  # lines shown of a failed run's log
@@ -30,25 +29,19 @@ PIECE = 1 << 20  # bytes of a log, read at once
 
 
 def show_status(console: Console, study: Study, seconds: float | None) -> None:
-    """Prints how every run stands; again and again where ``seconds`` says how often."""
-    if seconds is None:
-        console.print(_status(console, study, _survey(study)), soft_wrap=True)
-        return
-    from ablations.launching.survey import goes_on
+    """Prints the status of every run; with ``seconds``, again at this interval, until all ended."""
+    from ablations.records.status import is_active, read_statuses
 
+    if seconds is None:
+        console.print(_status(console, study, read_statuses(study)), soft_wrap=True)
+        return
     with terminal.cursor_kept(console), Live(console=console, auto_refresh=False) as live:
         while True:
-            states = _survey(study)
-            live.update(_status(console, study, states), refresh=True)
-            if not goes_on(study, states):
+            statuses = read_statuses(study)
+            live.update(_status(console, study, statuses), refresh=True)
+            if not is_active(study, statuses):
                 return
             time.sleep(seconds)
-
-
-def _survey(study: Study) -> list[RunState]:
-    from ablations.launching.survey import survey
-
-    return survey(study)
 
 
 _COLUMNS = tables.Columns(
@@ -56,16 +49,16 @@ _COLUMNS = tables.Columns(
 )
 
 
-def _status(console: Console, study: Study, states: list[RunState]) -> Group:
-    """Returns the table of a study's runs, counts, and the ends of the logs of what failed."""
-    from ablations.launching.survey import last_lines
+def _status(console: Console, study: Study, statuses: list[RunStatus]) -> Group:
+    """Returns the table of a study's runs, the counts, and the last lines of failed runs' logs."""
+    from ablations.records import last_lines
 
-    shown = [s for s in states if len(states) <= MANY or not s.state.settled]
+    shown = [s for s in statuses if len(statuses) <= MANY or not s.status.settled]
     rows = [
         {
             "step": s.run.key,
             "seed": str(s.run.seed),
-            "state": str(s.state),
+            "status": str(s.status),
             "detail": s.detail,
             "preempted": f"{s.preempted} x" if s.preempted else "",
             "job": s.job,
@@ -76,14 +69,14 @@ def _status(console: Console, study: Study, states: list[RunState]) -> Group:
         if not any(row[column] for row in rows):
             for row in rows:
                 del row[column]
-    counts = Counter(str(s.state) for s in states)
+    counts = Counter(str(s.status) for s in statuses)
     parts: list[RenderableType] = [
         *tables.for_console(console, rows, _COLUMNS),
-        Text(f"{study.name}: " + ", ".join(f"{n:,} {state}" for state, n in counts.items())),
+        Text(f"{study.name}: " + ", ".join(f"{n:,} {status}" for status, n in counts.items())),
     ]
-    for s in states:
+    for s in statuses:
         if s.log is not None:
-            head = f"\n{s.run.key}, seed {s.run.seed}: {s.state}: {s.detail}\n{s.log}:"
+            head = f"\n{s.run.key}, seed {s.run.seed}: {s.status}: {s.detail}\n{s.log}:"
             lines = last_lines(s.log, TAIL).splitlines()
             parts.append(Text(visible("\n".join([head, *(f"    {line}" for line in lines)]))))
     return Group(*parts)
@@ -96,14 +89,14 @@ def show_log(study: Study, step: str, seed: int, *, follow: bool) -> None:
         UsageError: where the study has no such run, or it has no log.
     """
     key = study.key_of(step)
-    state = _find(study, key, seed)
-    state.folder.check_whole()
-    path = state.log or state.folder.log
+    now = _find(study, key, seed)
+    now.folder.check_whole()
+    path = now.log or now.folder.log
     if not path.is_file() and not follow:
-        raise UsageError(f"{key}, seed {seed} has no log yet: it is {state.state}.")
+        raise UsageError(f"{key}, seed {seed} has no log yet: it is {now.status}.")
     printer, shown = terminal.LogPrinter(), 0
     while True:
-        ends = not follow or not _goes_on(_find(study, key, seed))
+        ends = not follow or not _find(study, key, seed).status.active
         if path.is_file():
             with path.open("rb") as file:
                 file.seek(shown if shown <= path.stat().st_size else 0)  # it may have begun again
@@ -115,42 +108,38 @@ def show_log(study: Study, step: str, seed: int, *, follow: bool) -> None:
         time.sleep(FOLLOW_SECONDS)
     printer.write(b"", final=True)
     if not shown:
-        terminal.echo(f"The log of {key}, seed {seed} is empty; it is {state.state}.", err=True)
+        terminal.echo(f"The log of {key}, seed {seed} is empty; it is {now.status}.", err=True)
 
 
-def _goes_on(state: RunState) -> bool:
-    from ablations.launching.survey import State
+def _find(study: Study, key: str, seed: int) -> RunStatus:
+    from ablations.records import read_statuses
 
-    return state.state in (State.QUEUED, State.RUNNING)
-
-
-def _find(study: Study, key: str, seed: int) -> RunState:
-    states = _survey(study)
-    for state in states:
-        if (state.run.key, state.run.seed) == (key, seed):
-            return state
-    keys = ", ".join(dict.fromkeys(s.run.key for s in states))
+    statuses = read_statuses(study)
+    for one in statuses:
+        if (one.run.key, one.run.seed) == (key, seed):
+            return one
+    keys = ", ".join(dict.fromkeys(s.run.key for s in statuses))
     raise UsageError(
         f"the study {study.name!r} has no step {key!r} with seed {seed}; it has {keys}, seeds 0 to "
         f"{study.seeds - 1}."
     )
 
 
-def cancel_runs(study: Study, steps: tuple[str, ...]) -> list[RunState]:
-    """Has the scheduler end a study's jobs, or those of some steps, and returns what they were."""
+def cancel_runs(study: Study, steps: tuple[str, ...]) -> list[RunStatus]:
+    """Cancels the SLURM jobs of a study, or of some steps, and returns their status before."""
     from ablations.launching import scheduler
-    from ablations.records import ResultsError
+    from ablations.records import ResultsError, read_statuses
 
     keys = {study.key_of(step) for step in steps}
-    states = [s for s in _survey(study) if s.job and (not keys or s.run.key in keys)]
-    if states:
-        scheduler.cancel([s.job for s in states])
-        for s in states:
+    found = [s for s in read_statuses(study) if s.job and (not keys or s.run.key in keys)]
+    if found:
+        scheduler.cancel([s.job for s in found])
+        for s in found:
             try:
                 s.folder.note("cancelled", job=s.job)
             except ResultsError as error:  # the job is cancelled all the same
                 study.faults[s.folder.path] = str(error)
-    return states
+    return found
 
 
 @click.command(cls=Once)
@@ -187,8 +176,6 @@ def cancel(steps: tuple[str, ...], name: str | None, results: Path | None) -> No
     """Have SLURM end a study's jobs, or only those of some STEPs; launching it again goes on."""
     study = find_study(name, results)
     cancelled = cancel_runs(study, steps)
-    for state in cancelled:
-        terminal.echo(
-            f"{state.run.key}, seed {state.run.seed}: {state.state} job {state.job} cancelled"
-        )
+    for one in cancelled:
+        terminal.echo(f"{one.run.key}, seed {one.run.seed}: {one.status} job {one.job} cancelled")
     terminal.echo(f"{plural(len(cancelled), 'job')} of {study.name} cancelled.")

@@ -15,10 +15,8 @@ from ablations.fit import Machine, Wanted
 from ablations.images.contents import digest_contents
 from ablations.images.data import Images, load_images
 from ablations.images.folders import Folder
-from ablations.launching import in_process, local_queue, scheduler
-from ablations.launching.claim import exclusive_launch
+from ablations.launching import in_process, local_queue
 from ablations.launching.job import Job, Slot
-from ablations.launching.survey import survey
 from ablations.paths import expand
 from ablations.recipe import Preset
 from ablations.records import (
@@ -28,9 +26,12 @@ from ablations.records import (
     ResultsError,
     Run,
     RunFolder,
+    RunStatus,
     Status,
     Study,
+    read_statuses,
 )
+from ablations.records.lock import study_lock
 from ablations.studies import selection
 from ablations.studies.estimates import PlanRow, TrainingImages, count, plan_rows
 from ablations.studies.variants import Comparison
@@ -52,52 +53,64 @@ class Planned:
     """One run of a study, before it is launched.
 
     Attributes:
-        variant, run, folder: what it is and where its files go.
+        variant, now: what it is, and its status.
         cost: of the network at the preset's image size.
-        record: how it ended, where it did.
-        epochs_done: epochs an unfinished one has behind it.
-        fault: why its record is of no use, where it is damaged.
-        held: why it must not be trained now, such as how it stands with the scheduler.
+        epochs_done: epochs that an unfinished run has behind it.
     """
 
     variant: Variant
-    run: Run
-    folder: RunFolder
+    now: RunStatus
     cost: ClosedFormCost
-    record: Record | None
     epochs_done: int
-    fault: str = ""
-    held: str = ""
+
+    @property
+    def run(self) -> Run:
+        """The run."""
+        return self.now.run
+
+    @property
+    def folder(self) -> RunFolder:
+        """The folder of its files."""
+        return self.now.folder
+
+    @property
+    def blocked(self) -> str:
+        """Why it must not be trained now; empty: it may be."""
+        if self.now.with_scheduler:
+            return f"{self.now.status}{f' as job {self.now.job}' if self.now.job else ''}"
+        unknown = self.now.fault is not None and not isinstance(self.now.fault, DamagedError)
+        return self.now.detail if unknown else ""  # it may be settled
 
     @property
     def needed(self) -> bool:
-        """Whether it is still to be run."""
-        return not self.held and (self.record is None or not self.record.settled)
+        """Whether it is still to be trained."""
+        return not self.blocked and not self.now.status.settled
 
     @property
-    def work(self) -> int:
-        """Multiply-accumulates per training image, over what is left of its epochs."""
+    def macs_left(self) -> int:
+        """MACs per training image, times the epochs still to be trained."""
         return self.cost.flops * (self.run.recipe.epochs - self.epochs_done)
 
     @property
-    def share_left(self) -> float:
-        """What part of its epochs is still to be trained."""
+    def fraction_left(self) -> float:
+        """The fraction of its epochs that is still to be trained."""
         return 1 - self.epochs_done / self.run.recipe.epochs if self.needed else 0.0
 
     @property
-    def state(self) -> str:
-        """What will be done about it, in a few words."""
-        if self.record and self.record.settled:
-            accuracy = "" if self.record.top1 is None else f", top-1 {self.record.top1:.2f} %"
-            kept = f" (in {ARCHIVE})" if self.folder.only_archived else ""
-            return f"skip: {self.record.status}{accuracy}{kept}"
-        if self.held:
-            return f"skip: {self.held}"
-        if self.fault:
-            return "run anew: its record is damaged"
+    def action(self) -> str:
+        """What a launch does with it, in a few words."""
+        record = self.now.record
+        if record and record.settled:
+            accuracy = "" if record.top1 is None else f", top-1 {record.top1:.2f} %"
+            source = f" (in {ARCHIVE})" if self.folder.only_archived else ""
+            return f"skip: {record.status}{accuracy}{source}"
+        if self.blocked:
+            return f"skip: {self.blocked}"
+        if self.now.fault:
+            return "run again: its record is damaged"
         if self.epochs_done:
-            return f"go on after epoch {self.epochs_done}"
-        return "run again: it failed" if self.record else "run"
+            return f"continue after epoch {self.epochs_done}"
+        return "run again: it failed" if record else "run"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,7 +167,7 @@ class Experiment:
         with contextlib.ExitStack() as stack:
 
             def claim() -> Experiment:
-                stack.enter_context(exclusive_launch(self.study.folder))
+                stack.enter_context(study_lock(self.study.folder))
                 claimed = self._anew()
                 claimed.study.write()
                 return claimed
@@ -175,7 +188,7 @@ class Experiment:
 
     def _anew(self) -> Experiment:
         """Returns the same experiment as it stands now, in the study as it is now."""
-        asked, study = [(p.variant, p.run.seed) for p in self.planned], self.study.anew()
+        asked, study = [(p.variant, p.run.seed) for p in self.planned], self.study.reload()
         return dataclasses.replace(self, study=study, planned=_plan(study, asked))
 
     def cautions(self) -> list[str]:
@@ -207,7 +220,7 @@ class Experiment:
         """
         planned = self.needed
         if len(slots) > 1:
-            planned.sort(key=lambda p: p.work, reverse=True)
+            planned.sort(key=lambda p: p.macs_left, reverse=True)
         with contextlib.closing(local_queue.run_queue(self._jobs(planned), slots)) as ticks:
             for tick in ticks:
                 for job, record in tick.ended:
@@ -235,7 +248,7 @@ class Experiment:
                 found.append((p, self.study.folder_of(p.run).read_record()))
             except ResultsError as error:
                 found.append((p, Record(Status.FAILED, str(error))))
-        return [(p, record) for p, record in found if record or not p.held]
+        return [(p, record) for p, record in found if record or not p.blocked]
 
     def check(self, machine: Machine) -> None:
         """Raises UsageError if some of what is needed cannot be trained on that machine."""
@@ -323,7 +336,7 @@ def design(
     files = {"times": images.times} if isinstance(images, Folder) else {}
     if check_images and isinstance(images, Folder):
         files["contents"] = digest_contents(images)
-    study = Study.join(
+    study = Study.merge(
         folder,
         preset=preset,
         regime=comparison.regime,
@@ -375,20 +388,11 @@ def _notes_on_files(
 
 def _plan(study: Study, asked: Sequence[tuple[Variant, int]]) -> list[Planned]:
     """Returns what there is to do about these variants and seeds, as things are now."""
-    held = {
-        state.run.name: f"{state.state}{f' as job {state.job}' if state.job else ''}"
-        for state in (survey(study) if scheduler.read_submissions(study.folder, {}) else ())
-        if state.with_scheduler
-    }
+    statuses = {status.run.name: status for status in read_statuses(study)}
     planned = []
     for variant, seed in asked:
-        run = study.run(variant, seed)
-        folder = study.folder_of(run)
-        end, waits = folder.record_or_fault(), held.get(run.name, "")
-        record, fault = (None, str(end)) if isinstance(end, ResultsError) else (end, "")
-        if fault and not isinstance(end, DamagedError):  # it may be settled: nobody can tell
-            waits = waits or fault
-        done = min(folder.epochs_done(), run.recipe.epochs)
-        network = count(run.spec, study.preset.data.image_size)
-        planned.append(Planned(variant, run, folder, network, record, done, fault, waits))
+        now = statuses[study.run(variant, seed).name]
+        done = min(now.folder.epochs_done(), now.run.recipe.epochs)
+        network = count(now.run.spec, study.preset.data.image_size)
+        planned.append(Planned(variant, now, network, done))
     return planned

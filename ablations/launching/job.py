@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from ablations import fit
 from ablations.fit import Machine, Wanted
-from ablations.launching.claim import announce
 from ablations.recipe import Compute, DataChoice
 from ablations.records import Record, ResultsError, Run, RunFolder, Status
+from ablations.records.lock import write_pending
 from modernize.custom_layers import load_custom_layers
 from modernize.errors import RoadmapError
 
@@ -151,4 +151,4 @@ def record_end(folder: RunFolder, record: Record) -> Record:
 def announce_unfinished(unfinished: Sequence[Job]) -> None:
     """Shows others which runs are yet to come to their end."""
     for study in {job.folder.parents[1] for job in unfinished}:
-        announce(study, [job.folder.name for job in unfinished])
+        write_pending(study, [job.folder.name for job in unfinished])

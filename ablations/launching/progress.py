@@ -11,8 +11,8 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from ablations import terminal
 from ablations.launching.job import Job
 from ablations.launching.local_queue import Tick
-from ablations.launching.survey import epoch_of
 from ablations.records import Record, RunFolder, Status
+from ablations.records.status import epoch_of
 from ablations.units import duration
 from modernize.text import plural, visible
 

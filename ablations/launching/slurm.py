@@ -19,14 +19,10 @@ import submitit
 from submitit.core.utils import FailedJobError, FailedSubmissionError
 
 from ablations.launching.job import Job, record_failure, train_here
-from ablations.launching.scheduler import SchedulerError, Submission, explain, submissions_folder
+from ablations.launching.scheduler import SchedulerError, explain
 from ablations.launching.slurm_config import SlurmConfig
-from ablations.records import (
-    Record,
-    RunFolder,
-    RunOwnershipError,
-    read_json,
-)
+from ablations.records import Record, RunFolder, RunOwnershipError, read_json
+from ablations.records.submissions import Submission, submissions_folder
 from ablations.terminal import echo
 from modernize.text import shell
 
@@ -155,7 +151,7 @@ def submit(
         slurm_config: how the cluster wants to be asked.
 
     Raises:
-        SchedulerError: with SLURM's message and the key of the site that it is about.
+        SchedulerError: with SLURM's message and the key of the SLURM config that it is about.
     """
     done: list[Submission] = []
     frozen = read_json(code / "frozen.json") or {}

@@ -36,7 +36,9 @@ from ablations.records.provenance import (
     commit_of,
     provenance,
 )
-from ablations.records.run import Record, Run, RunFolder, RunOwnershipError, Status
+from ablations.records.record import Record, Status
+from ablations.records.run import Run, RunFolder, RunOwnershipError
+from ablations.records.status import RunStatus, last_lines, read_statuses
 from ablations.records.study import OWN_FILE, Study, study_folder, study_names
 
 __all__ = [
@@ -54,13 +56,16 @@ __all__ = [
     "Run",
     "RunFolder",
     "RunOwnershipError",
+    "RunStatus",
     "Status",
     "Study",
     "commit_of",
+    "last_lines",
     "make_folder",
     "provenance",
     "read_json",
     "read_or_note",
+    "read_statuses",
     "study_folder",
     "study_names",
     "write_bytes",

@@ -1,10 +1,9 @@
-"""A run: its identity, its folder, and the record of how it ended."""
+"""A run: its identity, and its folder."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import enum
 import functools
 import hashlib
 import json
@@ -12,9 +11,9 @@ import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Any
 
-from pydantic import BeforeValidator, ConfigDict, TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from ablations.recipe import Recipe
 from ablations.records.archive import ARCHIVE, ArchivedRun
@@ -24,7 +23,6 @@ from ablations.records.files import (
     Faults,
     ResultsError,
     append_line,
-    check,
     make_folder,
     read_json,
     read_lines,
@@ -35,30 +33,12 @@ from ablations.records.files import (
     write_json,
     write_text,
 )
-from ablations.records.forms import (
-    EPOCH,
-    EVENT,
-    OBJECT,
-    PROGRESS,
-    PROVENANCE,
-    Count,
-    Number,
-    Percent,
-    Seconds,
-)
+from ablations.records.forms import EPOCH, EVENT, OBJECT, PROGRESS
 from ablations.records.liveness import Life, heartbeat, life_of, this_process
+from ablations.records.record import RECORD, Record
 from ablations.terminal import echo
 from modernize.errors import UsageError
 from modernize.spec import NetSpec
-
-
-class Status(enum.StrEnum):
-    """How a run ended."""
-
-    FINISHED = "finished"
-    COLLAPSED = "collapsed"  # trained to the end, and no better than chance
-    DIVERGED = "diverged"  # the loss became infinite or no number
-    FAILED = "failed"  # anything else; the next launch tries it again
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,48 +73,6 @@ class Run:
         """The run's folder: key and seed for people, then 10 digits that name its content."""
         canonical = json.dumps(self.content(), sort_keys=True)
         return f"{self.key}-seed{self.seed}-{hashlib.sha256(canonical.encode()).hexdigest()[:10]}"
-
-
-def _provenance(values: Any) -> Any:
-    check(values, PROVENANCE)
-    return values
-
-
-@dataclasses.dataclass(frozen=True)
-class Record:
-    """How a run ended.
-
-    Attributes:
-        status, reason: the end, and why where it is not a good one.
-        top1, top5: accuracy after the last epoch, in percent; None where there is none.
-        top1_best, best_epoch: the highest top-1 of all epochs, and its epoch, counted from 1.
-        epochs: epochs trained.
-        train_loss: mean over the last epoch.
-        seconds: spent training and evaluating, over all attempts.
-        provenance: versions, device, commit and times.
-    """
-
-    status: Status
-    reason: str = ""
-    top1: Percent | None = None
-    top5: Percent | None = None
-    top1_best: Percent | None = None
-    best_epoch: Count | None = None
-    epochs: Count = 0
-    train_loss: Number | None = None
-    seconds: Seconds = 0.0
-    provenance: Annotated[Mapping[str, Any], BeforeValidator(_provenance)] = dataclasses.field(
-        default_factory=dict
-    )
-    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
-
-    @property
-    def settled(self) -> bool:
-        """Whether training it again would only end the same way."""
-        return self.status is not Status.FAILED
-
-
-RECORD = TypeAdapter(Record)
 
 
 class RunOwnershipError(ResultsError):

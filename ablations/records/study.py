@@ -25,7 +25,8 @@ from ablations.records.files import (
     write_text,
 )
 from ablations.records.forms import MANIFEST, OBJECT
-from ablations.records.run import Record, Run, RunFolder
+from ablations.records.record import Record
+from ablations.records.run import Run, RunFolder
 from modernize.closed_form import closed_form
 from modernize.custom_layers import loaded_files
 from modernize.errors import RoadmapError, UsageError
@@ -217,7 +218,7 @@ class Study:
         return cls(folder, manifest)
 
     @classmethod
-    def join(
+    def merge(
         cls,
         folder: Path,
         *,
@@ -272,17 +273,17 @@ class Study:
             asked["files"] = dict(files)
         if own_costs:
             asked["own_costs"] = {key: list(numbers) for key, numbers in own_costs.items()}
-        return cls._widened(folder, asked, own_file)
+        return cls._merged(folder, asked, own_file)
 
-    def anew(self) -> Study:
-        """Returns this study, which was joined, as it is by now in its folder; writes nothing."""
+    def reload(self) -> Study:
+        """Returns the same study, merged again with what its folder holds now; writes nothing."""
         asked = self.asked or self.manifest
-        study = self._widened(self.folder, asked, self.own_file)
+        study = self._merged(self.folder, asked, self.own_file)
         study.faults = self.faults
         return study
 
     @classmethod
-    def _widened(cls, folder: Path, asked: dict[str, Any], own_file: str) -> Study:
+    def _merged(cls, folder: Path, asked: dict[str, Any], own_file: str) -> Study:
         there = _read_manifest(folder)
         if there is None:
             return cls(folder, asked, own_file, asked)

@@ -10,9 +10,8 @@ import numpy.typing as npt
 
 from ablations.analysis.outcomes import Outcomes, read_outcomes
 from ablations.analysis.summary import only_summary
-from ablations.launching import scheduler
-from ablations.launching.survey import last_lines
-from ablations.records import Record, RunFolder, Status, Study
+from ablations.records import Record, RunFolder, Status, Study, last_lines
+from ablations.records.submissions import log_of, read_submissions
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -87,7 +86,7 @@ def gather(study: Study) -> ReportData | None:
     curves: dict[str, list[Curve]] = {variant.key: [] for variant in study.variants}
     troubles: list[Trouble] = []
     count = 0
-    submissions = scheduler.read_submissions(study.folder, study.faults)
+    submissions = read_submissions(study.folder, study.faults)
     for variant, run, folder in study.runs():
         key, seed = variant.key, run.seed
         state = ends[key].states[seed]
@@ -102,7 +101,7 @@ def gather(study: Study) -> ReportData | None:
                 unread = study.faults.get(folder.path / "record.json", "")
                 reason = damage or (record.reason if record else unread)
                 state = "unreadable" if damage else state
-                kept = scheduler.log_of(study.folder, submissions, run.name)
+                kept = log_of(study.folder, submissions, run.name)
                 log = last_lines(folder.log, LOG_LINES) or (
                     last_lines(kept, LOG_LINES) if kept else ""
                 )

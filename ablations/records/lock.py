@@ -1,4 +1,4 @@
-"""A launch's claim on a study: no other trains it meanwhile, and all see what it has yet to do."""
+"""The lock of a study: one launch at a time trains it, and shows which runs are still pending."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ class Launch:
     """A launch that is alive.
 
     Attributes:
-        waiting: names of the runs that it has yet to finish; None: it has not decided yet.
+        pending: names of the runs that it has yet to finish; None: it has not decided yet.
     """
 
-    waiting: frozenset[str] | None
+    pending: frozenset[str] | None
 
-    def waits_for(self, run: str) -> bool:
-        """Whether a run of this name may be still to come."""
-        return self.waiting is None or run in self.waiting
+    def has(self, run: str) -> bool:
+        """Whether a run of this name is pending, or may be."""
+        return self.pending is None or run in self.pending
 
 
 @contextlib.contextmanager
-def exclusive_launch(study: Path) -> Iterator[None]:
+def study_lock(study: Path) -> Iterator[None]:
     """Keeps a second process from training the same study at the same time.
 
     Raises:
@@ -43,14 +43,14 @@ def exclusive_launch(study: Path) -> Iterator[None]:
         ResultsError: if the folder cannot be written.
     """
     path = study / LAUNCH
-    with _locked(study):
-        # A file system may keep locks to one machine; the other's claim is there for all to see.
+    with _file_lock(study):
+        # A file system may keep locks to one machine. All machines see the file of the launch.
         other, process = _read(study), this_process()
         elsewhere = other is not None and other.get("host") != process["host"]
         if other is not None and elsewhere and life_of(other, path) is not Life.GONE:
-            raise _taken(study, f" (number {other.get('pid')} on {other.get('host')})")
+            raise _locked_by(study, f" (number {other.get('pid')} on {other.get('host')})")
         token = uuid.uuid4().hex
-        write_json(path, {**process, "token": token, "waiting": None})
+        write_json(path, {**process, "token": token, "pending": None})
 
         def mine() -> bool:
             return (_read(study) or {}).get("token") == token
@@ -64,20 +64,20 @@ def exclusive_launch(study: Path) -> Iterator[None]:
                     path.unlink(missing_ok=True)
 
 
-def announce(study: Path, runs: Iterable[str]) -> None:
-    """Says which runs the launch that holds the study has yet to finish."""
-    if (claim := _read(study)) is not None:
-        with contextlib.suppress(ResultsError):  # as on a full disk
-            write_json(study / LAUNCH, {**claim, "waiting": list(runs)})
+def write_pending(study: Path, runs: Iterable[str]) -> None:
+    """Writes which runs the launch that holds the study has yet to finish."""
+    if (launch := _read(study)) is not None:
+        with contextlib.suppress(ResultsError):  # such as a full disk
+            write_json(study / LAUNCH, {**launch, "pending": list(runs)})
 
 
-def find_launch(study: Path) -> Launch | None:
+def read_launch(study: Path) -> Launch | None:
     """Returns the launch of a study that is alive, or None."""
-    claim = _read(study)
-    if claim is None or life_of(claim, study / LAUNCH) is Life.GONE:
+    launch = _read(study)
+    if launch is None or life_of(launch, study / LAUNCH) is Life.GONE:
         return None
-    waiting = claim.get("waiting")
-    return Launch(frozenset(map(str, waiting)) if isinstance(waiting, list) else None)
+    pending = launch.get("pending")
+    return Launch(frozenset(map(str, pending)) if isinstance(pending, list) else None)
 
 
 def _read(study: Path) -> dict[str, object] | None:
@@ -87,7 +87,7 @@ def _read(study: Path) -> dict[str, object] | None:
 
 
 @contextlib.contextmanager
-def _locked(study: Path) -> Iterator[None]:
+def _file_lock(study: Path) -> Iterator[None]:
     make_folder(study)
     try:
         lock = _acquire(study)
@@ -105,23 +105,23 @@ def _acquire(study: Path) -> BaseFileLock:
         lock.acquire()
         return lock
     except Timeout:
-        raise _taken(study) from None
+        raise _locked_by(study) from None
     except OSError as error:
         if error.errno not in NO_LOCKS:
             raise
-    # This file system has no locks. A file that only one process can create takes their place; that
-    # of a process of this machine that is gone does not count.
+    # This file system has no locks. A file that only one process can create takes their place. It
+    # does not count if the process that created it, on this machine, is gone.
     lock = SoftFileLock(study / ".lock-file", timeout=0.2)
     try:
         lock.acquire()
     except Timeout:
         hint = f" If no such process is left, on any machine, remove {study / '.lock-file'}."
-        raise _taken(study, hint=hint) from None
+        raise _locked_by(study, hint=hint) from None
     return lock
 
 
-def _taken(study: Path, who: str = "", hint: str = "") -> UsageError:
+def _locked_by(study: Path, holder: str = "", hint: str = "") -> UsageError:
     return UsageError(
-        f"another process{who} is training the study in {study}; wait for it, or give this one "
+        f"another process{holder} is training the study in {study}; wait for it, or use "
         f"another name with --name.{hint}"
     )
