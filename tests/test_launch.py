@@ -13,13 +13,16 @@ from pathlib import Path
 
 import pytest
 
+from ablations import devices
+from ablations.devices import Slot, find_slots
 from ablations.images.data import DataError, load_images
 from ablations.images.sampling import Rank
 from ablations.launching import in_process, local_queue
 from ablations.launching.group import Group
 from ablations.launching.in_process import train_distributed
-from ablations.launching.job import Job, Slot
-from ablations.launching.local_queue import find_slots, run_queue
+from ablations.launching.job import Job
+from ablations.launching.local_queue import run_queue
+from ablations.processes import STOP_SIGNALS
 from ablations.recipe import load_preset
 from ablations.records import Record, Run, RunFolder, Status
 from ablations.records.lock import study_lock
@@ -87,7 +90,7 @@ def test_what_fails_in_one_of_several_processes_is_on_record(
     job = dataclasses.replace(make_job(0), run=dataclasses.replace(make_job(0).run, images={}))
     folder = RunFolder(job.folder)
     folder.describe(job.run)
-    handlers = {number: signal.getsignal(number) for number in local_queue.STOPPING}
+    handlers = {number: signal.getsignal(number) for number in STOP_SIGNALS}
     for reason in (None, "the first to fail"):
         monkeypatch.setattr(in_process, "find_group", lambda: Group(1, 2, 1, 2))
         if reason:
@@ -184,7 +187,7 @@ def test_two_processes_do_not_train_one_study(tmp_path: Path) -> None:
 
 
 def test_cores_are_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local_queue.os, "sched_getaffinity", lambda _: range(4), raising=False)
+    monkeypatch.setattr(devices.os, "sched_getaffinity", lambda _: range(4), raising=False)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
     assert find_slots(17) == [Slot("cpu", 1)] * 4

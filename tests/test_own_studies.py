@@ -15,9 +15,9 @@ import pytest
 
 from ablations.cli import main
 from ablations.commands import study_request
+from ablations.devices import Slot
 from ablations.launching import experiment
 from ablations.launching.experiment import Experiment
-from ablations.launching.job import Slot
 from ablations.launching.local_queue import run_queue
 from ablations.records import RunFolder, Status, Study
 from ablations.report.reproduction import reproduction

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from ablations.benchmark.contestants import Contestant, Source
 from ablations.benchmark.results import INFERENCE, TRAINING, Row
-from ablations.launching.local_queue import prepare_starts
+from ablations.processes import process_context
 from ablations.recipe import Compute
 from ablations.training.device_context import DeviceContext, make_device_context
 from modernize.fusion import fuse_for_inference
@@ -304,7 +304,7 @@ def look_at(source: Source, mode: str, conditions: Conditions) -> Look:
     """
     if torch.device(conditions.device).type == "cuda":
         return _look(source, mode, conditions)
-    context = prepare_starts()
+    context = process_context()
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_look_and_tell, args=(sender, source, mode, conditions))
     process.start()

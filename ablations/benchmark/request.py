@@ -62,9 +62,10 @@ class Request:
         Raises:
             UsageError: for what the device cannot have.
         """
-        from ablations.launching.local_queue import core_count, prepare_starts
+        from ablations.devices import core_count
+        from ablations.processes import process_context
 
-        prepare_starts()  # before torch is imported: its threads wait here as they do in training
+        process_context()  # before torch is imported: its threads wait here as they do in training
         import torch
 
         from ablations.benchmark.measurement import Conditions

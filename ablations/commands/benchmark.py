@@ -118,7 +118,7 @@ def benchmark(
     **asked: Any,
 ) -> None:
     """Measure images per second and memory of every step on this device, beside its peers'."""
-    from ablations.launching.local_queue import wait_passively
+    from ablations.processes import wait_passively
 
     wait_passively()
     from ablations.benchmark import request as benchmark_request

@@ -71,9 +71,9 @@ def evaluate(
     **options: Any,
 ) -> None:
     """Evaluate weights on ImageNet's validation images, or a finished run of ours on its own."""
-    from ablations.launching import local_queue
+    from ablations.processes import wait_passively
 
-    local_queue.wait_passively()
+    wait_passively()
     from ablations.weights import validation
 
     _refuse_others(ctx, of_weights=weights is not None)

@@ -164,9 +164,9 @@ def _choose(executor: str, experiment: Experiment) -> tuple[str, str]:
 
 def _machine(executor: str, slurm_config: SlurmConfig, preset: Preset) -> Machine:
     """Returns where runs will be trained, as far as it matters and can be known."""
+    from ablations.devices import count_gpus, find_device
     from ablations.fit import Machine
     from ablations.launching.group import find_group
-    from ablations.launching.local_queue import count_gpus, find_device
 
     group = find_group()
     if executor == "slurm" and group is None:
@@ -284,14 +284,15 @@ def _print_plan(
 
 
 def _run(console: Console, experiment: Experiment, jobs: int | None) -> None:
-    from ablations.launching import local_queue
+    from ablations.devices import find_slots
     from ablations.launching.progress import follow
+    from ablations.processes import start_importing
 
     with experiment.claimed() as experiment:
         needed = experiment.needed
         if needed:
-            local_queue.start_importing()
-        slots = local_queue.find_slots(len(needed), jobs)
+            start_importing()
+        slots = find_slots(len(needed), jobs)
         if needed:
             console.print(
                 f"Training on {', '.join(dict.fromkeys(s.device for s in slots))}: {len(slots)} at "
@@ -357,11 +358,11 @@ def _submit(console: Console, experiment: Experiment, slurm_config: SlurmConfig)
 
 def _debug(console: Console, experiment: Experiment) -> None:
     """Trains what is needed in this process."""
-    from ablations.launching import local_queue
+    from ablations.devices import find_slots
     from ablations.launching.progress import label, outcome
 
     with experiment.claimed() as experiment:
-        for job, record in experiment.run_here(local_queue.find_slots(1)[0]):
+        for job, record in experiment.run_here(find_slots(1)[0]):
             console.print(f"{label(job)}: {outcome(record)}", soft_wrap=True)
         _conclude(console, experiment)
 

@@ -190,7 +190,7 @@ def find_speed(
         return given_speed(images_per_second, reference.key, reference.cost.flops)
     if not measure:
         return None
-    from ablations.launching.local_queue import wait_passively
+    from ablations.processes import wait_passively
 
     wait_passively()
     from ablations.launching.measure import measure_speed

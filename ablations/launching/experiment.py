@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ablations import fit
+from ablations.devices import Slot
 from ablations.fit import Machine, Wanted
 from ablations.images.contents import digest_contents
 from ablations.images.data import Images, load_images
 from ablations.images.folders import Folder
 from ablations.launching import in_process, local_queue
-from ablations.launching.job import Job, Slot
+from ablations.launching.job import Job
 from ablations.paths import expand
 from ablations.recipe import Preset
 from ablations.records import (

@@ -7,16 +7,16 @@ import signal
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from ablations.devices import Slot, core_count
 from ablations.launching.group import Group, find_group
 from ablations.launching.job import (
     Job,
-    Slot,
     announce_unfinished,
     record_failure,
     train_here,
     train_in,
 )
-from ablations.launching.local_queue import STOPPING, core_count
+from ablations.processes import STOP_SIGNALS
 from ablations.records import Record, RunFolder
 from modernize.errors import UsageError
 
@@ -71,7 +71,7 @@ def train_distributed(jobs: Sequence[Job], device: str, rank: Rank) -> Iterator[
 
     threads = max(core_count() // _group().local_world, 1)
     stopping: list[int] = []
-    for name in STOPPING:
+    for name in STOP_SIGNALS:
         signal.signal(name, lambda number, _frame: stopping.append(number))
     for number, job in enumerate(jobs):
         folder = RunFolder(job.folder)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ablations import fit
+from ablations.devices import Slot
 from ablations.fit import Machine, Wanted
 from ablations.recipe import Compute, DataChoice
 from ablations.records import Record, ResultsError, Run, RunFolder, Status
@@ -50,14 +51,6 @@ class Job:
         if self.layers is not None:
             for layer in self.run.spec.custom_layers.values():
                 load_custom_layers(self.layers, layer.digest)
-
-
-@dataclasses.dataclass(frozen=True)
-class Slot:
-    """What one run at a time may use: a torch device, and CPU threads."""
-
-    device: str
-    threads: int
 
 
 def train_in(

@@ -8,34 +8,27 @@ import multiprocessing
 import os
 import signal
 import sys
-import threading
 import time
-from collections.abc import Generator, Iterator, Sequence
-from multiprocessing import forkserver, resource_tracker
+from collections.abc import Generator, Sequence
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from types import FrameType
-from typing import TYPE_CHECKING, Any
 
+from ablations.devices import Slot
 from ablations.launching.job import (
     Job,
-    Slot,
     announce_unfinished,
     record_end,
     record_failure,
     train_in,
 )
+from ablations.processes import delayed_signals, process_context, start_importing
 from ablations.records import Record, ResultsError, RunFolder, Status
 from ablations.records.files import make_folder
-from ablations.sockets import use_short_paths
 from ablations.terminal import Stream
-from modernize.errors import RoadmapError, UsageError
-
-if TYPE_CHECKING:
-    pass
+from modernize.errors import RoadmapError
 
 POLL_SECONDS = 0.1
-STOPPING = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 STARTS = 3  # attempts to start a process
 UNKNOWN_STATUS = 255  # what multiprocessing says of a process whose start server is gone
 STOP_SECONDS = 20  # how long a run may take to stop before it is killed
@@ -53,123 +46,6 @@ class RunsFailedError(RoadmapError):
     """Some runs of a study failed; the others are on record."""
 
 
-def start_importing() -> None:
-    """Begins to import what runs need, in a process of its own, for a queue that is to come."""
-    if prepare_starts().get_start_method() == "forkserver":
-        start_server()
-
-
-def start_server() -> None:
-    """Starts the process that starts those of runs, unless it runs.
-
-    Signals that end a launch are often sent to all its processes, as by Ctrl-C. They do not reach
-    the server, nor a run before it can save: the launch stops them. The server imports what this
-    process would, whatever modules there are in the current folder.
-    """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
-    environment = dict(os.environ)
-    os.environ["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
-    os.environ["PYTHONSAFEPATH"] = "1"
-    try:
-        resource_tracker.ensure_running()  # which unblocks two of the signals when it has started
-        signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
-        forkserver.ensure_running()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        os.environ.clear()
-        os.environ.update(environment)
-
-
-@contextlib.contextmanager
-def _signals_held() -> Iterator[None]:
-    """Lets signals that end a launch act after the body: the server dies of half a request."""
-    if threading.current_thread() is not threading.main_thread():  # which alone meets signals
-        yield
-        return
-    came: list[int] = []
-    handlers = {number: signal.getsignal(number) for number in STOPPING}
-    for name in handlers:
-        signal.signal(name, lambda number, _frame: came.append(number))
-    try:
-        yield
-    finally:
-        for name, handler in handlers.items():
-            signal.signal(name, signal.SIG_DFL if handler is None else handler)
-        for number in came[:1]:
-            signal.raise_signal(number)
-
-
-def wait_passively() -> None:
-    """Has the threads of torch, which is yet to be imported, sleep while they wait for each other.
-
-    Those that spin stall each other as soon as anything else, such as a worker that decodes images,
-    wants a core.
-    """
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
-
-def prepare_starts() -> Any:
-    """Returns what starts the processes of runs."""
-    wait_passively()
-    use_short_paths()
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
-    # Imported once, not once a run; the second is what the first optimizer made imports.
-    context.set_forkserver_preload(["ablations.training.train", "torch._dynamo"])
-    return context
-
-
-def find_slots(runs: int, jobs: int | None = None) -> list[Slot]:
-    """Shares this machine out: a slot per GPU, or the CPU's cores among the slots.
-
-    Args:
-        runs: how many runs there are; more slots than that would idle.
-        jobs: runs at a time; None: one per GPU, or one per core up to 8.
-
-    Raises:
-        UsageError: for less than one job.
-    """
-    import torch
-
-    if jobs is not None and jobs < 1:
-        raise UsageError(f"--jobs {jobs}: at least 1 run at a time.")
-    cores = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
-    if (device := find_device()) == "cuda":
-        devices = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
-        count = jobs or len(devices)
-    else:
-        devices = [device]
-        count = jobs or (1 if devices == ["mps"] else min(cores, 8))
-    count = max(min(count, runs), 1)
-    threads = max(cores // count, 1)
-    return [Slot(devices[i % len(devices)], threads) for i in range(count)]
-
-
-def find_device() -> str:
-    """Returns torch's type of the device that this machine trains on."""
-    import torch
-
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
-
-
-def count_gpus() -> int:
-    """Returns how many GPUs this process may use."""
-    import torch
-
-    return torch.cuda.device_count()
-
-
-def core_count() -> int:
-    """Returns how many cores this process may use."""
-    affinity = getattr(os, "sched_getaffinity", None)  # Linux
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
-
-
 def run_queue(jobs: Sequence[Job], slots: Sequence[Slot]) -> Generator[Tick, None, None]:
     """Trains the jobs in order, as many at a time as there are slots, yielding how it stands.
 
@@ -182,7 +58,7 @@ def run_queue(jobs: Sequence[Job], slots: Sequence[Slot]) -> Generator[Tick, Non
     try:
         while waiting or running:
             while waiting and free:
-                with _signals_held():
+                with delayed_signals():
                     running.append(_start(waiting.pop(0), free.pop(0)))
             ended = [one for one in running if one.ended]
             running = [one for one in running if one not in ended]
@@ -225,7 +101,7 @@ def _start(job: Job, slot: Slot) -> _Running:
     Raises:
         RoadmapError: if the process that starts those of runs is killed again and again.
     """
-    context = prepare_starts()
+    context = process_context()
     for _ in range(STARTS):
         start_importing()  # a new start server, if that is gone
         ear, mouth = context.Pipe(duplex=False)

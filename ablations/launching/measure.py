@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ablations.launching.local_queue import find_slots
+from ablations.devices import find_slots
 from ablations.recipe import Compute, Recipe
 from ablations.records import Run
 from ablations.studies.estimates import PlanRow, Speed

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from ablations import paper
 from ablations.costs.reference_models import REFERENCE_MODELS
+from ablations.devices import find_slots
 from ablations.images.data import load_images
 from ablations.images.sampling import Sampling
-from ablations.launching import local_queue
 from ablations.recipe import Compute
 from ablations.records import Record
 from ablations.training import evaluation
@@ -190,7 +190,7 @@ def of_weights(source: str, data: Path, options: Options) -> Evaluated:
     spec.check_image_size(image_size)
     images = evaluation.list_images(data, spec.num_classes, skip_bad_images=options.skip_bad_images)
     choice = evaluation.imagenet_transform(image_size, options.resize)
-    slot = local_queue.find_slots(1)[0]
+    slot = find_slots(1)[0]
     workers = options.workers
     context = make_device_context(slot.device, _compute(options.precision or "fp32"))
     accuracy = evaluation.evaluate_weights(
@@ -287,7 +287,7 @@ def of_run(study: Study, data: str | None, options: Options) -> Evaluated:
     preset, recipe = study.preset, run.recipe
     choice = preset.data.model_copy(update={"source": data} if data is not None else {})
     images = load_images(choice, skip_bad_images=options.skip_bad_images)
-    slot = local_queue.find_slots(1)[0]
+    slot = find_slots(1)[0]
     given = {"precision": options.precision} if options.precision else {}
     context = make_device_context(slot.device, preset.compute.model_copy(update=given))
     sampling = Sampling(len(images.train), recipe.batch_size, recipe.micro_batch_size, run.seed)

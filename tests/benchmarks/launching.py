@@ -87,7 +87,7 @@ def local(results: Path) -> float:
     """Returns a local study's wall time over its trainings' time shared among the slots."""
     import pandas as pd
 
-    from ablations.launching.local_queue import find_slots
+    from ablations.devices import find_slots
 
     start = time.perf_counter()
     subprocess.run([*RUN, "--until", "ln", "--results", str(results)], check=True)

@@ -59,7 +59,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 
 def cores() -> int:
     """Returns how many cores this process may use."""
-    from ablations.launching.local_queue import core_count
+    from ablations.devices import core_count
 
     return core_count()
 
@@ -103,7 +103,7 @@ def load(options: argparse.Namespace, folder: Path):
 
 def ours(options: argparse.Namespace, folder: Path, step: str) -> dict:
     """Trains as the commands do; returns seconds of updates, of waiting for images, of saving."""
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as ablations.launching.local_queue does
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as ablations.processes does
     import torch
 
     from ablations.images.data import load_images
