@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from ablations import cli
-from ablations.images.data import EMBEDDED
+from ablations.data.datasets import EMBEDDED
 from modernize import cost, custom_layers, weights
 
 # The networks of the tests are small, and the cores have other workers to serve: threads that wait

@@ -5,9 +5,9 @@ from collections.abc import Callable
 
 import torch
 
-from ablations.images.batches import Batches
-from ablations.images.data import Images, load_images
-from ablations.images.sampling import Rank, Sampling
+from ablations.data.datasets import Images, load_images
+from ablations.data.in_memory_loader import Batches
+from ablations.data.sampling import Rank, Sampling
 from ablations.recipe import load_preset
 from ablations.records import Run
 from ablations.training.device_context import make_device_context

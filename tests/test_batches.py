@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from ablations.images.batches import Batches
-from ablations.images.data import Images
-from ablations.images.sampling import Rank, Sampling, derive
+from ablations.data.datasets import Images
+from ablations.data.in_memory_loader import Batches
+from ablations.data.sampling import Rank, Sampling, derive
 from ablations.recipe import load_preset
 
 

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ablations.images.data import EMBEDDED, FILES, ON_DISK, Images, load_images
-from ablations.images.folders import DataError, Folder
+from ablations.data.datasets import EMBEDDED, FILES, ON_DISK, Images, load_images
+from ablations.data.image_folder import DataError, Folder
 from ablations.recipe import DataChoice
 
 
@@ -93,8 +93,8 @@ def test_a_damaged_folder_names_the_file(tmp_path: Path, fault: str) -> None:
 
 BOMB = """
 import resource, sys
-from ablations.images.data import load_images
-from ablations.images.folders import DataError
+from ablations.data.datasets import load_images
+from ablations.data.image_folder import DataError
 from ablations.recipe import DataChoice
 resource.setrlimit(resource.RLIMIT_AS, (2**30, 2**30))
 try:

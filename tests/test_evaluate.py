@@ -13,7 +13,7 @@ from torch import nn
 
 from ablations.cli import cli, main
 from ablations.costs.reference_models import ReferenceModel
-from ablations.images.transforms import evaluation_transform
+from ablations.data.transforms import evaluation_transform
 from ablations.training import evaluation
 from ablations.weights import validation
 

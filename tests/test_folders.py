@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ablations.images.folders import SUFFIXES, DataError, list_folder, list_validation
+from ablations.data.image_folder import SUFFIXES, DataError, list_folder, list_validation
 from ablations.recipe import load_preset
 from ablations.studies.estimates import SETS, find_images
 from modernize.errors import UsageError

@@ -13,8 +13,8 @@ import torch
 from small_runs import PLACE as ANY_PLACE
 from small_runs import make_batches, make_run, stop_after, take_images
 
-from ablations.images.data import Images
-from ablations.images.sampling import Rank
+from ablations.data.datasets import Images
+from ablations.data.sampling import Rank
 from ablations.recipe import load_preset
 from ablations.records import Record, Run, RunFolder, Status
 from ablations.training import checkpoint, resume, train

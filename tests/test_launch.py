@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from ablations import devices
+from ablations.data.datasets import DataError, load_images
+from ablations.data.sampling import Rank
 from ablations.devices import Slot, find_slots
-from ablations.images.data import DataError, load_images
-from ablations.images.sampling import Rank
 from ablations.launching import in_process, local_queue
 from ablations.launching.group import Group
 from ablations.launching.in_process import train_distributed

@@ -19,13 +19,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ablations.images import photos, transforms
-from ablations.images.data import Images, load_images
-from ablations.images.decoding import BadImageError, Served
-from ablations.images.folders import Folder
-from ablations.images.photos import PhotoBatches
-from ablations.images.sampling import MicroBatch, Rank, Sampling, derive
-from ablations.images.workers import Packed, WorkerError
+from ablations.data import transforms
+from ablations.data import worker_loader as photos
+from ablations.data.datasets import Images, load_images
+from ablations.data.image_folder import Folder
+from ablations.data.sampling import MicroBatch, Rank, Sampling, derive
+from ablations.data.worker_dataset import BadImageError, Served
+from ablations.data.worker_loader import PhotoBatches
+from ablations.data.worker_pool import Packed, WorkerError
 from ablations.recipe import DataChoice, Recipe, load_preset
 from ablations.training.device_context import make_device_context
 from ablations.training.evaluation import evaluate
@@ -306,7 +307,7 @@ def test_without_shared_memory_batches_travel_as_bytes(
     if found is None:
         monkeypatch.setattr(Tensor, "share_memory_", fail)
     else:
-        monkeypatch.setattr("ablations.images.workers._free_shared_memory", lambda: found)
+        monkeypatch.setattr("ablations.data.worker_pool._free_shared_memory", lambda: found)
     batches = make(folder, workers=1)
     assert same(list(batches.training(1)), epoch)
     assert len(unpacked) == len(epoch)

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from ablations.images.folders import SUFFIXES
-from ablations.images.pictures import BACKGROUND, RATIO, explain, read_picture, to_rgb
+from ablations.data.decoding import BACKGROUND, RATIO, explain, read_picture, to_rgb
+from ablations.data.image_folder import SUFFIXES
 
 W = BACKGROUND[0]
 
@@ -205,7 +205,7 @@ def test_absurd_sizes_are_refused_before_memory_is_taken(
 def test_a_large_image_is_read_without_a_warning(tmp_path: Path) -> None:
     program = (
         "import sys; from PIL import Image; Image.MAX_IMAGE_PIXELS = 5_000\n"
-        "from ablations.images.pictures import read_picture\n"
+        "from ablations.data.decoding import read_picture\n"
         "print(read_picture(sys.argv[1]).size)"
     )
     Image.new("L", (90, 90)).save(tmp_path / "a.png")

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ablations.images.sampling import MicroBatch, Rank, Sampling, derive
+from ablations.data.sampling import MicroBatch, Rank, Sampling, derive
 from modernize.errors import UsageError
 
 

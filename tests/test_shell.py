@@ -84,7 +84,7 @@ def test_without_a_home_nothing_is_kept() -> None:
         "import pwd\n"
         "def unknown(*_): raise KeyError('uid not found')\n"
         "pwd.getpwuid = pwd.getpwnam = unknown\n"
-        "import ablations.images.data\n"
+        "import ablations.data.datasets\n"
         "from modernize import cache, cost, spec_of\n"
         "assert not cache.cache_folder().exists()\n"
         "print(cost.cost(spec_of('ln', 'nano'), 32).params)\n"

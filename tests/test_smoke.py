@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from ablations.data.datasets import load_images
 from ablations.fit import Machine, Wanted, check
-from ablations.images.data import load_images
 from ablations.launching.slurm_config import EXAMPLE, load_slurm_config
 from ablations.recipe import load_preset, preset_names
 from ablations.studies.estimates import find_images

@@ -11,9 +11,9 @@ import pytest
 import torch
 from small_runs import CPU, PLACE, PRESET, make_batches, make_run, stop_after, take_images
 
-from ablations.images.batches import Batches
-from ablations.images.data import Images
-from ablations.images.mixing import Mixing, numpy_seed
+from ablations.data.datasets import Images
+from ablations.data.in_memory_loader import Batches
+from ablations.data.mixing import Mixing, numpy_seed
 from ablations.records import Record, Run, RunFolder, Status
 from ablations.training import checkpoint, train
 from ablations.training.device_context import resolve_precision

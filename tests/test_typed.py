@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from ablations import limits, paths
 from ablations.cli import main
 from ablations.commands.typed import ImageFolder
-from ablations.images.data import load_images
+from ablations.data.datasets import load_images
 from ablations.launching.experiment import study_name
 from ablations.launching.slurm_config import load_slurm_config
 from ablations.recipe import PRESETS, load_preset

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ablations import fit
+from ablations.data.content_digest import digest_contents
+from ablations.data.datasets import Images, load_images
+from ablations.data.image_folder import Folder
 from ablations.devices import Slot
 from ablations.fit import Machine, Wanted
-from ablations.images.contents import digest_contents
-from ablations.images.data import Images, load_images
-from ablations.images.folders import Folder
 from ablations.launching import in_process, local_queue
 from ablations.launching.job import Job
 from ablations.paths import expand
@@ -43,7 +43,7 @@ from modernize.steps import Training, Variant
 from modernize.text import plural
 
 if TYPE_CHECKING:
-    from ablations.images.sampling import Rank
+    from ablations.data.sampling import Rank
 
 LONGEST_NAME = 200  # bytes
 PAPER_MICRO_BATCH_SIZE = 128  # 4 x 8 GPUs of the authors' step-by-step code

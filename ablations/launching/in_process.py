@@ -21,7 +21,7 @@ from ablations.records import Record, RunFolder
 from modernize.errors import UsageError
 
 if TYPE_CHECKING:
-    from ablations.images.sampling import Rank
+    from ablations.data.sampling import Rank
 
 
 def train_one_by_one(jobs: Sequence[Job], slot: Slot) -> Iterator[tuple[Job, Record]]:

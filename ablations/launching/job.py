@@ -80,10 +80,10 @@ def train_here(
         DataError: where the images are not those the study was begun with.
         UsageError: if the run cannot be trained here.
     """
-    from ablations.images.data import load_images
-    from ablations.images.folders import DataError
-    from ablations.images.sampling import Sampling
-    from ablations.training.pipeline import make_pipeline
+    from ablations.data.datasets import load_images
+    from ablations.data.image_folder import DataError
+    from ablations.data.loaders import make_pipeline
+    from ablations.data.sampling import Sampling
     from ablations.training.train import train
 
     job.load_custom_layers()

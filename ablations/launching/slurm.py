@@ -94,7 +94,7 @@ class Task:
             return False
         import torch
 
-        from ablations.images.sampling import Rank
+        from ablations.data.sampling import Rank
         from ablations.training.device_context import make_device_context, process_group, rendezvous
 
         torch.set_num_threads(self.threads)

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ablations import tables
-from ablations.images.data import load_images
-from ablations.images.folders import MissingImagesError
+from ablations.data.datasets import load_images
+from ablations.data.image_folder import MissingImagesError
 from ablations.recipe import DataChoice, Preset, Recipe
 from ablations.studies.selection import fit_to_images
 from ablations.units import Unit, choose_unit, duration, rate, times

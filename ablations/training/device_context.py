@@ -17,8 +17,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from ablations.data.sampling import Rank
 from ablations.fit import precision_faults
-from ablations.images.sampling import Rank
 from ablations.recipe import Compute
 from ablations.records import read_json, write_json
 from ablations.training.device_name import cpu_name

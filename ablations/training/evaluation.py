@@ -5,16 +5,17 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from ablations.images.decoding import BadImageError
-from ablations.images.folders import Folder, list_validation
-from ablations.images.photos import ValidationPhotos
+from ablations.data.image_folder import Folder, list_validation
+from ablations.data.loaders import Served
+from ablations.data.worker_dataset import BadImageError
+from ablations.data.worker_loader import ValidationPhotos
 from ablations.recipe import DataChoice
 from ablations.training.device_context import DeviceContext
 from modernize.fusion import fuse_for_inference
@@ -24,20 +25,6 @@ if TYPE_CHECKING:
     from modernize.network import Network
 
 LARGE = 384  # pixels from which on the whole image is seen, as the paper's larger evaluations do
-
-
-class Served(Protocol):
-    """Where validation images come from."""
-
-    data_wait: float
-    source: str
-
-    @property
-    def bad(self) -> Mapping[str, str]:
-        """What is wrong with each image that could not be read, by its path."""
-
-    def validation(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yields this process's images (B, C, H, W) once, with their labels (B,)."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ablations.images.sampling import Sampling
+from ablations.data.sampling import Sampling
 from ablations.records import Run, RunFolder
 from ablations.terminal import echo
 from ablations.training import checkpoint

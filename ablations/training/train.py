@@ -8,7 +8,7 @@ import itertools
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -16,13 +16,14 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ablations import units
-from ablations.images.mixing import Mixing
-from ablations.images.sampling import MicroBatch, Sampling
+from ablations.data.loaders import Pipeline
+from ablations.data.mixing import Mixing
+from ablations.data.sampling import MicroBatch
 from ablations.records import Record, Run, RunFolder, provenance
 from ablations.terminal import echo
 from ablations.training import checkpoint
 from ablations.training.device_context import DeviceContext
-from ablations.training.evaluation import Accuracy, Served, evaluate
+from ablations.training.evaluation import Accuracy, evaluate
 from ablations.training.resume import go_on
 from ablations.training.state import State
 from ablations.training.verdict import Chance, judge
@@ -31,22 +32,6 @@ CHECK_UPDATES = 20  # how often all processes look whether the loss is finite, a
 PROGRESS_SECONDS = 0.5  # how often a run says where it stands
 CHECKPOINT_SECONDS = 60.0  # how often a checkpoint is written, and then only ...
 CHECKPOINT_SHARE = 0.01  # ... as often as takes up to this share of the time
-
-
-class Pipeline(Served, Protocol):
-    """Where a run's images come from."""
-
-    bad_images: int
-    chance: float  # part of the validation images that belongs to the most common class
-
-    @property
-    def sampling(self) -> Sampling:
-        """How the training images are served."""
-
-    def training(
-        self, epoch: int, first_update: int = 0
-    ) -> Iterator[tuple[MicroBatch, Tensor, Tensor]]:
-        """Yields micro-batches from an update on: images (B, C, H, W) and labels (B,)."""
 
 
 class DivergedError(Exception):

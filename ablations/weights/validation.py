@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from ablations import paper
 from ablations.costs.reference_models import REFERENCE_MODELS
+from ablations.data.datasets import load_images
+from ablations.data.loaders import make_pipeline
+from ablations.data.sampling import Sampling
 from ablations.devices import find_slots
-from ablations.images.data import load_images
-from ablations.images.sampling import Sampling
 from ablations.recipe import Compute
 from ablations.records import Record
 from ablations.training import evaluation
 from ablations.training.checkpoint import WEIGHTS, run_of_weights
 from ablations.training.device_context import DeviceContext, make_device_context
-from ablations.training.pipeline import make_pipeline
 from ablations.units import percent, rate
 from ablations.weights import conversion
 from modernize.errors import RoadmapError, UsageError, WeightsError

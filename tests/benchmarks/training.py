@@ -106,12 +106,12 @@ def ours(options: argparse.Namespace, folder: Path, step: str) -> dict:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as ablations.processes does
     import torch
 
-    from ablations.images.data import load_images
-    from ablations.images.sampling import Sampling
+    from ablations.data.datasets import load_images
+    from ablations.data.loaders import make_pipeline
+    from ablations.data.sampling import Sampling
     from ablations.records import Run, RunFolder
     from ablations.training import checkpoint
     from ablations.training.device_context import make_device_context
-    from ablations.training.pipeline import make_pipeline
     from ablations.training.train import train
     from modernize import spec_of
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import torch
 
-from ablations.images.batches import Batches
-from ablations.images.data import Images, load_images
-from ablations.images.mixing import Mixing
-from ablations.images.sampling import Sampling
+from ablations.data.datasets import Images, load_images
+from ablations.data.in_memory_loader import Batches
+from ablations.data.mixing import Mixing
+from ablations.data.sampling import Sampling
 from ablations.recipe import load_preset
 from ablations.records import Run, RunFolder
 from ablations.training import train

@@ -15,11 +15,11 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ablations.images.data import Images
-from ablations.images.folders import Folder
-from ablations.images.pictures import explain, read_picture
-from ablations.images.sampling import derive
-from ablations.images.transforms import Transform, seed_draws
+from ablations.data.datasets import Images
+from ablations.data.decoding import explain, read_picture
+from ablations.data.image_folder import Folder
+from ablations.data.sampling import derive
+from ablations.data.transforms import Transform, seed_draws
 from modernize.errors import RoadmapError
 from modernize.libraries import library
 

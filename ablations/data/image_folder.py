@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ablations.images.entries import NO_FILE, File, is_folder, look_at, suffix_of
+from ablations.data.directory import NO_FILE, File, is_folder, look_at, suffix_of
 from ablations.paths import expand
 from modernize.errors import UsageError
 from modernize.text import few, plural

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from ablations.images.decoding import BadImageError, Request, Served, Split
+from ablations.data.worker_dataset import BadImageError, Request, Served, Split
 from ablations.sockets import use_short_paths
 from modernize.errors import RoadmapError
 

@@ -2,7 +2,7 @@
 
 Fashion-MNIST comes as four IDX files; a subset of it ships beside this module. CIFAR comes as
 torchvision keeps it. Any other images, ImageNet's among them, stay in their folder: see
-:mod:`ablations.images.folders`.
+:mod:`ablations.data.image_folder`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from filelock import FileLock
 
-from ablations.images.folders import (
+from ablations.data.image_folder import (
     DataError,
     Folder,
     MissingImagesError,

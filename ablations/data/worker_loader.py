@@ -16,13 +16,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ablations.data.datasets import Images
+from ablations.data.image_folder import Folder
+from ablations.data.sampling import MicroBatch, Rank, Sampling
+from ablations.data.transforms import evaluation_transform, training_transform
+from ablations.data.worker_dataset import BadImageError, Request, Served, Split, make_reader
+from ablations.data.worker_pool import Loader
 from ablations.fit import channel_faults
-from ablations.images.data import Images
-from ablations.images.decoding import BadImageError, Request, Served, Split, make_reader
-from ablations.images.folders import Folder
-from ablations.images.sampling import MicroBatch, Rank, Sampling
-from ablations.images.transforms import evaluation_transform, training_transform
-from ablations.images.workers import Loader
 from ablations.recipe import DataChoice, Recipe
 from modernize.errors import UsageError
 

@@ -7,7 +7,7 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from ablations.images.folders import Folder
+from ablations.data.image_folder import Folder
 
 READERS = 8  # threads; most of the time is spent waiting for the disk
 

@@ -2,14 +2,47 @@
 
 from __future__ import annotations
 
-import torch
+from collections.abc import Iterator, Mapping
+from typing import Protocol
 
-from ablations.images.batches import Batches
-from ablations.images.data import Images
-from ablations.images.folders import Folder
-from ablations.images.sampling import Sampling
+import torch
+from torch import Tensor
+
+from ablations.data.datasets import Images
+from ablations.data.image_folder import Folder
+from ablations.data.in_memory_loader import Batches
+from ablations.data.sampling import MicroBatch, Sampling
 from ablations.recipe import Compute, DataChoice, Recipe
-from ablations.training.train import Pipeline
+
+
+class Served(Protocol):
+    """Where validation images come from."""
+
+    data_wait: float
+    source: str
+
+    @property
+    def bad(self) -> Mapping[str, str]:
+        """What is wrong with each image that could not be read, by its path."""
+
+    def validation(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yields this process's images (B, C, H, W) once, with their labels (B,)."""
+
+
+class Pipeline(Served, Protocol):
+    """Where a run's images come from."""
+
+    bad_images: int
+    chance: float  # part of the validation images that belongs to the most common class
+
+    @property
+    def sampling(self) -> Sampling:
+        """How the training images are served."""
+
+    def training(
+        self, epoch: int, first_update: int = 0
+    ) -> Iterator[tuple[MicroBatch, Tensor, Tensor]]:
+        """Yields micro-batches from an update on: images (B, C, H, W) and labels (B,)."""
 
 
 def make_pipeline(
@@ -41,7 +74,7 @@ def make_pipeline(
     one_by_one = isinstance(images, Folder) or needs
     if isinstance(images, Images) and not one_by_one:
         return Batches(images, choice, recipe, sampling, device, channels_last=layout)
-    from ablations.images.photos import PhotoBatches
+    from ablations.data.worker_loader import PhotoBatches
 
     workers = threads if compute.workers == "auto" else compute.workers
     return PhotoBatches(

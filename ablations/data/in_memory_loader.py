@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ablations.images.data import Images
-from ablations.images.sampling import MicroBatch, Sampling
+from ablations.data.datasets import Images
+from ablations.data.sampling import MicroBatch, Sampling
 from ablations.recipe import DataChoice, Recipe
 
 
