@@ -27,13 +27,15 @@ from ablations.commands import (
     steps,
 )
 from ablations.commands.launch import launching_options
-from ablations.commands.options import given_options
+from ablations.commands.options import given_parameters
 from ablations.commands.typed import OnceGroup
 from modernize.errors import RoadmapError
 
 
 @click.group(
-    cls=OnceGroup, invoke_without_command=True, context_settings={"max_content_width": 100}
+    cls=OnceGroup,
+    invoke_without_command=True,
+    context_settings={"max_content_width": 100, "help_option_names": ["-h", "--help"]},
 )
 @launching_options
 @click.version_option(package_name="convnext-roadmap")
@@ -46,7 +48,7 @@ def cli(ctx: click.Context, /, **options: Any) -> None:
     """
     if ctx.invoked_subcommand is None:
         launch.launch(**options)
-    elif given := given_options(ctx):
+    elif given := given_parameters(ctx):
         raise click.UsageError(
             f"{', '.join(given)} stands before a subcommand and belongs to the main job; "
             "put a subcommand's own options after its name."

@@ -68,8 +68,7 @@ class Product:
         return self.run(*arguments, *self.launching, *executor)
 
     def command(self, name: str, *arguments: str, status: int = 0) -> str:
-        there = ["--name", "study", "--results", str(self.results)]
-        return self.run(name, *arguments, *there, status=status)
+        return self.run(name, str(self.study), *arguments, status=status)
 
     def jobs(self) -> list[str]:
         """Every job that waits or runs: "number_place STATE"."""

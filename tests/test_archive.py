@@ -152,26 +152,24 @@ def invoke(*arguments: str) -> str:
 
 def test_collect_writes_it(whole: Study) -> None:
     results = str(whole.folder.parent)
-    for study in (["--name", "study"], ["study"]):
+    for study in ([], ["study"]):
         said = invoke("collect", *study, "--archive", "--results", results)
         assert "runs.jsonl: 8 runs" in said
         assert "study: 7 finished, 1 diverged, 1 missing" in invoke(
             "status", *study, "--results", results
         )
-    with pytest.raises(UsageError, match="name the study once"):
-        invoke("collect", "study", "--name", "study", "--results", results)
     assert (whole.folder / "runs.jsonl").is_file()
 
 
 def test_what_is_only_archived_has_no_weights_and_no_log(whole: Study) -> None:
     results = str(without_folders(whole).folder.parent)
     for command in (
-        ["logs", "recipe", "--name", "study"],
-        ["evaluate", "--step", "recipe", "--name", "study"],
+        ["logs", "study", "--step", "recipe"],
+        ["evaluate", "study", "--step", "recipe"],
     ):
         with pytest.raises(UsageError, match="only its line in"):
             invoke(*command, "--results", results)
-    assert "finished" in invoke("status", "--name", "study", "--results", results)
+    assert "finished" in invoke("status", "study", "--results", results)
 
 
 def test_what_is_archived_is_not_trained_again(tmp_path: Path) -> None:
@@ -203,11 +201,9 @@ def test_a_lone_summary_is_not_overwritten(whole: Study) -> None:
     shutil.rmtree(whole.folder / "runs")
     results = str(whole.folder.parent)
     with pytest.raises(UsageError, match=r"only summary\.csv is kept"):
-        invoke("collect", "--name", "study", "--results", results)
+        invoke("collect", "study", "--results", results)
     assert (whole.folder / "summary.csv").read_bytes() == before
-    assert "finished" in invoke(
-        "collect", "--name", "study", "--results", results, "--format", "csv"
-    )
+    assert "finished" in invoke("collect", "study", "--results", results, "--format", "csv")
 
 
 @pytest.mark.parametrize("column", ["n", "top1", "top5_std", "flops", "seconds"])

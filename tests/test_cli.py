@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,8 +12,9 @@ import time
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
-from ablations.cli import main
+from ablations.cli import cli, main
 
 ROOT = Path(__file__).parent.parent
 SETTINGS = ("epochs=2", "batch_size=100", "micro_batch_size=100", "enhanced.warmup_epochs=0.5")
@@ -151,9 +153,7 @@ def test_the_main_job_from_nothing_to_the_chart_and_again(
         ("resnet", "2", "finished"),
         ("recipe", "1", "partial"),
     ]
-    in_process(
-        monkeypatch, "collect", "--name", "nano", "--results", tmp_path, "--format", "markdown"
-    )
+    in_process(monkeypatch, "collect", "nano", "--results", tmp_path, "--format", "markdown")
     assert "| resnet |" in capsys.readouterr().out
     for kind in ("png", "svg", "pdf"):
         path = tmp_path / f"chart.{kind}"
@@ -235,9 +235,11 @@ def test_ctrl_c_keeps_what_is_finished_and_the_same_command_goes_on(
         (["flops", "--step", "lnn"], "unknown step 'lnn'"),
         (["flops", "--image-size", "8"], "8"),
         (["steps", "nothing"], "unknown step 'nothing'"),
-        (["plot", "--from", "nowhere"], "no study 'nowhere'"),
+        (["plot", "nowhere"], "no study 'nowhere'"),
+        (["plot", "paper", "--from", "paper"], "--from"),
+        (["logs", "reference-nano"], "--step"),
         (["plot", "--from", "paper", "--output", "x.gif"], ".gif"),
-        (["collect", "--name", "nowhere"], "no study 'nowhere'"),
+        (["collect", "nowhere"], "no study 'nowhere'"),
         (["convert", "nothing.pth"], "there is no file nothing.pth"),
         (["convert", "EMPTY"], "EMPTY is no folder of a finished run"),
         (["convert", "a.pth", "--to", "timm"], "--to LAYOUT and --output FILE go together"),
@@ -316,3 +318,29 @@ def test_the_list_of_commands_cuts_no_sentence(
     listed = capsys.readouterr().out.partition("Commands:\n")[2].splitlines()
     assert len(listed) == 13
     assert all(line.endswith(".") and not line.endswith("...") for line in listed)
+
+
+@pytest.mark.parametrize("study", ["two", "results/two", "results/two/", "ABSOLUTE", ".", None])
+def test_a_study_is_named_or_given_by_its_path(
+    study: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    folder = tmp_path / "results" / "two"
+    shutil.copytree(ROOT / "results" / "reference-nano", folder)
+    (folder / "submissions").mkdir(exist_ok=True)  # it was launched
+    monkeypatch.setattr("ablations.records.RESULTS", tmp_path / "results")
+    monkeypatch.chdir(folder if study == "." else tmp_path)
+    words = {"ABSOLUTE": [str(folder)], ".": ["./"], None: []}.get(study, [study])
+    for command in ("status", "collect", "compare", "report", "plot"):
+        in_process(monkeypatch, command, *words)
+    assert "two: " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", [None, *sorted(cli.commands)])
+def test_every_command_has_both_help_options(command: str | None) -> None:
+    shown = {
+        CliRunner().invoke(cli, [*([command] if command else []), option]).output
+        for option in ("-h", "--help")
+    }
+    assert len(shown) == 1
+    assert "-h, --help" in shown.pop()

@@ -318,7 +318,7 @@ def command(monkeypatch, capsys, *arguments, status=0):
 
 def test_the_command_in_all_formats(study, monkeypatch, capsys):
     there = ["--results", study.folder.parent]
-    for name in ([], ["mine"], ["--name", "mine"]):
+    for name in ([], ["mine"]):
         text = command(monkeypatch, capsys, *name, *there)
         assert "mine: top-1 in percent, last epoch" in text
         assert "+5.10 ± 0.25 (95 %), p < 0.001" in text
@@ -353,7 +353,6 @@ def test_nothing_that_is_no_number_is_shown_as_one(study, style, best, monkeypat
     ("arguments", "message"),
     [
         (["nowhere"], "no study 'nowhere'"),
-        (["mine", "--name", "mine"], "name the study once"),
         (["mine", "--baseline", "recipee"], "unknown step 'recipee'. Did you mean 'recipe'?"),
         (["mine", "--regime", "nano"], "--regime goes with the paper"),
         (["paper", "--regime", "nano"], "unknown published regime 'nano'. Valid: resnet50"),

@@ -71,16 +71,17 @@ def sound(tmp_path_factory: pytest.TempPathFactory, few_images: Path) -> Path:
 
 def commands(root: Path) -> dict[str, list[str]]:
     launch = json.loads((root / "launch.json").read_text())
-    there = ["--name", NAME, "--results", str(root / "results")]
+    results = ["--results", str(root / "results")]
+    there = [NAME, *results]
     return {
         "status": ["status", *there],
-        "logs": ["logs", "star-relu", "--seed", "1", *there],
+        "logs": ["logs", *there, "--step", "star-relu", "--seed", "1"],
         "compare": ["compare", *there],
-        "collect": ["collect", "--format", "csv", *there],
+        "collect": ["collect", *there, "--format", "csv"],
         "cancel": ["cancel", *there],
         "launch": [
             *("--study", launch["study"], "--data", launch["data"], "--seeds", "3", "--dry-run"),
-            *("--set", launch["settings"][0], *there),
+            *("--set", launch["settings"][0], "--name", NAME, *results),
         ],
     }  # fmt: skip
 
@@ -356,7 +357,7 @@ def test_a_study_of_another_version_is_one_message_and_no_other_studys(root: Pat
     for content in contents:
         path.write_text(content if isinstance(content, str) else json.dumps(content))
         os.utime(path, (4e9, 4e9))  # it is the last one that was launched
-        output, error = call(["status", "--name", "other", "--results", str(results)])
+        output, error = call(["status", "other", "--results", str(results)])
         assert f"{path} is damaged" in str(error)
         output, error = call(["status", "--results", str(results)])
         assert error is None
@@ -375,6 +376,6 @@ def test_a_study_without_a_single_readable_run(root: Path, how: str) -> None:
     for path in [p for p in (study / "runs").rglob("*") if p.is_file()]:
         path.write_bytes(b"" if how == "all empty" else b"\xff{")
     look(root)
-    there = ["--name", NAME, "--results", str(root / "results")]
-    for words in (["report", *there], ["collect", *there], ["plot", "--from", NAME, *there[2:]]):
+    there = [NAME, "--results", str(root / "results")]
+    for words in (["report", *there], ["collect", *there], ["plot", *there]):
         call(words)

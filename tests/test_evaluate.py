@@ -184,8 +184,8 @@ def test_a_finished_run_is_what_its_record_says(
 ) -> None:
     settings = ("epochs=2", "batch_size=100", "micro_batch_size=100", "enhanced.warmup_epochs=0.5",
                 "ema_decay=0.9")  # fmt: skip
-    there = ["--name", "study", "--results", str(tmp_path)]
-    launch = ["--only", "gelu", *there, "--data", str(few_images), "--executor", "debug"]
+    there = ["study", "--results", str(tmp_path)]
+    launch = ["--only", "gelu", "--name", *there, "--data", str(few_images), "--executor", "debug"]
     cli([*launch, *(w for s in settings for w in ("--set", s))], standalone_mode=False)
     capsys.readouterr()
     [record] = [json.loads(p.read_text()) for p in tmp_path.glob("study/runs/*/record.json")]

@@ -68,7 +68,7 @@ def unseen(text: str) -> set[str]:
 @pytest.mark.parametrize(
     "words",
     [["status", "[red]x"], ["collect", "[red]x"], ["compare", "[red]x"],
-     ["plot", "--from", "[red]x"], ["logs", "patchify", "--name", "[red]x"]],
+     ["plot", "--from", "[red]x"], ["logs", "[red]x", "--step", "patchify"]],
 )  # fmt: skip
 def test_a_command_shows_what_there_is(words, told, results) -> None:
     out, err = told(*words)

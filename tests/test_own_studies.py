@@ -97,9 +97,9 @@ def test_the_readmes_studies_as_written(
     assert "[1/1]" in told
     assert "FAILED" not in told
     name = Path(command.split()[1]).stem
-    assert "finished" in call("collect", "--name", name, "--results", "results")
+    assert "finished" in call("collect", name, "--results", "results")
     for step in (only, "1"):
-        assert "epoch 1 of 1" in call("logs", step, "--name", name, "--results", "results")
+        assert "epoch 1 of 1" in call("logs", name, "--step", step, "--results", "results")
     chart = Path("results") / name / "roadmap.svg"
     assert chart.stat().st_size > 5_000
 
@@ -159,8 +159,8 @@ def test_the_file_of_layers_is_part_of_the_run_and_its_copy_is_what_runs(
     study = Study.open(results / "star")
     assert study.cost_of(study.variants[1]) == (own.cost.params, own.cost.flops)
     assert own.cost.params == base.cost.params + 2 * 6  # scale and shift in each of 6 blocks
-    assert "2 finished" in call("status", "--name", "star", "--results", results)
-    assert "StarReLU" in call("collect", "--name", "star", "--results", results)
+    assert "2 finished" in call("status", "star", "--results", results)
+    assert "StarReLU" in call("collect", "star", "--results", results)
 
     # A copy that is not what was planned is not run.
     Path(own.folder.path / "record.json").unlink()
@@ -196,15 +196,7 @@ def test_weights_of_such_a_run_are_read_only_with_its_file(
         assert "all tensors fit" in call("convert", source, "--layers", "my_layers.py")
 
     # A run is evaluated with layers that are named, and runs none otherwise.
-    of_run = (
-        "evaluate",
-        "--name",
-        "star",
-        "--results",
-        tmp_path / "results",
-        "--step",
-        "star-relu",
-    )
+    of_run = ("evaluate", asked.study.folder, "--step", "star-relu")
     given = ("--layers", "my_layers.py")
     assert f"its record: {read_top1(job.folder):.3f}" in call(*of_run, *given)
     told = call(*of_run, *given, "--ema", status=2)

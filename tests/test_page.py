@@ -407,7 +407,7 @@ def run(*arguments: str | Path, status: int = 0) -> subprocess.CompletedProcess[
 def test_the_command_writes_both_and_says_so(study: Study, capsys, monkeypatch) -> None:
     monkeypatch.chdir(study.folder.parent)
     options = ["--results", str(study.folder.parent)]
-    for which in (["mixed"], ["--name", "mixed"], []):
+    for which in (["mixed"], []):
         monkeypatch.setattr(sys, "argv", ["run_roadmap.py", "report", *which, *options])
         with pytest.raises(SystemExit) as end:
             main()
@@ -431,7 +431,6 @@ def test_the_command_imports_no_torch(star: Study) -> None:
     ("arguments", "words"),
     [
         (["nothing"], "no study 'nothing'"),
-        (["mixed", "--name", "mixed"], "name the study once"),
     ],
 )
 def test_wrong_use_is_named(study, arguments, words, capsys, monkeypatch) -> None:

@@ -100,7 +100,7 @@ def test_the_shipped_tables_and_reports_are_what_their_runs_say(name: str, clone
     folder = clone / "results" / name
     names = ("summary.csv", "report.md", "report.html")
     before = {file: (folder / file).read_text(encoding="utf-8") for file in names}
-    run(["python", "run_roadmap.py", "collect", "--name", name], clone)
+    run(["python", "run_roadmap.py", "collect", name], clone)
     run(["python", "run_roadmap.py", "report", name], clone)
     assert (folder / "summary.csv").read_text() == before["summary.csv"]
     assert (folder / "report.md").read_text() == before["report.md"]

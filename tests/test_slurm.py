@@ -48,7 +48,7 @@ def test_every_step_as_one_array(cluster: Cluster, few_images: Path, tmp_path: P
     assert "16 finished" in product.command("status")
     assert product.command("collect").count("finished") == 16
     assert (product.study / "roadmap.png").exists()
-    assert "epoch 1 of 1" in product.command("logs", "ln")
+    assert "epoch 1 of 1" in product.command("logs", "--step", "ln")
     assert "Nothing to submit" in product.submit("--until", "ln")
     for step in STEPS[:-1]:
         assert product.history(step.key) == ["started"]
@@ -94,7 +94,7 @@ def test_layers_of_ones_own_go_along(cluster: Cluster, few_images: Path, tmp_pat
     (tmp_path / "star.yaml").write_text("no study any more")
     product.wait_for_end()
     assert "2 finished" in product.command("status")
-    assert "epoch 1 of 1" in product.command("logs", "star-relu")
+    assert "epoch 1 of 1" in product.command("logs", "--step", "star-relu")
     assert product.command("collect").count("finished") == 2
 
 
@@ -223,7 +223,7 @@ def test_cancelled_runs_go_on_when_submitted_again(
     assert "Submitted 4 runs" in said
     assert len({job.partition("_")[0] for job in product.jobs()}) == 2  # two arrays, one by one
     product.wait_for_checkpoint("resnet")
-    assert "1 job " in product.command("cancel", "recipe")
+    assert "1 job " in product.command("cancel", "--only", "recipe")
     assert "3 jobs" in product.command("cancel")
     product.wait_for_end()
     assert "0 jobs" in product.command("cancel")

@@ -135,13 +135,24 @@ def test_a_folder_whose_name_is_not_utf8_goes_all_the_way(
 ) -> None:
     data = os.fsdecode(os.fsencode(tmp_path) + b"/im\xffges")
     shutil.copytree(few_images, data)
-    results = ["--results", tmp_path / "results", "--name", "study"]
+    results = ["--results", tmp_path / "results"]
     fast = ["--set", "epochs=1", "--set", "warmup_epochs=0", "--set", "batch_size=1000",
             "--set", "micro_batch_size=1000"]  # fmt: skip
-    call("--only", "resnet", "--executor", "debug", "--data", data, *results, *fast)
+    call(
+        "--only",
+        "resnet",
+        "--executor",
+        "debug",
+        "--data",
+        data,
+        *results,
+        "--name",
+        "study",
+        *fast,
+    )
     assert Study.open(tmp_path / "results" / "study").preset.data.source == data
-    assert re.search("1 (finished|collapsed)", call("status", *results))
-    call("report", *results)
+    assert re.search("1 (finished|collapsed)", call("status", "study", *results))
+    call("report", "study", *results)
 
 
 @pytest.mark.parametrize("value", ["no", "1e3", "[a]", "2024-01-01", "{a: 1}", "#5", " x ", "a=b"])
@@ -217,8 +228,10 @@ def test_what_does_not_fit_names_both_places_and_a_cure(
         (["benchmark", "--seconds", "nan"], "--seconds"),
         (["benchmark", "--rounds", "100000"], "--rounds"),
         (["evaluate", "--batch-size", "100000000"], "--batch-size"),
-        (["status", "--name", "../reference-nano"], "../reference-nano"),
-        (["plot", "--from", ".."], ".."),
+        (["status", "../reference-nano"], "reference-nano"),
+        (["status", "results/reference-nano", "--results", "results"], "--results"),
+        (["status", "."], "'.'"),
+        (["plot", ".."], "'..'"),
         (["status", "--results", "README.md"], "README.md"),
         (["plan", "--data", "x", "--set", "data.source=y"], "--data"),
     ],

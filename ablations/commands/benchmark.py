@@ -6,17 +6,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from click.core import ParameterSource
 
 from ablations import limits, terminal
-from ablations.commands.options import FORMATS, from_here, results_folder, results_option
+from ablations.commands.options import (
+    FORMATS,
+    from_here,
+    given_parameters,
+    results_folder,
+    results_option,
+)
 from ablations.commands.typed import BATCH, PIXELS, FilePath, Once, Real, Whole, list_option
 from modernize.errors import UsageError
 
 if TYPE_CHECKING:
     from ablations.benchmark.contestants import Contestant
 
-OUTPUT = ("source", "accuracy", "output", "style", "results")  # what becomes of it
+WITH_REDRAW = ("--redraw", "--accuracy", "--output", "--format", "--results")
 
 
 @click.command(cls=Once, short_help="Measure images per second and memory of every step.")
@@ -87,7 +92,7 @@ OUTPUT = ("source", "accuracy", "output", "style", "results")  # what becomes of
 )
 @click.option(
     "--accuracy",
-    metavar="paper|STUDY",
+    metavar="STUDY|paper",
     help="Accuracies for the chart.  [default: the paper's, where it has any]",
 )
 @click.option(
@@ -166,15 +171,10 @@ _REQUESTED = ("device", "batch_size", "precision", "memory_format", "compile", "
 
 def _refuse(ctx: click.Context, models: bool, source: Path | None) -> None:
     """Refuses options that would do nothing."""
-    given = {
-        parameter.name: parameter.opts[0]
-        for parameter in ctx.command.params
-        if parameter.name
-        and ctx.get_parameter_source(parameter.name) is ParameterSource.COMMANDLINE
-    }
-    if models and (useless := [given[n] for n in ("regime", "first", "last") if n in given]):
+    given = given_parameters(ctx)
+    if models and (useless := [n for n in given if n in ("--regime", "--from", "--until")]):
         raise UsageError(f"{', '.join(useless)} does not go with --models; --only names models.")
-    if source and (useless := [opt for name, opt in given.items() if name not in OUTPUT]):
+    if source and (useless := [name for name in given if name not in WITH_REDRAW]):
         raise UsageError(f"{', '.join(useless)} does not go with --redraw, which measures nothing.")
 
 

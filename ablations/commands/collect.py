@@ -9,7 +9,13 @@ import click
 from rich.console import Console
 
 from ablations import tables, terminal
-from ablations.commands.options import FORMATS, find_study, from_here, name_once, study_option
+from ablations.commands.options import (
+    FORMATS,
+    STUDY_HELP,
+    find_study,
+    from_here,
+    study_argument,
+)
 from ablations.commands.typed import Once
 from modernize.text import plural
 
@@ -44,31 +50,28 @@ def _print_summary(console: Console, table: Any) -> None:
     tables.print_table(console, format_summary(table), SUMMARY_COLUMNS)
 
 
-@click.command(cls=Once, short_help="Make a study's table and chart from its records.")
-@click.argument("source", required=False, metavar="[STUDY]")
+@click.command(cls=Once, epilog=STUDY_HELP, short_help="Make a study's table and chart.")
+@study_argument
 @click.option("--format", "style", type=FORMATS, default="table", show_default=True)
 @click.option(
     "--archive",
     is_flag=True,
-    help="Also write runs.jsonl: all runs with their metrics, without weights. The folders of the "
-    "runs may then go; table, statistics and report need them no more.",
+    help="Also write runs.jsonl: all runs with their metrics, without weights. You may then delete "
+    "the folders of the runs; the table, the statistics and the report no longer need them.",
 )
-@study_option
-def collect(
-    source: str | None, name: str | None, style: str, archive: bool, results: Path | None
-) -> None:
-    """Make a study's table, summary.csv and chart from its records as they are now."""
+def collect(study: str | None, style: str, archive: bool, results: Path | None) -> None:
+    """Make a study's table, summary.csv and chart from the runs recorded so far."""
     from ablations.analysis.summary import SUMMARY_COLUMNS, as_csv, format_summary, read_summary
 
-    study = find_study(name_once(source, name), results)
+    found = find_study(study, results)
     if style == "table":
-        collect_study(terminal.console(), study)
+        collect_study(terminal.console(), found)
     elif style == "csv":
-        terminal.echo(as_csv(read_summary(study)), nl=False)
+        terminal.echo(as_csv(read_summary(found)), nl=False)
     elif style == "json":
-        terminal.echo(tables.as_json(read_summary(study).to_dict("records")))
+        terminal.echo(tables.as_json(read_summary(found).to_dict("records")))
     else:
-        terminal.echo(tables.as_markdown(format_summary(read_summary(study)), SUMMARY_COLUMNS))
+        terminal.echo(tables.as_markdown(format_summary(read_summary(found)), SUMMARY_COLUMNS))
     if archive:
-        path, runs = study.archive()
+        path, runs = found.archive()
         terminal.echo(f"Wrote {from_here(path)}: {plural(runs, 'run')}", err=style != "table")

@@ -11,10 +11,10 @@ from rich.console import Console
 from ablations import tables, terminal
 from ablations.commands.options import (
     FORMATS,
+    STUDY_HELP,
     comparing_options,
     find_study,
-    name_once,
-    study_option,
+    results_option,
 )
 from ablations.commands.typed import Once
 from modernize.errors import UsageError
@@ -26,24 +26,23 @@ PAPER = "paper"
 DEFAULT_REGIME = "resnet50"
 
 
-@click.command(cls=Once, short_help="Test which changes stand out from the noise.")
+@click.command(cls=Once, epilog=STUDY_HELP, short_help="Test which changes exceed the noise.")
 @click.argument("source", required=False, metavar="[STUDY|paper]")
-@click.option("--regime", metavar="NAME", help="Of the paper's tables.  [default: resnet50]")
+@click.option("--regime", metavar="NAME", help="With paper: which table.  [default: resnet50]")
 @comparing_options
 @click.option("--format", "style", type=FORMATS, default="table", show_default=True)
-@study_option
+@results_option
 def compare(
     source: str | None,
     regime: str | None,
-    against: str,
+    baseline: str,
     best_epoch: bool,
     style: str,
-    name: str | None,
     results: Path | None,
 ) -> None:
-    """Test which changes stand out from the noise, in a study or in the paper's own figures."""
-    samples = _find(name_once(source, name), regime, results, best_epoch=best_epoch)
-    _show(terminal.console(), samples, against, style)
+    """Test which changes of accuracy exceed the noise, in a study or in the paper's tables."""
+    samples = _find(source, regime, results, best_epoch=best_epoch)
+    _show(terminal.console(), samples, baseline, style)
 
 
 def _find(
@@ -67,24 +66,24 @@ def _find(
     return samples.of_study(find_study(source, results), best_epoch=best_epoch)
 
 
-def _show(console: Console, found: Samples, against: str, style: str) -> None:
+def _show(console: Console, found: Samples, baseline: str, style: str) -> None:
     """Prints the comparison: as a table or Markdown with notes, or as CSV or JSON.
 
     Raises:
-        UnknownNameError: for an unknown ``against``.
+        UnknownNameError: for an unknown ``baseline``.
     """
     from ablations.analysis import comparison_text
     from ablations.analysis.comparison import compare as compare_samples
 
-    table = compare_samples(found, against)
+    table = compare_samples(found, baseline)
     if style in ("csv", "json"):
         values = comparison_text.as_values(table)
         terminal.echo(tables.for_programs(values, style))
         return
     if style == "markdown":
-        terminal.echo(comparison_text.as_markdown(found, table, against))
+        terminal.echo(comparison_text.as_markdown(found, table, baseline))
         return
     texts = comparison_text.as_texts(table)
     tables.print_table(console, texts, comparison_text.COLUMNS, comparison_text.title(found))
-    for line in comparison_text.notes(found, table, against):
+    for line in comparison_text.notes(found, table, baseline):
         console.print(line, soft_wrap=True)

@@ -6,16 +6,23 @@ from pathlib import Path
 from typing import Any
 
 import click
-from click.core import ParameterSource
 
 from ablations import limits, tables, terminal
-from ablations.commands.options import find_study, study_option
+from ablations.commands.options import (
+    STUDY_HELP,
+    find_study,
+    given_parameters,
+    study_argument,
+)
 from ablations.commands.typed import BATCH, PIXELS, SEED, FilePath, ImageFolder, Once, Whole
 from modernize.custom_layers import load_custom_layers
 from modernize.errors import UsageError
 
 
-@click.command(cls=Once, short_help="Evaluate weights from anywhere, or a finished run.")
+@click.command(
+    cls=Once, epilog=STUDY_HELP, short_help="Evaluate a finished run, or weights from elsewhere."
+)
+@study_argument
 @click.option(
     "--weights",
     type=FilePath(path_type=str, means_file=lambda value: value != "torchvision"),
@@ -57,14 +64,13 @@ from modernize.errors import UsageError
 @click.option("--skip-bad-images", is_flag=True, help="Leave out images that cannot be read.")
 @click.option("--seed", type=SEED, default=0, show_default=True)
 @click.option("--format", "style", type=click.Choice(["table", "json"]), default="table")
-@study_option
 @click.pass_context
 def evaluate(
     ctx: click.Context,
     /,
     weights: str | None,
     data: str | None,
-    name: str | None,
+    study: str | None,
     results: Path | None,
     style: str,
     layers: Path | None,
@@ -87,20 +93,18 @@ def evaluate(
     if weights is not None and data is not None:
         evaluated = validation.of_weights(weights, Path(data), asked)
     else:
-        evaluated = validation.of_run(find_study(name, results), data, asked)
+        evaluated = validation.of_run(find_study(study, results), data, asked)
     json = style == "json"
     terminal.echo(tables.as_json([evaluated.values()]) if json else "\n".join(evaluated.lines()))
 
 
 def _refuse_others(ctx: click.Context, *, of_weights: bool) -> None:
     """Refuses options of `evaluate` that say nothing of what is evaluated."""
-    mine = {True: ("name", "results", "seed"),
-            False: ("regime", "image_size", "resize", "batch_size", "workers")}  # fmt: skip
-    given = [
-        f"--{name.replace('_', '-')}"
-        for name in mine[of_weights]
-        if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE
-    ]
+    of_the_other = {
+        True: ("STUDY", "--results", "--seed"),
+        False: ("--regime", "--image-size", "--resize", "--batch-size", "--workers"),
+    }
+    given = [name for name in given_parameters(ctx) if name in of_the_other[of_weights]]
     if given:
         what = "a run, not of --weights" if of_weights else "--weights, not of a run"
-        raise UsageError(f"{', '.join(given)}: an option of {what}; leave it away.")
+        raise UsageError(f"{', '.join(given)}: an option of {what}; leave it out.")

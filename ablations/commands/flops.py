@@ -6,7 +6,7 @@ import click
 from rich.console import Console
 
 from ablations import tables, terminal
-from ablations.commands.options import FORMATS, given_options
+from ablations.commands.options import FORMATS, given_parameters
 from ablations.commands.typed import PIXELS, Once
 from modernize.text import markdown
 
@@ -48,7 +48,7 @@ def flops(
 
     console = terminal.console()
     if models:
-        given = [name for name in given_options(ctx) if name not in ("--models", "--format")]
+        given = [name for name in given_parameters(ctx) if name not in ("--models", "--format")]
         if given:
             raise click.UsageError(
                 f"{', '.join(given)} does not go with --models, which counts each model at the "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from rich.console import Console
 from ablations import limits, tables, terminal
 from ablations.commands import shell, study_request
 from ablations.commands.collect import collect_study
-from ablations.commands.options import results_folder, results_option, tell_faults
+from ablations.commands.options import from_here, results_folder, results_option, tell_faults
 from ablations.commands.study_request import speed_options, study_options
 from ablations.commands.typed import FilePath, Whole
 from modernize.errors import RoadmapError, UsageError
@@ -351,7 +352,8 @@ def _submit(console: Console, experiment: Experiment, slurm_config: SlurmConfig)
         soft_wrap=True,
     )
     console.print(
-        f"Come back with: run_roadmap.py status --name {study.name}   (or logs, collect, cancel)",
+        f"Next: run_roadmap.py status {shlex.quote(from_here(study.folder))}   (or logs, collect, "
+        "cancel)",
         soft_wrap=True,
     )
 

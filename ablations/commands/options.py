@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 MOST_FAULTS = 10  # damaged files that a command names
 FORMATS = click.Choice(tables.FORMATS)
+STUDY_HELP = "STUDY: a study's name, or the path of its folder.  [default: the study launched last]"
 
 
 def results_option(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -28,7 +29,7 @@ def results_option(command: Callable[..., Any]) -> Callable[..., Any]:
         "--results",
         type=FilePath(file_okay=False),
         metavar="FOLDER",
-        help="Where studies lie.  [default: results/ of the repository]",
+        help="The folder of the studies.  [default: results]",
     )(command)
 
 
@@ -46,42 +47,46 @@ def from_here(path: Path) -> str:
     return str(path)
 
 
-def study_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds ``--name`` and ``--results``."""
-    return click.option(
-        "--name", metavar="STUDY", help="Which study.  [default: the one launched last]"
-    )(results_option(command))
+def study_argument(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds ``[STUDY]`` and ``--results``; :func:`find_study` takes them."""
+    return click.argument("study", required=False, metavar="[STUDY]")(results_option(command))
 
 
 def comparing_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Adds ``--baseline`` and ``--best-epoch``."""
-    against = click.option(
+    baseline = click.option(
         "--baseline",
-        "against",
         default="parent",
         show_default=True,
         metavar="parent|STEP",
-        help="What each step is compared with: the one it builds on, or where that has no finished "
-        "run the nearest before it; or always the same STEP.",
+        help="Compare each step with its parent, the step it builds on (or, if that has no "
+        "finished run, the nearest step before it); or compare all steps with one STEP.",
     )
     best = click.option(
         "--best-epoch",
         is_flag=True,
-        help="Take the best of all epochs, which is optimistic, instead of the last.",
+        help="Use the best epoch of each run instead of the last one. This is optimistic.",
     )
-    return against(best(command))
+    return baseline(best(command))
 
 
-def find_study(name: str | None, results: Path | None) -> Study:
-    """Returns the study of this name; without one, that which was launched last.
+def find_study(given: str | None, results: Path | None) -> Study:
+    """Returns a study, given by its name or by the path of its folder.
+
+    Without either, returns the study that was launched last.
 
     Raises:
-        UsageError: where there is none.
+        UsageError: if there is no such study, or for ``--results`` beside a path.
     """
     from ablations.records import Study, study_folder
 
     folder = results_folder(results)
-    study = _last_launched(folder) if name is None else Study.open(study_folder(folder, name))
+    if given is None:
+        study = _last_launched(folder)
+    elif results is not None and "/" in given:
+        raise UsageError(f"{given!r} is a path, and --results goes with a study's name; give one.")
+    else:
+        study = Study.open(study_folder(folder, given))
     tell_faults(study)
     return study
 
@@ -127,21 +132,10 @@ def _changed(path: Path) -> float:
         return 0
 
 
-def name_once(argument: str | None, option: str | None) -> str | None:
-    """Returns the study's name, which may be given as an argument or with ``--name``.
-
-    Raises:
-        UsageError: where it is given as both.
-    """
-    if argument is not None and option is not None:
-        raise UsageError("name the study once, as STUDY or with --name.")
-    return argument or option
-
-
-def given_options(ctx: click.Context) -> list[str]:
-    """Returns the options that were typed, by their names."""
+def given_parameters(ctx: click.Context) -> list[str]:
+    """Returns the options that were typed, such as ``--only``, and the arguments, as ``STUDY``."""
     return [
-        parameter.opts[0]
+        parameter.opts[0] if isinstance(parameter, click.Option) else parameter.name.upper()
         for parameter in ctx.command.params
         if parameter.expose_value
         and parameter.name

@@ -7,20 +7,15 @@ from pathlib import Path
 import click
 
 from ablations import terminal
-from ablations.commands.options import find_study, from_here, results_option
+from ablations.commands.options import STUDY_HELP, find_study, from_here, results_option
 from ablations.commands.typed import FilePath, Once
 from modernize.errors import UsageError
 
 
-@click.command(cls=Once)
-@click.option(
-    "--from",
-    "source",
-    required=True,
-    metavar="paper|STUDY",
-    help="The published tables, or a study of ours.",
-)
-@click.option("--second", metavar="STUDY", help="Another study, as grey bars.")
+@click.command(cls=Once, epilog=STUDY_HELP)
+@click.argument("source", required=False, metavar="[STUDY|paper]")
+@click.option("--from", "option", metavar="STUDY|paper", help="The same as the argument.")
+@click.option("--second", metavar="STUDY", help="Another study, drawn as grey bars.")
 @click.option(
     "--output",
     "outputs",
@@ -28,13 +23,23 @@ from modernize.errors import UsageError
     metavar="FILE",
     type=FilePath(dir_okay=False),
     help="A .png, .svg or .pdf file; may be repeated.  [default: roadmap.png and .svg in the "
-    "study's folder; in the current one roadmap-paper, or of two studies roadmap-STUDY-STUDY]",
+    "study's folder. For paper: roadmap-paper.*, and for two studies: roadmap-STUDY-STUDY.*, "
+    "in the current folder]",
 )
 @results_option
-def plot(source: str, second: str | None, outputs: tuple[Path, ...], results: Path | None) -> None:
-    """Draw the roadmap chart."""
+def plot(
+    source: str | None,
+    option: str | None,
+    second: str | None,
+    outputs: tuple[Path, ...],
+    results: Path | None,
+) -> None:
+    """Draw the roadmap chart of a study, or of the paper's tables."""
     from ablations.charts import chart, figures
 
+    if source is not None and option is not None:
+        raise UsageError("name the study once, as STUDY or with --from.")
+    source = source or option
     if source == "paper":
         if second is not None:
             raise UsageError("--second goes with a study; the paper's chart has both regimes.")

@@ -8,25 +8,21 @@ import click
 
 from ablations import terminal
 from ablations.commands.options import (
+    STUDY_HELP,
     comparing_options,
     find_study,
     from_here,
-    name_once,
-    study_option,
+    study_argument,
 )
 from ablations.commands.typed import Once
 
 
-@click.command(cls=Once, short_help="Write a study as one page.")
-@click.argument("source", required=False, metavar="[STUDY]")
+@click.command(cls=Once, epilog=STUDY_HELP, short_help="Write a study's report.")
+@study_argument
 @comparing_options
-@study_option
-def report(
-    source: str | None, against: str, best_epoch: bool, name: str | None, results: Path | None
-) -> None:
-    """Write a study as one HTML page, and as Markdown: chart, tables, curves, what failed."""
+def report(study: str | None, baseline: str, best_epoch: bool, results: Path | None) -> None:
+    """Write a study's report, as one HTML page and as Markdown: chart, tables, curves, failures."""
     from ablations.report.files import write
 
-    study = find_study(name_once(source, name), results)
-    page, text = write(study, best_epoch=best_epoch, against=against)
+    page, text = write(find_study(study, results), best_epoch=best_epoch, against=baseline)
     terminal.echo(f"Wrote {from_here(page)}, {from_here(text)}")

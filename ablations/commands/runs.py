@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,8 +14,8 @@ from rich.live import Live
 from rich.text import Text
 
 from ablations import limits, tables, terminal
-from ablations.commands.options import find_study, name_once, study_option
-from ablations.commands.typed import SEED, Once, Real
+from ablations.commands.options import STUDY_HELP, find_study, study_argument
+from ablations.commands.typed import SEED, Once, Real, list_option
 from modernize.errors import UsageError
 from modernize.text import plural, visible
 
@@ -125,7 +126,7 @@ def _find(study: Study, key: str, seed: int) -> RunStatus:
     )
 
 
-def cancel_runs(study: Study, steps: tuple[str, ...]) -> list[RunStatus]:
+def cancel_runs(study: Study, steps: Sequence[str]) -> list[RunStatus]:
     """Cancels the SLURM jobs of a study, or of some steps, and returns their status before."""
     from ablations.launching import scheduler
     from ablations.records import ResultsError, read_statuses
@@ -142,40 +143,40 @@ def cancel_runs(study: Study, steps: tuple[str, ...]) -> list[RunStatus]:
     return found
 
 
-@click.command(cls=Once)
-@click.argument("source", required=False, metavar="[STUDY]")
-@click.option("--watch", is_flag=True, help="Refresh until nothing waits or runs.")
+@click.command(cls=Once, epilog=STUDY_HELP, short_help="Show the status of a study's runs.")
+@study_argument
+@click.option("--watch", is_flag=True, help="Refresh until no run is queued or running.")
 @click.option(
-    "--every", type=Real(0.1, limits.SECONDS), metavar="SECONDS", help="Of --watch.  [default: 5]"
+    "--every",
+    type=Real(0.1, limits.SECONDS),
+    metavar="SECONDS",
+    help="With --watch: time between refreshes.  [default: 5]",
 )
-@study_option
-def status(
-    source: str | None, name: str | None, watch: bool, every: float | None, results: Path | None
-) -> None:
-    """Show how every run of a study stands."""
+def status(study: str | None, watch: bool, every: float | None, results: Path | None) -> None:
+    """Show the status of every run of a study, and the last log lines of those that failed."""
     if every is not None and not watch:
         raise UsageError("--every goes with --watch.")
-    study = find_study(name_once(source, name), results)
-    show_status(terminal.console(), study, (every or EVERY_SECONDS) if watch else None)
+    found = find_study(study, results)
+    show_status(terminal.console(), found, (every or EVERY_SECONDS) if watch else None)
 
 
-@click.command(cls=Once)
-@click.argument("step")
-@click.option("--seed", type=SEED, default=0, show_default=True)
-@click.option("--follow", is_flag=True, help="Go on until the run has ended.")
-@study_option
-def logs(step: str, seed: int, follow: bool, name: str | None, results: Path | None) -> None:
-    """Print the log of one STEP's run."""
-    show_log(find_study(name, results), step, seed, follow=follow)
+@click.command(cls=Once, epilog=STUDY_HELP, short_help="Print the log of a run.")
+@study_argument
+@click.option("--step", required=True, metavar="STEP", help="The run's step: its key or index.")
+@click.option("--seed", type=SEED, default=0, show_default=True, help="The run's seed.")
+@click.option("--follow", is_flag=True, help="Print new lines until the run has ended.")
+def logs(study: str | None, step: str, seed: int, follow: bool, results: Path | None) -> None:
+    """Print the log of one run of a study."""
+    show_log(find_study(study, results), step, seed, follow=follow)
 
 
-@click.command(cls=Once, short_help="Have SLURM end a study's jobs.")
-@click.argument("steps", nargs=-1, metavar="[STEP]...")
-@study_option
-def cancel(steps: tuple[str, ...], name: str | None, results: Path | None) -> None:
-    """Have SLURM end a study's jobs, or only those of some STEPs; launching it again goes on."""
-    study = find_study(name, results)
-    cancelled = cancel_runs(study, steps)
+@click.command(cls=Once, epilog=STUDY_HELP, short_help="Cancel a study's SLURM jobs.")
+@study_argument
+@list_option("--only", metavar="STEP,...", help="Only the jobs of these steps; may be repeated.")
+def cancel(study: str | None, only: list[str], results: Path | None) -> None:
+    """Cancel a study's SLURM jobs. To continue from the last checkpoints, launch it again."""
+    found = find_study(study, results)
+    cancelled = cancel_runs(found, only)
     for one in cancelled:
         terminal.echo(f"{one.run.key}, seed {one.run.seed}: {one.status} job {one.job} cancelled")
-    terminal.echo(f"{plural(len(cancelled), 'job')} of {study.name} cancelled.")
+    terminal.echo(f"{plural(len(cancelled), 'job')} of {found.name} cancelled.")

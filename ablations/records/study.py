@@ -330,18 +330,27 @@ class Study:
         return study
 
 
-def study_folder(results: Path, name: str) -> Path:
-    """Returns the folder of the study of this name.
+def study_folder(results: Path, study: str) -> Path:
+    """Returns the folder of a study.
+
+    Args:
+        results: the folder of the studies.
+        study: a study's name, or the path of its folder, which has a ``/``, as a shell completes
+            it: ``two``, or ``results/two`` or ``results/two/``.
 
     Raises:
-        UsageError: for what is the name of no folder in the results folder.
+        UsageError: for a text that is neither.
     """
-    if name in ("", ".", "..") or "/" in name or "\0" in name:
+    if study in ("", ".", "..") or "\0" in study:
         raise UsageError(
-            f"{name!r} is not the name of a study; --results names the folder that studies are in."
+            f"{study!r} is not a study: give a study's name, or the path of its folder, such as "
+            f"{results.name}/NAME."
         )
-    composed = unicodedata.normalize("NFC", name)  # as launching wrote it
-    return results / (name if os.path.lexists(results / name) else composed)
+    if "/" in study:
+        folder = Path(study)
+        return folder if folder.name not in ("", "..") else folder.resolve()
+    composed = unicodedata.normalize("NFC", study)  # as launching wrote it
+    return results / (study if os.path.lexists(results / study) else composed)
 
 
 def study_names(results: Path) -> list[str]:

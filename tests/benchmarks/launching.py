@@ -107,7 +107,7 @@ def main() -> None:
         results = Path(folder)
         runs = make_study(results, options.runs)
         for command, aim in (("status", 3), ("collect", 3), ("report", 10)):
-            took, peak = measure(command, "--name", "large", "--results", folder)
+            took, peak = measure(command, "large", "--results", folder)
             print(f"{command}, {runs:,} finished runs: {took:.2f} s (aim: under {aim} s), "
                   f"{peak:.0f} MiB (under 300 MiB)", flush=True)  # fmt: skip
         if options.submit:
