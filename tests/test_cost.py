@@ -1,9 +1,8 @@
 """The counted costs, against the published tables and torchvision's networks; and their cache.
 
-The published cells are read from results/paper; only the two misprints are typed here.
+The published cells are package data; only the two misprints are typed here.
 """
 
-import csv
 import dataclasses
 import importlib.metadata
 import json
@@ -19,6 +18,7 @@ import timm
 import torch
 from torchvision import models
 
+from ablations import paper
 from modernize import cost
 from modernize.errors import UsageError
 from modernize.steps import STEPS, spec_of
@@ -29,7 +29,6 @@ with warnings.catch_warnings():
     from fvcore.nn import ActivationCountAnalysis, FlopCountAnalysis
 
 ROOT = Path(__file__).parents[1]
-TABLES = {"resnet50": "table10_resnet50.csv", "resnet200": "table11_resnet200.csv"}
 # What the two cells of Table 10 that do not add up would have to print.
 MISPRINTS = {("resnet50", "ln"): "4.15", ("resnet50", "downsample"): "4.46"}
 NANO = spec_of("downsample", "nano")
@@ -37,10 +36,9 @@ NANO = spec_of("downsample", "nano")
 
 def published():
     """Yields every row of ours with the cell the paper prints: (regime, step, "4.09")."""
-    for regime, name in TABLES.items():
-        with (ROOT / "results" / "paper" / name).open(newline="") as file:
-            cells = {row["step"]: row["gflops"] for row in csv.DictReader(file)}
-        yield from ((regime, step.key, cells[step.key]) for step in STEPS)
+    for regime in paper.TABLES:
+        values = paper.printed_flops(regime)
+        yield from ((regime, step, value.printed) for step, value in values.items())
 
 
 def fvcore_of(network, size):

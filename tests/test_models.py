@@ -6,13 +6,13 @@ import json
 import re
 import sys
 import warnings
-from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ablations import paper
 from ablations.cli import main
 from ablations.costs import model_costs, reference_costs
 from ablations.costs.reference_costs import ProductCost, count_products, reference_cost
@@ -28,15 +28,8 @@ with warnings.catch_warnings():
     warnings.filterwarnings("ignore", message=r".*torch\.jit")
     from fvcore.nn import FlopCountAnalysis
 
-PAPER = Path(__file__).parents[1] / "results" / "paper"
-TABLES = {
-    "1": "table1_v100_throughput.csv",
-    "2": "table2_isotropic.csv",
-    "8": "table8_robustness.csv",
-    "12": "table12_a100_throughput.csv",
-}
-ENDS = {"10": ("table10_resnet50.csv", "ResNet-50", "ConvNeXt-T", "Swin-T"),
-        "11": ("table11_resnet200.csv", "ResNet-200", "ConvNeXt-B", "Swin-B")}  # fmt: skip
+TABLES = ("1", "2", "8", "12")
+ENDS = {"10": ("ResNet-50", "ConvNeXt-T", "Swin-T"), "11": ("ResNet-200", "ConvNeXt-B", "Swin-B")}
 NOT_OURS = ("RegNet", "EffNet", "DeiT", "ViT", "RVT")
 # Figures that are not the count, rounded: by what they are met, if by anything.
 EXCEPTIONS = {
@@ -47,23 +40,19 @@ EXCEPTIONS = {
 }
 
 
-def read(name):
-    with (PAPER / name).open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
 def published():
-    """Every cell of the models built here: (model, size, column, printed, table)."""
-    found = []
-    for table, name in TABLES.items():
-        for row in read(name):
-            if not row["model"].startswith(NOT_OURS):
-                key = (row["model"], int(row.get("image_size", 224)))
-                found += [(*key, c, row[c], table) for c in ("params_m", "gflops") if c in row]
-    for table, (name, *models) in ENDS.items():
-        cells = {row["step"]: row["gflops"] for row in read(name)}
-        for model, step in zip(models, ("resnet", "downsample", "swin"), strict=True):
-            found.append((model, 224, "gflops", cells[step], table))
+    """Every cell of the models built here: (model, size, metric, printed, table)."""
+    found = [
+        (v.model, int(v.image_size), v.metric, v.printed, table)
+        for table in TABLES
+        for metric in ("params", "flops")
+        for v in paper.select(table=table, metric=metric)
+        if not v.model.startswith(NOT_OURS)
+    ]
+    for table, models in ENDS.items():
+        cells = {v.step: v.printed for v in paper.select(table=table, metric="flops")}
+        for model, step in zip(models, ("resnet", "downsample", ""), strict=True):
+            found.append((model, 224, "flops", cells[step], table))
     return found
 
 
@@ -222,7 +211,7 @@ def test_peers_are_found_by_size():
 
 def test_every_published_cell_is_listed_once(rows):
     listed = [
-        (row.model, row.image_size, f.column, f.printed, table.partition(" ")[0])
+        (row.model, row.image_size, f.metric, f.printed, table.partition(" ")[0])
         for row in rows
         for f in row.figures
         for table in f.tables
@@ -235,10 +224,10 @@ def test_every_published_cell_is_listed_once(rows):
 def test_every_published_cell_but_the_exceptions_is_the_count_rounded(rows):
     costs = {(row.model, row.image_size): row.cost for row in rows}
     missed = set()
-    for model, size, column, printed, _ in published():
+    for model, size, metric, printed, _ in published():
         counted = costs[model, size]
         macs = counted.flops + (counted.attention if model.startswith("Swin") else 0)
-        value = counted.params / 1e6 if column == "params_m" else macs / 1e9
+        value = counted.params / 1e6 if metric == "params" else macs / 1e9
         if f"{value:.{len(printed.partition('.')[2])}f}" != printed:
             missed.add((model, size, printed))
     assert missed == set(EXCEPTIONS)
@@ -248,42 +237,42 @@ def test_the_convention_that_is_named_gives_the_figure(rows):
     for row in rows:
         for figure in row.figures:
             expected = EXCEPTIONS.get((row.model, row.image_size, figure.printed), "rounded")
-            assert figure.cut == expected
+            assert figure.rounding == expected
             assert bool(figure.note) == (expected != "rounded")
-            if figure.column == "gflops" and figure.cut:
+            if figure.metric == "flops" and figure.rounding:
                 attention = row.model.startswith("Swin")
                 assert figure.convention == ("+ attention" if attention else "conv + linear")
 
 
 @pytest.mark.parametrize(
-    ("column", "printed", "found"),
+    ("metric", "printed", "found"),
     [
-        ("gflops", "1.5", ("conv + linear", "rounded")),
-        ("gflops", "1.47", ("conv + linear", "rounded")),
-        ("gflops", "1.4", ("conv + linear", "truncated")),
-        ("gflops", "1.9", ("+ attention", "rounded")),
-        ("gflops", "1.8", ("+ attention", "truncated")),
-        ("gflops", "2", ("+ attention", "rounded")),
-        ("gflops", "1.6", None),
-        ("params_m", "26", ("parameters", "rounded")),
-        ("params_m", "25", ("parameters", "truncated")),
-        ("params_m", "1.5", None),
+        ("flops", "1.5", ("conv + linear", "rounded")),
+        ("flops", "1.47", ("conv + linear", "rounded")),
+        ("flops", "1.4", ("conv + linear", "truncated")),
+        ("flops", "1.9", ("+ attention", "rounded")),
+        ("flops", "1.8", ("+ attention", "truncated")),
+        ("flops", "2", ("+ attention", "rounded")),
+        ("flops", "1.6", None),
+        ("params", "26", ("parameters", "rounded")),
+        ("params", "25", ("parameters", "truncated")),
+        ("params", "1.5", None),
     ],
 )
-def test_agreement(column, printed, found):
+def test_agreement(metric, printed, found):
     counted = ProductCost(25_600_000, 1_470_000_000, 400_000_000)
-    assert model_costs.agreement(column, printed, counted) == found
+    assert model_costs.agreement(metric, printed, counted) == found
 
 
 def test_notes_say_how_far_off_and_what_else_is_printed(rows):
     notes = model_costs.footnotes(rows)
-    assert notes[1] == (
-        "* ConvNeXt-B at 384, 45.0 in Tables 1 (1K), 12: 0.12 below the count, 45.12; "
-        "no convention gives it; Tables 1 (22K), 8 print 45.1"
-    )
-    assert "taken for a misprint" in notes[0]
-    assert "; truncated; Tables 1 (1K), 12 print 47.1" in notes[3]
-    assert notes[-1].startswith("Not built here, so not listed: RegNetY-16G, ")
+    for named in ("ConvNeXt-B at 384", "45.0", "1 (1K), 12", "0.12 below", "45.12", "1 (22K), 8",
+                  "45.1"):  # fmt: skip
+        assert named in notes[1]
+    assert "misprint" in notes[0]
+    assert "truncated" in notes[3]
+    assert "1 (1K), 12 print 47.1" in notes[3]
+    assert "RegNetY-16G, " in notes[-1]
     assert "ConvNeXt" not in notes[-1]
 
 
@@ -307,7 +296,7 @@ def test_csv_and_json_have_a_row_per_figure(monkeypatch, capsys, rows):
     odd = next(row for row in as_json if row["printed"] == "45.0")
     assert odd["params"] == PARAMETERS["ConvNeXt-B"]
     assert odd["agrees"] is False
-    assert odd["convention"] is odd["cut"] is None
+    assert odd["convention"] is odd["rounding"] is None
     assert {r["printed"] for r in as_csv if r["agrees"] == "no"} == {"4.49", "45.0", "4.50"}
 
 

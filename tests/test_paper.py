@@ -1,8 +1,7 @@
-"""The published tables against the files they come from, and against the paper itself."""
+"""The published figures: complete, unchanged, and used as the paper prints them."""
 
-import csv
+import collections
 import math
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,63 +10,106 @@ import pytest
 
 from ablations import paper
 from modernize.errors import RoadmapError
-from modernize.steps import until
+from modernize.steps import STEPS, until
 
 ROOT = Path(__file__).parent.parent
-FILES = {
-    "resnet50": ROOT / "results/paper/table10_resnet50.csv",
-    "resnet200": ROOT / "results/paper/table11_resnet200.csv",
-}
-
-
-def cells_of(regime):
-    with FILES[regime].open(newline="") as file:
-        return {row["step"]: row for row in csv.DictReader(file)}
+METRICS = {
+    "1": {"params": 29, "flops": 29, "images_per_second": 29, "top1": 29},
+    "2": {"params": 6, "flops": 6, "images_per_second": 6, "training_memory": 6, "top1": 6},
+    "8": {"params": 10, "flops": 10, "top1": 40, "mce": 10, "ce": 8},
+    "10": {"top1": 18, "top1_std": 16, "flops": 18},
+    "11": {"top1": 18, "flops": 18},
+    "12": {"flops": 14, "images_per_second": 14, "top1": 20},
+    "coco": {
+        "flops": 16, "frames_per_second": 16,
+        **{f"{kind}_ap{level}": 16 for kind in ("box", "mask") for level in ("", "50", "75")},
+    },
+    "ade20k": {"params": 11, "flops": 11, "miou_multi_scale": 11},
+}  # fmt: skip
+UNITS = {
+    "params": "M", "flops": "G", "training_memory": "GB", "images_per_second": "",
+    "frames_per_second": "",
+}  # fmt: skip
 
 
 @pytest.fixture
-def copy(tmp_path, monkeypatch):
-    """A copy of the folder, to spoil."""
-    shutil.copytree(ROOT / "results/paper", tmp_path / "paper")
-    monkeypatch.setattr(paper, "FOLDER", tmp_path / "paper")
-    return tmp_path / "paper"
+def damage(tmp_path, monkeypatch):
+    """Replaces one text of the file by another, in a copy."""
+
+    def replace(old, new):
+        text = paper.FILE.read_text()
+        assert old in text
+        monkeypatch.setattr(paper, "FILE", tmp_path / "values.csv")
+        paper.FILE.write_text(text.replace(old, new, 1))
+
+    return replace
 
 
-@pytest.mark.parametrize("regime", FILES)
-def test_published_holds_every_cell_of_the_file(regime):
-    table, cells = paper.published(regime), cells_of(regime)
-    assert list(table["step"]) == [step for step in cells if step != "swin"]
-    for row in table.to_dict("records"):
-        cell = cells[row["step"]]
-        assert row["top1"] == float(cell["top1"])
-        assert row["gflops"] == float(cell["gflops"])
-        assert row["adopted"] == (cell["adopted"] == "yes")
-        assert row["n"] == (3 if cell["top1_std"] else 1)
-        assert math.isnan(row["top1_std"]) == (not cell["top1_std"])
-        if cell["top1_std"]:
-            assert row["top1_std"] == float(cell["top1_std"])
-    assert set(table["status"]) == {"finished"}
+def test_every_table_is_complete():
+    found = collections.defaultdict(collections.Counter)
+    for value in paper.select():
+        found[value.table][value.metric] += 1
+    assert found == METRICS
 
 
-@pytest.mark.parametrize("regime", FILES)
-def test_published_takes_the_road_from_the_steps(regime):
+def test_no_figure_is_listed_twice():
+    values = paper.select()
+    places = {
+        (v.table, v.model, v.method, v.pretraining, v.image_size, v.dataset, v.metric)
+        for v in values
+    }
+    assert len(places) == len(values)
+
+
+def test_units_follow_from_metrics_and_errors_have_a_dataset():
+    for value in paper.select():
+        assert value.unit == UNITS.get(value.metric, "%")
+        assert bool(value.dataset) == (value.unit == "%")
+
+
+@pytest.mark.parametrize("table", ["10", "11"])
+def test_the_published_steps_are_those_of_the_road(table):
+    steps = [v.step for v in paper.select(table=table, metric="top1")]
+    assert steps == [*(step.key for step in STEPS), ""]
+
+
+def test_each_figure_is_where_the_paper_has_it():
+    def printed(**fields):
+        (value,) = paper.select(**fields)
+        return value.printed
+
+    assert printed(table="10", step="kernel-5", metric="flops") == "4.10"
+    assert printed(table="10", step="patchify", metric="top1_std") == "0.18"
+    assert printed(table="11", model="Swin-B", metric="flops") == "15.43"
+    assert printed(table="8", model="RVT-B*", dataset="ImageNet-C", metric="mce") == "46.8"
+    assert printed(table="2", model="ViT-L", metric="training_memory") == "22.5"
+    tiny = {"table": "coco", "model": "ConvNeXt-T"}
+    assert printed(**tiny, method="Mask R-CNN 3x", metric="box_ap") == "46.2"
+    assert printed(**tiny, method="Cascade Mask R-CNN 3x", metric="mask_ap75") == "47.3"
+    assert printed(table="ade20k", model="ConvNeXt-XL", metric="miou_multi_scale") == "54.0"
+
+
+@pytest.mark.parametrize("regime", paper.TABLES)
+def test_the_road_comes_from_the_steps(regime):
     table, variants = paper.published(regime), until("downsample", regime)
+    assert list(table["step"]) == [v.key for v in variants]
     assert list(table["label"]) == [v.title for v in variants]
     assert list(table["section"]) == [v.section for v in variants]
+    assert list(table["adopted"]) == [v.adopted for v in variants]
     assert list(table["parent"]) == [v.parent or "" for v in variants]
-    parents = dict(zip(table["step"], table["parent"], strict=True))
-    assert parents["kernel-11"] == parents["gelu"] == "kernel-7"
+    assert set(table["status"]) == {"finished"}
 
 
 def test_published_as_in_the_paper():
     tiny = paper.published("resnet50").set_index("step")
     base = paper.published("resnet200").set_index("step")
-    assert tuple(tiny.loc["resnet", ["top1", "gflops"]]) == (76.13, 4.09)
-    assert tuple(tiny.loc["recipe", ["top1", "top1_std"]]) == (78.82, 0.07)
+    assert tuple(tiny.loc["resnet", ["n", "top1", "gflops"]]) == (1, 76.13, 4.09)
+    assert math.isnan(tiny.loc["resnet", "top1_std"])
+    assert tuple(tiny.loc["recipe", ["n", "top1", "top1_std"]]) == (3, 78.82, 0.07)
     assert tuple(tiny.loc["depthwise", ["top1", "gflops"]]) == (78.28, 2.35)
     assert tuple(tiny.loc["downsample", ["top1", "top1_std"]]) == (81.97, 0.06)
     assert tuple(base.loc["width", ["top1", "gflops"]]) == (81.85, 16.76)
-    assert tuple(base.loc["downsample", ["top1", "gflops"]]) == (83.60, 15.35)
+    assert tuple(base.loc["downsample", ["n", "top1", "gflops"]]) == (1, 83.60, 15.35)
 
 
 def test_reference():
@@ -75,95 +117,74 @@ def test_reference():
     assert paper.reference("resnet200") == paper.Reference("Swin-B", 83.50, 15.43)
 
 
-@pytest.mark.parametrize("regime", FILES)
-def test_printed_gflops_keep_their_zeros(regime):
-    printed, cells = paper.printed_gflops(regime), cells_of(regime)
-    assert printed == {step: cell["gflops"] for step, cell in cells.items() if step != "swin"}
-    assert all(len(text.split(".")[1]) == 2 for text in printed.values())
-    assert paper.printed_gflops("resnet50")["kernel-5"] == "4.10"
-
-
-def test_misprints_are_the_two_cells_of_table_10():
-    assert set(paper.misprints("resnet50")) == {"ln", "downsample"}
-    assert all(paper.misprints("resnet50").values())
-    assert paper.misprints("resnet200") == {}
+def test_misprints_are_two_figures_of_table_10():
+    assert paper.misprints("resnet50").keys() == {"ln", "downsample"}
+    assert [v.printed for v in paper.select() if v.misprint] == ["4.46", "4.49"]
 
 
 @pytest.mark.parametrize("regime", ["nano", "no-such-regime"])
 def test_a_regime_that_the_paper_lacks(regime):
     assert paper.published(regime) is None
     assert paper.reference(regime) is None
-    assert paper.printed_gflops(regime) == {}
+    assert paper.printed_flops(regime) == {}
     assert paper.misprints(regime) == {}
 
 
-def test_a_missing_file_is_named(copy):
-    (copy / "table10_resnet50.csv").unlink()
-    with pytest.raises(RoadmapError, match=r"table10_resnet50\.csv.*restore it"):
-        paper.published("resnet50")
+def test_a_step_that_the_paper_lacks_has_no_row_and_is_no_parent(damage):
+    text = paper.FILE.read_text()
+    lines = "".join(line for line in text.splitlines(True) if ",kernel-7," not in line)
+    damage(text, lines)
+    table = paper.published("resnet50").set_index("step")
+    assert "kernel-7" not in table.index
+    assert "kernel-7" not in paper.printed_flops("resnet50")
+    assert set(table.loc[["kernel-9", "kernel-11", "gelu"], "parent"]) == {"kernel-5"}
 
 
-@pytest.mark.parametrize(
-    ("old", "new", "message"),
-    [
-        ("78.82", "many", r"'recipe': top1 is 'many', not a number"),
-        ("78.82", "nan", r"'recipe': top1 is 'nan', not a number"),
-        ("0.07,4.09", "?,4.09", r"'recipe': top1_std is '\?'"),
-        ("gelu,", "glue,", r"'gelu' is missing; 'glue' is unknown"),
-        ("kernel-9,", "kernel-7,", r"'kernel-9' is missing; 'kernel-7' stands twice"),
-        ("top1_std,", "spread,", r"lacks the columns top1_std"),
-        ("4.15,yes", "4.15,yes,so", r"more or fewer cells"),
-        ("4.15,yes", "4.15", r"more or fewer cells"),
-    ],
-)
-def test_a_malformed_file_says_what_is_wrong(copy, old, new, message):
-    path = copy / "table10_resnet50.csv"
-    path.write_text(path.read_text().replace(old, new, 1))
-    with pytest.raises(RoadmapError, match=message):
-        paper.published("resnet50")
-
-
-def test_cells_of_models():
-    cells = paper.model_cells()
-    large = [c for c in cells if (c.model, c.image_size, c.table) == ("ConvNeXt-L", 384, "1")]
-    assert [(c.column, c.printed, c.pretraining) for c in large] == [
-        ("params_m", "198", "1K"),
-        ("gflops", "101.0", "1K"),
-        ("params_m", "198", "22K"),
-        ("gflops", "101.0", "22K"),
+def test_costs_of_models_and_of_the_ends_of_the_roads():
+    costs = paper.printed_costs()
+    large = [v for v in costs if (v.model, v.image_size, v.table) == ("ConvNeXt-L", "384", "1")]
+    assert [(v.metric, v.printed, v.pretraining) for v in large] == [
+        ("params", "198", "1K"),
+        ("flops", "101.0", "1K"),
+        ("params", "198", "22K"),
+        ("flops", "101.0", "22K"),
     ]
-    assert paper.Cell("ConvNeXt-T", 224, "gflops", "4.49", "10", misprint=True) in cells
-    assert paper.Cell("Swin-B", 224, "gflops", "15.43", "11") in cells
-    assert paper.Cell("ViT-L", 224, "params_m", "304", "2") in cells
-    assert sum(c.misprint for c in cells) == 1
+    ends = [(v.model, v.printed) for v in costs if v.table in ("10", "11")]
+    assert ends == [
+        ("ResNet-50", "4.09"),
+        ("ConvNeXt-T", "4.49"),
+        ("Swin-T", "4.50"),
+        ("ResNet-200", "15.01"),
+        ("ConvNeXt-B", "15.35"),
+        ("Swin-B", "15.43"),
+    ]
+    assert sum(bool(v.misprint) for v in costs) == 1
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "message"),
+    ("old", "new", "named"),
     [
-        ("224,29,4.5", "224,29,few", r"table1.*model 'ConvNeXt-T': gflops is 'few', not a number"),
-        ("224,29,4.5", "big,29,4.5", r"table1.*model 'ConvNeXt-T': image_size is 'big'"),
-        ("gflops,", "cost,", r"table1.*lacks the columns gflops"),
+        ("78.82", "many", "many"),
+        ("78.82", "nan", "nan"),
+        ("model,", "name,", "name"),
+        (",misprint", "", ""),
+        (",M,\n", ",M,,\n", ""),
+        ("Swin-T", '"Swin-T', ""),
     ],
 )
-def test_a_malformed_table_of_models_says_what_is_wrong(copy, old, new, message):
-    path = copy / "table1_v100_throughput.csv"
-    path.write_text(path.read_text().replace(old, new, 1))
-    with pytest.raises(RoadmapError, match=message):
-        paper.model_cells()
+def test_a_damaged_file_is_named(damage, old, new, named):
+    damage(old, new)
+    with pytest.raises(RoadmapError) as caught:
+        paper.published("resnet50")
+    assert str(paper.FILE) in str(caught.value)
+    assert named in str(caught.value)
 
 
-def test_an_empty_file(copy):
-    (copy / "table11_resnet200.csv").write_text("")
-    with pytest.raises(RoadmapError, match=r"table11_resnet200\.csv.*no rows"):
+def test_a_missing_file_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(paper, "FILE", tmp_path / "values.csv")
+    with pytest.raises(RoadmapError) as caught:
         paper.reference("resnet200")
-
-
-def test_a_misprint_must_be_in_the_table(copy):
-    path = copy / "misprints.csv"
-    path.write_text(path.read_text().replace("4.46", "4.47"))
-    with pytest.raises(RoadmapError, match=r"'4\.47'.*'ln'.*'4\.46'"):
-        paper.misprints("resnet50")
+    assert str(paper.FILE) in str(caught.value)
 
 
 def test_importing_needs_neither_torch_nor_pandas():

@@ -189,15 +189,16 @@ def reference_ratios(benchmark: Benchmark) -> list[Ratio]:
 
 def transformer_ratios(benchmark: Benchmark) -> list[Ratio]:
     """Returns our ConvNeXts to the fastest Swin of the same size, as Table 12 pairs them."""
-    printed, size = paper.throughputs(), benchmark.settings["image_size"]
+    size = str(benchmark.settings["image_size"])
+    printed = paper.select(table="12", metric="images_per_second", image_size=size)
+    speeds = {value.model: value.number for value in printed}
     ratios = []
     for row in benchmark.rows:
         rival = _rival(row.model)
         if row.library == OURS and rival and row.measured:
-            ours, theirs = printed.get((row.model, size)), printed.get((rival, size))
-            published = None  # of training the paper has no figures
-            if row.mode == INFERENCE and ours and theirs:
-                published = ours.images_per_second / theirs.images_per_second
+            published = None  # the paper has no figures of training
+            if row.mode == INFERENCE and {row.model, rival} <= speeds.keys():
+                published = speeds[row.model] / speeds[rival]
             ratios += _to_fastest(row, benchmark.measured(row.mode, rival), published)
     return ratios
 
@@ -205,7 +206,7 @@ def transformer_ratios(benchmark: Benchmark) -> list[Ratio]:
 def _rival(model: str) -> str:
     """Returns the model of Table 12 that has the same size as another; empty where it has none."""
     size = model.partition("-")[2]
-    names = dict.fromkeys(name for name, _size in paper.throughputs())
+    names = dict.fromkeys(value.model for value in paper.select(table="12"))
     if model not in names:
         return ""
     return next((n for n in names if n != model and n.partition("-")[2] == size), "")

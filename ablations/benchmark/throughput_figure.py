@@ -160,12 +160,14 @@ def _measured(name: str, regime: str | None, results: Path) -> dict[str, Accurac
 
 
 def _published_models(image_size: int) -> dict[str, Accuracy]:
-    """Returns what Table 12 has at one image size, a line through the models of each family."""
+    """Returns the accuracies in Table 12 at one image size, with a line through each family."""
     found: dict[str, Accuracy] = {}
     last: dict[str, str] = {}
-    for (model, size), row in paper.throughputs().items():
-        family = model.partition("-")[0]
-        if row.top1 is not None and size == image_size:
-            found[model] = Accuracy(model, family, row.top1, parent=last.get(family, ""))
-            last[family] = model
+    size = str(image_size)
+    for value in paper.select(table="12", image_size=size, metric="top1", pretraining="1K"):
+        family = value.model.partition("-")[0]
+        found[value.model] = Accuracy(
+            value.model, family, value.number, parent=last.get(family, "")
+        )
+        last[family] = value.model
     return found

@@ -1,8 +1,8 @@
-"""What the paper's models cost, beside what its tables print, and how a cell was counted.
+"""The cost of the paper's models, beside its published figures, and how each of those was counted.
 
-A published figure has few digits, and the paper does not say what it counts. So a cell agrees when
-one of the :data:`CONVENTIONS` gives it to its last printed digit, and the row says which. They are
-few on purpose: with enough of them any cell could be met.
+A published figure has few digits, and the paper does not say what it counts. So a figure agrees if
+one of the :data:`CONVENTIONS` gives it to its last printed digit, and the row says which one. There
+are few conventions on purpose: with enough of them, any figure would agree.
 """
 
 from __future__ import annotations
@@ -15,22 +15,25 @@ from decimal import Decimal
 from ablations import tables
 from ablations.costs.reference_costs import ProductCost, reference_cost
 from ablations.costs.reference_models import REFERENCE_MODELS, find_reference
-from ablations.paper import UNITS, Cell, model_cells
+from ablations.paper import PrintedValue, printed_costs
 from modernize.cost import cost
 from modernize.models import MODELS
 
 OURS = "modernize"
-"""What stands for the library of a network that this project builds."""
+"""The library of the networks that this project builds."""
+
+UNITS: Mapping[str, int] = {"params": 10**6, "flops": 10**9}
+"""Metric -> the unit of its published figures."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Convention:
-    """A way to count, which a published figure may follow.
+    """A way to count that a published figure may follow.
 
     Attributes:
         name: as tables show it.
-        meaning: what it counts.
-        count: counts it.
+        meaning: what is counted.
+        count: returns the count.
     """
 
     name: str
@@ -39,49 +42,49 @@ class Convention:
 
 
 CONVENTIONS: Mapping[str, Sequence[Convention]] = {
-    "params_m": (Convention("parameters", "all learned numbers", lambda c: c.params),),
-    "gflops": (
+    "params": (Convention("parameters", "all learned numbers", lambda c: c.params),),
+    "flops": (
         Convention(
             "conv + linear",
-            "multiply-accumulates of convolutions and linear layers, which are FLOPs everywhere "
-            "in this project",
+            "MACs of convolutions and linear layers, which this project calls FLOPs everywhere",
             lambda c: c.flops,
         ),
         Convention(
             "+ attention",
-            "the same, and those of attention's two matrix products",
+            "the same, and the MACs of attention's two matrix products",
             lambda c: c.flops + c.attention,
         ),
     ),
 }
-"""Column of a table -> the ways to count that it may follow, the plainest first."""
+"""Metric -> the conventions that a figure may follow, the simplest one first."""
 
 ROUNDED, TRUNCATED = "rounded", "truncated"
-CUTS: Mapping[str, str] = {
+ROUNDINGS: Mapping[str, str] = {
     ROUNDED: decimal.ROUND_HALF_EVEN,
     TRUNCATED: decimal.ROUND_DOWN,
 }
-"""How a figure may have been cut to its digits, the usual way first."""
+"""How a figure may have been shortened to its digits, the usual way first."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Figure:
-    """One published figure of a model; tables that print the same one are taken together.
+class PublishedCost:
+    """One published figure of a model; tables that print the same figure share one.
 
     Attributes:
-        column: ``"params_m"`` or ``"gflops"``.
+        metric: ``"params"`` or ``"flops"``.
         printed: the figure exactly as printed.
-        tables: which print it; "1 (22K)" where Table 1 has another one for other pre-training.
-        convention, cut: by which it agrees with the count; empty if by none.
-        misprint: whether it is taken for a misprint.
-        note: what is known of a figure that is not the count, rounded.
+        tables: the tables that print it; "1 (22K)" if Table 1 has another figure for other
+            pre-training.
+        convention, rounding: those by which it agrees with the count; empty if none does.
+        misprint: whether it is probably a misprint.
+        note: the explanation of a figure that is not the rounded count.
     """
 
-    column: str
+    metric: str
     printed: str
     tables: tuple[str, ...]
     convention: str
-    cut: str
+    rounding: str
     misprint: bool = False
     note: str = ""
 
@@ -92,93 +95,94 @@ class ModelRow:
 
     Attributes:
         model: its name in the paper's tables.
-        library: whose network was counted.
+        library: the library of the counted network.
         image_size: height and width in pixels.
-        cost: what it costs.
-        figures: what the paper prints of it.
+        cost: the count.
+        figures: the published ones.
     """
 
     model: str
     library: str
     image_size: int
     cost: ProductCost
-    figures: tuple[Figure, ...]
+    figures: tuple[PublishedCost, ...]
 
 
 def model_rows() -> list[ModelRow]:
-    """Returns every model and image size that the paper prints the cost of and we can build."""
-    cells = model_cells()
+    """Returns every model and image size with published costs that can be built here."""
+    values = printed_costs()
     rows = []
     for model in dict.fromkeys([*MODELS, *(reference.model for reference in REFERENCE_MODELS)]):
-        for size in sorted({c.image_size for c in cells if c.model == model}):
-            own = [c for c in cells if (c.model, c.image_size) == (model, size)]
+        for size in sorted({int(v.image_size) for v in values if v.model == model}):
+            published = [v for v in values if (v.model, v.image_size) == (model, str(size))]
             library, counted = _count(model, size)
-            rows.append(ModelRow(model, library, size, counted, _figures(own, counted)))
+            rows.append(ModelRow(model, library, size, counted, _figures(published, counted)))
     return rows
 
 
 def models_left_out() -> list[str]:
-    """Returns the models of the paper's tables that are not built here."""
+    """Returns the models of the paper's tables that cannot be built here."""
     built = {*MODELS, *(reference.model for reference in REFERENCE_MODELS)}
-    return list(dict.fromkeys(c.model for c in model_cells() if c.model not in built))
+    return list(dict.fromkeys(v.model for v in printed_costs() if v.model not in built))
 
 
-def agreement(column: str, printed: str, counted: ProductCost) -> tuple[str, str] | None:
-    """Returns the convention and the cut that give a figure to its last digit.
+def agreement(metric: str, printed: str, counted: ProductCost) -> tuple[str, str] | None:
+    """Returns the convention and the rounding that give a figure to its last digit.
 
     Args:
-        column: ``"params_m"`` or ``"gflops"``.
+        metric: ``"params"`` or ``"flops"``.
         printed: the figure as printed.
-        counted: what the model costs.
+        counted: the cost of the model.
 
     Returns:
-        Their names, or None where no convention gives the figure.
+        Their names, or None if no convention gives the figure.
     """
-    for cut in CUTS:
-        for convention in CONVENTIONS[column]:
-            if _cut(convention.count(counted), column, _decimals(printed), cut) == Decimal(printed):
-                return convention.name, cut
+    for rounding in ROUNDINGS:
+        for convention in CONVENTIONS[metric]:
+            count = _in_unit(convention.count(counted), metric, _decimals(printed), rounding)
+            if count == Decimal(printed):
+                return convention.name, rounding
     return None
 
 
 def _count(model: str, image_size: int) -> tuple[str, ProductCost]:
-    """Returns whose network was counted, and what it costs; ours where there is one."""
+    """Returns the library of a network and its cost; this project's network if there is one."""
     if model in MODELS:
-        own = cost(MODELS[model], image_size)
-        return OURS, ProductCost(own.params, own.flops, attention=0)
+        counted = cost(MODELS[model], image_size)
+        return OURS, ProductCost(counted.params, counted.flops, attention=0)
     reference = find_reference(model, image_size)
     return reference.library, reference_cost(reference, image_size)
 
 
-def _figures(cells: Sequence[Cell], counted: ProductCost) -> tuple[Figure, ...]:
-    """Returns the different figures of one model at one size, those of each column together."""
-    figures: list[Figure] = []
-    for column in UNITS:
-        found: dict[str, list[Cell]] = {}
-        for cell in cells:
-            if cell.column == column:
-                found.setdefault(cell.printed, []).append(cell)
-        bare = [
-            Figure(
-                column,
+def _figures(values: Sequence[PrintedValue], counted: ProductCost) -> tuple[PublishedCost, ...]:
+    """Returns the different figures of one model at one size, one metric after the other."""
+    figures: list[PublishedCost] = []
+    for metric in CONVENTIONS:
+        found: dict[str, list[PrintedValue]] = {}
+        for value in values:
+            if value.metric == metric:
+                found.setdefault(value.printed, []).append(value)
+        plain = [
+            PublishedCost(
+                metric,
                 printed,
-                _tables(same, cells),
-                *(agreement(column, printed, counted) or ("", "")),
-                misprint=any(cell.misprint for cell in same),
+                _tables(same, values),
+                *(agreement(metric, printed, counted) or ("", "")),
+                misprint=any(value.misprint for value in same),
             )
             for printed, same in found.items()
         ]
-        figures += [dataclasses.replace(f, note=_note(f, bare, counted)) for f in bare]
+        figures += [dataclasses.replace(f, note=_note(f, plain, counted)) for f in plain]
     return tuple(figures)
 
 
-def _note(figure: Figure, figures: Sequence[Figure], counted: ProductCost) -> str:
-    """Returns what there is to say of a figure, given all of the same model and column."""
-    if figure.cut == ROUNDED:
+def _note(figure: PublishedCost, figures: Sequence[PublishedCost], counted: ProductCost) -> str:
+    """Returns the explanation of a figure, given all figures of the same model and metric."""
+    if figure.rounding == ROUNDED:
         return ""
-    remarks = [_distance(figure, counted), figure.cut or "no convention gives it"]
+    remarks = [_difference(figure, counted), figure.rounding or "no convention gives it"]
     if figure.misprint:
-        remarks.append("taken for a misprint")
+        remarks.append("probably a misprint")
     for other in figures:
         if other.convention and other != figure:
             verb = "print" if len(other.tables) > 1 else "prints"
@@ -186,22 +190,22 @@ def _note(figure: Figure, figures: Sequence[Figure], counted: ProductCost) -> st
     return "; ".join(remarks)
 
 
-def _tables(same: Sequence[Cell], cells: Sequence[Cell]) -> tuple[str, ...]:
-    """Returns the tables of cells that print one figure, and which rows of a table do not all."""
+def _tables(same: Sequence[PrintedValue], values: Sequence[PrintedValue]) -> tuple[str, ...]:
+    """Returns the tables that print one figure, with the pre-training if a table has several."""
     names = []
-    for cell in same:
-        printed = {c.printed for c in cells if (c.table, c.column) == (cell.table, cell.column)}
-        names.append(cell.table if len(printed) == 1 else f"{cell.table} ({cell.pretraining})")
+    for value in same:
+        printed = {v.printed for v in values if (v.table, v.metric) == (value.table, value.metric)}
+        names.append(value.table if len(printed) == 1 else f"{value.table} ({value.pretraining})")
     return tuple(dict.fromkeys(names))
 
 
-def _distance(figure: Figure, counted: ProductCost) -> str:
-    """Says how far a figure is from the count that comes nearest, with one more digit."""
+def _difference(figure: PublishedCost, counted: ProductCost) -> str:
+    """Returns the difference from the nearest count, with one more digit, as text."""
     printed, digits = Decimal(figure.printed), _decimals(figure.printed) + 1
     nearest = min(
         (
-            _cut(convention.count(counted), figure.column, digits, ROUNDED)
-            for convention in CONVENTIONS[figure.column]
+            _in_unit(convention.count(counted), figure.metric, digits, ROUNDED)
+            for convention in CONVENTIONS[figure.metric]
         ),
         key=lambda count: abs(printed - count),
     )
@@ -209,9 +213,11 @@ def _distance(figure: Figure, counted: ProductCost) -> str:
     return f"{abs(printed - nearest)} {side} the count, {nearest}"
 
 
-def _cut(count: int, column: str, digits: int, cut: str) -> Decimal:
-    """Returns a count in the unit of a column, with so many digits after the point."""
-    return (Decimal(count) / UNITS[column]).quantize(Decimal(1).scaleb(-digits), CUTS[cut])
+def _in_unit(count: int, metric: str, digits: int, rounding: str) -> Decimal:
+    """Returns a count in its metric's unit, with this number of digits after the point."""
+    return (Decimal(count) / UNITS[metric]).quantize(
+        Decimal(1).scaleb(-digits), ROUNDINGS[rounding]
+    )
 
 
 def _decimals(printed: str) -> int:
@@ -226,7 +232,7 @@ def _named(tables: Sequence[str]) -> str:
 
 
 def as_values(rows: Iterable[ModelRow]) -> list[dict[str, str | int | bool | None]]:
-    """Returns a row per published figure for CSV and JSON; counts whole."""
+    """Returns a row for each published figure, for CSV and JSON; counts are exact."""
     return [
         {
             "model": row.model,
@@ -235,12 +241,12 @@ def as_values(rows: Iterable[ModelRow]) -> list[dict[str, str | int | bool | Non
             "params": row.cost.params,
             "flops": row.cost.flops,
             "flops_attention": row.cost.attention,
-            "column": figure.column,
+            "metric": figure.metric,
             "printed": figure.printed,
             "tables": ", ".join(figure.tables),
             "agrees": bool(figure.convention),
             "convention": figure.convention or None,
-            "cut": figure.cut or None,
+            "rounding": figure.rounding or None,
             "note": figure.note or None,
         }
         for row in rows
@@ -259,25 +265,25 @@ COLUMNS = tables.Columns(
 def as_texts(row: ModelRow) -> dict[str, str]:
     """Returns a row for people; a star marks a figure with a note."""
     printing = dict.fromkeys(t.partition(" ")[0] for f in row.figures for t in f.tables)
-    by = dict.fromkeys(f.convention for f in row.figures if f.column == "gflops" and f.convention)
-    cut = [f"{f.printed} {f.cut}" for f in row.figures if f.cut == TRUNCATED]
+    by = dict.fromkeys(f.convention for f in row.figures if f.metric == "flops" and f.convention)
+    truncated = [f"{f.printed} {f.rounding}" for f in row.figures if f.rounding == TRUNCATED]
     total = row.cost.flops + row.cost.attention
     return {
         "model": row.model,
         "pixels": str(row.image_size),
         "library": row.library,
         "parameters (M)": f"{row.cost.params / 1e6:.2f}",
-        "paper (M)": _printed(row, "params_m"),
+        "paper (M)": _printed(row, "params"),
         "conv + linear (G)": f"{row.cost.flops / 1e9:.3f}",
         "+ attention (G)": f"{total / 1e9:.3f}" if row.cost.attention else "",
-        "paper (G)": _printed(row, "gflops"),
+        "paper (G)": _printed(row, "flops"),
         "tables": ", ".join(sorted(printing, key=int)),
-        "agrees by": "; ".join([*by, *cut]),
+        "agrees by": "; ".join([*by, *truncated]),
     }
 
 
 def footnotes(rows: Sequence[ModelRow]) -> list[str]:
-    """Returns what the stars and the names of :func:`as_texts` mean, and what is not listed."""
+    """Returns the meaning of the stars and names of :func:`as_texts`, and the models not listed."""
     notes = [
         f"* {row.model} at {row.image_size}, {figure.printed} in {_named(figure.tables)}: "
         f"{figure.note}"
@@ -285,17 +291,18 @@ def footnotes(rows: Sequence[ModelRow]) -> list[str]:
         for figure in row.figures
         if figure.note
     ]
-    notes += [f"{c.name}: {c.meaning}." for c in CONVENTIONS["gflops"]]
+    notes += [f"{c.name}: {c.meaning}." for c in CONVENTIONS["flops"]]
     notes.append(
-        "A figure agrees if it is the count, rounded to its digits unless it says truncated."
+        "A figure agrees if it is the count, rounded to the printed digits (or truncated, if the "
+        "table says so)."
     )
-    notes.append(f"Not built here, so not listed: {', '.join(models_left_out())}.")
+    notes.append(f"Not listed, because they cannot be built here: {', '.join(models_left_out())}.")
     return notes
 
 
-def _printed(row: ModelRow, column: str) -> str:
+def _printed(row: ModelRow, metric: str) -> str:
     return ", ".join(
         figure.printed + (" *" if figure.note else "")
         for figure in row.figures
-        if figure.column == column
+        if figure.metric == metric
     )

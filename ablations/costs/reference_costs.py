@@ -1,8 +1,8 @@
 """Parameters and MACs of the reference models.
 
-These are counted by torch's own counter on tensors that have shapes and no content, which takes a
-second even for a Swin-L. fvcore, which counts ours, would have to compute every one of them; where
-both count, they agree.
+Torch's counter counts them on tensors that have a shape but no content, which takes a second even
+for a Swin-L. fvcore, which counts this project's networks, would have to compute all of them. For
+networks that both can count, they agree.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ if TYPE_CHECKING:
     from torch import nn
 
 _PACKAGES = ("torch", "torchvision", "timm")
-# torch's names: a linear layer is a product of two matrices. What else is counted are products of
-# two batches of matrices, and only attention has them.
+# Torch's names: a linear layer is a product of two matrices. All other counted operators are
+# products of two batches of matrices, and only attention has those.
 _CONV_AND_LINEAR = ("convolution", "addmm", "mm")
 
 
 @dataclasses.dataclass(frozen=True)
 class ProductCost:
-    """What one image costs in a network that may have attention.
+    """The cost of one image in a network that may have attention.
 
     Attributes:
         params: learned numbers.
-        flops: multiply-accumulates of convolutions and linear layers.
-        attention: multiply-accumulates of attention's two products: queries by keys, and the
-            weights that follow from them by values.
+        flops: MACs of convolutions and linear layers.
+        attention: MACs of attention's two matrix products: queries by keys, and the resulting
+            weights by values.
     """
 
     params: int
@@ -61,14 +61,14 @@ def reference_cost(reference: ReferenceModel, image_size: int) -> ProductCost:
 
 
 def count_products(network: nn.Module, image_size: int) -> ProductCost:
-    """Counts a network that is on the meta device, on one image of three channels."""
+    """Returns the cost of a network on the meta device, for one image of three channels."""
     import torch
     from torch.nn.attention import SDPBackend, sdpa_kernel
     from torch.utils.flop_counter import FlopCounterMode
 
     image = torch.empty(1, 3, image_size, image_size, device="meta")
     network.eval()
-    # A fused attention would be one operator; this choice takes it apart into its products.
+    # A fused attention would be one operator; this backend splits it into its products.
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         network(image)
     counted = {

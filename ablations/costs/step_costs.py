@@ -1,4 +1,4 @@
-"""What each step costs, beside what the paper printed. No torch where all is counted already."""
+"""The cost of each step, beside the published one. Imports no torch if all counts are cached."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ablations import tables
-from ablations.paper import misprints, printed_gflops
+from ablations.paper import printed_flops
 from ablations.units import Unit, choose_unit
 from modernize.cost import breakdown, cost, parts
 from modernize.steps import Regime, Variant, until
@@ -21,13 +21,14 @@ class CostRow:
     Attributes:
         step, label: its key and title.
         params: learned numbers.
-        flops: multiply-accumulates of convolutions and linear layers for one image.
+        flops: MACs of convolutions and linear layers for one image.
         flops_total: fvcore's default total.
-        paper_gflops: the paper's cell as printed, where it has one for this image size.
-        agrees: whether the count, rounded as printed, is the paper's; None without a cell.
-        against: the step that it builds on; empty where that is not counted.
-        change: flops less those of that step; None without one.
-        note: why a cell that does not agree is taken for a misprint.
+        paper_gflops: the published figure as printed; empty if there is none for this image size.
+        agrees: whether the count, rounded to the printed digits, is the published figure; None
+            without one.
+        parent: the step that it builds on; empty if that is not counted.
+        change: the difference of FLOPs from the parent's; None without one.
+        note: why the published figure is probably a misprint.
         regime: its name.
         image_size, channels, classes: of the images that it is counted for.
     """
@@ -39,7 +40,7 @@ class CostRow:
     flops_total: int
     paper_gflops: str
     agrees: bool | None
-    against: str
+    parent: str
     change: int | None
     note: str
     regime: str
@@ -51,14 +52,14 @@ class CostRow:
 def cost_rows(variants: Sequence[Variant], regime: Regime, image_size: int) -> list[CostRow]:
     """Returns the cost of each variant at this image size in pixels."""
     comparable = image_size == regime.image_size
-    printed = printed_gflops(regime.name) if comparable else {}
-    notes = misprints(regime.name) if comparable else {}
+    published = printed_flops(regime.name) if comparable else {}
     counted = {v.key: cost(v.spec, image_size) for v in variants}
     rows = []
     for v in variants:
         own, parent = counted[v.key], counted.get(v.parent or "")
-        cell = printed.get(v.key, "")
-        digits = len(cell.partition(".")[2])
+        figure = published.get(v.key)
+        printed = figure.printed if figure else ""
+        digits = len(printed.partition(".")[2])
         rows.append(
             CostRow(
                 step=v.key,
@@ -66,11 +67,11 @@ def cost_rows(variants: Sequence[Variant], regime: Regime, image_size: int) -> l
                 params=own.params,
                 flops=own.flops,
                 flops_total=own.flops_total,
-                paper_gflops=cell,
-                agrees=f"{own.flops / 1e9:.{digits}f}" == cell if cell else None,
-                against=v.parent or "" if parent else "",
+                paper_gflops=printed,
+                agrees=f"{own.flops / 1e9:.{digits}f}" == printed if printed else None,
+                parent=v.parent or "" if parent else "",
                 change=own.flops - parent.flops if parent else None,
-                note=notes.get(v.key, ""),
+                note=figure.misprint if figure else "",
                 regime=regime.name,
                 image_size=image_size,
                 channels=v.spec.in_channels,
@@ -92,7 +93,7 @@ def step_breakdown(step: str, regime: Regime, image_size: int) -> str:
 
 
 def step_parts(step: str, regime: Regime, image_size: int) -> list[dict[str, Any]]:
-    """Returns the numbers of :func:`step_breakdown`, a row for each operator and module."""
+    """Returns the numbers of :func:`step_breakdown`, one row for each operator and module."""
     variant = until(step, regime.name)[-1]
     return [
         {
@@ -108,7 +109,7 @@ def step_parts(step: str, regime: Regime, image_size: int) -> list[dict[str, Any
 
 
 def as_values(row: CostRow) -> dict[str, str | int | bool | None]:
-    """Returns a row for CSV and JSON; numbers whole."""
+    """Returns a row for CSV and JSON; numbers are exact."""
     return {
         "step": row.step,
         "label": row.label,
@@ -117,7 +118,7 @@ def as_values(row: CostRow) -> dict[str, str | int | bool | None]:
         "flops_total": row.flops_total,
         "paper_gflops": row.paper_gflops or None,
         "agrees": row.agrees,
-        "against": row.against or None,
+        "parent": row.parent or None,
         "change": row.change,
         "note": row.note or None,
         "regime": row.regime,
@@ -136,7 +137,7 @@ COLUMNS = tables.Columns(
 
 
 def title(rows: Sequence[CostRow], regime: Regime) -> str:
-    """Returns what the rows of a regime, one or more, were counted for."""
+    """Returns the regime and the images that its rows, one or more, were counted for."""
     size, images = rows[0].image_size, plural(rows[0].channels, "channel")
     return (
         f"{regime.start} to {regime.end} at {size} x {size}, {images}, "
@@ -145,7 +146,7 @@ def title(rows: Sequence[CostRow], regime: Regime) -> str:
 
 
 def as_texts(rows: Sequence[CostRow]) -> list[dict[str, str]]:
-    """Returns rows for people; a star marks a cell of the paper taken for a misprint."""
+    """Returns rows for people; a star marks a published figure that is probably a misprint."""
     unit = choose_unit(row.flops for row in rows)
     texts = [_as_text(row, unit) for row in rows]
     if not any(row.paper_gflops for row in rows):
@@ -169,13 +170,13 @@ def _as_text(row: CostRow, unit: Unit) -> dict[str, str]:
 
 
 def footnotes(rows: Sequence[CostRow]) -> list[str]:
-    """Returns what changes are from, and what the stars of :func:`as_texts` mean."""
-    note = tables.change_note({row.step: row.against for row in rows})
+    """Returns which step each change is from, and the meaning of the stars of :func:`as_texts`."""
+    note = tables.change_note({row.step: row.parent for row in rows})
     return [*filter(None, [note]), *(f"* {row.step}: {row.note}" for row in rows if row.note)]
 
 
 def as_markdown(rows: Sequence[CostRow]) -> str:
-    """Returns the rows as a Markdown table, with what its stars mean beneath."""
+    """Returns the rows as a Markdown table, with the meaning of its stars below."""
     notes = [f"- {markdown(note)}" for note in footnotes(rows)]
     table = tables.as_markdown(as_texts(rows), COLUMNS)
     return "\n".join([table, "", *notes] if notes else [table])

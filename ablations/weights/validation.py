@@ -225,15 +225,20 @@ def of_weights(source: str, data: Path, options: Options) -> Evaluated:
 def printed(spec: NetSpec, image_size: int) -> str:
     """Returns the accuracies that the paper prints of a network at an image size, as text."""
     model = model_of(spec)
-    found = paper.printed_top1(model, image_size) if model else []
+    found = []
+    if model:
+        found += paper.select(
+            model=model, image_size=str(image_size), dataset="ImageNet-1K", metric="top1"
+        )
     beside = {"drop_path", "init", "layer_scale"}
     for regime in REGIMES.values():
         if image_size == regime.image_size:
             steps = [
                 v.key for v in apply_steps(STEPS, regime) if spec.diff(v.spec).keys() <= beside
             ]
-            found += filter(None, (paper.printed_top1_of_step(key, regime.name) for key in steps))
-    texts = [f"{t.printed} in Table {t.table}, trained on {t.pretraining}" for t in found]
+            table = paper.select(table=paper.TABLES.get(regime.name, ""), metric="top1")
+            found += [value for value in table if value.step in steps]
+    texts = [f"{v.printed} in Table {v.table}, trained on {v.pretraining}" for v in found]
     return "; ".join(dict.fromkeys(texts)) or f"none of this network at {image_size}"
 
 
