@@ -314,7 +314,7 @@ def test_a_dry_run_has_the_same_numbers(call: Call, few_images: Path, tmp_path: 
 
 
 def test_a_quick_measurement(call: Call, few_images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ablations.launching import measure
+    from ablations.studies import measure
 
     monkeypatch.setattr(measure, "SECONDS", 0.05)
     asked = ["plan", "--study", "kernel-size", "--data", few_images, "--measure"]

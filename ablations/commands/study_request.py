@@ -193,7 +193,7 @@ def find_speed(
     from ablations.processes import wait_passively
 
     wait_passively()
-    from ablations.launching.measure import measure_speed
+    from ablations.studies.measure import measure_speed
 
     size = preset.data.image_size
     return measure_speed(rows, reference, preset.compute, size)

@@ -73,6 +73,13 @@ class DeviceContext:
         if self.rank.world_size > 1:
             dist.broadcast(x, 0)
 
+    def synchronize(self) -> None:
+        """Waits until the device has finished its work."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        elif self.device.type == "mps":
+            torch.mps.synchronize()
+
     def peak_memory(self) -> float:
         """Returns the most memory used so far, in MiB: the GPU's, or this process's."""
         if self.device.type == "cuda":

@@ -12,6 +12,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from ablations.recipe import Recipe
 from ablations.records import Run
 from ablations.training.device_context import DeviceContext
+from ablations.training.step import make_scaler
 from modernize.network import Network
 
 
@@ -96,11 +97,6 @@ def begin(run: Run, context: DeviceContext) -> State:
         ema=ema,
         loss_sum=torch.zeros((), dtype=precise, device=context.device),
     )
-
-
-def make_scaler(context: DeviceContext) -> torch.amp.GradScaler:
-    """Returns what scales the gradients of fp16, and leaves all others alone."""
-    return torch.amp.GradScaler(context.device.type, enabled=context.dtype is torch.float16)
 
 
 def make_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -26,6 +25,7 @@ from ablations.training.device_context import DeviceContext
 from ablations.training.evaluation import Accuracy, evaluate
 from ablations.training.resume import go_on
 from ablations.training.state import State
+from ablations.training.step import TrainingStep
 from ablations.training.verdict import Chance, judge
 
 CHECK_UPDATES = 20  # how often all processes look whether the loss is finite, and whether to stop
@@ -159,6 +159,7 @@ class _Trainer:
                 model, device_ids=[context.device] if context.device.type == "cuda" else None
             )
         self.model: Any = torch.compile(model) if context.compile else model
+        self.step = TrainingStep(self.model, state.optimizer, state.scaler, context)
 
     def seconds(self) -> float:
         """Returns the time spent on the run, over all attempts."""
@@ -209,14 +210,8 @@ class _Trainer:
             x, target = self.mixing(images, labels, batch.seed)
             wait = self.model.no_sync if turn < count and self.context.rank.world_size > 1 else None
             with wait() if wait else contextlib.nullcontext():
-                with self.context.autocast():
-                    logits = self.model(x)
-                loss = F.cross_entropy(logits.float(), target.float())
-                state.scaler.scale(loss / count).backward()  # type: ignore[no-untyped-call]
-            total += loss.detach() / count
-        state.scaler.step(state.optimizer)
-        state.scaler.update()
-        state.optimizer.zero_grad(set_to_none=True)
+                total += self.step.backward(x, target, count)
+        self.step.update()
         if state.ema:
             state.ema.update_parameters(state.network)
         state.loss_sum += total

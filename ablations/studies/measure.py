@@ -1,27 +1,25 @@
-"""A quick look at how fast networks train on this device: a few updates on random images."""
+"""Measures how fast networks train on this device: a few updates on random images."""
 
 from __future__ import annotations
 
-import statistics
-import time
+import functools
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 
 from ablations.devices import find_slots
 from ablations.recipe import Compute, Recipe
 from ablations.records import Run
 from ablations.studies.estimates import PlanRow, Speed
 from ablations.training.device_context import DeviceContext, make_device_context
-from ablations.training.state import State, begin
+from ablations.training.state import begin
+from ablations.training.step import TrainingStep, seconds_per_iteration
 from modernize.spec import NetSpec
 from modernize.text import plural
 
-MEASURED = 24  # networks; of a larger study the reference alone is measured
-SECONDS = 1.0  # for each, after a first update that is not counted
-CPU_PIXELS = 8 * 224 * 224  # at once on a CPU, where more would be no faster for each image
+MEASURED = 24  # networks; in a larger study only the reference is measured
+SECONDS = 1.0  # timed for each network, after two updates that do not count
+CPU_PIXELS = 8 * 224 * 224  # in a batch on a CPU, where larger batches are no faster per image
 
 
 def measure_speed(
@@ -34,8 +32,8 @@ def measure_speed(
 
     Args:
         rows: the networks.
-        reference: the one that all others scale from where there are too many to measure.
-        compute: how they are computed.
+        reference: the one that all others scale from if there are too many to measure.
+        compute: precision, memory format and compiler.
         image_size: height and width in pixels.
     """
     slot = find_slots(1)[0]
@@ -46,7 +44,7 @@ def measure_speed(
     for row in [reference, *(rows if several else ())]:
         if row.spec not in seconds:
             run = Run(row.key, row.spec, row.recipe, {}, 0)
-            seconds[row.spec] = _seconds_per_image(begin(run, context), run, context, image_size)
+            seconds[row.spec] = _seconds_per_image(run, context, image_size)
     networks = "each network" if several else f"{reference.key} alone, the others by their FLOPs,"
     batch = _batch(reference.recipe, context, image_size)
     how = (
@@ -63,31 +61,17 @@ def _batch(recipe: Recipe, context: DeviceContext, image_size: int) -> int:
     return min(recipe.micro_batch_size, max(CPU_PIXELS // image_size**2, 2))  # BatchNorm needs 2
 
 
-def _seconds_per_image(state: State, run: Run, context: DeviceContext, image_size: int) -> float:
-    """Returns the time of a usual update for each of its images; the first one does not count."""
+def _seconds_per_image(run: Run, context: DeviceContext, image_size: int) -> float:
+    """Returns the mean time of an update, divided by its images."""
     spec, batch = run.spec, _batch(run.recipe, context, image_size)
     images = torch.rand(batch, spec.in_channels, image_size, image_size, device=context.device)
     if context.channels_last:
         images = images.contiguous(memory_format=torch.channels_last)
     labels = torch.arange(batch, device=context.device) % spec.num_classes
+    state = begin(run, context)
     state.network.train()
-    _update(state, context, images, labels)
-    took: list[float] = []
-    while sum(took) < SECONDS:
-        took.append(_update(state, context, images, labels))
-    return statistics.median(took) / batch  # what else the machine does disturbs a few of them
-
-
-def _update(state: State, context: DeviceContext, images: Tensor, labels: Tensor) -> float:
-    """Takes one step of the optimizer, and returns the seconds it took."""
-    start = time.perf_counter()
-    with context.autocast():
-        logits = state.network(images)
-    loss = F.cross_entropy(logits.float(), labels)
-    state.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-    state.scaler.step(state.optimizer)
-    state.scaler.update()
-    state.optimizer.zero_grad(set_to_none=True)
-    if context.device.type == "cuda":
-        torch.cuda.synchronize(context.device)
-    return time.perf_counter() - start
+    step = TrainingStep(state.network, state.optimizer, state.scaler, context)
+    seconds = seconds_per_iteration(
+        functools.partial(step, images, labels), SECONDS, context.synchronize, at_least=1
+    )
+    return seconds / batch
