@@ -1,10 +1,16 @@
-"""Layers of the networks: standard ones in a form that is faster on a CPU, and two small ones.
+"""Layers of the networks: standard layers in a form that is faster on a CPU, and two small ones.
 
-Each fast form is the same function of the same parameters as the torch layer it stands for.
+Each fast form is the same function of the same parameters as the torch layer that it replaces.
+Under autocast on a CPU, the capabilities of the processor decide which form is used
+(:data:`FORMS`); ``tests/benchmarks/layers.py`` times every form against torch's layer.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import enum
+import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -12,30 +18,73 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-WIDE = 384  # channels
+
+class DepthwiseGradient(enum.Enum):
+    """How a depthwise convolution's gradients are computed under autocast on a CPU."""
+
+    TORCH = "torch"  # as torch does
+    FLOAT32 = "float32"  # the gradient of the weights in float32
+    PRODUCTS = "products"  # the gradient of the weights from products of matrices
+
+
+@dataclasses.dataclass(frozen=True)
+class Forms:
+    """Which form each layer takes under autocast on a CPU. By default they are torch's.
+
+    Attributes:
+        product_from: a 1x1 convolution without bias is computed as a product of matrices if both
+            its widths have at least this many channels.
+        biased_product_from: the same, of one with a bias.
+        depthwise_gradient: of a depthwise convolution.
+    """
+
+    product_from: float = math.inf
+    biased_product_from: float = math.inf
+    depthwise_gradient: DepthwiseGradient = DepthwiseGradient.TORCH
+
+
+FORMS: Mapping[str, Forms] = {
+    # Measured on Intel Xeon (Sapphire Rapids).
+    "amx_bf16": Forms(0, 384, DepthwiseGradient.FLOAT32),
+    # Measured on AMD EPYC (Zen 4), which has no AMX.
+    "avx512_bf16": Forms(256, 512, DepthwiseGradient.PRODUCTS),
+}
+"""Capability of the processor, as in ``torch.cpu.get_capabilities()`` -> the fastest forms.
+
+The first that the processor has decides. For a processor with neither the forms are torch's:
+there ``precision: auto`` is float32.
+"""
+
+
+def choose_forms(capabilities: Mapping[str, Any]) -> Forms:
+    """Returns the forms for a processor with these capabilities."""
+    return next((forms for name, forms in FORMS.items() if capabilities.get(name)), Forms())
+
+
+# Older versions of torch do not tell the capabilities.
+HERE = choose_forms(getattr(torch.cpu, "get_capabilities", dict)())
+"""The forms for this processor."""
 
 
 class PointwiseConv2d(nn.Conv2d):
     """A 1x1 convolution, (N, in_width, H, W) -> (N, out_width, H, W).
 
     The same function and the same parameters as ``nn.Conv2d(in_width, out_width, 1)``. Under
-    autocast on a CPU, on a channels-last tensor, it is computed as the product of matrices that it
-    is, which oneDNN does faster than the convolution: by up to a half in forward and backward in
-    the shapes of ResNet-50. But where there is a bias, which a product adds in a pass of its own,
-    only the wide layers of the last stages gain; narrow ones would take twice as long.
+    autocast on a CPU, for a channels-last tensor, a wide one is computed as a product of matrices.
     """
 
-    def __init__(self, in_width: int, out_width: int, *, bias: bool) -> None:
+    def __init__(self, in_width: int, out_width: int, *, bias: bool, forms: Forms = HERE) -> None:
         super().__init__(in_width, out_width, 1, bias=bias)
+        least = forms.biased_product_from if bias else forms.product_from
+        self.product = min(in_width, out_width) >= least
 
     def forward(self, x: Tensor) -> Tensor:
-        product = (
-            x.device.type == "cpu"
+        if not (
+            self.product
+            and x.device.type == "cpu"
             and torch.is_autocast_enabled("cpu")
-            and (self.bias is None or min(self.in_channels, self.out_channels) >= WIDE)
             and x.is_contiguous(memory_format=torch.channels_last)
-        )
-        if not product:
+        ):
             return super().forward(x)
         rows = x.permute(0, 2, 3, 1)  # (N, H, W, in_width), a view
         return F.linear(rows, self.weight.flatten(1), self.bias).permute(0, 3, 1, 2)
@@ -45,22 +94,34 @@ class DepthwiseConv2d(nn.Conv2d):
     """A depthwise convolution, (N, width, H, W) -> (N, width, H / stride, W / stride).
 
     The same function and the same parameters as ``nn.Conv2d(..., groups=width)``. Under autocast
-    on a CPU, where oneDNN's bfloat16 gradient of the weights takes two to three times as long as
-    its float32 one, only that gradient is computed in float32.
+    on a CPU the gradients may be computed in another way, because oneDNN's bfloat16 gradient of the
+    weights takes several times as long as the convolution.
     """
 
     def __init__(
-        self, width: int, kernel_size: int, stride: int = 1, padding: int = 0, *, bias: bool
+        self,
+        width: int,
+        kernel_size: int,
+        stride: int = 1,
+        padding: int = 0,
+        *,
+        bias: bool,
+        forms: Forms = HERE,
     ) -> None:
         super().__init__(width, width, kernel_size, stride, padding, groups=width, bias=bias)
+        self.gradient = forms.depthwise_gradient
 
     def forward(self, x: Tensor) -> Tensor:
-        here = x.device.type == "cpu" and torch.is_autocast_enabled("cpu")
-        if not (here and self.training and torch.is_grad_enabled()):
+        mixed = x.device.type == "cpu" and torch.is_autocast_enabled("cpu")
+        needed = self.training and torch.is_grad_enabled()
+        if not (mixed and needed) or self.gradient is DepthwiseGradient.TORCH:
             return super().forward(x)
         x = x.to(torch.get_autocast_dtype("cpu"))
+        # Products need as many positions in the output as in the input.
+        same = self.stride == (1, 1) and 2 * self.padding[0] + 1 == self.kernel_size[0]  # type: ignore[operator]  # padding is a number
+        products = same and self.gradient is DepthwiseGradient.PRODUCTS
         convolve: Any = _Depthwise.apply  # untyped
-        y: Tensor = convolve(x, self.weight, self.bias, self.stride, self.padding)
+        y: Tensor = convolve(x, self.weight, self.bias, self.stride, self.padding, products)
         return y
 
 
@@ -75,10 +136,12 @@ class _Depthwise(torch.autograd.Function):
         bias: Tensor | None,
         stride: tuple[int, int],
         padding: tuple[int, int],
+        products: bool,
     ) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.bias_shape = None if bias is None else list(bias.shape)
         ctx.geometry = stride, padding, (1, 1), False, (0, 0), len(weight)
+        ctx.products = products
         bias = None if bias is None else bias.to(x.dtype)
         return F.conv2d(x, weight.to(x.dtype), bias, stride, padding, groups=len(weight))
 
@@ -88,14 +151,58 @@ class _Depthwise(torch.autograd.Function):
         (grad,) = grads
         x, weight = ctx.saved_tensors
         bias, geometry = ctx.bias_shape, ctx.geometry
+        grad_x = grad_bias = None
+        if ctx.products:
+            if ctx.needs_input_grad[0]:
+                turned = weight.to(x.dtype).flip(2, 3)
+                grad_x = F.conv2d(grad, turned, None, 1, geometry[1], groups=len(weight))
+            if bias is not None:
+                grad_bias = grad.sum((0, 2, 3), dtype=weight.dtype)
+            grad_weight = _weight_gradient(x, grad, weight.shape[-1]).to(weight.dtype)
+            return grad_x, grad_weight, grad_bias, None, None, None
         gradients = torch.ops.aten.convolution_backward
-        grad_x = None
         if ctx.needs_input_grad[0]:
-            asked = [True, False, False]
-            grad_x, *_ = gradients(grad, x, weight.to(x.dtype), bias, *geometry, asked)
-        wide, asked = weight.dtype, [False, True, bias is not None]
-        _, *own = gradients(grad.to(wide), x.to(wide), weight, bias, *geometry, asked)
-        return grad_x, *own, None, None
+            wanted = [True, False, False]
+            grad_x, *_ = gradients(grad, x, weight.to(x.dtype), bias, *geometry, wanted)
+        wide, wanted = weight.dtype, [False, True, bias is not None]
+        _, *own = gradients(grad.to(wide), x.to(wide), weight, bias, *geometry, wanted)
+        return grad_x, *own, None, None, None
+
+
+TILE = 32  # columns: wider tiles compute more pairs that are not needed, narrower ones copy more
+
+
+def _weight_gradient(x: Tensor, grad: Tensor, size: int) -> Tensor:
+    """Returns the gradient of a depthwise convolution's weights, (C, 1, size, size) in float32.
+
+    For each row offset of the kernel, one product of matrices multiplies every column of ``grad``
+    by every column of ``x`` in the same tile, and sums over images and rows. The pairs that belong
+    to one column offset are a diagonal of the result.
+
+    Args:
+        x: the input, (N, C, H, W), of a convolution of stride 1 and padding ``size // 2``.
+        grad: the gradient of its output, (N, C, H, W).
+        size: of the kernel.
+    """
+    n, channels, height, width = x.shape
+    pad, count = size // 2, math.ceil(width / TILE)
+    tile = math.ceil(width / count)
+    more = count * tile - width
+    x = F.pad(x.permute(0, 2, 3, 1), (0, 0, pad, pad + more, pad, pad))
+    grad = F.pad(grad.permute(0, 2, 3, 1), (0, 0, 0, more))
+    # (C, H, N, tile, columns), so that an offset of one row is one of N * count rows of a matrix
+    x = x.permute(3, 1, 0, 2).unfold(-1, tile + size - 1, tile)
+    rows = x.reshape(channels, -1, tile + size - 1)
+    columns = grad.permute(3, 1, 0, 2).reshape(channels, -1, tile).transpose(1, 2)
+    step = n * count
+    offsets = []
+    for first in range(0, size * step, step):
+        pairs = torch.bmm(columns, rows[:, first : first + height * step])
+        diagonals = pairs.as_strided(
+            (channels, size, tile), (tile * pairs.shape[2], 1, pairs.shape[2] + 1)
+        )
+        offsets.append(diagonals.sum(-1, dtype=torch.float32))
+    return torch.stack(offsets, 1).unsqueeze(1)
 
 
 class LayerNorm2d(nn.LayerNorm):

@@ -3,17 +3,42 @@ import torch
 from torch import nn
 
 from modernize import build
-from modernize.ops import GELU, WIDE, DepthwiseConv2d, PointwiseConv2d
+from modernize.ops import (
+    FORMS,
+    GELU,
+    DepthwiseConv2d,
+    DepthwiseGradient,
+    Forms,
+    PointwiseConv2d,
+    choose_forms,
+)
 
 
+def test_the_first_capability_that_a_processor_has_decides() -> None:
+    intel = {"avx2": True, "amx_bf16": True, "avx512_bf16": True}
+    assert choose_forms(intel) == FORMS["amx_bf16"]
+    assert choose_forms(intel | {"amx_bf16": False}) == FORMS["avx512_bf16"]
+    plain = choose_forms({"avx2": True})
+    assert plain == choose_forms({}) == Forms()
+    assert not PointwiseConv2d(4096, 4096, bias=False, forms=plain).product
+    assert DepthwiseConv2d(8, 3, bias=True, forms=plain).gradient is DepthwiseGradient.TORCH
+
+
+@pytest.mark.parametrize("gradient", DepthwiseGradient)
 @pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("stride", [1, 2])
-def test_depthwise_gradients_in_mixed_precision_are_those_of_torch(stride: int, bias: bool) -> None:
+@pytest.mark.parametrize(
+    ("kernel", "stride", "padding", "width"),
+    [(7, 1, 3, 14), (7, 2, 3, 14), (3, 1, 1, 70), (5, 1, 2, 33), (3, 1, 0, 9), (7, 1, 3, 5)],
+)
+def test_depthwise_gradients_in_mixed_precision_are_those_of_torch(
+    kernel: int, stride: int, padding: int, width: int, bias: bool, gradient: DepthwiseGradient
+) -> None:
     torch.manual_seed(0)
-    ours = DepthwiseConv2d(8, 7, stride, 3, bias=bias)
-    theirs = nn.Conv2d(8, 8, 7, stride, 3, groups=8, bias=bias)
+    forms = Forms(depthwise_gradient=gradient)
+    ours = DepthwiseConv2d(8, kernel, stride, padding, bias=bias, forms=forms)
+    theirs = nn.Conv2d(8, 8, kernel, stride, padding, groups=8, bias=bias)
     assert theirs.load_state_dict(ours.state_dict())
-    x = torch.randn(4, 8, 14, 14).contiguous(memory_format=torch.channels_last)
+    x = torch.randn(4, 8, 14, width).contiguous(memory_format=torch.channels_last)
     results = []
     for conv, dtype in [(ours, torch.bfloat16), (theirs, torch.bfloat16), (theirs, None)]:
         conv.zero_grad()
@@ -33,8 +58,9 @@ def test_depthwise_gradients_in_mixed_precision_are_those_of_torch(stride: int, 
         assert off < 0.01
 
 
-def test_frozen_parts_and_evaluation_in_mixed_precision() -> None:
-    conv = DepthwiseConv2d(4, 3, 1, 1, bias=True)
+@pytest.mark.parametrize("gradient", DepthwiseGradient)
+def test_frozen_parts_and_evaluation_in_mixed_precision(gradient: DepthwiseGradient) -> None:
+    conv = DepthwiseConv2d(4, 3, 1, 1, bias=True, forms=Forms(depthwise_gradient=gradient))
     x = torch.randn(2, 4, 8, 8)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert conv(x).dtype == torch.bfloat16  # of an input that needs no gradient
@@ -80,13 +106,14 @@ def test_a_network_trains_the_same_with_torchs_own() -> None:
 
 
 @pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
-@pytest.mark.parametrize("width", [8, WIDE])
+@pytest.mark.parametrize("width", [8, 384])
+@pytest.mark.parametrize("forms", [Forms(), Forms(0, 0), *FORMS.values()])
 @pytest.mark.parametrize("bias", [True, False])
 def test_pointwise_gradients_in_mixed_precision_are_those_of_torch(
-    bias: bool, width: int, layout: torch.memory_format
+    bias: bool, forms: Forms, width: int, layout: torch.memory_format
 ) -> None:
     torch.manual_seed(0)
-    ours = PointwiseConv2d(width, 2 * width, bias=bias)
+    ours = PointwiseConv2d(width, 2 * width, bias=bias, forms=forms)
     theirs = nn.Conv2d(width, 2 * width, 1, bias=bias)
     assert theirs.load_state_dict(ours.state_dict())
     x = torch.randn(4, width, 7, 7).contiguous(memory_format=layout)
