@@ -1,61 +1,90 @@
-"""Killed at any moment, any number of times, and continued: the same weights, the same metrics."""
+"""Killed at any moment, any number of times, and resumed: the same weights, the same metrics."""
 
+import multiprocessing
 import random
-import subprocess
-import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from ablations.records import RunFolder, Status
-from ablations.training import checkpoint
+from ablations.images.batches import Batches
+from ablations.images.data import Images, load_images
+from ablations.images.sampling import Sampling
+from ablations.recipe import load_preset
+from ablations.records import Run, RunFolder, Status
+from ablations.training import checkpoint, train
+from ablations.training.device_context import make_device_context
+from modernize import spec_of
 
-PROGRAM = Path(__file__).parent / "programs" / "train_one.py"
+EPOCHS = 6
+UPDATES = 10  # of an epoch
 KILLS = 22
 
 
-def start(folder: Path, images: Path) -> "subprocess.Popen[str]":
-    command = [sys.executable, str(PROGRAM), str(folder), str(images), "12"]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+def train_one(folder: Path, source: Path) -> None:
+    """Trains one small run, with a checkpoint after every update."""
+    torch.set_num_threads(1)
+    train.CHECKPOINT_SHARE = float("inf")  # whatever they cost
+    preset = load_preset(
+        "nano",
+        [f"data.source={source}", f"epochs={EPOCHS}", "batch_size=200", "micro_batch_size=100",
+         "mixup=0.8", "cutmix=1.0", "drop_path=0.2", "enhanced.ema_decay=0.9"],
+    )  # fmt: skip
+    images = load_images(preset.data)
+    assert isinstance(images, Images)
+    spec = spec_of("downsample", "nano", in_channels=1, num_classes=10, width=8)
+    recipe = preset.recipes.enhanced
+    run = Run("downsample", recipe.apply_to(spec), recipe, images.identity(), seed=3)
+    run_folder = RunFolder(folder)
+    run_folder.prepare(run)
+    context = make_device_context("cpu", preset.compute)
+    sampling = Sampling(len(images.train), recipe.batch_size, recipe.micro_batch_size, run.seed)
+    batches = Batches(images, preset.data, recipe, sampling, context.device)
+    train.train(run, run_folder, batches, images.num_classes, context, checkpoint_seconds=0)
+
+
+def start(folder: Path, images: Path) -> Any:
+    """Starts the training in a process that has torch imported already."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["ablations.training.train", "torch._dynamo"])
+    process = context.Process(target=train_one, args=(folder, images))
+    process.start()
+    return process
 
 
 def latest(folder: Path) -> int:
-    """The update of the newest checkpoint; 0 where there is none."""
+    """The update of the newest checkpoint; 0 if there is none."""
     return max((int(path.stem.split("-")[1]) for path in checkpoint.find(folder)), default=0)
 
 
 def finish(folder: Path, images: Path) -> None:
-    """Lets a run come to its end."""
-    with start(folder, images) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "begins\n"
-        process.communicate()
-        assert process.returncode == 0
+    """Lets a run train to its end."""
+    process = start(folder, images)
+    process.join()
+    assert process.exitcode == 0
 
 
 @pytest.mark.slow
 def test_kills_at_random_moments_change_nothing(few_images: Path, tmp_path: Path) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    # A few updates further each time, and a moment: of 120 updates, the kills see about two thirds,
-    # however fast the machine is just then.
     finish(whole, few_images)
+    # Each kill comes some updates and a moment after the last, so that together they reach over most
+    # of the run, however fast the machine is.
     draw = random.Random(0)  # noqa: S311
     reached = []
     for _ in range(KILLS):
-        with start(killed, few_images) as process:
-            assert process.stdout is not None
-            assert process.stdout.readline() == "begins\n"
-            goal = latest(killed) + draw.randint(0, 4)
-            while latest(killed) < goal:
-                assert process.poll() is None
-                time.sleep(0.001)
-            time.sleep(draw.uniform(0, 0.05))
-            process.kill()
-            process.wait()
+        process = start(killed, few_images)
+        goal = min(latest(killed) + draw.randint(0, 3), (EPOCHS - 1) * UPDATES)
+        while latest(killed) < goal:
+            assert process.is_alive()
+            time.sleep(0.001)
+        time.sleep(draw.uniform(0, 0.05))
+        process.kill()
+        process.join()
         reached.append(latest(killed))
-    assert len(set(reached)) > 5  # it was killed in many places, and went on from each
+    assert len(set(reached)) > 5  # it was killed in many places, and resumed from each
     assert reached == sorted(reached)
     finish(killed, few_images)
 
