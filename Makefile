@@ -2,16 +2,19 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: roadmap test test-all lint format golden clean
+.PHONY: roadmap test test-all test-weekly lint format golden clean
 
 roadmap: .venv/ready
 	$(BIN)/python run_roadmap.py --until ln
 
 test: .venv/ready
-	$(BIN)/pytest -n auto -m "not slow"
+	$(BIN)/pytest -n auto --dist worksteal -m "not slow and not weekly"
 
 test-all: .venv/ready
-	$(BIN)/pytest -n auto --durations 15
+	$(BIN)/pytest -n auto --dist worksteal -m "not weekly" --durations 15
+
+test-weekly: .venv/ready
+	$(BIN)/pytest -m weekly
 
 lint: .venv/ready
 	$(BIN)/ruff check .

@@ -145,6 +145,7 @@ def test_training_commands(small_clone: Path) -> None:
 
 
 def train_whole_road(clone: Path, *options: str) -> pd.DataFrame:
+    """Trains every step; returns the summary, a row for each."""
     run(["python", "run_roadmap.py", "--name", "whole", *options], clone)
     table = pd.read_csv(clone / "results" / "whole" / "summary.csv").set_index("step")
     assert len(table) == len(STEPS)
@@ -154,11 +155,10 @@ def train_whole_road(clone: Path, *options: str) -> pd.DataFrame:
 
 @pytest.mark.slow
 def test_every_step_learns(small_clone: Path) -> None:
-    """In 128 updates on 2,000 images; chance is 10 %."""
-    table = train_whole_road(small_clone, "--set", "epochs=2", "--set", "batch_size=32",
-                             "--set", "micro_batch_size=32")  # fmt: skip
-    print(table["top1"])
-    assert table["top1"].min() >= 50, table["top1"]
+    """In 63 updates on 2,000 images; chance is 10 %."""
+    settings = ("epochs=1", "warmup_epochs=0.2", "batch_size=32", "micro_batch_size=32")
+    table = train_whole_road(small_clone, *[f"--set={setting}" for setting in settings])
+    assert table["top1"].min() >= 40, table["top1"]
 
 
 @pytest.mark.weekly

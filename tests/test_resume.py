@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from ablations.images.batches import Batches
-from ablations.images.data import Images, load_images
-from ablations.images.sampling import Sampling
+from ablations.data.in_memory_loader import Batches
+from ablations.data.datasets import Images, load_images
+from ablations.data.sampling import Sampling
 from ablations.recipe import load_preset
 from ablations.records import Run, RunFolder, Status
 from ablations.training import checkpoint, train
