@@ -125,9 +125,7 @@ def test_a_narrow_terminal_loses_no_digit(monkeypatch: pytest.MonkeyPatch) -> No
     assert "25,557,032" in roadmap("flops", "--until", "0")
 
 
-def test_the_main_job_from_nothing_to_the_chart_and_again(
-    tmp_path: Path, few_images: Path
-) -> None:
+def test_the_main_job_from_nothing_to_the_chart_and_again(tmp_path: Path, few_images: Path) -> None:
     study = tmp_path / "nano"
     asked = ["--until", "recipe", "--results", tmp_path, "--data", few_images, *FAST]
     assert "2 of 2 runs to do" in roadmap(*asked, "--dry-run")

@@ -70,7 +70,7 @@ def finish(folder: Path, images: Path) -> None:
 def test_kills_at_random_moments_change_nothing(few_images: Path, tmp_path: Path) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     finish(whole, few_images)
-    # Each kill comes some updates and a moment after the last, so that together they reach over most
+    # Each kill comes some updates and a moment after the last, so that they reach over most
     # of the run, however fast the machine is.
     draw = random.Random(0)  # noqa: S311
     reached = []
