@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from ablations.data.in_memory_loader import Batches
 from ablations.data.datasets import Images, load_images
+from ablations.data.in_memory_loader import Batches
 from ablations.data.sampling import Sampling
 from ablations.recipe import load_preset
 from ablations.records import Run, RunFolder, Status
