@@ -320,7 +320,6 @@ def test_a_study_is_named_or_given_by_its_path(
     folder = tmp_path / "results" / "two"
     shutil.copytree(ROOT / "results" / "reference-nano", folder)
     (folder / "submissions").mkdir(exist_ok=True)  # it was launched
-    monkeypatch.setattr("ablations.records.RESULTS", tmp_path / "results")
     monkeypatch.chdir(folder if study == "." else tmp_path)
     words = {"ABSOLUTE": [str(folder)], ".": ["./"], None: []}.get(study, [study])
     told = [roadmap(name, *words) for name in ("status", "collect", "compare", "report", "plot")]

@@ -16,7 +16,7 @@ from ablations.analysis.comparison import compare
 from ablations.analysis.samples import of_study
 from ablations.charts import chart
 from ablations.charts.figures import paper_figure, study_figure
-from ablations.records import RESULTS, Study
+from ablations.records import REPOSITORY, Study
 from ablations.report.page import tornado_table
 from ablations.report.page_figures import tornado_figure
 from modernize.cost import cost
@@ -116,13 +116,15 @@ def check(shown):
     assert f"{cost(spec_of('downsample'), 224).flops}" in text(shown["own-cost"])
     assert "29.8 GFLOPs" in text(shown["own-road-folded"])
 
-    study = Study.open(RESULTS / "reference-nano")
+    study = Study.open(REPOSITORY / "results" / "reference-nano")
     assert png(shown["figure-drawn"]) == chart.as_png(paper_figure())
     assert png(shown["study-figure"]) == chart.as_png(study_figure(study))
     for variant in study.variants:
         assert f"| {variant.key} |" in text(shown["study-table"])
         assert f"| {variant.key} |" in text(shown["study-compared"])
-    left_out = tornado_table(compare(of_study(Study.open(RESULTS / "reference-leave-one-out"))))
+    left_out = tornado_table(
+        compare(of_study(Study.open(REPOSITORY / "results" / "reference-leave-one-out")))
+    )
     assert len(left_out) > 10
     assert png(shown["left-out-drawn"]) == chart.as_png(tornado_figure(left_out))
     assert "+0.06, not distinguishable from zero at n = 3" in text(shown["paper-compared"])

@@ -48,7 +48,9 @@ def test_another_users_repository_has_its_commit(
         subprocess.run(["git", "-C", str(tmp_path), *who, *arguments], check=True)
 
     git("init", "--quiet")
-    git("commit", "--quiet", "--allow-empty", "-m", "first")
+    (tmp_path / "code.py").touch()
+    git("add", "code.py")
+    git("commit", "--quiet", "-m", "first")
     # git's own way to test it
     refusing = f"GIT_TEST_ASSUME_DIFFERENT_OWNER=1 exec {shutil.which('git')}"
     bin_folder = tmp_path / ".git" / "bin"
@@ -82,7 +84,7 @@ def test_what_cannot_be_found_out_is_left_out(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(importlib.metadata, "version", missing)
     monkeypatch.setattr(platform, "platform", broken)
     said = provenance("cpu", 1)
-    assert set(said["packages"]) == {"torch", "torchvision", "fvcore", "numpy"}
+    assert set(said["packages"]) == {"convnext-roadmap", "torch", "torchvision", "fvcore", "numpy"}
     assert said["platform"] is None
     monkeypatch.setattr(Path, "read_text", lambda *_args, **_how: broken())
     assert device_name.cpu_name()

@@ -259,3 +259,7 @@ def test_only_changes_of_the_program_are_changes(tmp_path: Path) -> None:
     assert commit_of(tmp_path) == {**known, "dirty": True}
     (tmp_path / "ablations/mine.py").write_text("")
     assert commit_of(tmp_path, *PROGRAM) == {**known, "dirty": True}
+    installed = tmp_path / "site-packages"  # in a repository of something else
+    (installed / "ablations").mkdir(parents=True)
+    (installed / "ablations/cli.py").write_text("")
+    assert commit_of(installed, *PROGRAM) == {"commit": None, "dirty": None}

@@ -200,7 +200,7 @@ def design(
         name: of the study's folder; None: as the study and the preset are called.
         skip_bad_images: whether an unreadable image is passed over.
         tensorboard: whether the metrics are written for TensorBoard, too.
-        results: where studies lie; None: in the repository.
+        results: the folder of the studies; None: ``results`` in the current folder.
         smoke: whether each run is made as short as can be, in a study of its own.
         processes: that may train a run together, for a smoke test.
         check_images: whether the contents of all images are compared with those of the study.

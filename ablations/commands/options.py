@@ -29,15 +29,13 @@ def results_option(command: Callable[..., Any]) -> Callable[..., Any]:
         "--results",
         type=FilePath(file_okay=False),
         metavar="FOLDER",
-        help="The folder of the studies.  [default: results]",
+        help="The folder of the studies.  [default: results in the current folder]",
     )(command)
 
 
 def results_folder(results: Path | None) -> Path:
-    """Returns where studies lie."""
-    from ablations.records import RESULTS
-
-    return results or RESULTS
+    """Returns the folder of the studies: the given one, or ``results`` in the current folder."""
+    return results or Path.cwd() / "results"
 
 
 def from_here(path: Path) -> str:

@@ -31,7 +31,6 @@ from ablations.records.liveness import Life
 from ablations.records.provenance import (
     PROGRAM,
     REPOSITORY,
-    RESULTS,
     SNAPSHOT,
     commit_of,
     provenance,
@@ -46,7 +45,6 @@ __all__ = [
     "OWN_FILE",
     "PROGRAM",
     "REPOSITORY",
-    "RESULTS",
     "SNAPSHOT",
     "DamagedError",
     "Faults",

@@ -18,7 +18,6 @@ Answer = TypeVar("Answer")
 
 GIT_SECONDS = 30  # how long git may take to answer
 REPOSITORY = Path(__file__).parents[2]
-RESULTS = REPOSITORY / "results"
 PROGRAM = ("modernize", "ablations", "run_roadmap.py", "pyproject.toml")
 SNAPSHOT = "frozen.json"  # beside code that was copied for a submission: the commit it came from
 
@@ -28,7 +27,7 @@ def provenance(device: str, threads: int) -> dict[str, Any]:
 
     Nothing here may cost a result: what cannot be found out is left out, or None.
     """
-    packages = ("torch", "torchvision", "timm", "fvcore", "numpy")
+    packages = ("convnext-roadmap", "torch", "torchvision", "timm", "fvcore", "numpy")
     versions = {name: _attempt(partial(metadata.version, name)) for name in packages}
     return {
         "device": device,
@@ -41,17 +40,20 @@ def provenance(device: str, threads: int) -> dict[str, Any]:
 
 
 def commit_of(code: Path, *paths: str) -> dict[str, Any]:
-    """Returns the commit of some code, and whether files differed from it; None: it is not known.
+    """Returns the commit of some code, and whether files differ from it; None if unknown.
 
-    Code that was frozen for a submission says so itself; outside git, nobody knows.
+    A snapshot has a file that names its commit. The commit of other code is unknown if git does
+    not track it, as that of an installed package, even if its folder is in some repository.
 
     Args:
         code: the folder.
-        paths: what in it counts, for results and notes are no program; by default, all.
+        paths: the files and folders in it that count; by default, all.
     """
     if (code / SNAPSHOT).exists():
         frozen = _attempt(lambda: read_or_note(code / SNAPSHOT, FROZEN_COMMIT, {})) or {}
         return {"commit": frozen.get("commit"), "dirty": frozen.get("dirty")}
+    if not _attempt(lambda: _git(code, "ls-files", "--", *paths)):
+        return {"commit": None, "dirty": None}
     changed = _attempt(lambda: _git(code, "status", "--porcelain", "--", *paths))
     commit = _attempt(lambda: _git(code, "rev-parse", "HEAD")) if changed is not None else None
     return {"commit": commit, "dirty": None if commit is None else bool(changed)}
