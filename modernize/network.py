@@ -1,11 +1,11 @@
-"""The network of a NetSpec, from the top down: Network, Stem, Stage, Downsample, Block.
+"""The network of a NetSpec, from the top down: Network, Stem, Stage, Block.
 
 Shapes are (N, channels, H, W) unless a comment says otherwise.
 """
 
 from __future__ import annotations
 
-import itertools
+from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 import torch
@@ -31,11 +31,7 @@ class Network(nn.Module):
         super().__init__()
         self.spec = spec
         self.stem = Stem(spec)
-        rates = iter(spec.drop_path_rates)
-        self.stages = nn.ModuleList(
-            Stage(spec, index, list(itertools.islice(rates, depth)))
-            for index, depth in enumerate(spec.depths)
-        )
+        self.stages = nn.ModuleList(Stage(spec, index) for index in range(len(spec.depths)))
         width = spec.stream_widths[-1]
         separate = spec.downsampling is s.Downsampling.SEPARATE
         self.pool = nn.AdaptiveAvgPool2d(1)
@@ -61,56 +57,45 @@ class Stem(nn.Sequential):
 
     def __init__(self, spec: NetSpec) -> None:
         super().__init__()
-        width = spec.narrow_widths[0]
         if spec.stem is s.Stem.RESNET:
-            self.conv = nn.Conv2d(spec.in_channels, width, 7, stride=2, padding=3, bias=False)
-            self.norm = norm(spec, width)
+            self.conv = nn.Conv2d(spec.in_channels, spec.width, 7, stride=2, padding=3, bias=False)
+            self.norm = norm(spec, spec.width)
             self.act = activation(spec)
             self.pool = nn.MaxPool2d(3, stride=2, padding=1)
             return
-        patch = spec.stem.stride
-        self.conv = nn.Conv2d(spec.in_channels, width, patch, stride=patch)
-        # Separate downsampling brings norms with it, one of them here. An isotropic network, which
-        # never downsamples, has none.
+        self.conv = nn.Conv2d(spec.in_channels, spec.width, spec.stem.stride, spec.stem.stride)
+        # Separate downsampling adds norms, one of them here; isotropic networks never downsample.
         if spec.stem is s.Stem.PATCHIFY and spec.downsampling is s.Downsampling.SEPARATE:
-            self.norm = norm(spec, width)
+            self.norm = norm(spec, spec.width)
 
 
 class Stage(nn.Module):
-    """Blocks of one resolution; from stage 2 on, it halves the height and width it receives.
+    """Blocks of one resolution; from stage 2 on, it halves the height and width of its input.
 
     Args:
         spec: the network.
         index: of the stage, from 0.
-        drop_paths: stochastic-depth rate of each block.
     """
 
-    def __init__(self, spec: NetSpec, index: int, drop_paths: list[float]) -> None:
+    def __init__(self, spec: NetSpec, index: int) -> None:
         super().__init__()
-        width = spec.stream_widths[index - 1] if index else spec.narrow_widths[0]  # it receives
-        hidden, out = spec.hidden_widths[index], spec.stream_widths[index]
-        stride = 2 if index else 1
+        width = spec.stream_widths[index - 1] if index else spec.width  # of the input
+        out, stride = spec.stream_widths[index], 2 if index else 1
         self.downsample: nn.Module = nn.Identity()
         if index and spec.downsampling is s.Downsampling.SEPARATE:
-            self.downsample = Downsample(spec, width, out)
+            self.downsample = nn.Sequential(
+                OrderedDict(norm=norm(spec, width), conv=nn.Conv2d(width, out, 2, stride=2))
+            )
             width, stride = out, 1
         self.blocks = nn.Sequential()
-        for rate in drop_paths:
-            self.blocks.append(Block(spec, width, hidden, out, stride, rate))
+        first = sum(spec.depths[:index])
+        for rate in spec.drop_path_rates[first : first + spec.depths[index]]:
+            self.blocks.append(Block(spec, index, width, stride, rate))
             width, stride = out, 1
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.blocks(self.downsample(x))
         return out
-
-
-class Downsample(nn.Sequential):
-    """Norm and 2x2/2 convolution between two stages."""
-
-    def __init__(self, spec: NetSpec, in_width: int, out_width: int) -> None:
-        super().__init__()
-        self.norm = norm(spec, in_width)
-        self.conv = nn.Conv2d(in_width, out_width, 2, stride=2)
 
 
 class Block(nn.Module):
@@ -132,32 +117,27 @@ class Block(nn.Module):
 
     Args:
         spec: the network.
-        in_width, hidden, out_width: channels that it receives, has inside and hands on.
+        stage: its number, from 0, which decides the hidden width and the output's.
+        in_width: channels of the input.
         stride: of `spatial`.
-        drop_path: its stochastic-depth rate.
+        rate: of stochastic depth.
     """
 
-    def __init__(
-        self,
-        spec: NetSpec,
-        in_width: int,
-        hidden: int,
-        out_width: int,
-        stride: int,
-        drop_path: float,
-    ) -> None:
+    def __init__(self, spec: NetSpec, stage: int, in_width: int, stride: int, rate: float) -> None:
         super().__init__()
-        first = spec.spatial_position is s.SpatialPosition.FIRST
-        bias = spec.norm is not s.Norm.BATCH  # which would subtract a bias again
-        widths = {"spatial": in_width if first else hidden, "expand": hidden, "project": out_width}
+        hidden, out_width = spec.hidden_widths[stage], spec.stream_widths[stage]
+        spatial_first = spec.spatial_position is s.SpatialPosition.FIRST
+        order = ["spatial", "expand"] if spatial_first else ["expand", "spatial"]
+        every_norm = spec.norms is s.PerBlock.ALL
+        every_act = spec.activations is s.PerBlock.ALL
+        bias = spec.norm is not s.Norm.BATCH  # BatchNorm would subtract a bias again
+        spatial_width = in_width if spatial_first else hidden
+        widths = {"spatial": spatial_width, "expand": hidden, "project": out_width}
         convs = {
-            "spatial": spatial_conv(spec, widths["spatial"], stride, bias),
+            "spatial": spatial_conv(spec, spatial_width, stride, bias),
             "expand": PointwiseConv2d(in_width, hidden, bias=bias),
             "project": PointwiseConv2d(hidden, out_width, bias=bias),
         }
-        every_norm = spec.norms is s.PerBlock.ALL
-        every_act = spec.activations is s.PerBlock.ALL
-        order = ["spatial", "expand"] if first else ["expand", "spatial"]
         self.branch = nn.Sequential()
         for name in [*order, "project"]:
             self.branch.add_module(name, convs[name])
@@ -169,12 +149,12 @@ class Block(nn.Module):
                 self.branch.add_module("act", activation(spec))
         if spec.layer_scale:
             self.branch.add_module("scale", LayerScale(out_width, spec.layer_scale))
-        if drop_path:
-            self.branch.add_module("drop", DropPath(drop_path))
-
+        if rate:
+            self.branch.add_module("drop", DropPath(rate))
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or in_width != out_width:
-            self.shortcut = Projection(spec, in_width, out_width, stride)
+            conv = nn.Conv2d(in_width, out_width, 1, stride, bias=False)
+            self.shortcut = nn.Sequential(OrderedDict(conv=conv, norm=norm(spec, out_width)))
         self.last_act = activation(spec) if every_act else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -182,17 +162,8 @@ class Block(nn.Module):
         return out
 
 
-class Projection(nn.Sequential):
-    """1x1 convolution and norm: the shortcut of a block whose output has another shape."""
-
-    def __init__(self, spec: NetSpec, in_width: int, out_width: int, stride: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(in_width, out_width, 1, stride, bias=False)
-        self.norm = norm(spec, out_width)
-
-
 def spatial_conv(spec: NetSpec, width: int, stride: int, bias: bool) -> nn.Module:
-    """Returns the spec's k x k convolution from ``width`` to as many channels."""
+    """Returns the spec's k x k convolution from ``width`` to ``width`` channels."""
     k = spec.kernel_size
     if isinstance(spec.spatial_conv, CustomLayer):
         return make_custom_layer("spatial_conv", spec.spatial_conv, width, k, stride, bias)
@@ -217,15 +188,13 @@ def activation(spec: NetSpec) -> nn.Module:
 
 @torch.no_grad()
 def initialise(network: nn.Module, init: s.Init) -> None:
-    """Draws fresh weights as ``init`` says; norms keep torch's 1 and 0."""
+    """Draws fresh weights of convolutions and linear layers; norms keep torch's 1 and 0."""
+    kaiming = nn.Conv2d if init is s.Init.KAIMING else ()
+    truncated = {s.Init.PYTORCH: (nn.Linear,), s.Init.TRUNC_NORMAL: (nn.Conv2d, nn.Linear)}
     for module in network.modules():
-        if isinstance(module, nn.Conv2d):
-            if init is s.Init.KAIMING:
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-            elif init is s.Init.TRUNC_NORMAL:
-                nn.init.trunc_normal_(module.weight, std=0.02)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
-        elif isinstance(module, nn.Linear) and init is not s.Init.KAIMING:
+        if isinstance(module, kaiming):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        elif isinstance(module, truncated.get(init, ())):
             nn.init.trunc_normal_(module.weight, std=0.02)
-            nn.init.zeros_(module.bias)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
