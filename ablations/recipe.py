@@ -19,7 +19,7 @@ from ablations import limits, yaml_core, yaml_file
 from ablations.yaml_core import Key
 from ablations.yaml_file import SET, Misfit, MisfitError, Table, Text
 from modernize.errors import UnknownNameError, UsageError
-from modernize.spec import Init, NetSpec
+from modernize.spec import NetSpec, Role, fields_with
 from modernize.steps import Training, find_regime
 
 SMOKE_UPDATES = 2  # of a smoke test's epoch
@@ -187,8 +187,8 @@ class Recipe(Table):
         return next((n for n in fits if not even or n % 2 == 0), fits[0])
 
     def apply_to(self, spec: NetSpec) -> NetSpec:
-        """Returns the spec with what this recipe says of the network itself."""
-        spec = spec.replace(drop_path=self.drop_path, init=Init(self.init))
+        """Returns the spec with this recipe's values of what only training sees."""
+        spec = spec.replace(**{name: getattr(self, name) for name in fields_with(Role.TRAINING)})
         return spec if self.layer_scale is None else spec.replace(layer_scale=self.layer_scale)
 
     def learning_rate_at(self, iteration: int, iterations_per_epoch: int) -> float:

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 
 from modernize import cache
 from modernize.custom_layers import running
-from modernize.spec import Init, NetSpec
+from modernize.spec import NetSpec
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -71,7 +71,7 @@ def cost(spec: NetSpec, image_size: int) -> Cost:
         CustomLayersError: if its custom layers are not loaded, or fail.
     """
     spec.check_image_size(image_size)
-    key = f"{_counted_as(spec).digest()}-{image_size}"
+    key = f"{spec.without_training().digest()}-{image_size}"  # one count for all recipes
     return cache.remember(cache_path(), key, Cost, lambda: count(spec, image_size))
 
 
@@ -87,7 +87,7 @@ def count(spec: NetSpec, image_size: int) -> Cost:
         CustomLayersError: if its custom layers are not loaded, or fail.
     """
     spec.check_image_size(image_size)
-    return _count(_counted_as(spec), image_size)
+    return _count(spec.without_training(), image_size)
 
 
 def breakdown(spec: NetSpec, image_size: int, depth: int = 2) -> str:
@@ -174,11 +174,6 @@ def flops_by_module(spec: NetSpec, image_size: int) -> dict[str, int]:
 
 
 # -- counting ------------------------------------------------------------------------------------
-
-
-def _counted_as(spec: NetSpec) -> NetSpec:
-    """The spec without what only training sees, so that one count serves all its recipes."""
-    return spec.replace(drop_path=0.0, init=Init.PYTORCH)
 
 
 @functools.lru_cache(maxsize=1024)

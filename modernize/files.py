@@ -25,7 +25,7 @@ except ImportError:  # Windows
 
 ASIDE = ".aside"  # how the names of unfinished files end; no pattern of this program matches them
 STALE_SECONDS = 3600  # without locks: an unfinished file of this age has no writer any more
-MOST_BYTES = 2**28  # of a file that is read whole
+MAX_BYTES = 2**28  # of a file that is read whole
 ADVICE = "Make room or give rights there, or name another file."
 _NO_SYNC = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP)
 
@@ -110,7 +110,7 @@ def make_folder(
         raise _unwritable(path, error, fault, advice) from error
 
 
-def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
+def read_bytes(path: Path, most: int = MAX_BYTES) -> bytes:
     """Returns the content of a regular file.
 
     Raises:

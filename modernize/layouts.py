@@ -26,7 +26,7 @@ from typing import Any
 
 from modernize.errors import UnknownNameError, WeightsError
 from modernize.models import MODELS
-from modernize.spec import NetSpec
+from modernize.spec import NetSpec, Role
 from modernize.steps import spec_of
 from modernize.text import plural
 
@@ -82,13 +82,17 @@ class Layout:
     wrapper: str | None = None
 
     def misfits(self, spec: NetSpec) -> list[str]:
-        """Returns why the layout has no such network, field by field; nothing if it has."""
+        """Returns why the layout has no such network, field by field; nothing if it has.
+
+        Sizes are free, kernel size included, even if the other implementation fixes them: a wrong
+        one shows as tensors that do not fit. Of Layer Scale, only its presence counts.
+        """
         if self.like is None:
             return []
         faults = [
             f"{field} is {mine} where it has {theirs}"
-            for field, (mine, theirs) in spec.diff(self.like).items()
-            if field not in _FREE
+            for field, (mine, theirs) in spec.diff(self.like, set(Role) - {Role.STRUCTURE}).items()
+            if field != "kernel_size"
         ]
         if len(spec.depths) != len(self.like.depths):
             faults.append(f"it has {plural(len(self.like.depths), 'stage')}")
@@ -114,13 +118,6 @@ class Layout:
 def _places(stage: int) -> dict[str, Any]:
     return {"stage": stage, "from1": stage + 1, "odd": 2 * stage + 1, "even": 2 * stage}
 
-
-# Sizes are free even where the other implementation fixes them: a wrong one shows as tensors that
-# do not fit. Of Layer Scale, only whether there is one matters; what only training sees does not.
-_FREE = frozenset(
-    {"depths", "width", "kernel_size", "in_channels", "num_classes", "layer_scale", "drop_path",
-     "init"}
-)  # fmt: skip
 
 # fmt: off
 _RESNET = (

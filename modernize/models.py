@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from modernize.spec import NetSpec, Stem
+from modernize.spec import NetSpec, Role, Stem
 from modernize.steps import spec_of
 
 _CONVNEXT = spec_of("downsample")
@@ -32,9 +32,9 @@ MODELS: Mapping[str, NetSpec] = {
 
 
 def model_of(spec: NetSpec) -> str | None:
-    """Returns the name of the paper's network that this one is; None where it is none of them.
+    """Returns the name of the paper's network that this one is; None if it is none of them.
 
-    What only training sees does not count, nor the start of a Layer Scale, nor the classes.
+    What only training sees does not count, nor the initial Layer Scale, nor the classes.
     """
-    beside = {"drop_path", "init", "layer_scale", "num_classes"}
-    return next((name for name, s in MODELS.items() if spec.diff(s).keys() <= beside), None)
+    ignoring = (Role.TRAINING, Role.INITIAL, Role.HEAD)
+    return next((name for name, s in MODELS.items() if not spec.diff(s, ignoring)), None)

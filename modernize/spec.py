@@ -13,17 +13,17 @@ import hashlib
 import json
 import re
 import types
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Self, get_args, get_origin, get_type_hints
 
 from modernize.errors import SpecError, UnknownNameError, UsageError
 
 # Far above all use, and far below what takes minutes or gigabytes to count.
-MOST_STAGES = 8
-MOST_BLOCKS = 1_000  # of a stage
-MOST_WIDTH = 16_384
-MOST_KERNEL = 255
-MOST_CLASSES = 1_000_000
+MAX_STAGES = 8
+MAX_BLOCKS = 1_000  # of a stage
+MAX_WIDTH = 16_384
+MAX_KERNEL = 255
+MAX_CLASSES = 1_000_000
 
 
 class Stem(enum.StrEnum):
@@ -98,6 +98,22 @@ class Init(enum.StrEnum):
     TRUNC_NORMAL = "trunc-normal"  # truncated normal, std 0.02, as the released ConvNeXt
 
 
+class Role(enum.Enum):
+    """What a field of a NetSpec is to the network; each field states its role."""
+
+    STRUCTURE = enum.auto()  # which layers, in which order; a field's role unless it says otherwise
+    SIZE = enum.auto()  # how many blocks, how wide
+    INPUT = enum.auto()  # decided by the images
+    HEAD = enum.auto()  # decided by the images' classes
+    INITIAL = enum.auto()  # an initial value that training changes
+    TRAINING = enum.auto()  # seen only by training; decided by its recipe
+
+
+_SIZE, _INPUT, _HEAD, _INITIAL, _TRAINING = (
+    {"role": role} for role in (Role.SIZE, Role.INPUT, Role.HEAD, Role.INITIAL, Role.TRAINING)
+)
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class CustomLayer:
     """A layer that a Python file of the user defines; see ``modernize.custom_layers``.
@@ -139,8 +155,8 @@ class NetSpec:
         SpecError: naming every field with an impossible value.
     """
 
-    depths: tuple[int, ...]
-    width: int
+    depths: tuple[int, ...] = dataclasses.field(metadata=_SIZE)
+    width: int = dataclasses.field(metadata=_SIZE)
     stem: Stem = Stem.RESNET
     spatial_conv: SpatialConv | CustomLayer = SpatialConv.DENSE
     bottleneck: Bottleneck = Bottleneck.CLASSIC
@@ -151,11 +167,11 @@ class NetSpec:
     norm: Norm | CustomLayer = Norm.BATCH
     norms: PerBlock = PerBlock.ALL
     downsampling: Downsampling = Downsampling.BLOCK
-    layer_scale: float = 0.0
-    drop_path: float = 0.0
-    init: Init = Init.PYTORCH
-    in_channels: int = 3
-    num_classes: int = 1000
+    layer_scale: float = dataclasses.field(default=0.0, metadata=_INITIAL)
+    drop_path: float = dataclasses.field(default=0.0, metadata=_TRAINING)
+    init: Init = dataclasses.field(default=Init.PYTORCH, metadata=_TRAINING)
+    in_channels: int = dataclasses.field(default=3, metadata=_INPUT)
+    num_classes: int = dataclasses.field(default=1000, metadata=_HEAD)
 
     def __post_init__(self) -> None:
         faults = [
@@ -168,23 +184,23 @@ class NetSpec:
             for name, good, wanted in (
                 (
                     "depths",
-                    0 < len(self.depths) <= MOST_STAGES
-                    and all(0 < depth <= MOST_BLOCKS for depth in self.depths),
-                    f"one count from 1 to {MOST_BLOCKS:,} for each of at most {MOST_STAGES} stages",
+                    0 < len(self.depths) <= MAX_STAGES
+                    and all(0 < depth <= MAX_BLOCKS for depth in self.depths),
+                    f"one count from 1 to {MAX_BLOCKS:,} for each of at most {MAX_STAGES} stages",
                 ),
-                ("width", 0 < self.width <= MOST_WIDTH, f"from 1 to {MOST_WIDTH:,}"),
+                ("width", 0 < self.width <= MAX_WIDTH, f"from 1 to {MAX_WIDTH:,}"),
                 (
                     "kernel_size",
-                    0 < self.kernel_size <= MOST_KERNEL and self.kernel_size % 2,
-                    f"odd, from 1 to {MOST_KERNEL}",
+                    0 < self.kernel_size <= MAX_KERNEL and self.kernel_size % 2,
+                    f"odd, from 1 to {MAX_KERNEL}",
                 ),
                 ("layer_scale", 0 <= self.layer_scale <= 1000, "from 0 (none) to 1000"),
                 ("drop_path", 0 <= self.drop_path < 1, "at least 0 and below 1"),
                 ("in_channels", 0 < self.in_channels <= 1024, "from 1 to 1,024"),
                 (
                     "num_classes",
-                    0 < self.num_classes <= MOST_CLASSES,
-                    f"from 1 to {MOST_CLASSES:,}",
+                    0 < self.num_classes <= MAX_CLASSES,
+                    f"from 1 to {MAX_CLASSES:,}",
                 ),
             )
             if not good
@@ -225,10 +241,22 @@ class NetSpec:
         canonical = json.dumps(self.to_dict(), sort_keys=True)
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
-    def diff(self, other: NetSpec) -> dict[str, tuple[Any, Any]]:
-        """Returns ``{field: (this value, the other's value)}`` for the fields that differ."""
+    def diff(self, other: NetSpec, ignoring: Iterable[Role] = ()) -> dict[str, tuple[Any, Any]]:
+        """Returns ``{field: (this value, the other's value)}`` for the fields that differ.
+
+        Args:
+            other: the other network.
+            ignoring: roles of the fields that do not count.
+        """
         mine, theirs = self.to_dict(), other.to_dict()
-        return {name: (mine[name], theirs[name]) for name in mine if mine[name] != theirs[name]}
+        names = [name for name in mine if name not in fields_with(*ignoring)]
+        return {name: (mine[name], theirs[name]) for name in names if mine[name] != theirs[name]}
+
+    def without_training(self) -> Self:
+        """Returns this spec with the default values of what only training sees."""
+        training = fields_with(Role.TRAINING)
+        defaults = {f.name: f.default for f in dataclasses.fields(self) if f.name in training}
+        return self.replace(**defaults)
 
     # -- what follows from the fields ------------------------------------------------------------
 
@@ -286,6 +314,15 @@ class NetSpec:
 def field_types() -> dict[str, Any]:
     """Returns ``{field of NetSpec: its type}``, in field order."""
     return get_type_hints(NetSpec)
+
+
+def fields_with(*roles: Role) -> frozenset[str]:
+    """Returns the fields of NetSpec that have one of these roles."""
+    return frozenset(
+        f.name
+        for f in dataclasses.fields(NetSpec)
+        if f.metadata.get("role", Role.STRUCTURE) in roles
+    )
 
 
 CUSTOM_LAYER_FIELDS = tuple(

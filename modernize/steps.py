@@ -19,6 +19,7 @@ from modernize.spec import (
     NetSpec,
     Norm,
     PerBlock,
+    Role,
     SpatialConv,
     SpatialPosition,
     Stem,
@@ -124,10 +125,6 @@ STEPS: tuple[Step, ...] = (
     Step("downsample",  "separate downsampling ({end})", "Micro design",    {"downsampling": Downsampling.SEPARATE, "layer_scale": 1e-6}),
 )
 # fmt: on
-# In what networks of one step may differ: sizes, and what belongs to the recipe.
-_BESIDES = frozenset(
-    {"depths", "width", "in_channels", "num_classes", "layer_scale", "drop_path", "init"}
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -238,15 +235,15 @@ def spec_of(step: str | int, regime: str = "resnet50", **fields: Any) -> NetSpec
 def step_of(spec: NetSpec) -> str | None:
     """Returns the key of the step whose network has this structure; None: no step has it.
 
-    Sizes do not count, nor Layer Scale, nor what only training sees. Several steps differ in sizes
-    alone (`resnet`, `stage-ratio`): then it is the one with these depths and this width in any of
-    the regimes, or else the first.
+    Only the structure counts. Several steps have the same structure and other sizes (`resnet`,
+    `stage-ratio`): then it is the one with these depths and this width in any of the regimes, or
+    else the first.
     """
     alike = [
         variant
         for regime in REGIMES.values()
         for variant in apply_steps(STEPS, regime)
-        if spec.diff(variant.spec).keys() <= _BESIDES
+        if not spec.diff(variant.spec, ignoring=set(Role) - {Role.STRUCTURE})
     ]
     sized = [v for v in alike if (v.spec.depths, v.spec.width) == (spec.depths, spec.width)]
     return next((variant.key for variant in sized + alike), None)

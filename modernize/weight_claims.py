@@ -15,7 +15,7 @@ import zipfile
 from pathlib import Path
 from typing import IO, Any
 
-MOST_PICKLE = 2**23  # bytes that describe tensors; 300 tensors take some 50,000
+MAX_PICKLE = 2**23  # bytes that describe tensors; 300 tensors take some 50,000
 _PER_ITEM = 64  # bytes that an item of a container takes
 
 _STORAGES = {  # of torch, and the bytes of one value
@@ -70,8 +70,8 @@ def check_zip(source: Path | io.BytesIO) -> None:
         if held > size or len(entries) != len(archive.infolist()):
             raise ClaimError("its entries overlap")
         pickles = [name for name in entries if name.endswith("/data.pkl")]
-        if len(pickles) != 1 or entries[pickles[0]].file_size > MOST_PICKLE:
-            raise ClaimError(f"it has not one data.pkl of at most {MOST_PICKLE:,} bytes")
+        if len(pickles) != 1 or entries[pickles[0]].file_size > MAX_PICKLE:
+            raise ClaimError(f"it has not one data.pkl of at most {MAX_PICKLE:,} bytes")
         if damaged := archive.testzip():
             raise ClaimError(f"its entry {damaged} is not what its checksum says")
         claims = _Claims(io.BytesIO(archive.read(pickles[0])), held)
@@ -90,7 +90,7 @@ def check_old_format(path: Path) -> None:
     """
     size = path.stat().st_size
     with path.open("rb") as file:
-        start = io.BytesIO(file.read(MOST_PICKLE))
+        start = io.BytesIO(file.read(MAX_PICKLE))
     for _ in range(4):  # a magic number, a version, the system, and then the content
         claims = _Claims(start, size)
         claims.load()
@@ -104,8 +104,8 @@ def read_header(file: IO[bytes]) -> None:
     """
     length = int.from_bytes(file.read(8), "little")
     left = os.fstat(file.fileno()).st_size - 8
-    if length > min(left, MOST_PICKLE):
-        raise ClaimError(f"its header is of {length:,} bytes; {min(left, MOST_PICKLE):,} are read")
+    if length > min(left, MAX_PICKLE):
+        raise ClaimError(f"its header is of {length:,} bytes; {min(left, MAX_PICKLE):,} are read")
 
 
 class _Thing:
@@ -168,5 +168,5 @@ class _Claims(pickle._Unpickler):
         for value in arguments:
             if isinstance(value, str | list | tuple | dict):
                 self.spent += len(value) if isinstance(value, str) else _PER_ITEM * len(value)
-        if self.spent > _PER_ITEM * MOST_PICKLE:
+        if self.spent > _PER_ITEM * MAX_PICKLE:
             raise ClaimError("its values, which are no tensors, claim too much memory")

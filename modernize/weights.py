@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from modernize.network import Network
 
 _COUNTER = "num_batches_tracked"  # of a BatchNorm: not learned, and files of old have none
-MOST_BLOCKS = 1000  # of a network that is told from a file
+MAX_BLOCKS = 1000  # of a network that is told from a file
 LONGEST = 500  # characters of what is wrong with a description
 SHOWN = 5  # tensors of each kind of fault that are named
 
@@ -278,7 +278,7 @@ def _check_size(given: Mapping[str, Any], spec: NetSpec) -> None:
         WeightsError: saying which weights there are.
     """
     blocks, numbers = sum(spec.depths), sum(v.numel() for v in given.values() if _is_whole(v))
-    if blocks <= min(MOST_BLOCKS, 4 * len(given)):  # a stage's number may be one that is too high
+    if blocks <= min(MAX_BLOCKS, 4 * len(given)):  # a stage's number may be one that is too high
         last = spec.narrow_widths[
             -1
         ]  # where there are two convolutions between this and 4 times it
@@ -287,7 +287,7 @@ def _check_size(given: Mapping[str, Any], spec: NetSpec) -> None:
             return
     raise WeightsError(
         f"these weights, {len(given):,} tensors of {numbers:,} numbers in all, cannot be of the "
-        f"network that they are said to be of: it has more, or over {MOST_BLOCKS:,} blocks."
+        f"network that they are said to be of: it has more, or over {MAX_BLOCKS:,} blocks."
     )
 
 

@@ -8,13 +8,15 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from strategies import valid_specs
 
+from ablations.recipe import Recipe
 from modernize import spec as s
 from modernize.errors import SpecError, UnknownNameError, UsageError
-from modernize.spec import NetSpec, field_types
-from modernize.steps import REGIMES, until
+from modernize.spec import NetSpec, Role, field_types, fields_with
+from modernize.steps import until
 
-VARIANTS = [v for regime in REGIMES for v in until("downsample", regime)]
 OTHER_VALUES = {
     "depths": (3, 4, 6, 4),
     "width": 65,
@@ -41,12 +43,28 @@ def resnet():
     return NetSpec(depths=(3, 4, 6, 3), width=64)
 
 
-@pytest.mark.parametrize("variant", VARIANTS, ids=lambda v: v.key)
-def test_plain_data_and_back(variant):
-    plain = variant.spec.to_dict()
-    assert NetSpec.from_dict(json.loads(json.dumps(plain))) == variant.spec
+@settings(deadline=None, max_examples=60)
+@given(spec=valid_specs())
+def test_plain_data_and_text_and_back(spec):
+    plain = spec.to_dict()
+    again = NetSpec.from_dict(json.loads(json.dumps(plain)))
+    assert again == spec
     assert list(plain) == list(field_types())
-    assert NetSpec.from_dict(plain).digest() == variant.spec.digest()
+    assert again.digest() == spec.digest()
+    texts = dict(line.split(": ", 1) for line in spec.text().splitlines())
+    assert texts == {
+        name: ",".join(map(str, value)) if name == "depths" else str(value)
+        for name, value in plain.items()
+    }
+
+
+@settings(deadline=None, max_examples=40)
+@given(spec=valid_specs(), other=valid_specs())
+def test_two_networks_are_equal_if_and_only_if_nothing_differs(spec, other):
+    assert spec.diff(spec) == {}
+    changed = spec.replace(**{name: theirs for name, (_, theirs) in spec.diff(other).items()})
+    assert changed == other
+    assert (spec == other) == (spec.digest() == other.digest()) == (spec.text() == other.text())
 
 
 def test_the_digest_is_what_it_was(resnet):
@@ -159,3 +177,23 @@ assert not {"torch", "fvcore", "numpy"} & set(sys.modules)
 """
     root = Path(__file__).parents[1]
     subprocess.run([sys.executable, "-c", code], cwd=root, check=True)
+
+
+def test_every_field_has_one_role():
+    roles = {role: fields_with(role) for role in Role}
+    assert sorted(name for names in roles.values() for name in names) == sorted(field_types())
+    assert roles[Role.SIZE] == {"depths", "width"}
+    assert roles[Role.INPUT] | roles[Role.HEAD] == {"in_channels", "num_classes"}
+    assert roles[Role.TRAINING] == {"drop_path", "init"}
+    assert roles[Role.INITIAL] == {"layer_scale"}
+
+
+def test_a_recipe_has_a_value_for_every_field_that_only_training_sees():
+    assert fields_with(Role.TRAINING) <= Recipe.model_fields.keys()
+
+
+def test_roles_can_be_ignored_in_a_comparison(resnet):
+    other = resnet.replace(width=32, drop_path=0.5, init="kaiming", num_classes=7)
+    assert list(resnet.diff(other, {Role.SIZE})) == ["drop_path", "init", "num_classes"]
+    assert resnet.diff(other, {Role.SIZE, Role.HEAD, Role.TRAINING}) == {}
+    assert other.without_training() == resnet.replace(width=32, num_classes=7)

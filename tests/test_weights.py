@@ -8,6 +8,9 @@ import timm.models.convnext
 import timm.models.resnet
 import torch
 import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from strategies import specs_of
 from torch import nn
 from torchvision import models
 from torchvision.models.convnext import CNBlockConfig, ConvNeXt
@@ -17,7 +20,7 @@ from modernize.errors import UnknownNameError, WeightsError
 from modernize.layouts import LAYOUTS, NAMES, OURS, find_layout
 from modernize.models import MODELS
 from modernize.network import Network
-from modernize.spec import NetSpec
+from modernize.spec import NetSpec, Role
 from modernize.steps import REGIMES, STEPS, apply_steps, spec_of, step_of
 from modernize.weights import from_state_dict, load, pairs, read, to_state_dict, write
 
@@ -475,6 +478,21 @@ def test_the_table_is_one_to_one_and_keeps_sizes(make, spec, layout):
     assert len({pair.theirs for pair in table}) == len(table) == len(make().state_dict())
     for pair in table:
         assert torch.Size(pair.their_shape).numel() == torch.Size(pair.our_shape).numel()
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.title)
+@settings(deadline=None, max_examples=15)
+@given(data=st.data())
+def test_any_network_of_a_layout_comes_back_exactly(layout, data):
+    spec = data.draw(specs_of(layout))
+    network = randomise(Network(spec))
+    name = next(name for name in layout.names if find_layout(name, spec) is layout)
+    there = to_state_dict(network, name)
+    back = from_state_dict(there, None if layout is not OURS else spec)
+    ignoring = {Role.TRAINING, Role.INITIAL}
+    assert back.spec.diff(spec, ignoring) == {}
+    assert list(back.tensors) == list(network.state_dict())
+    assert all(torch.equal(back.tensors[key], v) for key, v in network.state_dict().items())
 
 
 def test_tensors_share_memory_with_those_given():

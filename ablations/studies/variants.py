@@ -13,7 +13,7 @@ from ablations.studies.study_file import EACH, Base, CustomStep, Entry, Rows, Wr
 from ablations.yaml_core import Key
 from modernize.custom_layers import TABLES, builtin
 from modernize.errors import SpecError, UnknownNameError, UsageError
-from modernize.spec import NetSpec
+from modernize.spec import NetSpec, Role, fields_with
 from modernize.steps import (
     STEPS,
     Regime,
@@ -27,12 +27,13 @@ from modernize.steps import (
 
 MOST = 10_000  # variants of one sweep
 
-# What a study cannot decide, and what does.
-ELSEWHERE = {
-    "in_channels": "the images decide it",
-    "num_classes": "the images decide it",
-    "drop_path": "the preset's recipes decide it (--set drop_path=...)",
-    "init": "the preset's recipes decide it (--set init=...)",
+# Fields that a study cannot set, and what sets them.
+SET_ELSEWHERE = {
+    **dict.fromkeys(fields_with(Role.INPUT, Role.HEAD), "the images decide it"),
+    **{
+        name: f"the preset's recipes decide it (--set {name}=...)"
+        for name in fields_with(Role.TRAINING)
+    },
 }
 
 
@@ -278,8 +279,8 @@ class _Maker:
         """Returns fields with the regime's values, and custom layers as such."""
         values = {name: self._of_regime(name, value) for name, value in fields.items()}
         for name in values:
-            if name in ELSEWHERE:
-                raise UsageError(f"{name} is not for a study to say: {ELSEWHERE[name]}")
+            if name in SET_ELSEWHERE:
+                raise UsageError(f"a study cannot set {name}: {SET_ELSEWHERE[name]}")
         for name in TABLES.keys() & values.keys():
             custom = isinstance(values[name], str) and values[name] not in builtin(name)
             if self.custom_layers and custom:

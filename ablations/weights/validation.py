@@ -21,7 +21,7 @@ from ablations.units import percent, rate
 from ablations.weights import conversion
 from modernize.errors import RoadmapError, UsageError, WeightsError
 from modernize.models import MODELS, model_of
-from modernize.spec import NetSpec
+from modernize.spec import NetSpec, Role
 from modernize.steps import REGIMES, STEPS, apply_steps, spec_of, step_of
 from modernize.text import plural
 from modernize.weights import Weights, from_state_dict, network_of
@@ -122,8 +122,7 @@ def check_step(spec: NetSpec, step: str, regime: str) -> None:
         WeightsError: saying which they are of.
     """
     wanted = spec_of(step, regime)
-    beside = {"drop_path", "init", "layer_scale", "num_classes", "in_channels"}
-    differs = {k: v for k, v in spec.diff(wanted).items() if k not in beside}
+    differs = spec.diff(wanted, (Role.INPUT, Role.HEAD, Role.INITIAL, Role.TRAINING))
     if differs:
         of = step_of(spec)
         listed = "; ".join(f"{name} is {a}, not {b}" for name, (a, b) in differs.items())
@@ -230,12 +229,10 @@ def printed(spec: NetSpec, image_size: int) -> str:
         found += paper.select(
             model=model, image_size=str(image_size), dataset="ImageNet-1K", metric="top1"
         )
-    beside = {"drop_path", "init", "layer_scale"}
+    ignoring = (Role.INITIAL, Role.TRAINING)
     for regime in REGIMES.values():
         if image_size == regime.image_size:
-            steps = [
-                v.key for v in apply_steps(STEPS, regime) if spec.diff(v.spec).keys() <= beside
-            ]
+            steps = [v.key for v in apply_steps(STEPS, regime) if not spec.diff(v.spec, ignoring)]
             table = paper.select(table=paper.TABLES.get(regime.name, ""), metric="top1")
             found += [value for value in table if value.step in steps]
     texts = [f"{v.printed} in Table {v.table}, trained on {v.pretraining}" for v in found]
