@@ -41,16 +41,16 @@ class Product:
         self.cluster, self.results, self.program = cluster, results, program
         results.mkdir(exist_ok=True)
         self.study = results / "study"
-        self.slurm_config = results / "site.yaml"
+        self.slurm_config = results / "slurm.yaml"
         self.environment = {**os.environ, **cluster.env, "OMP_NUM_THREADS": "1"}
         self.environment["LOGNAME"] = "nobody"  # jobs are found whoever asks
         self.environment.pop("SLURM_CONF")  # the commands' wrappers know it
         self.launching = ["--name", "study", "--results", str(results), "--data", str(images)]
         for setting in ("batch_size=100", "micro_batch_size=50", *settings):
             self.launching += ["--set", setting]
-        self.at_site("max_running: 3")
+        self.configure("max_running: 3")
 
-    def at_site(self, *lines: str) -> None:
+    def configure(self, *lines: str) -> None:
         self.slurm_config.write_text("\n".join(["setup: ['export OMP_NUM_THREADS=1']", *lines, ""]))
 
     def run(self, *arguments: str, status: int = 0, cores: int | None = None) -> str:

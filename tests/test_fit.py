@@ -130,13 +130,13 @@ def test_dry_runs_and_launches_refuse_what_jobs_would(
 ) -> None:
     monkeypatch.setattr(scheduler, "find_slurm", lambda: "")
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    (tmp_path / "site.yaml").write_text("tasks_per_node: 3\n")
-    slurm_config = ["--slurm-config", str(tmp_path / "site.yaml")]
+    (tmp_path / "slurm.yaml").write_text("tasks_per_node: 3\n")
+    slurm_config = ["--slurm-config", str(tmp_path / "slurm.yaml")]
     for more in (["--dry-run"], []):
         told = launch("--only", "resnet,recipe", *asked, *slurm_config, *more, status=2)
         assert named in told
         assert "resnet, recipe: " in told
-    assert [path.name for path in tmp_path.iterdir()] == ["site.yaml"]
+    assert [path.name for path in tmp_path.iterdir()] == ["slurm.yaml"]
 
 
 def test_plan_refuses_it_before_it_measures(launch: Launch) -> None:

@@ -1,5 +1,6 @@
 """The local queue: bounded, isolated, stoppable."""
 
+import contextlib
 import dataclasses
 import multiprocessing
 import os
@@ -17,15 +18,16 @@ from ablations import devices
 from ablations.data.datasets import DataError, load_images
 from ablations.data.sampling import Rank
 from ablations.devices import Slot, find_slots
-from ablations.launching import in_process, local_queue
-from ablations.launching.group import Group
-from ablations.launching.in_process import train_distributed
+from ablations.launching import local_queue
+from ablations.launching.distributed import Distributed
 from ablations.launching.job import Job
 from ablations.launching.local_queue import run_queue
+from ablations.launching.torchrun import TorchrunEnvironment
 from ablations.processes import STOP_SIGNALS
 from ablations.recipe import load_preset
 from ablations.records import Record, Run, RunFolder, Status
 from ablations.records.lock import study_lock
+from ablations.training import device_context
 from modernize import spec_of
 from modernize.errors import UsageError
 
@@ -53,7 +55,7 @@ def make_job(few_images: Path, tmp_path: Path) -> MakeJob:
 def test_a_bounded_number_at_a_time_and_every_run_on_record(make_job: MakeJob) -> None:
     jobs = [make_job(seed) for seed in range(4)]
     most, ended = 0, []
-    for tick in run_queue(jobs, SLOTS):
+    for tick in run_queue(jobs[0].folder.parent, jobs, SLOTS):
         most = max(most, len(tick.running))
         ended += tick.ended
     assert most == 2
@@ -70,7 +72,7 @@ def test_one_failing_run_stops_no_other(make_job: MakeJob, tmp_path: Path) -> No
         make_job(1), run=dataclasses.replace(make_job(1).run, images={})
     )
     good = make_job(2)
-    records = {job.run.seed: r for t in run_queue([broken, other_images, good], SLOTS[:1])
+    records = {job.run.seed: r for t in run_queue(tmp_path, [broken, other_images, good], SLOTS[:1])
                for job, r in t.ended}  # fmt: skip
     assert records[0].status is Status.FAILED
     assert "no Fashion-MNIST images" in records[0].reason
@@ -91,12 +93,15 @@ def test_what_fails_in_one_of_several_processes_is_on_record(
     folder = RunFolder(job.folder)
     folder.describe(job.run)
     handlers = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+    executor = Distributed(TorchrunEnvironment(1, 2, 1, 2))
+    monkeypatch.setattr(
+        device_context, "process_group", lambda _rank: contextlib.nullcontext(("cpu", Rank(1, 2)))
+    )
     for reason in (None, "the first to fail"):
-        monkeypatch.setattr(in_process, "find_group", lambda: Group(1, 2, 1, 2))
         if reason:
             folder.write_record(Record(Status.FAILED, reason))
-        with pytest.raises(DataError, match="images changed"):
-            list(train_distributed([job], "cpu", Rank(1, 2)))
+        with executor.join(), pytest.raises(DataError, match="images changed"):
+            list(executor.launch(folder.path.parent, [job]))
         record = folder.read_record()
         assert record is not None
         assert record.status is Status.FAILED
@@ -108,7 +113,7 @@ def test_what_fails_in_one_of_several_processes_is_on_record(
 def test_a_killed_process_is_a_failed_run(make_job: MakeJob) -> None:
     job = make_job(0, epochs=500)
     records = []
-    for tick in run_queue([job], SLOTS[:1]):
+    for tick in run_queue(job.folder.parent, [job], SLOTS[:1]):
         records += [record for _, record in tick.ended]
         if tick.running and RunFolder(job.folder).read_progress():
             for child in multiprocessing.active_children():
@@ -120,7 +125,7 @@ def test_a_killed_process_is_a_failed_run(make_job: MakeJob) -> None:
 def test_closing_the_queue_stops_its_runs_and_they_go_on_later(make_job: MakeJob) -> None:
     job = make_job(0, epochs=12)
     folder = RunFolder(job.folder)
-    queue = run_queue([job], SLOTS[:1])
+    queue = run_queue(job.folder.parent, [job], SLOTS[:1])
     for _ in queue:
         if len(folder.read_metrics()) >= 2:
             break
@@ -129,7 +134,7 @@ def test_closing_the_queue_stops_its_runs_and_they_go_on_later(make_job: MakeJob
     assert folder.read_record() is None
     before = folder.read_metrics()
     assert 2 <= len(before) < 12
-    for _ in run_queue([job], SLOTS[:1]):
+    for _ in run_queue(job.folder.parent, [job], SLOTS[:1]):
         pass
     record = folder.read_record()
     assert record is not None
@@ -142,7 +147,7 @@ def test_runs_outlive_the_process_that_starts_them(make_job: MakeJob) -> None:
     """It is killed while a run trains, and again before another starts."""
     jobs = [make_job(0), make_job(1)]
     ended, killed = [], set()
-    for tick in run_queue(jobs, SLOTS[:1]):
+    for tick in run_queue(jobs[0].folder.parent, jobs, SLOTS[:1]):
         ended += [record.status for _, record in tick.ended]
         for job in tick.running:
             if job.run.seed not in killed and RunFolder(job.folder).read_progress():
@@ -153,7 +158,7 @@ def test_runs_outlive_the_process_that_starts_them(make_job: MakeJob) -> None:
 
 
 def _orphan(job: Job) -> None:
-    for _ in run_queue([job], SLOTS[:1]):
+    for _ in run_queue(job.folder.parent, [job], SLOTS[:1]):
         pass
 
 
@@ -216,8 +221,8 @@ def test_a_process_that_starts_after_its_launch_has_gone_takes_nothing_over(
         monkeypatch.setattr(local_queue.signal, name, lambda *_: None)
     for name in ("stdout", "stderr"):
         monkeypatch.setattr(sys, name, getattr(sys, name))
-    ear, mouth = multiprocessing.Pipe(duplex=False)
-    local_queue._work(job, SLOTS[0], mouth)
+    receiver, sender = multiprocessing.Pipe(duplex=False)
+    local_queue._train_run(job, SLOTS[0], sender)
     mine.check_owner()
     assert [line["event"] for line in mine.read_history()] == ["started"]
-    assert not ear.poll()
+    assert not receiver.poll()

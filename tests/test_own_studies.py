@@ -144,7 +144,7 @@ def test_the_file_of_layers_is_part_of_the_run_and_its_copy_is_what_runs(
     source.write_text(source.read_text().replace("** 2", "** 3"))
 
     # The runs that wait know nothing of that, and what imports the copy is not this process.
-    records = [r for tick in run_queue(waiting, [Slot("cpu", 1)]) for _, r in tick.ended]
+    records = [r for tick in run_queue(tmp_path, waiting, [Slot("cpu", 1)]) for _, r in tick.ended]
     assert [r.status for r in records] == [Status.FINISHED] * 2
 
     edited = planned(as_written / "star.yaml", tmp_path / "other", few_images)
@@ -164,7 +164,9 @@ def test_the_file_of_layers_is_part_of_the_run_and_its_copy_is_what_runs(
 
     # A copy that is not what was planned is not run.
     Path(own.folder.path / "record.json").unlink()
-    records = [r for tick in run_queue(waiting[1:], [Slot("cpu", 1)]) for _, r in tick.ended]
+    records = [
+        r for tick in run_queue(tmp_path, waiting[1:], [Slot("cpu", 1)]) for _, r in tick.ended
+    ]
     assert records[0].status is Status.FAILED
     assert copy.stem in records[0].reason
 
@@ -179,7 +181,7 @@ def test_weights_of_such_a_run_are_read_only_with_its_file(
     asked = planned(as_written / "star.yaml", tmp_path / "results", few_images)
     asked.study.write()
     job = asked.jobs()[1]
-    assert [r.status for t in run_queue([job], [Slot("cpu", 1)]) for _, r in t.ended] == [
+    assert [r.status for t in run_queue(tmp_path, [job], [Slot("cpu", 1)]) for _, r in t.ended] == [
         "finished"
     ]
     file = job.folder / "weights.pt"

@@ -43,7 +43,7 @@ def plan(images: Path, tmp_path: Path) -> Plan:
             settings=("batch_size=8", "micro_batch_size=4", "epochs=1", "warmup_epochs=0"),
         )  # fmt: skip
         if begin:
-            with experiment.claimed() as claimed:
+            with experiment.locked() as claimed:
                 for p in claimed.needed:
                     p.folder.prepare(p.run)
                     p.folder.write_record(Record(Status.FINISHED, top1=80.0))

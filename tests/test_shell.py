@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from ablations.launching.group import Group, find_group
+from ablations.launching.torchrun import TorchrunEnvironment as Torchrun
+from ablations.launching.torchrun import find_torchrun
 from modernize.errors import UsageError
 
 ROOT = Path(__file__).parent.parent
@@ -103,8 +104,11 @@ def test_without_a_home_nothing_is_kept() -> None:
         ({"RANK": "1"}, None),
         ({"WORLD_SIZE": "", "RANK": "x"}, None),
         ({"WORLD_SIZE": "1", "RANK": "0"}, None),
-        ({**TORCHRUN, "MASTER_PORT": "29500"}, Group(1, 2, 0, 1)),
-        ({**TORCHRUN, "MASTER_PORT": "1", "LOCAL_WORLD_SIZE": "2"}, Group(1, 2, 0, 2)),
+        ({**TORCHRUN, "MASTER_PORT": "29500"}, Torchrun(1, 2, 0, 1)),
+        (
+            {**TORCHRUN, "MASTER_PORT": "1", "LOCAL_WORLD_SIZE": "2"},
+            Torchrun(1, 2, 0, 2),
+        ),
         ({"WORLD_SIZE": "2"}, "RANK is not set; LOCAL_RANK is not set; MASTER_ADDR is not set"),
         (TORCHRUN, "MASTER_PORT is not set"),
         ({"WORLD_SIZE": "two"}, "WORLD_SIZE is 'two'"),
@@ -116,7 +120,9 @@ def test_without_a_home_nothing_is_kept() -> None:
     ],
 )
 def test_the_variables_of_torchrun(
-    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], group: Group | str | None
+    monkeypatch: pytest.MonkeyPatch,
+    variables: dict[str, str],
+    group: Torchrun | str | None,
 ) -> None:
     for name in (*TORCHRUN, "LOCAL_WORLD_SIZE", "MASTER_PORT"):
         monkeypatch.delenv(name, raising=False)
@@ -124,9 +130,9 @@ def test_the_variables_of_torchrun(
         monkeypatch.setenv(name, value)
     if isinstance(group, str):
         with pytest.raises(UsageError, match=group):
-            find_group()
+            find_torchrun()
     else:
-        assert find_group() == group
+        assert find_torchrun() == group
 
 
 def _in_the_foreground() -> None:

@@ -88,7 +88,7 @@ def test_layers_of_ones_own_go_along(cluster: Cluster, few_images: Path, tmp_pat
     asked = ["--study", str(tmp_path / "star.yaml")]
     assert "#SBATCH --array=0-1" in product.submit(*asked, "--dry-run")
     assert not product.study.exists()
-    product.at_site("max_running: 1")
+    product.configure("max_running: 1")
     assert "Submitted 2 runs" in product.submit(*asked)
     (tmp_path / "my_layers.py").write_text("raise SystemExit('the edited file')")
     (tmp_path / "star.yaml").write_text("no study any more")
@@ -117,7 +117,7 @@ def test_faults_change_nothing(
 ) -> None:
     """A preemption, a SIGKILL, a requeue by an operator, a node that dies."""
     product = Product(cluster, tmp_path, few_images, *SOME)
-    product.at_site("max_running: 4")
+    product.configure("max_running: 4")
     submitter = subprocess.Popen(
         [sys.executable, str(ROOT / "run_roadmap.py"), "--only", ",".join(FAULTS),
          *product.launching, "--executor", "slurm", "--slurm-config", str(product.slurm_config)],
@@ -164,7 +164,7 @@ def test_a_time_limit_is_no_end(
     Limits are whole minutes, and SLURM checks them every half minute.
     """
     product = Product(cluster, tmp_path, few_images, *SOME)
-    product.at_site("time_limit_minutes: 1", "warning_seconds: 50")
+    product.configure("time_limit_minutes: 1", "warning_seconds: 50")
     product.submit("--only", "width")
     product.wait_for_checkpoint("width")
     pid = json.loads((product.run_folder("width") / "owner.json").read_text())["pid"]
@@ -187,7 +187,7 @@ def warned(pid: int) -> bool:
 def test_two_nodes_share_a_run(cluster: Cluster, few_images: Path, tmp_path: Path) -> None:
     """The bits of two processes on one machine, though one died and the run had to make room."""
     product = Product(cluster, tmp_path / "slurm", few_images, *SOME)
-    product.at_site("nodes: 2")
+    product.configure("nodes: 2")
     product.submit("--only", "ln")
     product.wait_for_checkpoint("ln")
     product.kill_rank(1)  # which the other process cannot do without
@@ -218,7 +218,7 @@ def test_cancelled_runs_go_on_when_submitted_again(
     cluster: Cluster, few_images: Path, tmp_path: Path
 ) -> None:
     product = Product(cluster, tmp_path, few_images, *SOME)
-    product.at_site("max_running: 1", "max_array_size: 2")
+    product.configure("max_running: 1", "max_array_size: 2")
     said = product.submit("--until", "patchify")
     assert "Submitted 4 runs" in said
     assert len({job.partition("_")[0] for job in product.jobs()}) == 2  # two arrays, one by one
@@ -247,7 +247,7 @@ def test_what_the_scheduler_refuses_is_said(
         ("gpus_per_node: 2", "key nodes, cpus_per_task or gpus_per_node"),
         ("constraint: h100", "key constraint"),
     ]:
-        product.at_site(line)
+        product.configure(line)
         executor = ["--executor", "slurm", "--slurm-config", str(product.slurm_config)]
         said = product.run("--only", "ln", *product.launching, *executor, status=1)
         assert re.search(message, said), said

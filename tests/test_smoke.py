@@ -40,7 +40,7 @@ def test_a_smoke_test_trains_two_updates_in_a_study_of_its_own(
 @pytest.mark.parametrize("preset", preset_names())
 @pytest.mark.parametrize("processes", [1, load_slurm_config(EXAMPLE).processes])
 def test_every_shipped_preset_can_be_tried(preset: str, processes: int) -> None:
-    """On as many processes as the example site has."""
+    """On as many processes as the example SLURM config has."""
     short = load_preset(preset).smoke(processes)
     images = short.data.limit or 0
     for variant in until("ln", short.regime):

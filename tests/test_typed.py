@@ -104,7 +104,7 @@ def test_homes_and_variables_are_replaced_everywhere(
         with pytest.raises(UsageError):
             paths.expand(wrong)
     shutil.copytree(few_images, tmp_path / "mine")
-    slurm_config, preset = tmp_path / "site.yaml", tmp_path / "own.yaml"
+    slurm_config, preset = tmp_path / "slurm.yaml", tmp_path / "own.yaml"
     slurm_config.write_text("results: ~/results\n")
     preset.write_text((PRESETS / "nano.yaml").read_text().replace("embedded", "$MINE"))
     assert load_slurm_config(slurm_config).results == f"{tmp_path}/results"
@@ -112,7 +112,7 @@ def test_homes_and_variables_are_replaced_everywhere(
     for data in (["--data", "~/mine"], ["--data", "$MINE"], ["--preset", "~/own.yaml"],
                  ["--set", "data.source=$MINE"]):  # fmt: skip
         assert "2,000 training" in call(*asked, *data)
-    assert "there is no study" not in call("--slurm-config", "${HOME}/site.yaml", *asked[:3])
+    assert "there is no study" not in call("--slurm-config", "${HOME}/slurm.yaml", *asked[:3])
     for option in ("--data", "--results", "--slurm-config", "--study", "--preset"):
         assert "UNSET" in call("--dry-run", option, "$UNSET/x.yaml", status=2)
         assert option in call("--dry-run", option, "", status=2)

@@ -157,19 +157,19 @@ def test_only_regular_files_are_read(tmp_path: Path) -> None:
 
 
 def test_a_byte_order_mark_is_no_part_of_the_first_key(tmp_path: Path) -> None:
-    path = tmp_path / "site.yaml"
+    path = tmp_path / "slurm.yaml"
     path.write_bytes(b"\xef\xbb\xbfpartition: gpu\r\nnodes: 2\r\n")
     assert (load_slurm_config(path).partition, load_slurm_config(path).nodes) == ("gpu", 2)
 
 
 def test_times_and_words_in_a_site(tmp_path: Path) -> None:
-    path = tmp_path / "site.yaml"
+    path = tmp_path / "slurm.yaml"
     path.write_text("options:\n  begin: 16:00\n  kill-on-invalid-dep: yes\n  exclusive: true\n")
     assert load_slurm_config(path).options == {
         "begin": "16:00", "kill-on-invalid-dep": "yes", "exclusive": True
     }  # fmt: skip
     path.write_text("nodes: 1\ntime_limit_minutes: 12:00:00\n")
-    with pytest.raises(UsageError, match=r"site\.yaml, line 2: time_limit_minutes.*'12:00:00'"):
+    with pytest.raises(UsageError, match=r"slurm\.yaml, line 2: time_limit_minutes.*'12:00:00'"):
         load_slurm_config(path)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,20 +14,22 @@ from rich.console import Console
 from ablations import limits, tables, terminal
 from ablations.commands import shell, study_request
 from ablations.commands.collect import collect_study
-from ablations.commands.options import from_here, results_folder, results_option, tell_faults
+from ablations.commands.options import results_folder, results_option, tell_faults
 from ablations.commands.study_request import speed_options, study_options
 from ablations.commands.typed import FilePath, Whole
 from modernize.errors import RoadmapError, UsageError
 from modernize.text import plural
 
 if TYPE_CHECKING:
-    from ablations.fit import Machine
+    from ablations.launching.executors import Executor
     from ablations.launching.experiment import Experiment
-    from ablations.launching.slurm_config import SlurmConfig
-    from ablations.recipe import Preset
 
-EXECUTORS = ("auto", "local", "slurm", "debug")
+EXECUTORS = ("auto", "local", "slurm", "debug")  # with those of ablations.launching.executors
 SMOKE = "-smoke"  # the end of the name of a smoke test's study
+
+
+class RunsFailedError(RoadmapError):
+    """Some runs of a study failed or were stopped; the records of the others are written."""
 
 
 _OPTIONS = (
@@ -107,80 +108,38 @@ def launch(
     """
     if (images_per_second or measure) and not dry_run:
         raise UsageError("--images-per-second and --measure go with --dry-run, or with `plan`.")
-    from ablations.launching.group import find_group
+    from ablations.launching.executors import Settings, choose_executor
     from ablations.launching.slurm_config import load_slurm_config
+    from ablations.launching.torchrun import find_torchrun
 
     if not dry_run:
         shell.outlive_the_display()
-    group = find_group()
-    # Of the processes that torchrun starts, the first one speaks.
-    console = terminal.console(quiet=group is not None and group.rank > 0)
-    where = load_slurm_config(slurm_config)
-    results = results or (Path(where.results) if where.results else None)
-    processes = group.world_size if group else where.processes
+    torchrun = find_torchrun()
+    # Of the processes that torchrun starts, only the first one prints.
+    console = terminal.console(quiet=torchrun is not None and torchrun.rank > 0)
+    config = load_slurm_config(slurm_config)
+    results = results or (Path(config.results) if config.results else None)
+    processes = torchrun.world_size if torchrun else config.processes
     experiment = design(results=results, processes=processes, **options)
     tell_faults(experiment.study)
-    executor, why = _choose(executor, experiment)
-    experiment.check(_machine(executor, where, experiment.preset))
+    chosen, reason = choose_executor(executor, experiment.preset, Settings(jobs, config))
+    experiment.check(chosen.machine(experiment.preset))
     _print_plan(console, experiment, images_per_second, measure)
     if options["smoke"]:
         console.print(
-            "Smoke test: one epoch of two updates for each step; it shows that they run to their "
-            "end. Accuracies, and what is said of collapse, mean nothing.",
+            "Smoke test: one epoch of two updates for each step. It shows only that they run to "
+            "the end; accuracies and reports of collapse mean nothing.",
             soft_wrap=True,
         )
-    if group is None:
-        console.print(f"Executor: {executor}, {why}", soft_wrap=True)
-    if jobs is not None:
-        where = where.model_copy(update={"max_running": jobs})
-    if dry_run:
-        if executor == "slurm":
-            _print_script(experiment, where)
-        if not (images_per_second or measure):
-            console.print(study_request.HOURS_HINT, soft_wrap=True)
-        console.print("Dry run: nothing was trained or written.")
-    elif group is not None:
-        _run_together(console, experiment)
-    elif executor == "slurm":
-        _submit(console, experiment, where)
-    elif executor == "debug":
-        _debug(console, experiment)
-    else:
-        _run(console, experiment, jobs)
-
-
-def _choose(executor: str, experiment: Experiment) -> tuple[str, str]:
-    """Returns the executor that trains the runs, and why it is that one."""
-    from ablations.launching.scheduler import check_usable, find_slurm
-
-    if executor == "slurm":
-        check_usable()
-    if executor != "auto":
-        return executor, "as asked for"
-    if not experiment.preset.cluster:
-        return "local", "for the preset is not made for a cluster"
-    missing = find_slurm()
-    return ("local", f"for {missing}") if missing else ("slurm", "whose controller answers")
-
-
-def _machine(executor: str, slurm_config: SlurmConfig, preset: Preset) -> Machine:
-    """Returns where runs will be trained, as far as it matters and can be known."""
-    from ablations.devices import count_gpus, find_device
-    from ablations.fit import Machine
-    from ablations.launching.group import find_group
-
-    group = find_group()
-    if executor == "slurm" and group is None:
-        # GPUs may also be asked for in sbatch's own words.
-        unknown = any("gpu" in f"{key}={value}" for key, value in slurm_config.options.items())
-        device = "cuda" if slurm_config.gpus_per_node else "" if unknown else "cpu"
-        return Machine(device, slurm_config.processes, python=slurm_config.python is None)
-    processes = group.world_size if group else 1
-    matters = preset.compute.precision == "fp16" or preset.compute.compile or processes > 1
-    device = find_device() if matters else ""
-    gpus = count_gpus() if group and device == "cuda" else None
-    local = group.local_world if group else 1
-    return Machine(device, processes, here=True, python=True, local=local, gpus=gpus)
+    console.print(f"Executor: {reason}", soft_wrap=True)
+    if not dry_run:
+        _train(console, experiment, chosen)
+        return
+    if preview := chosen.preview(experiment.study.folder.absolute(), experiment.jobs()):
+        terminal.echo(f"\n{preview}")
+    if not (images_per_second or measure):
+        console.print(study_request.HOURS_HINT, soft_wrap=True)
+    console.print("Dry run: nothing was trained or written.")
 
 
 def design(
@@ -284,100 +243,24 @@ def _print_plan(
         console.print(study_request.in_all(left, speed), soft_wrap=True)
 
 
-def _run(console: Console, experiment: Experiment, jobs: int | None) -> None:
-    from ablations.devices import find_slots
+def _train(console: Console, experiment: Experiment, executor: Executor) -> None:
+    """Trains what is needed, or submits it, and reports the results."""
     from ablations.launching.progress import follow
-    from ablations.processes import start_importing
 
-    with experiment.claimed() as experiment:
-        needed = experiment.needed
-        if needed:
-            start_importing()
-        slots = find_slots(len(needed), jobs)
-        if needed:
-            console.print(
-                f"Training on {', '.join(dict.fromkeys(s.device for s in slots))}: {len(slots)} at "
-                f"a time, {plural(slots[0].threads, 'thread')} each",
-                soft_wrap=True,
-            )
+    with executor.join() as rank, experiment.locked(rank) as experiment:
         try:
-            with contextlib.closing(experiment.run(slots)) as ticks:
-                follow(ticks, len(needed), console)
+            with contextlib.closing(experiment.run(executor)) as events:
+                follow(events, len(experiment.needed), console, bars=executor.background)
         except KeyboardInterrupt as stop:
             _collect(console, experiment)
             console.print(
-                f"{shell.describe(stop)}. What is finished is kept; the same command goes on from "
+                f"{shell.describe(stop)}. Finished runs are kept; the same command continues from "
                 "the last checkpoints.",
                 style="bold",
                 soft_wrap=True,
             )
             raise SystemExit(shell.exit_status(stop)) from None
-        _conclude(console, experiment)
-
-
-def _print_script(experiment: Experiment, slurm_config: SlurmConfig) -> None:
-    from ablations.launching import slurm
-    from ablations.launching.snapshot import place_of
-
-    jobs, study = experiment.jobs(), experiment.study
-    if jobs:
-        folder = study.folder.absolute()
-        terminal.echo(f"\n{slurm.script(folder, place_of(folder), jobs, slurm_config)}")
-
-
-def _submit(console: Console, experiment: Experiment, slurm_config: SlurmConfig) -> None:
-    """Hands what is needed to SLURM, and ends."""
-    from ablations.launching import slurm
-    from ablations.launching.snapshot import snapshot
-
-    study = experiment.study
-    with experiment.claimed() as experiment:
-        jobs = experiment.jobs()
-        if not jobs:
-            console.print("Nothing to submit.")
-            return
-        folder = study.folder.absolute()
-        submissions = slurm.submit(folder, snapshot(folder), jobs, slurm_config)
-    numbers = ", ".join(s.jobs or "?" for s in submissions)
-    commit = submissions[0].commit
-    console.print(
-        f"Submitted {plural(len(jobs), 'run')} as SLURM job {numbers}, at most "
-        f"{slurm_config.max_running} at a time, {plural(slurm_config.processes, 'process')} each; "
-        "the program as it is now"
-        + (
-            f" (commit {commit[:10]}{', with changes' if submissions[0].dirty else ''})."
-            if commit
-            else "."
-        ),
-        soft_wrap=True,
-    )
-    console.print(
-        f"Next: run_roadmap.py status {shlex.quote(from_here(study.folder))}   (or logs, collect, "
-        "cancel)",
-        soft_wrap=True,
-    )
-
-
-def _debug(console: Console, experiment: Experiment) -> None:
-    """Trains what is needed in this process."""
-    from ablations.devices import find_slots
-    from ablations.launching.progress import label, outcome
-
-    with experiment.claimed() as experiment:
-        for job, record in experiment.run_here(find_slots(1)[0]):
-            console.print(f"{label(job)}: {outcome(record)}", soft_wrap=True)
-        _conclude(console, experiment)
-
-
-def _run_together(console: Console, experiment: Experiment) -> None:
-    """Trains in all processes that torchrun started; the first one writes and speaks."""
-    from ablations.launching.in_process import joined
-    from ablations.launching.progress import label, outcome
-
-    with joined() as (device, rank), experiment.claimed(rank) as experiment:
-        for job, record in experiment.run_together(device, rank):
-            console.print(f"{label(job)}: {outcome(record)}", soft_wrap=True)
-        if rank.rank == 0:
+        if executor.waits and (rank is None or rank.rank == 0):
             _conclude(console, experiment)
 
 
@@ -394,25 +277,24 @@ def _collect(console: Console, experiment: Experiment) -> bool:
 
 def _conclude(console: Console, experiment: Experiment) -> None:
     """Collects the records, and says loudly which runs did not finish."""
-    from ablations.launching.local_queue import RunsFailedError
     from ablations.launching.progress import outcome
     from ablations.records import Status
 
     collected = _collect(console, experiment)
-    ends = experiment.ends()
-    for p, record in ends:
+    results = experiment.results()
+    for p, record in results:
         if record and record.status is not Status.FINISHED:
             line = f"{p.run.key}, seed {p.run.seed}: {outcome(record)}"
             console.print(line, style="bold red", soft_wrap=True)
-    failed = sum(record is not None and record.status is Status.FAILED for _, record in ends)
+    failed = sum(record is not None and record.status is Status.FAILED for _, record in results)
     if failed:
         raise RunsFailedError(
-            f"{failed} of {plural(len(ends), 'run')} failed; the logs named above say more. "
+            f"{failed} of {plural(len(results), 'run')} failed; the logs named above say more. "
             "The same command tries them again."
         )
-    if stopped := sum(record is None for _, record in ends):
+    if stopped := sum(record is None for _, record in results):
         raise RunsFailedError(
-            f"{stopped} of {plural(len(ends), 'run')} were stopped; the same command goes on with "
+            f"{stopped} of {plural(len(results), 'run')} were stopped; the same command continues "
             "them."
         )
     if not collected:

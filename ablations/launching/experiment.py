@@ -1,4 +1,4 @@
-"""The main job: what there is to run, running it, and what came of it."""
+"""The main job: the runs of a study that are asked for, their launch and their results."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import re
 import unicodedata
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,29 +14,17 @@ from ablations import fit
 from ablations.data.content_digest import digest_contents
 from ablations.data.datasets import Images, load_images
 from ablations.data.image_folder import Folder
-from ablations.devices import Slot
 from ablations.fit import Machine, Wanted
-from ablations.launching import in_process, local_queue
+from ablations.launching.executors import Event, Executor
 from ablations.launching.job import Job
+from ablations.launching.plan import Planned, plan_runs
 from ablations.paths import expand
 from ablations.recipe import Preset
-from ablations.records import (
-    ARCHIVE,
-    DamagedError,
-    Record,
-    ResultsError,
-    Run,
-    RunFolder,
-    RunStatus,
-    Status,
-    Study,
-    read_statuses,
-)
+from ablations.records import ARCHIVE, Record, ResultsError, Status, Study
 from ablations.records.lock import study_lock
 from ablations.studies import selection
 from ablations.studies.estimates import PlanRow, TrainingImages, count, plan_rows
 from ablations.studies.variants import Comparison
-from modernize.closed_form import ClosedFormCost
 from modernize.errors import UsageError
 from modernize.spec import Norm
 from modernize.steps import Training, Variant
@@ -47,71 +35,6 @@ if TYPE_CHECKING:
 
 LONGEST_NAME = 200  # bytes
 PAPER_MICRO_BATCH_SIZE = 128  # 4 x 8 GPUs of the authors' step-by-step code
-
-
-@dataclasses.dataclass(frozen=True)
-class Planned:
-    """One run of a study, before it is launched.
-
-    Attributes:
-        variant, now: what it is, and its status.
-        cost: of the network at the preset's image size.
-        epochs_done: epochs that an unfinished run has behind it.
-    """
-
-    variant: Variant
-    now: RunStatus
-    cost: ClosedFormCost
-    epochs_done: int
-
-    @property
-    def run(self) -> Run:
-        """The run."""
-        return self.now.run
-
-    @property
-    def folder(self) -> RunFolder:
-        """The folder of its files."""
-        return self.now.folder
-
-    @property
-    def blocked(self) -> str:
-        """Why it must not be trained now; empty: it may be."""
-        if self.now.with_scheduler:
-            return f"{self.now.status}{f' as job {self.now.job}' if self.now.job else ''}"
-        unknown = self.now.fault is not None and not isinstance(self.now.fault, DamagedError)
-        return self.now.detail if unknown else ""  # it may be settled
-
-    @property
-    def needed(self) -> bool:
-        """Whether it is still to be trained."""
-        return not self.blocked and not self.now.status.settled
-
-    @property
-    def macs_left(self) -> int:
-        """MACs per training image, times the epochs still to be trained."""
-        return self.cost.flops * (self.run.recipe.epochs - self.epochs_done)
-
-    @property
-    def fraction_left(self) -> float:
-        """The fraction of its epochs that is still to be trained."""
-        return 1 - self.epochs_done / self.run.recipe.epochs if self.needed else 0.0
-
-    @property
-    def action(self) -> str:
-        """What a launch does with it, in a few words."""
-        record = self.now.record
-        if record and record.settled:
-            accuracy = "" if record.top1 is None else f", top-1 {record.top1:.2f} %"
-            source = f" (in {ARCHIVE})" if self.folder.only_archived else ""
-            return f"skip: {record.status}{accuracy}{source}"
-        if self.blocked:
-            return f"skip: {self.blocked}"
-        if self.now.fault:
-            return "run again: its record is damaged"
-        if self.epochs_done:
-            return f"continue after epoch {self.epochs_done}"
-        return "run again: it failed" if record else "run"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,45 +75,45 @@ class Experiment:
         )
 
     @contextlib.contextmanager
-    def claimed(self, rank: Rank | None = None) -> Iterator[Experiment]:
-        """Holds the study's lock, and gives the experiment as it stands now, the study written.
+    def locked(self, rank: Rank | None = None) -> Iterator[Experiment]:
+        """Holds the study's lock, and gives the experiment as it is now, its study written.
 
-        Whatever is decided and changed is decided and changed inside: before, other processes may
-        train, widen and write the study.
+        All decisions and changes belong inside: before, other processes may train, extend and write
+        the study.
 
         Args:
-            rank: which of the processes that train together this is, where it is one of them. The
-                first one holds the lock, writes and decides for all.
+            rank: of this process, if several train together. The first one holds the lock, writes
+                and decides for all.
 
         Raises:
-            UsageError: where another process holds the lock; then nothing was changed.
+            UsageError: if another process holds the lock; then nothing was changed.
         """
         with contextlib.ExitStack() as stack:
 
-            def claim() -> Experiment:
+            def lock() -> Experiment:
                 stack.enter_context(study_lock(self.study.folder))
-                claimed = self._anew()
-                claimed.study.write()
-                return claimed
+                current = self._reloaded()
+                current.study.write()
+                return current
 
             if rank is None or rank.world_size == 1:
-                yield claim()
+                yield lock()
                 return
             from ablations.training.device_context import agree
 
-            claimed: list[Experiment] = []
+            locked: list[Experiment] = []
 
             def decide() -> Sequence[Planned]:
-                claimed.append(claim())
-                return claimed[0].planned
+                locked.append(lock())
+                return locked[0].planned
 
             planned = agree(rank, decide)
-            yield claimed[0] if claimed else dataclasses.replace(self, planned=planned)
+            yield locked[0] if locked else dataclasses.replace(self, planned=planned)
 
-    def _anew(self) -> Experiment:
-        """Returns the same experiment as it stands now, in the study as it is now."""
+    def _reloaded(self) -> Experiment:
+        """Returns the same experiment with the study as it is on disk now."""
         asked, study = [(p.variant, p.run.seed) for p in self.planned], self.study.reload()
-        return dataclasses.replace(self, study=study, planned=_plan(study, asked))
+        return dataclasses.replace(self, study=study, planned=plan_runs(study, asked))
 
     def cautions(self) -> list[str]:
         """Returns what its user should know beforehand, a sentence or two each."""
@@ -213,36 +136,17 @@ class Experiment:
             for batch in sorted(seen - {PAPER_MICRO_BATCH_SIZE})
         ]
 
-    def run(self, slots: Sequence[Slot]) -> Generator[local_queue.Tick, None, None]:
-        """Trains what is needed, yielding how it stands; closing it stops what runs.
+    def run(self, executor: Executor) -> Generator[Event, None, None]:
+        """Launches what is needed and yields the executor's events; closing it stops what runs."""
+        events = executor.launch(self.study.folder.absolute(), self.jobs())
+        with contextlib.closing(events):
+            for event in events:
+                for job, record in event.ended:
+                    self.study.new_records[job.run.name] = record
+                yield event
 
-        One at a time, runs keep the order of the road. Several at a time, the longest come first,
-        so that no slot idles for long at the end.
-        """
-        planned = self.needed
-        if len(slots) > 1:
-            planned.sort(key=lambda p: p.macs_left, reverse=True)
-        with contextlib.closing(local_queue.run_queue(self._jobs(planned), slots)) as ticks:
-            for tick in ticks:
-                for job, record in tick.ended:
-                    self.study.ends[job.run.name] = record
-                yield tick
-
-    def run_together(self, device: str, rank: Rank) -> Iterator[tuple[Job, Record]]:
-        """Trains what is needed, one run at a time, in all processes that torchrun started."""
-        return self._remember(in_process.train_distributed(self.jobs(), device, rank))
-
-    def run_here(self, slot: Slot) -> Iterator[tuple[Job, Record]]:
-        """Trains what is needed in this process, for a debugger; an error is raised as it comes."""
-        return self._remember(in_process.train_one_by_one(self.jobs(), slot))
-
-    def _remember(self, ends: Iterable[tuple[Job, Record]]) -> Iterator[tuple[Job, Record]]:
-        for job, record in ends:
-            self.study.ends[job.run.name] = record
-            yield job, record
-
-    def ends(self) -> list[tuple[Planned, Record | None]]:
-        """Returns how the runs ended that were not held back; None: not yet."""
+    def results(self) -> list[tuple[Planned, Record | None]]:
+        """Returns the records of the runs that were not blocked; None: the run has not ended."""
         found: list[tuple[Planned, Record | None]] = []
         for p in self.planned:
             try:
@@ -259,11 +163,8 @@ class Experiment:
         fit.check(((run.key, Wanted(run.recipe, run.spec, *rest)) for run in runs), machine)
 
     def jobs(self) -> list[Job]:
-        """Returns the runs still to be run; paths in them hold wherever they are run."""
-        return self._jobs(self.needed)
-
-    def _jobs(self, planned: Sequence[Planned]) -> list[Job]:
-        data, compute = self.preset.data, self.preset.compute
+        """Returns the runs still to be trained; the paths in them are absolute."""
+        data, layers_of = self.preset.data, self.study.layers_file
         if data.is_folder:
             data = data.model_copy(update={"source": str(Path(expand(data.source)).absolute())})
         return [
@@ -271,12 +172,13 @@ class Experiment:
                 p.run,
                 p.folder.path.absolute(),
                 data,
-                compute,
+                self.preset.compute,
                 self.skip_bad_images,
                 self.tensorboard,
-                layers.absolute() if layers else None,
+                layers.absolute() if (layers := layers_of(p.run.spec)) else None,
+                p.macs_left,
             )
-            for p, layers in ((p, self.study.layers_file(p.run.spec)) for p in planned)
+            for p in self.needed
         ]
 
 
@@ -353,7 +255,7 @@ def design(
         own_file=comparison.own_file,
     )
     asked = [(variant, seed) for variant in variants for seed in range(seeds)]
-    planned = _plan(study, asked)
+    planned = plan_runs(study, asked)
     return Experiment(
         study,
         preset,
@@ -385,15 +287,3 @@ def _notes_on_files(
             f"but other modification times; they may have been replaced, or copied. The latest is "
             f"{images.newest}. {more}"
         )
-
-
-def _plan(study: Study, asked: Sequence[tuple[Variant, int]]) -> list[Planned]:
-    """Returns what there is to do about these variants and seeds, as things are now."""
-    statuses = {status.run.name: status for status in read_statuses(study)}
-    planned = []
-    for variant, seed in asked:
-        now = statuses[study.run(variant, seed).name]
-        done = min(now.folder.epochs_done(), now.run.recipe.epochs)
-        network = count(now.run.spec, study.preset.data.image_size)
-        planned.append(Planned(variant, now, network, done))
-    return planned

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,6 +41,7 @@ class Job:
     skip_bad_images: bool = False
     tensorboard: bool = False
     layers: Path | None = None
+    macs: int = 0
 
     def load_custom_layers(self) -> None:
         """Loads the network's custom layers from the file that it was planned with and no other.
@@ -141,7 +142,6 @@ def record_end(folder: RunFolder, record: Record) -> Record:
     return record
 
 
-def announce_unfinished(unfinished: Sequence[Job]) -> None:
-    """Shows others which runs are yet to come to their end."""
-    for study in {job.folder.parents[1] for job in unfinished}:
-        write_pending(study, [job.folder.name for job in unfinished])
+def write_pending_jobs(study: Path, jobs: Iterable[Job]) -> None:
+    """Writes into a study, whose lock this process holds, which jobs are still pending."""
+    write_pending(study, [job.folder.name for job in jobs])

@@ -1,4 +1,4 @@
-"""The local queue: a bounded number of runs at a time, each in a process of its own."""
+"""The local queue: a limited number of runs at a time, each in its own process."""
 
 from __future__ import annotations
 
@@ -12,21 +12,24 @@ import time
 from collections.abc import Generator, Sequence
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from types import FrameType
 
-from ablations.devices import Slot
+from ablations.devices import Slot, find_slots
+from ablations.launching.executors import Event, Executor
 from ablations.launching.job import (
     Job,
-    announce_unfinished,
     record_end,
     record_failure,
     train_in,
+    write_pending_jobs,
 )
 from ablations.processes import delayed_signals, process_context, start_importing
 from ablations.records import Record, ResultsError, RunFolder, Status
 from ablations.records.files import make_folder
 from ablations.terminal import Stream
 from modernize.errors import RoadmapError
+from modernize.text import plural
 
 POLL_SECONDS = 0.1
 STARTS = 3  # attempts to start a process
@@ -34,26 +37,46 @@ UNKNOWN_STATUS = 255  # what multiprocessing says of a process whose start serve
 STOP_SECONDS = 20  # how long a run may take to stop before it is killed
 
 
-@dataclasses.dataclass(frozen=True)
-class Tick:
-    """How the queue stands: what runs, and what ended since the last tick."""
+class LocalQueue(Executor):
+    """Trains a limited number of runs at a time on this machine, each in its own process.
 
-    running: Sequence[Job]
-    ended: Sequence[tuple[Job, Record]]
+    Args:
+        jobs: runs at a time; None: one per GPU, or one per core up to a limit.
+    """
+
+    def __init__(self, jobs: int | None = None) -> None:
+        self.jobs = jobs
+
+    def launch(self, study: Path, jobs: Sequence[Job]) -> Generator[Event, None, None]:
+        """See :meth:`Executor.launch`.
+
+        One at a time, runs keep their order. Several at a time, the longest start first, so that no
+        slot is idle for long at the end.
+        """
+        if not jobs:
+            return
+        start_importing()
+        slots = find_slots(len(jobs), self.jobs)
+        devices = ", ".join(dict.fromkeys(slot.device for slot in slots))
+        yield Event(
+            message=f"Training on {devices}: {len(slots)} at a time, "
+            f"{plural(slots[0].threads, 'thread')} each"
+        )
+        if len(slots) > 1:
+            jobs = sorted(jobs, key=lambda job: job.macs, reverse=True)
+        yield from run_queue(study, jobs, slots)
 
 
-class RunsFailedError(RoadmapError):
-    """Some runs of a study failed; the others are on record."""
+def run_queue(
+    study: Path, jobs: Sequence[Job], slots: Sequence[Slot]
+) -> Generator[Event, None, None]:
+    """Trains the jobs in order, one at a time on each slot, and yields events.
 
-
-def run_queue(jobs: Sequence[Job], slots: Sequence[Slot]) -> Generator[Tick, None, None]:
-    """Trains the jobs in order, as many at a time as there are slots, yielding how it stands.
-
-    One failing run stops no other. Closing the iterator (as Ctrl-C does) stops those that run; each
-    goes on from its last checkpoint the next time.
+    A run that fails stops no other. Closing the generator, as Ctrl-C does, stops those that run;
+    each continues from its last checkpoint at the next launch.
     """
     waiting, free = list(jobs), list(slots)
-    announce_unfinished(jobs)
+    write_pending_jobs(study, jobs)
     running: list[_Running] = []
     try:
         while waiting or running:
@@ -63,10 +86,10 @@ def run_queue(jobs: Sequence[Job], slots: Sequence[Slot]) -> Generator[Tick, Non
             ended = [one for one in running if one.ended]
             running = [one for one in running if one not in ended]
             free += [one.slot for one in ended]
-            outcomes = [(one.job, _outcome(one)) for one in ended]
+            records = [(one.job, _record_of(one)) for one in ended]
             if ended:
-                announce_unfinished([*(one.job for one in running), *waiting])
-            yield Tick([one.job for one in running], outcomes)
+                write_pending_jobs(study, [*(one.job for one in running), *waiting])
+            yield Event([one.job for one in running], records)
             time.sleep(POLL_SECONDS)
     finally:
         _stop(running)
@@ -74,19 +97,19 @@ def run_queue(jobs: Sequence[Job], slots: Sequence[Slot]) -> Generator[Tick, Non
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Running:
-    """A run's process, and what it is for; through ``ear`` it says how it ended."""
+    """A run's process; it sends the record of how the run ended through a pipe."""
 
     job: Job
     slot: Slot
     process: BaseProcess
-    ear: Connection
+    receiver: Connection
 
     @property
     def ended(self) -> bool:
         """Whether it has ended. If its start server is gone, only the pipe shows that."""
         if self.process.is_alive():
             return False
-        return self.process.exitcode != UNKNOWN_STATUS or self.ear.poll()
+        return self.process.exitcode != UNKNOWN_STATUS or self.receiver.poll()
 
     def send(self, number: signal.Signals) -> None:
         """Sends it a signal, unless it has ended."""
@@ -104,16 +127,16 @@ def _start(job: Job, slot: Slot) -> _Running:
     context = process_context()
     for _ in range(STARTS):
         start_importing()  # a new start server, if that is gone
-        ear, mouth = context.Pipe(duplex=False)
-        process = context.Process(target=_work, args=(job, slot, mouth))
+        receiver, sender = context.Pipe(duplex=False)
+        process = context.Process(target=_train_run, args=(job, slot, sender))
         try:
             process.start()
         except (EOFError, ConnectionError):
-            ear.close()
+            receiver.close()
         else:
-            return _Running(job, slot, process, ear)
+            return _Running(job, slot, process, receiver)
         finally:
-            mouth.close()
+            sender.close()
     raise RoadmapError(
         f"the process that starts runs was killed {STARTS} times (was the memory short?). What is "
         "finished is kept; the same command goes on."
@@ -132,17 +155,17 @@ def _stop(running: Sequence[_Running]) -> None:
         for one in running:
             if not one.ended:
                 one.send(signal.SIGKILL)
-                one.ear.poll(STOP_SECONDS)
+                one.receiver.poll(STOP_SECONDS)
                 RunFolder(one.job.folder).release()
             one.process.join()
 
 
-def _outcome(one: _Running) -> Record:
+def _record_of(one: _Running) -> Record:
     """Returns how a run ended: by its record, or by what its process said, or by its death."""
     folder, exit_code = RunFolder(one.job.folder), one.process.exitcode
     said: Record | None = None
-    with contextlib.suppress(EOFError, OSError), one.ear:
-        said = one.ear.recv()  # it is there, or its end is: the process has ended
+    with contextlib.suppress(EOFError, OSError), one.receiver:
+        said = one.receiver.recv()  # it is there, or its end is: the process has ended
     with contextlib.suppress(ResultsError):
         record = folder.read_record()
         if record and record.settled:
@@ -158,9 +181,9 @@ def _outcome(one: _Running) -> Record:
     return record_end(folder, Record(Status.FAILED, f"its process {how}; see {folder.log}"))
 
 
-def _work(job: Job, slot: Slot, mouth: Connection) -> None:
-    """Trains one run, and says how it ended; the whole life of a worker process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which tells us
+def _train_run(job: Job, slot: Slot, sender: Connection) -> None:
+    """Trains one run and sends its record; all that a run's process does."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which stops us
     stopping = False
 
     def stop(_signal: int, _frame: FrameType | None) -> None:
@@ -184,7 +207,7 @@ def _work(job: Job, slot: Slot, mouth: Connection) -> None:
                 return
             record = folder.prepare(job.run) or train_in(job, folder, slot, keep_going)
         except BaseException as error:
-            mouth.send(record_failure(folder, error))
+            sender.send(record_failure(folder, error))
             raise SystemExit(1) from None
     if record is not None:
-        mouth.send(record)
+        sender.send(record)

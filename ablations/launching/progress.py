@@ -1,4 +1,4 @@
-"""What a person sees while a study trains: bars on a terminal, a line per run elsewhere."""
+"""The progress of a launch for the user: bars on a terminal, elsewhere a line per run."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from ablations import terminal
+from ablations.launching.executors import Event
 from ablations.launching.job import Job
-from ablations.launching.local_queue import Tick
 from ablations.records import Record, RunFolder, Status
 from ablations.records.status import epoch_of
 from ablations.units import duration
@@ -25,9 +25,15 @@ def outcome(record: Record) -> str:
     return f"{record.status.upper()}: {record.reason}"
 
 
-def follow(ticks: Iterable[Tick], total: int, console: Console) -> list[tuple[Job, Record]]:
-    """Shows how ``total`` runs come along until all have ended, and returns how they did."""
-    ended: list[tuple[Job, Record]] = []
+def follow(events: Iterable[Event], total: int, console: Console, *, bars: bool) -> None:
+    """Shows the progress of ``total`` runs until the last event.
+
+    Args:
+        events: of the executor.
+        total: number of runs.
+        console: where to show it.
+        bars: whether to show progress bars, if the console is a terminal.
+    """
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
@@ -36,42 +42,45 @@ def follow(ticks: Iterable[Tick], total: int, console: Console) -> list[tuple[Jo
         TimeRemainingColumn(),
         TextColumn("{task.fields[news]}", markup=False),
     )
-    bars: dict[str, TaskID] = {}
+    tasks: dict[str, TaskID] = {}
+    ended = 0
     began: float | None = None
-    first_done = 0.0  # what resumed runs had behind them when first seen
-    bars_shown = Progress(*columns, console=console, disable=not console.is_terminal)
-    with terminal.cursor_kept(console), bars_shown as progress:
+    first_done = 0.0  # work done before this launch, by runs that continue
+    bars = bars and console.is_terminal
+    shown = Progress(*columns, console=console, disable=not bars)
+    with terminal.cursor_kept(console), shown as progress:
         whole = progress.add_task("study", total=total, news=f"0 of {plural(total, 'run')}")
-        for tick in ticks:
-            shares = {}
-            for job in tick.running:
+        for event in events:
+            if event.message:
+                progress.console.print(event.message, soft_wrap=True)
+                continue
+            fractions = {}
+            for job in event.running:
                 name = label(job)
                 said = RunFolder(job.folder).read_progress() or {}
-                shares[name] = float(said.get("fraction", 0.0))
-                if name not in bars:
-                    bars[name] = progress.add_task(visible(name), total=1.0, news="")
+                fractions[name] = float(said.get("fraction", 0.0))
+                if name not in tasks:
+                    tasks[name] = progress.add_task(visible(name), total=1.0, news="")
                 news = epoch_of(said) if said else ""
-                progress.update(bars[name], completed=shares[name], news=news)
-            for job, record in tick.ended:
-                ended.append((job, record))
-                name = label(job)
-                if name in bars:
-                    progress.remove_task(bars.pop(name))
-            done = len(ended) + sum(shares.values())
+                progress.update(tasks[name], completed=fractions[name], news=news)
+            for job, _record in event.ended:
+                if (task := tasks.pop(label(job), None)) is not None:
+                    progress.remove_task(task)
+            ended += len(event.ended)
+            done = ended + sum(fractions.values())
             if began is None:
                 began, first_done = time.monotonic(), done
-            for job, record in tick.ended:
+            for job, record in event.ended:
                 style = "" if record.status is Status.FINISHED else "bold red"
-                line = f"[{len(ended)}/{total}] {label(job)}: {outcome(record)}"
+                line = f"[{ended}/{total}] {label(job)}: {outcome(record)}"
                 line += f", {duration(record.seconds)}" if record.seconds else ""
-                if not console.is_terminal and len(ended) < total and done > first_done:
+                if not bars and ended < total and done > first_done:
                     left = (time.monotonic() - began) * (total - done) / (done - first_done)
                     line += f"; about {duration(left)} left"
                 progress.console.print(line, style=style, soft_wrap=True)
-            progress.update(whole, completed=done, news=f"{len(ended)} of {plural(total, 'run')}")
-    return ended
+            progress.update(whole, completed=done, news=f"{ended} of {plural(total, 'run')}")
 
 
 def label(job: Job) -> str:
-    """Returns what a run is called for people."""
+    """Returns the name of a run for the user."""
     return f"{job.run.key}, seed {job.run.seed}"

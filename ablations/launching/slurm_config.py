@@ -1,4 +1,4 @@
-"""How a cluster's SLURM wants to be asked; read from a YAML file, for nothing of it is code."""
+"""The SLURM config: what runs ask for on a cluster, from a YAML file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ablations.yaml_file import Misfit, MisfitError, Table
 from modernize.errors import UsageError
 
 EXAMPLE = Path(__file__).parents[1] / "slurm_configs" / "example.yaml"
-VARIABLE = "CONVNEXT_ROADMAP_SITE"
+VARIABLE = "CONVNEXT_ROADMAP_SLURM_CONFIG"
 
 Count = Annotated[int, Field(gt=0, le=limits.CLUSTER)]
 Line = Annotated[str, Field(pattern=r"^[^\r\n]+$")]  # not empty
@@ -30,21 +30,21 @@ def _expanded(path: str) -> str:
 
 
 class SlurmConfig(Table):
-    """What one run asks the scheduler for; ``sites/example.yaml`` explains each key.
+    """What one run asks SLURM for; ``slurm_configs/example.yaml`` explains each key.
 
     Attributes:
-        partition, account, qos, constraint: as sbatch takes them.
-        nodes, tasks_per_node: processes that train one run together; with GPUs, one each.
-        gpus_per_node, gpus_as, gpu_type: how many of which, and by which of sbatch's options.
+        partition, account, qos, constraint: options of sbatch.
+        nodes, tasks_per_node: processes that train one run together; with GPUs, one per GPU.
+        gpus_per_node, gpus_as, gpu_type: number and type of GPUs, and the option of sbatch.
         cpus_per_task, memory, memory_per: of each process; memory with a unit, such as ``60G``.
-        time_limit_minutes: of one stay; a run that needs more is queued again.
-        warning_seconds: how long before the end of a stay a run begins to save.
+        time_limit_minutes: of a job; a run that needs more is queued again.
+        warning_seconds: a run saves this long before the time limit.
         max_running: runs at a time.
         max_array_size: jobs in one array.
-        setup: lines of shell before the program.
-        python: the interpreter's command; None: the one that submits.
-        options: anything else for sbatch, by its long option.
-        results: where studies lie.
+        setup: shell lines before the program.
+        python: the interpreter's command; None: the interpreter that submits.
+        options: other options of sbatch, by their long names.
+        results: the results folder.
     """
 
     partition: Line | None = None
@@ -106,7 +106,7 @@ class SlurmConfig(Table):
         return self.nodes * self.tasks
 
     def parameters(self) -> dict[str, Any]:
-        """Returns all this as submitit's SlurmExecutor takes it."""
+        """Returns the parameters for submitit's SlurmExecutor."""
         kind = f"{self.gpu_type}:" if self.gpu_type else ""
         counts = {
             "gpus-per-node": f"{kind}{self.gpus_per_node}",
@@ -132,7 +132,7 @@ class SlurmConfig(Table):
             "time": self.time_limit_minutes,
             "signal_delay_s": self.warning_seconds,
             "setup": list(self.setup),
-            # One process that dies must not leave the others waiting for it.
+            # If one process dies, the others must not wait for it.
             "srun_args": [f"--cpus-per-task={self.cpus_per_task}", "--kill-on-bad-exit=1"],
             "additional_parameters": more,
         }
@@ -140,14 +140,14 @@ class SlurmConfig(Table):
     def command(self) -> str:
         """Returns the shell command that starts the interpreter.
 
-        It ignores the warning signal until Python has its handler, which would else end the job.
+        It ignores the warning signal until Python has a handler; otherwise it would end the job.
         """
         python = self.python or shlex.quote(sys.executable)
         return f"""bash -c 'trap "" USR2; exec "$@"' bash {python}"""
 
 
 def load_slurm_config(path: Path | None) -> SlurmConfig:
-    """Returns the site of a file; without one, that of the environment variable, or the defaults.
+    """Returns the config of a file; None: the file of the environment variable, or the defaults.
 
     Raises:
         UsageError: naming every fault at once, with file and line.
@@ -157,6 +157,6 @@ def load_slurm_config(path: Path | None) -> SlurmConfig:
     if path is None:
         return SlurmConfig()
     if not os.path.lexists(path):
-        raise UsageError(f"no site file {path}; {EXAMPLE} is an example with every key.")
-    values, places = yaml_file.read(path, SlurmConfig, "site")
-    return yaml_file.check(values, SlurmConfig, f"the site {path.name}", places, path.name)
+        raise UsageError(f"the SLURM config {path} does not exist; {EXAMPLE} is an example.")
+    values, places = yaml_file.read(path, SlurmConfig, "SLURM config")
+    return yaml_file.check(values, SlurmConfig, f"the SLURM config {path.name}", places, path.name)

@@ -47,7 +47,7 @@ class Study:
         asked: what of the manifest was asked for, where it is about to be written.
         files_before: what was on record of the images' files before this launch: digests of their
             modification times and, if it was asked for, of their contents.
-        ends: how runs ended in this process, by their names, whether or not it could be written.
+        new_records: run name -> record of a run that ended in this launch, written or not.
         faults: damaged files that were met as the study was read, a sentence for each.
     """
 
@@ -63,7 +63,7 @@ class Study:
         self.own_file = own_file
         self.asked = asked
         self.files_before: Mapping[str, str] = {}
-        self.ends: dict[str, Record] = {}
+        self.new_records: dict[str, Record] = {}
         self.faults: Faults = {}
 
     @property
@@ -153,7 +153,7 @@ class Study:
     def folder_of(self, run: Run) -> RunFolder:
         """Returns where a run's files lie, whether or not they are there yet."""
         path = self.folder / "runs" / run.name
-        archived, ended = self._archived.get(run.name), self.ends.get(run.name)
+        archived, ended = self._archived.get(run.name), self.new_records.get(run.name)
         return RunFolder(path, archived, ended, self.faults)
 
     @functools.cached_property

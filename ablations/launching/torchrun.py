@@ -1,4 +1,4 @@
-"""The processes that torchrun started together, as its environment variables describe them."""
+"""The environment variables of torchrun, which starts several processes that train together."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ NEEDED = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 
 
 @dataclasses.dataclass(frozen=True)
-class Group:
-    """Several processes that train together.
+class TorchrunEnvironment:
+    """The process among those that train together.
 
     Attributes:
-        rank, world_size: which of all processes this is, and how many there are.
-        local_rank, local_world: the same of those on this machine.
+        rank, world_size: of this process among all; the number of processes.
+        local_rank, local_world_size: the same among the processes of this machine.
     """
 
     rank: int
     world_size: int
     local_rank: int
-    local_world: int
+    local_world_size: int
 
 
-def find_group() -> Group | None:
-    """Returns the group that this process is in, or None if it was started alone.
+def find_torchrun() -> TorchrunEnvironment | None:
+    """Returns the environment that torchrun set, or None if this process was started alone.
 
     Without WORLD_SIZE a process is alone, whatever the other variables are.
 
     Raises:
-        UsageError: for variables that cannot be torchrun's, naming all that are wrong.
+        UsageError: for variables that torchrun cannot have set, naming all that are wrong.
     """
     faults: list[str] = []
 
@@ -39,7 +39,7 @@ def find_group() -> Group | None:
         text = os.environ.get(name, "").strip()
         value = int(text) if text.isascii() and text.removeprefix("-").isdigit() else None
         if text and (value is None or value < least):
-            faults.append(f"{name} is {text!r}, no whole number from {least} on")
+            faults.append(f"{name} is {text!r}, not an integer of {least} or more")
         return otherwise if value is None else value
 
     world = number("WORLD_SIZE", 1, 1)
@@ -55,11 +55,13 @@ def find_group() -> Group | None:
             faults.append(f"LOCAL_RANK is {local_rank}, not below LOCAL_WORLD_SIZE, {local_world}")
     if faults:
         raise UsageError(
-            f"the environment has variables of torchrun that do not fit: {'; '.join(faults)}. "
+            f"the environment variables of torchrun are wrong: {'; '.join(faults)}. "
             "Start the command with torchrun, or unset WORLD_SIZE and the others to train in one "
             "process."
         )
-    return None if alone or world == 1 else Group(rank, world, local_rank, local_world)
+    return (
+        None if alone or world == 1 else TorchrunEnvironment(rank, world, local_rank, local_world)
+    )
 
 
 def _given(name: str) -> bool:

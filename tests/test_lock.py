@@ -50,7 +50,7 @@ def test_a_refused_launch_changes_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.setattr(scheduler, "find_slurm", lambda: "")
-    with experiments("ln").claimed() as first:
+    with experiments("ln").locked() as first:
         finish(first)
     with FileLock(tmp_path / "study" / ".lock"):
         before = snapshot(tmp_path)
@@ -62,10 +62,10 @@ def test_a_refused_launch_changes_nothing(
 
 def test_what_other_launches_did_meanwhile_counts(experiments: Callable[..., Experiment]) -> None:
     planned = [experiments("ln,gelu"), experiments("resnet"), experiments("ln", seeds=2)]
-    with experiments("ln").claimed() as first:
+    with experiments("ln").locked() as first:
         finish(first)
     for experiment in planned:
-        with experiment.claimed() as claimed:
+        with experiment.locked() as claimed:
             wanted = {(p.run.key, p.run.seed) for p in experiment.planned} - {("ln", 0)}
             assert {(p.run.key, p.run.seed) for p in claimed.needed} == wanted
             records = [p.folder.read_record() for p in claimed.planned if p.run.key == "ln"]
@@ -112,16 +112,16 @@ def test_what_needs_no_training_need_not_be_possible(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.setattr(scheduler, "find_slurm", lambda: "")
-    with experiments("ln").claimed() as claimed:
+    with experiments("ln").locked() as claimed:
         finish(claimed)
-    (tmp_path / "site.yaml").write_text("tasks_per_node: 3\n")
+    (tmp_path / "slurm.yaml").write_text("tasks_per_node: 3\n")
     there = [
         "--name",
         "study",
         "--executor",
         "slurm",
         "--slurm-config",
-        str(tmp_path / "site.yaml"),
+        str(tmp_path / "slurm.yaml"),
     ]
     assert "0 of 1 run" in launch(*there, "--dry-run", "--only", "ln")
     assert "gelu: 3 processes" in launch(*there, "--dry-run", "--only", "gelu,ln", status=2)

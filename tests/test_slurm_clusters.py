@@ -25,7 +25,7 @@ def cluster() -> Iterator[Cluster]:
 def test_another_job_takes_the_nodes(cluster: Cluster, few_images: Path, tmp_path: Path) -> None:
     """A partition of higher priority preempts the run, which is queued again by itself."""
     product = Product(cluster, tmp_path / "slurm", few_images, *LONG)
-    product.at_site("partition: main")
+    product.configure("partition: main")
     product.submit("--only", "width")
     product.wait_for_checkpoint("width")
     everything = ["--nodes=2", "--exclusive", "--partition=high", "--output=/dev/null"]
@@ -70,8 +70,8 @@ def test_a_preset_for_clusters_goes_to_the_cluster_by_itself(
 ) -> None:
     """Where it is asked for GPUs, it says so; and the accounting, where there is one, agrees."""
     product = Product(cluster, tmp_path, few_images, *SHORT, "cluster=true")
-    product.at_site("gpus_per_node: 1", "cpus_per_task: 2")
-    product.environment["CONVNEXT_ROADMAP_SITE"] = str(product.slurm_config)
+    product.configure("gpus_per_node: 1", "cpus_per_task: 2")
+    product.environment["CONVNEXT_ROADMAP_SLURM_CONFIG"] = str(product.slurm_config)
     said = product.run("--only", "ln", *product.launching)
     assert "Executor: slurm, whose controller answers" in said
     assert "Submitted 1 run " in said
