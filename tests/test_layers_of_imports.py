@@ -20,13 +20,13 @@ FORBIDDEN = {
     ],
     "ablations.data": ["ablations.records", "ablations.training", "ablations.launching"],
     "ablations.training": ["ablations.launching", "ablations.analysis", "ablations.studies"],
-    "ablations.studies": ["ablations.records", "ablations.launching", "ablations.analysis"],
+    "ablations.studies": ["ablations.launching", "ablations.analysis", "ablations.report"],
     "ablations.launching": ["ablations.analysis", "ablations.charts", "ablations.report"],
     "ablations.analysis": ["ablations.launching", "ablations.training", "ablations.charts"],
     "ablations.charts": ["ablations.launching", "ablations.training", "ablations.report"],
     "ablations.report": ["ablations.launching", "ablations.training"],
 }
-ABOVE_ALL = ["ablations.commands", "ablations.cli"]
+ABOVE_ALL = ["ablations.commands", "ablations.cli", "ablations.__main__"]
 
 
 @cache
