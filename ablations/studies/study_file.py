@@ -42,15 +42,15 @@ class Rows(Table):
 
     Attributes:
         until: all of the roadmap up to this one.
-        steps: these, by their keys.
+        steps: these, by their keys; ``each``: the whole roadmap.
     """
 
     until: str | None = None
-    steps: Steps | None = None
+    steps: EachOrSteps | None = None
 
     @model_validator(mode="after")
     def _one_of_both(self) -> Self:
-        if (self.until is None) == (self.steps is None):
+        if (self.until is None) == (not self.steps):
             raise ValueError("give one of until and steps")
         return self
 

@@ -264,8 +264,8 @@ class _Maker:
         return (spec.replace(**self._values(fields)) if fields else spec), training
 
     def _rows(self, rows: Rows, *, side_branches: bool = True) -> list[Step]:
-        if rows.until is not None:
-            steps = STEPS[: find_step(rows.until) + 1]
+        if rows.until is not None or rows.steps == EACH:
+            steps = STEPS[: find_step(rows.until) + 1] if rows.until else STEPS
             return [step for step in steps if step.adopted or side_branches]
         return self._named(rows.steps or ())
 
