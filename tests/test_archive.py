@@ -10,15 +10,15 @@ import pytest
 from click.testing import CliRunner
 from reporting import finished, write_study
 
+from ablations.analysis.accuracies import of_study
 from ablations.analysis.comparison import compare
-from ablations.analysis.samples import of_study
 from ablations.analysis.summary import read_summary, summarise, write_summary
 from ablations.cli import cli
 from ablations.commands.launch import design
 from ablations.records import Record, ResultsError, Status, Study
-from ablations.report.data import gather
+from ablations.report.data import read_data
+from ablations.report.html import as_html
 from ablations.report.page import make
-from ablations.report.page_html import as_html
 from modernize.errors import UsageError
 
 DIVERGED = Record(Status.DIVERGED, "the loss was nan at iteration 7", epochs=0)
@@ -42,7 +42,7 @@ def without_folders(study: Study) -> Study:
 
 
 def test_the_archive_says_what_the_folders_said(whole: Study) -> None:
-    table, changes, evidence = summarise(whole), compare(of_study(whole)), gather(whole)
+    table, changes, data = summarise(whole), compare(of_study(whole)), read_data(whole)
     best = compare(of_study(whole, best_epoch=True))
     page = make(whole)
     kept = without_folders(whole)
@@ -51,17 +51,17 @@ def test_the_archive_says_what_the_folders_said(whole: Study) -> None:
     pd.testing.assert_frame_equal(compare(of_study(kept)), changes)
     assert set(changes["test"]) == {"", "paired t"}
     pd.testing.assert_frame_equal(compare(of_study(kept, best_epoch=True)), best)
-    again = gather(kept)
+    again = read_data(kept)
     assert again is not None
-    assert evidence is not None
-    assert again.ends == evidence.ends
-    assert [t.reason for t in again.troubles] == ["the loss was nan at iteration 7"]
-    for key, curves in evidence.curves.items():
+    assert data is not None
+    assert again.outcomes == data.outcomes
+    assert [t.reason for t in again.failed_runs] == ["the loss was nan at iteration 7"]
+    for key, curves in data.curves.items():
         assert [(c.seed, c.finished, *c.top1) for c in again.curves[key]] == [
             (c.seed, c.finished, *c.top1) for c in curves
         ]
     page_again = make(kept)
-    assert page_again.origins == page.origins
+    assert page_again.provenance == page.provenance
     assert not page_again.only_summary
 
 
@@ -200,7 +200,7 @@ def test_a_lone_summary_is_not_overwritten(whole: Study) -> None:
     before = (whole.folder / "summary.csv").read_bytes()
     shutil.rmtree(whole.folder / "runs")
     results = str(whole.folder.parent)
-    with pytest.raises(UsageError, match=r"only summary\.csv is kept"):
+    with pytest.raises(UsageError, match=r"summary\.csv"):
         invoke("collect", "study", "--results", results)
     assert (whole.folder / "summary.csv").read_bytes() == before
     assert "finished" in invoke("collect", "study", "--results", results, "--format", "csv")

@@ -10,17 +10,17 @@ import pytest
 from matplotlib.text import Text
 from reporting import finished, write_study
 
-from ablations.analysis.baselines import baseline, nearest
+from ablations.analysis.accuracies import of_study
+from ablations.analysis.baselines import baseline_of, nearest_measured
 from ablations.analysis.comparison import compare
 from ablations.analysis.comparison_text import findings
-from ablations.analysis.samples import of_study
-from ablations.analysis.summary import format_summary, read_summary, write_summary
+from ablations.analysis.summary import as_texts, read_summary, write_summary
 from ablations.charts.figures import study_figure
 from ablations.cli import main
 from ablations.recipe import load_preset
 from ablations.records import Record, Status, Study
+from ablations.report.markdown import as_markdown
 from ablations.report.page import make
-from ablations.report.page_markdown import as_markdown
 from modernize.steps import until
 
 LOW, HIGH = [80.0, 80.4, 80.2], [85.0, 85.3, 85.4]
@@ -37,13 +37,13 @@ def texts(study: Study) -> str:
 )
 def test_the_nearest_step_before_with_runs(measured: str, found: str | None) -> None:
     parents = {"a": None, "b": "a", "c": "b", "d": "c"}
-    assert nearest("d", parents, set(measured)) == found
-    assert baseline("d", parents, set(measured)) == (found or "c")
-    assert baseline("a", parents, set(measured)) == ""
+    assert nearest_measured("d", parents, set(measured)) == found
+    assert baseline_of("d", parents, set(measured)) == (found or "c")
+    assert baseline_of("a", parents, set(measured)) == ""
 
 
-def test_steps_that_build_on_each_other_have_no_nearest() -> None:
-    assert nearest("a", {"a": "b", "b": "c", "c": "b"}, {"a"}) is None
+def test_steps_that_build_on_each_other_have_no_nearest_measured() -> None:
+    assert nearest_measured("a", {"a": "b", "b": "c", "c": "b"}, {"a"}) is None
 
 
 @pytest.mark.parametrize(
@@ -63,25 +63,25 @@ def test_parents_that_are_not_in_the_study(tmp_path: Path, steps, bases) -> None
     compared = compare(of_study(study)).set_index("step")
     shown = read_summary(study).set_index("step")
     for step, base in bases.items():
-        assert compared["against"][step] == shown["against"][step] == base
+        assert compared["baseline"][step] == shown["baseline"][step] == base
         assert (compared["change"][step] == 0.0) == (base in steps)
     write_summary(study)
     (study.folder / "runs").rename(tmp_path / "elsewhere")
-    assert list(read_summary(study)["against"]) == list(shown["against"])
+    assert list(read_summary(study)["baseline"]) == list(shown["baseline"])
 
 
 def test_it_is_said_wherever_the_change_is_shown(tmp_path: Path) -> None:
     study = write_study(tmp_path / "some", {"recipe": LOW, "patchify": HIGH})
     found = of_study(study)
     table = compare(found)
-    for words in (table["verdict"][1], as_markdown(make(study))):
+    for words in (table["conclusion"][1], as_markdown(make(study))):
         assert "vs recipe: stage-ratio is not in the table" in words
-    assert "or else the nearest before it" in as_markdown(make(study))
+    assert "or the nearest one before it" in as_markdown(make(study))
     assert "patchify +5.03" in " ".join(findings(found, table, "parent"))
-    shown = format_summary(write_summary(study))[1]
-    assert (shown["change"], shown["against"]) == ("+5.03", "recipe")
+    shown = as_texts(write_summary(study))[1]
+    assert (shown["change"], shown["baseline"]) == ("+5.03", "recipe")
     with (study.folder / "summary.csv").open() as file:
-        assert [row["against"] for row in csv.DictReader(file)] == ["resnet", "recipe"]
+        assert [row["baseline"] for row in csv.DictReader(file)] == ["resnet", "recipe"]
 
 
 def test_the_chart_marks_changes_that_are_not_from_the_row_above(tmp_path: Path) -> None:
@@ -103,10 +103,10 @@ def test_a_parent_without_a_finished_run(tmp_path: Path, end: Record | None) -> 
         tmp_path / "some", {"recipe": LOW, "stage-ratio": [end] * 3, "patchify": HIGH}
     )
     table = compare(of_study(study)).set_index("step")
-    assert table["against"]["patchify"] == "recipe"
-    assert "vs recipe: no finished run of stage-ratio" in table["verdict"]["patchify"]
-    assert table["verdict"]["stage-ratio"].startswith("no comparison: no finished run")
-    changes = {row["step"]: row["change"] for row in format_summary(read_summary(study))}
+    assert table["baseline"]["patchify"] == "recipe"
+    assert "vs recipe: no finished run of stage-ratio" in table["conclusion"]["patchify"]
+    assert table["conclusion"]["stage-ratio"].startswith("no comparison: no finished run")
+    changes = {row["step"]: row["change"] for row in as_texts(read_summary(study))}
     assert changes == {"recipe": "", "stage-ratio": "", "patchify": "+5.03"}
 
 
@@ -130,7 +130,7 @@ def test_a_study_knows_the_parents_of_steps_that_it_does_not_have(tmp_path: Path
         folder.prepare(run)
         folder.write_record(finished(80.0 + len(run.key)))
     table = compare(of_study(study))
-    assert list(table["against"]) == ["", "own-resnet"]
+    assert list(table["baseline"]) == ["", "own-resnet"]
     assert joined(1).parents == {v.key: v.parent for v in whole}
     assert joined(1).sections == [*dict.fromkeys(variant.section for variant in whole)]
 
@@ -149,9 +149,9 @@ def test_a_report_takes_the_baseline_of_compare(tmp_path, monkeypatch, capsys) -
 
     report("--baseline", "ln")
     page = (study.folder / "report.md").read_text()
-    for text in ("Each step against ln", "| recipe | ln | +1.03", "what the others are compared"):
+    for text in ("compared with ln", "| recipe | ln | +1.03", "the baseline of the others"):
         assert text in page
-    assert "Differences from ln" in page  # all from one baseline: drawn as a tornado
+    assert "Changes of top-1 from ln" in page  # all from one baseline: drawn as a tornado
     assert "recipes" in report("--baseline", "recipes", status=2)
     report()
     assert "| recipe | resnet |" in (study.folder / "report.md").read_text()
@@ -177,7 +177,7 @@ def test_the_moving_averages_accuracy_is_in_the_tables(tmp_path: Path) -> None:
     with (study.folder / "summary.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [(r["ema_top1"], r["ema_top1_std"]) for r in rows] == [("82.0000", "1.0000"), ("", "")]
-    assert [row["EMA top-1"] for row in format_summary(table)] == ["82.00 ± 1.00", ""]
+    assert [row["EMA top-1"] for row in as_texts(table)] == ["82.00 ± 1.00", ""]
     assert "| 82.00 ± 1.00 |" in as_markdown(make(study))
     assert "EMA" not in as_markdown(make(study, best_epoch=True))
     (study.folder / "runs").rename(tmp_path / "elsewhere")
@@ -187,5 +187,5 @@ def test_the_moving_averages_accuracy_is_in_the_tables(tmp_path: Path) -> None:
 def test_without_a_moving_average_there_is_no_column_for_it(tmp_path: Path) -> None:
     study = write_study(tmp_path / "some", {"resnet": LOW, "recipe": HIGH})
     assert "ema_top1" not in write_summary(study)
-    assert "EMA top-1" not in format_summary(read_summary(study))[0]
+    assert "EMA top-1" not in as_texts(read_summary(study))[0]
     assert "EMA" not in as_markdown(make(study))

@@ -105,7 +105,7 @@ CASES = {
     "paper": paper_figure,
     "alone": lambda: {"table": paper.published("resnet50"), "title": "ResNet-50 regime"},
     "alone-reference": lambda: {**paper_figure(), "second": None, "second_reference": None},
-    "troubled": lambda: {"table": troubled(), "title": "In trouble", "label": "ours"},
+    "troubled": lambda: {"table": troubled(), "title": "In failed_run", "label": "ours"},
     "troubled-second": lambda: {**paper_figure(), "second": troubled()},
     "troubled-both": lambda: {**paper_figure(), "table": troubled()},
     "three": lambda: {"table": three(), "title": "Three steps"},
@@ -257,15 +257,17 @@ def test_no_change_from_a_parent_without_an_accuracy():
 
 def test_seeds_are_stated_only_as_they_are():
     assert line_of(draw("alone"), "seed") == [
-        "mean ± one deviation over 3 seeds; without ±: one seed"
+        "mean ± standard deviation over 3 seeds; without ±: one seed"
     ]
     same = published(resnet={"n": 3, "top1_std": 0.1})
-    assert line_of(chart.draw(same, title="t"), "seed") == ["mean ± one deviation over 3 seeds"]
+    assert line_of(chart.draw(same, title="t"), "seed") == [
+        "mean ± standard deviation over 3 seeds"
+    ]
     assert line_of(draw("three"), "seed") == ["one seed per bar"]
     assert line_of(draw("all-missing"), "seed") == []
     assert not line_of(draw("all-missing"), "±")
     figure = chart.draw(published(width={"n": 2}), title="t")
-    assert line_of(figure, "seed") == ["mean ± one deviation over n seeds"]
+    assert line_of(figure, "seed") == ["mean ± standard deviation over n seeds"]
     found = [text for text, _ in texts(figure)]
     assert "n" in found
     assert (found.count("1"), found.count("2"), found.count("3")) == (1, 1, 15)

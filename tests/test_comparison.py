@@ -1,4 +1,4 @@
-"""Samples -> verdicts: every case in words, the paper's own table, records, and the command."""
+"""Accuracies -> conclusions: every case, the paper's own table, records, and the command."""
 
 import csv
 import dataclasses
@@ -15,14 +15,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ablations.analysis import samples
-from ablations.analysis.comparison import COLUMNS, compare, hanging_on_print
+from ablations.analysis.accuracies import (
+    BEST,
+    LAST,
+    Accuracies,
+    VariantAccuracy,
+    of_paper,
+    of_study,
+)
+from ablations.analysis.comparison import COLUMNS, compare, sensitivity
 from ablations.analysis.comparison_text import COLUMNS as SHOWN
 from ablations.analysis.comparison_text import as_texts, as_values, notes
-from ablations.analysis.samples import BEST, LAST, Sample, Samples, of_paper, of_study
-from ablations.analysis.statistics import summarise_values
+from ablations.analysis.conclusions import half_width
+from ablations.analysis.statistics import summarise_values, summary_from
 from ablations.analysis.summary import write_summary
-from ablations.analysis.verdicts import half_width
 from ablations.cli import main
 from ablations.recipe import load_preset
 from ablations.records import Record, Status, Study, write_json
@@ -35,28 +41,28 @@ from modernize.steps import STEPS
 ROOT = Path(__file__).parent.parent
 
 
-def sample(key, parent, values, left_out=()):
+def sample(key, parent, values, excluded=()):
     """A variant with its accuracies by seed; None for a seed that did not come to any."""
     top1 = {seed: v for seed, v in enumerate(values) if v is not None}
     summary = summarise_values(list(top1.values())) if top1 else None
-    return Sample(key, key, parent, summary, top1, dict(left_out))
+    return VariantAccuracy(key, key, parent, summary, top1, dict(excluded))
 
 
 def two(before, after, missing_before=(), missing_after=()):
     """A step and the one after it."""
     rows = sample("a", None, before, missing_before), sample("b", "a", after, missing_after)
-    return Samples("study", LAST, rows)
+    return Accuracies("study", LAST, rows)
 
 
-def verdict(before, after, missing_before=(), missing_after=()):
-    return compare(two(before, after, missing_before, missing_after))["verdict"][1]
+def conclusion(before, after, missing_before=(), missing_after=()):
+    return compare(two(before, after, missing_before, missing_after))["conclusion"][1]
 
 
 @pytest.mark.parametrize(
     ("before", "after", "words"),
     [
         ([80.0], [80.3], "+0.30; one run each: no test"),
-        ([80.0, 80.1], [80.05], "+0.05; b is one run: no test"),
+        ([80.0, 80.1], [80.05], "+0.05; b has one run: no test"),
         ([80.0, 80.2], [80.3, 80.4], "+0.25, not distinguishable from zero at n = 2"),
         (
             [80.0, 80.1, 80.2],
@@ -65,20 +71,28 @@ def verdict(before, after, missing_before=(), missing_after=()):
         ),
         ([80.0, 80.1, 80.2], [81.0, 81.2, 81.3], "+1.07 ± 0.14 (95 %), p < 0.001"),
         ([80.0, 80.1, 80.2], [79.0, 79.2, 79.1], "-1.00 ± 0.25 (95 %), p = 0.003"),
-        ([80.0, 80.1, 80.2], [80.1, 80.2, 80.3], "+0.10; the same in each of 3 seeds: no test"),
-        ([80.0, 80.1, 80.2], [80.0, 80.1, 80.2], "0.00; the same in each of 3 seeds: no test"),
+        (
+            [80.0, 80.1, 80.2],
+            [80.1, 80.2, 80.3],
+            "+0.10; equal in each of 3 seeds: no test",
+        ),
+        (
+            [80.0, 80.1, 80.2],
+            [80.0, 80.1, 80.2],
+            "0.00; equal in each of 3 seeds: no test",
+        ),
         ([80.0, 80.0, 80.0], [80.1, 80.2, 80.1], "+0.13, not distinguishable from zero at n = 3"),
         ([80.0, None], [None, 80.4], "no comparison: no seed finished both here and in a"),
         ([None], [80.4], "no comparison: no finished run of a"),
         ([80.0], [None], "no comparison: no finished run"),
     ],
 )
-def test_verdicts(before, after, words):
-    assert verdict(before, after) == words
+def test_conclusions(before, after, words):
+    assert conclusion(before, after) == words
 
 
 def test_seeds_that_did_not_finish_in_both_are_counted_by_reason():
-    words = verdict(
+    words = conclusion(
         [80.0, 80.1, 80.2, None, None],
         [80.3, None, 80.4, 80.2, None],
         {3: "diverged", 4: "missing"},
@@ -86,9 +100,11 @@ def test_seeds_that_did_not_finish_in_both_are_counted_by_reason():
     )
     assert words == (
         "+0.25, not distinguishable from zero at n = 2 "
-        "(left out: 1 collapsed, 1 missing, 1 diverged in a)"
+        "(excluded: 1 collapsed, 1 missing, 1 diverged in a)"
     )
-    assert verdict([80.0, 80.1], [80.2, 80.9], {}, {2: "failed"}).endswith("(left out: 1 failed)")
+    assert conclusion([80.0, 80.1], [80.2, 80.9], {}, {2: "failed"}).endswith(
+        "(excluded: 1 failed)"
+    )
 
 
 def test_what_does_not_hold_for_all_tests_together_is_said_to_fail_the_correction():
@@ -96,13 +112,15 @@ def test_what_does_not_hold_for_all_tests_together_is_said_to_fail_the_correctio
     base = sample("a", None, [80.0, 80.1, 80.2])
     found = sample("b", "a", [80.4, 80.6, 80.7])
     nothing = [sample(f"c{i}", "a", [80.1, 80.0, 80.25]) for i in range(9)]
-    alone = compare(Samples("study", LAST, (base, found)))
+    alone = compare(Accuracies("study", LAST, (base, found)))
     assert alone["p"][1] == alone["p_holm"][1] == pytest.approx(0.0055, abs=5e-4)
-    assert alone["verdict"][1].startswith("+0.47 ± 0.14 (95 %), p = 0.005")
-    table = compare(Samples("study", LAST, (base, found, *nothing)))
+    assert alone["conclusion"][1].startswith("+0.47 ± 0.14 (95 %), p = 0.005")
+    table = compare(Accuracies("study", LAST, (base, found, *nothing)))
     assert table["p_holm"][1] == pytest.approx(10 * table["p"][1])
-    assert table["verdict"][1] == ("+0.47, not distinguishable from zero at n = 3 after correction")
-    assert table["verdict"][2] == "+0.02, not distinguishable from zero at n = 3"
+    assert table["conclusion"][1] == (
+        "+0.47, not distinguishable from zero at n = 3 after correction"
+    )
+    assert table["conclusion"][2] == "+0.02, not distinguishable from zero at n = 3"
     assert int(table["seeds_needed_corrected"][1]) > int(table["seeds_needed"][1])
 
 
@@ -112,16 +130,16 @@ def test_a_baseline_for_all_instead_of_the_parents():
         sample("b", "a", [80.1, 80.3, 80.3]),
         sample("c", "gone", [80.5, 80.9, 80.6]),
     )
-    parents = compare(Samples("study", LAST, rows))
-    assert list(parents["against"]) == ["", "a", "gone"]
-    assert parents["verdict"][0] == "builds on no other step"
-    assert parents["verdict"][2] == "no comparison: gone is not in the table"
-    last = compare(Samples("study", LAST, rows), "c")
-    assert list(last["against"]) == ["c"] * 3
+    parents = compare(Accuracies("study", LAST, rows))
+    assert list(parents["baseline"]) == ["", "a", "gone"]
+    assert parents["conclusion"][0] == "builds on no other step"
+    assert parents["conclusion"][2] == "no comparison: gone is not in the table"
+    last = compare(Accuracies("study", LAST, rows), "c")
+    assert list(last["baseline"]) == ["c"] * 3
     assert last["change"][0] == pytest.approx(80.1 - 80.6666667)
-    assert last["verdict"][2] == "what the others are compared with"
+    assert last["conclusion"][2] == "the baseline of the others"
     with pytest.raises(UnknownNameError, match=r"unknown step 'd'.*parent, a, b, c"):
-        compare(Samples("study", LAST, rows), "d")
+        compare(Accuracies("study", LAST, rows), "d")
 
 
 def test_numbers_for_people():
@@ -130,8 +148,8 @@ def test_numbers_for_people():
         "< 0.001", "= 0.010", "= 0.0496", "= 0.0504", "= 1.000",
     ]  # fmt: skip
     table = compare(two([80.0, 80.1, 80.2], [81.0, 81.1, 81.2001]))
-    assert "± <0.01 (95 %)" in table["verdict"][1]
-    assert half_width(samples.summarise_values([80.0])) == ""
+    assert "± <0.01 (95 %)" in table["conclusion"][1]
+    assert half_width(summarise_values([80.0])) == ""
 
 
 def test_the_papers_own_table():
@@ -144,9 +162,9 @@ def test_the_papers_own_table():
     assert list(tested.index[tested["p_holm"] < 0.05]) == [
         "stage-ratio", "depthwise", "width", "inverted", "move-up", "kernel-5", "downsample",
     ]  # fmt: skip
-    assert table.loc["gelu", "verdict"] == "+0.05, not distinguishable from zero at n = 3"
-    assert table.loc["ln", "verdict"] == "+0.06, not distinguishable from zero at n = 3"
-    assert table.loc["recipe", "verdict"] == "+2.69; resnet is one run: no test"
+    assert table.loc["gelu", "conclusion"] == "+0.05, not distinguishable from zero at n = 3"
+    assert table.loc["ln", "conclusion"] == "+0.06, not distinguishable from zero at n = 3"
+    assert table.loc["recipe", "conclusion"] == "+2.69; resnet has one run: no test"
     # Equal deviations: Welch's t is Student's with 4 degrees of freedom, whose tail is elementary.
     t = 0.54 / (0.07 * math.sqrt(2 / 3))
     tail = 1 - t * (t * t + 6) / (t * t + 4) ** 1.5
@@ -155,8 +173,8 @@ def test_the_papers_own_table():
     assert table.loc["kernel-9", "seeds_needed"] == ">1000"
 
 
-def test_the_paper_s_verdicts_hang_on_how_its_deviations_are_read():
-    readings = list(hanging_on_print(of_paper("resnet50")).values())
+def test_the_paper_s_conclusions_depend_on_how_its_deviations_are_read():
+    readings = list(sensitivity(of_paper("resnet50")).values())
     assert readings == [["depthwise", "inverted", "kernel-5", "downsample"], ["inverted"]]
 
 
@@ -165,7 +183,7 @@ def test_one_run_each_is_never_tested():
     table = compare(found)
     assert table["p"].isna().all()
     assert table["seeds_needed"].eq("").all()
-    assert table["verdict"][1] == "+2.94; one run each: no test"
+    assert table["conclusion"][1] == "+2.94; one run each: no test"
     assert "No change can be tested" in notes(found, table, "parent")[-1]
 
 
@@ -179,7 +197,7 @@ def test_a_chain_without_differences_errs_no_more_often_than_nominal(monkeypatch
             sample(str(i), str(i - 1) if i else None, list(values))
             for i, values in enumerate(accuracies)
         ]
-        words = " ".join(compare(Samples("study", LAST, tuple(rows)))["verdict"])
+        words = " ".join(compare(Accuracies("study", LAST, tuple(rows)))["conclusion"])
         assert words.count("not distinguishable") + words.count("after") >= 5
         wrong += " (95 %)" in words
     assert wrong / simulations < 0.05 + 3.5 * math.sqrt(0.05 * 0.95 / simulations)
@@ -226,32 +244,32 @@ def test_a_study_from_its_records(study):
     assert list(table["n"]) == [3, 3, 1, 0, 1]
     assert table.loc["recipe", "change"] == pytest.approx(5.1)
     assert table.loc["recipe", "change_std"] == pytest.approx(statistics.stdev([5.1, 5.0, 5.2]))
-    assert table.loc["recipe", "verdict"] == "+5.10 ± 0.25 (95 %), p < 0.001"
+    assert table.loc["recipe", "conclusion"] == "+5.10 ± 0.25 (95 %), p < 0.001"
     assert table.loc["recipe", "test"] == "paired t"
-    assert table.loc["stage-ratio", "left_out"] == "seed 1 missing, seed 2 collapsed"
-    assert table.loc["stage-ratio", "verdict"] == (
-        "-0.10; stage-ratio is one run: no test (left out: 1 missing, 1 collapsed)"
+    assert table.loc["stage-ratio", "excluded"] == "seed 1 missing, seed 2 collapsed"
+    assert table.loc["stage-ratio", "conclusion"] == (
+        "-0.10; stage-ratio has one run: no test (excluded: 1 missing, 1 collapsed)"
     )
-    assert table.loc["patchify", "verdict"] == (
+    assert table.loc["patchify", "conclusion"] == (
         "no comparison: no finished run (seed 0 collapsed, seed 1 diverged, seed 2 missing)"
     )
-    assert table.loc["depthwise", "verdict"] == (
-        "0.00; one run each: no test (left out: 1 unreadable, 1 without accuracy) "
+    assert table.loc["depthwise", "conclusion"] == (
+        "0.00; one run each: no test (excluded: 1 unreadable, 1 without accuracy) "
         "(vs stage-ratio: no finished run of patchify)"
     )
-    assert table.loc["depthwise", "left_out"] == ("seed 1 unreadable, seed 2 without accuracy")
+    assert table.loc["depthwise", "excluded"] == ("seed 1 unreadable, seed 2 without accuracy")
     told = notes(of_study(study), table.reset_index(), "parent")
-    assert any("collapsed and diverged ones among them, are in no mean" in line for line in told)
+    assert any("excluded from all means" in line for line in told)
 
 
 def test_the_best_epoch_is_never_shown_without_saying_so(study):
     best = of_study(study, best_epoch=True)
     table = compare(best)
     assert table["top1"][0] == pytest.approx(statistics.mean([80.5, 81.5, 80.9]))
-    assert set(table["accuracy"]) == {BEST}
+    assert set(table["epoch"]) == {BEST}
     assert "optimistic" in BEST
     assert notes(best, table, "parent")[0].startswith("OPTIMISTIC")
-    assert set(compare(of_study(study))["accuracy"]) == {LAST}
+    assert set(compare(of_study(study))["epoch"]) == {LAST}
 
 
 def test_only_a_summary_was_kept(study):
@@ -261,17 +279,17 @@ def test_only_a_summary_was_kept(study):
     assert table.loc["recipe", "test"] == "Welch t"
     assert table.loc["recipe", "change"] == pytest.approx(5.1, abs=1e-3)
     assert table.loc["patchify", "n"] == 0
-    assert table.loc["patchify", "verdict"].startswith("no comparison: no finished run (seed 0")
-    with pytest.raises(UsageError, match=r"only summary\.csv is kept"):
+    assert table.loc["patchify", "conclusion"].startswith("no comparison: no finished run (seed 0")
+    with pytest.raises(UsageError, match=r"--best-epoch.*summary\.csv"):
         of_study(study, best_epoch=True)
 
 
 def test_different_numbers_of_runs_are_both_said():
     rows = (
-        Sample("a", "a", None, samples.summary_from(3, 80.0, 0.2)),
-        Sample("b", "b", "a", samples.summary_from(5, 80.1, 0.2)),
+        VariantAccuracy("a", "a", None, summary_from(3, 80.0, 0.2)),
+        VariantAccuracy("b", "b", "a", summary_from(5, 80.1, 0.2)),
     )
-    words = compare(Samples("study", LAST, rows))["verdict"][1]
+    words = compare(Accuracies("study", LAST, rows))["conclusion"][1]
     assert words == "+0.10, not distinguishable from zero at n = 5 and 3"
 
 
@@ -371,11 +389,13 @@ def test_wrong_use_is_one_message_and_status_2(arguments, message, study, monkey
 
 def test_columns_without_any_text_are_left_out():
     texts = as_texts(compare(two([80.0], [80.3])))
-    assert list(texts[0]) == ["step", "n", "top-1", "against", "verdict"]
+    assert list(texts[0]) == ["step", "n", "top-1", "baseline", "conclusion"]
 
 
 @pytest.mark.parametrize("width", [80, 120, 1000])
-def test_a_narrow_terminal_shows_every_verdict_and_says_what_it_lacks(width, monkeypatch, capsys):
+def test_a_narrow_terminal_shows_all_conclusions_and_names_missing_columns(
+    width, monkeypatch, capsys
+):
     monkeypatch.setenv("COLUMNS", str(width))
     monkeypatch.setenv("FORCE_COLOR", "1")  # as on a terminal
     monkeypatch.setenv("NO_COLOR", "1")

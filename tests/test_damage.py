@@ -21,7 +21,7 @@ from ablations.commands.launch import design
 from ablations.records import ARCHIVE, Record, Status, Study
 from ablations.records.status import read_statuses
 from ablations.records.submissions import Submission
-from ablations.report.data import gather
+from ablations.report.data import read_data
 from ablations.report.provenance import provenance_rows
 from ablations.report.reproduction import reproduction
 from modernize.errors import RoadmapError
@@ -204,9 +204,9 @@ def look(root: Path, *names: str) -> None:
         call(asked[name])
     try:
         study = Study.open(root / "results" / NAME)
-        evidence = gather(study)
-        if evidence is not None:
-            provenance_rows(evidence.records)
+        data = read_data(study)
+        if data is not None:
+            provenance_rows(data.records)
         if not names:
             reproduction(study)
     except RoadmapError:
@@ -215,7 +215,7 @@ def look(root: Path, *names: str) -> None:
 
 def ends(root: Path) -> dict[tuple[str, int], str]:
     found = read_outcomes(Study.open(root / "results" / NAME))
-    return {(key, seed): state for key, e in found.items() for seed, state in e.states.items()}
+    return {(key, seed): state for key, e in found.items() for seed, state in e.statuses.items()}
 
 
 def check_damage(sound: Path, path: Path, damage: Damage, *names: str) -> None:
@@ -283,7 +283,7 @@ def test_a_damaged_file_is_passed_over_and_named(
     assert ends(root) == before
     study = Study.open(root / "results" / NAME)
     read_statuses(study)
-    gather(study)
+    read_data(study)
     if content and name == ("metrics.jsonl" if seed == 1 else "history.jsonl"):
         assert str(path) in study.faults[path]
     if content and name == "history.jsonl":

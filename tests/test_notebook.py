@@ -12,13 +12,13 @@ import pytest
 from nbclient import NotebookClient
 
 from ablations import paper
+from ablations.analysis.accuracies import of_study
 from ablations.analysis.comparison import compare
-from ablations.analysis.samples import of_study
 from ablations.charts import chart
 from ablations.charts.figures import paper_figure, study_figure
 from ablations.records import REPOSITORY, Study
+from ablations.report.figures import tornado_figure
 from ablations.report.page import tornado_table
-from ablations.report.page_figures import tornado_figure
 from modernize.cost import cost
 from modernize.steps import STEPS, spec_of
 
@@ -122,11 +122,10 @@ def check(shown):
     for variant in study.variants:
         assert f"| {variant.key} |" in text(shown["study-table"])
         assert f"| {variant.key} |" in text(shown["study-compared"])
-    left_out = tornado_table(
-        compare(of_study(Study.open(REPOSITORY / "results" / "reference-leave-one-out")))
-    )
-    assert len(left_out) > 10
-    assert png(shown["left-out-drawn"]) == chart.as_png(tornado_figure(left_out))
+    other = Study.open(REPOSITORY / "results" / "reference-leave-one-out")
+    changes = tornado_table(compare(of_study(other)))
+    assert len(changes) > 10
+    assert png(shown["left-out-drawn"]) == chart.as_png(tornado_figure(changes))
     assert "+0.06, not distinguishable from zero at n = 3" in text(shown["paper-compared"])
     assert "stage-ratio" in text(shown["paper-sorted"])
     assert "patchify" not in text(shown["paper-sorted"])

@@ -13,21 +13,21 @@ import pytest
 from browser import open_browser, require_browser
 from reporting import HOSTILE, finished, write_study
 
+from ablations.analysis.accuracies import BEST, of_study
 from ablations.analysis.comparison import compare
 from ablations.analysis.comparison_text import notes
-from ablations.analysis.samples import BEST, of_study
 from ablations.analysis.summary import write_summary
 from ablations.cli import main
 from ablations.records import Record, Status, Study
-from ablations.report import data, page_pictures
-from ablations.report.files import write
-from ablations.report.page import Page, make, tornado_table
-from ablations.report.page_figures import (
+from ablations.report import captions, data, pictures
+from ablations.report.captions import TITLES
+from ablations.report.figures import (
     tornado_figure,
 )
-from ablations.report.page_html import as_html
-from ablations.report.page_markdown import as_markdown
-from ablations.report.page_text import TITLES, captions
+from ablations.report.html import as_html
+from ablations.report.markdown import as_markdown
+from ablations.report.page import Page, make, tornado_table
+from ablations.report.writer import write
 from modernize import files
 from modernize.errors import RoadmapError, UsageError
 
@@ -76,9 +76,9 @@ def _sketches(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
     """Leaves the pictures out where a test is not about them."""
     if "drawn" not in request.fixturenames:
         for name in ("cost_figure", "curves_figure", "tornado_figure"):
-            monkeypatch.setattr(page_pictures, name, lambda *_: None)
-        monkeypatch.setattr(page_pictures.figures, "study_figure", lambda *_, **__: None)
-        monkeypatch.setattr(page_pictures, "render", lambda *_: SKETCH)
+            monkeypatch.setattr(pictures, name, lambda *_: None)
+        monkeypatch.setattr(pictures.chart_figures, "study_figure", lambda *_, **__: None)
+        monkeypatch.setattr(pictures, "render", lambda *_: SKETCH)
 
 
 class Reader(HTMLParser):
@@ -128,7 +128,7 @@ def test_the_numbers_on_the_page_are_the_records(study: Study) -> None:
     for step, values in (("recipe", RECIPE), ("stage-ratio", STAGES)):
         assert results[step]["n"] == "3"
         assert results[step]["top-1"] == f"{statistics.mean(values):.2f}"
-        assert results[step]["deviation"] == f"{statistics.stdev(values):.2f}"
+        assert results[step]["std"] == f"{statistics.stdev(values):.2f}"
     assert results["recipe"]["parameters"] == "580,346"
     assert results["recipe"]["seconds"] == "30"
     assert results["patchify"]["n"] == "0"
@@ -138,15 +138,15 @@ def test_the_numbers_on_the_page_are_the_records(study: Study) -> None:
     )
     assert results["ln"]["status"] == "missing (seeds 0 to 2 missing)"
     table = compare(of_study(study)).set_index("step")
-    assert changes["stage-ratio"]["verdict"] == table.loc["stage-ratio", "verdict"]
+    assert changes["stage-ratio"]["conclusion"] == table.loc["stage-ratio", "conclusion"]
     assert changes["stage-ratio"]["p"] == f"{table.loc['stage-ratio', 'p']:.3f}"
 
 
 def test_the_findings_are_those_of_compare(study: Study) -> None:
     page, found = make(study), of_study(study)
-    assert [*page.findings, *page.reading] == notes(found, compare(found), "parent")
+    assert [*page.findings, *page.how_to_read] == notes(found, compare(found), "parent")
     items = read(page).texts["li"]
-    assert set(page.findings) | set(page.reading) <= set(items)
+    assert set(page.findings) | set(page.how_to_read) <= set(items)
     assert "Distinguishable from zero: stage-ratio +0.92." in items
 
 
@@ -155,7 +155,7 @@ def test_the_head_says_what_was_compared_on_what(study: Study) -> None:
     assert (
         "The roadmap, Fashion-MNIST subset, 32 x 32: 4 networks of the regime ResNet-nano" in text
     )
-    assert "5 epochs from 3 seeds, on 1,200 images of fashion-mnist, and evaluated on 34" in text
+    assert "5 epochs from 3 seeds on 1,200 images of fashion-mnist, and evaluated on 34" in text
     assert "6 of 12 runs finished, 1 diverged, 1 failed, 4 missing." in text
 
 
@@ -203,7 +203,7 @@ def test_the_page_asks_for_nothing_from_elsewhere(study: Study) -> None:
             value = attributes.get(attribute)
             if value is None:
                 continue
-            inside = value.startswith(("data:image/svg+xml;base64,", "#"))
+            inside = value.startswith(("data:image/svg+xml,", "#"))
             assert inside or (name == "a" and value.startswith("https://arxiv.org/")), value
     assert {name for name, _ in reader.tags}.isdisjoint({"script", "link", "base", "iframe"})
     assert "url(" not in reader.texts["style"][0]
@@ -233,10 +233,9 @@ def test_a_study_of_which_nothing_has_ended(tmp_path: Path) -> None:
     page = make(made)  # there is not even a folder for its runs
     text = as_html(page)
     assert "0 of 4 runs finished, 4 missing." in text
-    for words in ("No run has trained an epoch yet.", "There is no record yet.",
-                  "This takes two steps with a finished run.",
-                  "No run has failed, diverged or collapsed.",
-                  "No change can be tested"):  # fmt: skip
+    empty = captions.empty(page)
+    sections = "curves", "cost", "failed", "provenance"
+    for words in (*(empty[key] for key in sections), "No change can be tested"):
         assert words in text
     assert page.unfinished == "4 without a record yet"
 
@@ -249,7 +248,7 @@ def test_a_run_that_is_under_way_shows_its_epochs(tmp_path: Path) -> None:
     folder.write_progress(fraction=0.5)
     folder.write_metrics([{"epoch": 1, "top1": 50.0}, {"epoch": 2, "top1": 60.0}])
     page = make(made)
-    assert page.unfinished == "1 still being trained"
+    assert page.unfinished == "1 running"
     (curve,) = page.curves
     assert "no finished run, 1 unfinished" in curve.alt
     assert b"top1-unfinished-0" in curve.svg
@@ -258,10 +257,10 @@ def test_a_run_that_is_under_way_shows_its_epochs(tmp_path: Path) -> None:
 
 def test_one_seed_has_no_deviation_and_no_test(tmp_path: Path) -> None:
     page = make(write_study(tmp_path / "one", {"recipe": [85.0], "stage-ratio": [86.0]}))
-    assert "deviation" not in page.results[0]
-    assert page.changes[-1]["verdict"] == "+1.00; one run each: no test"
-    assert "Thick" not in page.curves_note
-    assert page.reading == []
+    assert "std" not in page.results[0]
+    assert page.changes[-1]["conclusion"] == "+1.00; one run each: no test"
+    assert "Thick line" not in page.curves_note
+    assert page.how_to_read == []
 
 
 def test_a_study_of_which_only_the_summary_is_kept(study: Study) -> None:
@@ -272,20 +271,20 @@ def test_a_study_of_which_only_the_summary_is_kept(study: Study) -> None:
     assert page.only_summary
     assert [row["top-1"] for row in page.results] == [row["top-1"] for row in whole.results]
     text = as_html(page)
-    assert text.count("Not known: the runs are not kept here.") == 3
+    assert text.count(captions.empty(page)["curves"]) == 3
     assert "6 of 12 runs finished." in text
     assert page.costs
-    with pytest.raises(UsageError, match="without --best-epoch"):
+    with pytest.raises(UsageError, match="--best-epoch"):
         make(study, best_epoch=True)
 
 
 @pytest.mark.usefixtures("drawn")
 def test_the_best_epoch_is_labelled_wherever_it_stands(study: Study) -> None:
     page = make(study, best_epoch=True)
-    assert page.accuracy == BEST
+    assert page.epoch == BEST
     assert page.results[0]["top-1"] == f"{statistics.mean(RECIPE) + 1:.2f}"
     assert page.findings[0].startswith("OPTIMISTIC")
-    assert all(BEST in text for text in (captions(page)["results"], as_markdown(page)))
+    assert all(BEST in text for text in (captions.captions(page)["results"], as_markdown(page)))
     assert 'class="optimistic"' in as_html(page)
     assert 'class="optimistic"' not in as_html(make(study))
     assert page.chart.svg != make(study).chart.svg
@@ -296,8 +295,8 @@ def test_damaged_files_are_named_and_stop_nothing(study: Study) -> None:
     (folders["recipe", 0] / "record.json").write_text('{"status": "fin')
     (folders["recipe", 1] / "metrics.jsonl").write_text('{"epoch": 1, "to')
     page = make(study)
-    found = {(t.step, t.seed): t for t in page.troubles}
-    assert found["recipe", 0].state == found["recipe", 1].state == "unreadable"
+    found = {(t.step, t.seed): t for t in page.failed_runs}
+    assert found["recipe", 0].status == found["recipe", 1].status == "unreadable"
     assert "damaged" in found["recipe", 0].reason
     assert page.results[0]["n"] == "2"  # the second has a good record
 
@@ -307,7 +306,7 @@ def test_of_many_failures_the_first_are_shown_and_the_others_counted(
 ) -> None:
     monkeypatch.setattr(data, "MOST_LOGS", 2)
     page = make(write_study(tmp_path / "bad", {"recipe": [FAILED] * 5}))
-    assert len(page.troubles) == 2
+    assert len(page.failed_runs) == 2
     assert "And 3 more" in as_html(page)
     assert "And 3 more" in as_markdown(page)
 
@@ -340,19 +339,19 @@ def test_the_page_names_the_front(tmp_path: Path) -> None:
 def test_the_tornado_is_sorted_by_size(star: Study) -> None:
     table = tornado_table(compare(of_study(star)))
     assert table is not None
-    assert set(table["against"]) == {"resnet"}
+    assert set(table["baseline"]) == {"resnet"}
     figure = tornado_figure(table)
-    bars = [a for a in figure.findobj() if (a.get_gid() or "").startswith("difference-")]
+    bars = [a for a in figure.findobj() if (a.get_gid() or "").startswith("change-")]
     places = {bar.get_gid(): (bar.get_y(), bar.get_width()) for bar in bars}
     assert sorted(places, key=lambda name: places[name][0]) == [
-        "difference-patchify", "difference-ln", "difference-recipe"
+        "change-patchify", "change-ln", "change-recipe"
     ]  # fmt: skip
-    assert places["difference-patchify"][1] == pytest.approx(-2.9)
+    assert places["change-patchify"][1] == pytest.approx(-2.9)
     page = make(star)
-    assert page.baseline == "resnet"
+    assert page.tornado_baseline == "resnet"
     assert page.tornado is not None
     assert "patchify with -2.90" in page.tornado.alt
-    assert "Differences from resnet" in as_html(page)
+    assert "Changes of top-1 from resnet" in as_html(page)
 
 
 def test_there_is_no_tornado_where_the_parents_differ(study: Study, star: Study) -> None:
@@ -452,8 +451,8 @@ def test_what_cannot_be_written_is_named(study: Study) -> None:
 def test_a_step_on_its_own_without_parents(tmp_path: Path) -> None:
     page = make(write_study(tmp_path / "alone", {"resnet": [80.0, 81.0]}))
     assert page.changes == []
-    assert "No step here builds on another." in as_html(page)
-    assert "No step here builds on another." in as_markdown(page)
+    assert captions.empty(page)["changes"] in as_html(page)
+    assert captions.empty(page)["changes"] in as_markdown(page)
     assert page.costs == []
 
 

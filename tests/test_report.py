@@ -8,7 +8,7 @@ import pytest
 
 from ablations.analysis.summary import (
     COLUMNS,
-    format_summary,
+    as_texts,
     read_summary,
     summarise,
     write_summary,
@@ -126,7 +126,7 @@ def test_the_summary_file_can_stand_alone(study: Study) -> None:
     assert float(rows[0]["top1"]) == pytest.approx(statistics.mean([80, 81, 84]), abs=1e-4)
     (study.folder / "runs").rename(study.folder.parent / "elsewhere")
     alone = read_summary(study)
-    assert format_summary(alone) == format_summary(written)
+    assert as_texts(alone) == as_texts(written)
     assert study_figure(study).axes
 
 
@@ -153,7 +153,7 @@ def test_a_damaged_summary_is_named(study: Study) -> None:
 
 
 def test_texts_show_changes_from_the_parent(study: Study) -> None:
-    rows = {row["step"]: row for row in format_summary(summarise(study))}
+    rows = {row["step"]: row for row in as_texts(summarise(study))}
     assert rows["resnet"]["top-1"] == "81.67 ± 2.08"
     assert rows["recipe"]["change"] == "+3.33"
     assert rows["patchify"]["change"] == ""

@@ -88,7 +88,7 @@ def within_sampling_error(found, nominal, simulations):
 def test_summaries_agree_with_formulas_to_1e_6(n):
     for values in FIXED[n]:
         summary = summarise_values(values)
-        found = (summary.mean, summary.deviation, summary.low, summary.high)
+        found = (summary.mean, summary.std, summary.low, summary.high)
         assert summary.n == n
         assert found == pytest.approx(by_hand(values), abs=1e-6)
 
@@ -100,7 +100,7 @@ def test_paired_differences_agree_with_formulas_to_1e_6(n):
     mean, deviation, low, high = by_hand([float(d) for d in exact])
     found = paired_difference(values, baseline)
     assert found.n == n
-    assert (found.mean, found.deviation) == pytest.approx((mean, deviation), abs=1e-6)
+    assert (found.mean, found.std) == pytest.approx((mean, deviation), abs=1e-6)
     assert (found.low, found.high) == pytest.approx((low, high), abs=1e-6)
     t = mean / deviation * math.sqrt(n)
     assert found.p == pytest.approx(float(tail(t, n - 1)), abs=1e-6)
@@ -297,11 +297,11 @@ def test_bootstrap_intervals_hold_the_truth_about_as_often_as_documented(n, low,
 
 def test_where_there_is_nothing_to_be_had_there_is_none():
     one = summarise_values([80.0])
-    assert (one.n, one.mean, one.deviation, one.low, one.high) == (1, 80.0, None, None, None)
+    assert (one.n, one.mean, one.std, one.low, one.high) == (1, 80.0, None, None, None)
     same = summarise_values([80.1, 80.1, 80.1])
-    assert (same.deviation, same.low, same.high) == (0.0, None, None)
+    assert (same.std, same.low, same.high) == (0.0, None, None)
     pair = paired_difference([80.5], [80.0])
-    assert (pair.n, pair.mean, pair.deviation, pair.p, pair.effect) == (1, 0.5, None, None, None)
+    assert (pair.n, pair.mean, pair.std, pair.p, pair.effect) == (1, 0.5, None, None, None)
     assert bootstrap_interval([1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]) is None
     assert bootstrap_interval([1.0] * 20) is None
     single = welch_difference(summary_from(1, 76.13, None), summary_from(3, 78.82, 0.07))
@@ -315,7 +315,7 @@ def test_rounding_is_no_spread():
     values, baseline = [80.1, 70.7, 60.3], [80.0, 70.6, 60.2]
     assert len({a - b for a, b in zip(values, baseline, strict=True)}) > 1
     found = paired_difference(values, baseline)
-    assert (found.deviation, found.p, found.low) == (0.0, None, None)
+    assert (found.std, found.p, found.low) == (0.0, None, None)
     one_image = paired_difference([80.1, 70.7, 60.302], baseline)
     assert one_image.p is not None
 

@@ -105,7 +105,7 @@ def test_a_run_that_is_silent_for_long_is_running_as_long_as_its_process_lives(
     with folder.alive():
         assert stands(study) is Status.RUNNING
     assert stands(study) is Status.MISSING  # at once; it was stopped
-    assert "missing" in read_outcomes(study)[run.key].states.values()
+    assert "missing" in read_outcomes(study)[run.key].statuses.values()
 
 
 def test_what_a_launch_has_yet_to_do_is_queued(study: Study) -> None:

@@ -1,1 +1,1 @@
-"""What the records of a study say: a table, and which changes stand out from the noise."""
+"""Statistics on the records of a study: summaries, comparisons and tests."""

@@ -1,34 +1,36 @@
-"""What a step is compared with: the step it builds on, or else the nearest before it with runs."""
+"""The baseline of a step: the step it builds on, or the nearest one before it with runs."""
 
 from __future__ import annotations
 
 from collections.abc import Container, Mapping
 
 PARENT = "parent"
-"""Stands for the step that each variant builds on, or the nearest one before it with runs."""
+"""The choice of baseline that compares each variant with the step it builds on."""
 
 
-def nearest(step: str, parents: Mapping[str, str | None], measured: Container[str]) -> str | None:
+def nearest_measured(
+    step: str, parents: Mapping[str, str | None], measured: Container[str]
+) -> str | None:
     """Returns the nearest step that another one builds on, directly or not, and that has runs.
 
     Args:
         step: its key.
-        parents: step -> the step that it builds on, of all steps that are known.
+        parents: step -> the step that it builds on, for all known steps.
         measured: the steps that have finished runs.
 
     Returns:
-        None where no step before it has any.
+        None if no step before it has any.
     """
-    passed, parent = {step}, parents.get(step)
-    while parent and parent not in passed:
+    visited, parent = {step}, parents.get(step)
+    while parent and parent not in visited:
         if parent in measured:
             return parent
-        passed.add(parent)
+        visited.add(parent)
         parent = parents.get(parent)
     return None
 
 
-def baseline(step: str, parents: Mapping[str, str | None], measured: Container[str]) -> str:
-    """Returns what a step is compared with; if there is nothing to compare, what it builds on."""
-    found = nearest(step, parents, measured) if step in measured else None
+def baseline_of(step: str, parents: Mapping[str, str | None], measured: Container[str]) -> str:
+    """Returns the key of a step's baseline; of a step that cannot be compared, its parent's."""
+    found = nearest_measured(step, parents, measured) if step in measured else None
     return found or parents.get(step) or ""

@@ -1,4 +1,4 @@
-"""How the runs of each variant of a study ended, seed by seed. No torch here."""
+"""The outcomes of the runs of each variant of a study, by seed. No torch here."""
 
 from __future__ import annotations
 
@@ -9,23 +9,24 @@ from collections.abc import Mapping
 from ablations.records import Life, Record, ResultsError, RunFolder, Status, Study
 from modernize.text import plural
 
-RANGE = 2  # seeds in a row that are named one by one; of more, the first and the last
-LISTED = 12  # names of seeds; where there are more, the seeds are counted
+FEWEST_IN_RANGE = 3  # consecutive seeds from which on only the first and the last are named
+MOST_LISTED = 12  # seeds and ranges that are named; of more, only the numbers are given
 
 
 @dataclasses.dataclass(frozen=True)
 class Outcomes:
-    """How the runs of one variant ended.
+    """The outcomes of the runs of one variant.
 
     Attributes:
-        records: seed -> record, where there is one.
-        states: seed -> the record's status; without a record "running", "missing" or "unreadable".
+        records: seed -> record, of the runs that have one.
+        statuses: seed -> the record's status; without a record "running", "missing" or
+            "unreadable".
         ema: seed -> top-1 of the moving average of the weights after the last epoch, in percent, of
-            the runs that finished and have one.
+            the finished runs that have one.
     """
 
     records: Mapping[int, Record]
-    states: Mapping[int, str]
+    statuses: Mapping[int, str]
     ema: Mapping[int, float]
 
     @property
@@ -35,57 +36,56 @@ class Outcomes:
 
     @property
     def unfinished(self) -> dict[int, str]:
-        """The states of all other seeds."""
-        return {seed: state for seed, state in self.states.items() if state != Status.FINISHED}
+        """The statuses of all other seeds."""
+        return {seed: status for seed, status in self.statuses.items() if status != Status.FINISHED}
 
 
 def read_outcomes(study: Study) -> dict[str, Outcomes]:
-    """Returns how all runs ended, by the keys of the variants; each record is read once."""
+    """Returns the outcomes of all runs, by the keys of the variants; each record is read once."""
     records: dict[str, dict[int, Record]] = {variant.key: {} for variant in study.variants}
-    states: dict[str, dict[int, str]] = {variant.key: {} for variant in study.variants}
+    statuses: dict[str, dict[int, str]] = {variant.key: {} for variant in study.variants}
     averages: dict[str, dict[int, float]] = {variant.key: {} for variant in study.variants}
     for variant, run, folder in study.runs():
         record = folder.record_or_fault()
         if isinstance(record, ResultsError):
-            states[variant.key][run.seed] = "unreadable"
+            statuses[variant.key][run.seed] = "unreadable"
         elif record is None:
             alive = folder.life() is not Life.GONE
-            states[variant.key][run.seed] = "running" if alive else "missing"
+            statuses[variant.key][run.seed] = "running" if alive else "missing"
         else:
             records[variant.key][run.seed] = record
-            states[variant.key][run.seed] = str(record.status)
+            statuses[variant.key][run.seed] = str(record.status)
             finished = record.status is Status.FINISHED
             if finished and run.recipe.ema_decay is not None:
                 top1 = _ema_top1(folder, record.epochs)
                 averages[variant.key] |= {} if top1 is None else {run.seed: top1}
-    return {key: Outcomes(records[key], states[key], averages[key]) for key in records}
+    return {key: Outcomes(records[key], statuses[key], averages[key]) for key in records}
 
 
 def _ema_top1(folder: RunFolder, epochs: int) -> float | None:
-    """Returns the moving average's top-1 after so many epochs; None where it is not known."""
+    """Returns the moving average's top-1 after this many epochs; None if it is not known."""
     found = [row.get("ema_top1") for row in folder.read_metrics() if row["epoch"] == epochs]
     return found[-1] if found else None
 
 
-def describe_seeds(states: Mapping[int, str]) -> str:
-    """Names seeds with their states: "seed 1 collapsed, seed 2 missing, seeds 4 to 9 failed".
+def describe_seeds(statuses: Mapping[int, str]) -> str:
+    """Returns seeds with their statuses: "seed 1 collapsed, seed 2 missing, seeds 4 to 9 failed".
 
-    Where that would be a long list, the seeds of each state are counted: "40 seeds failed".
+    If that is a long list, only the number of seeds of each status: "40 seeds failed".
     """
     spans: list[list[tuple[int, str]]] = []
-    for seed, state in sorted(states.items()):
-        if spans and spans[-1][-1] == (seed - 1, state):
-            spans[-1].append((seed, state))
+    for seed, status in sorted(statuses.items()):
+        if spans and spans[-1][-1] == (seed - 1, status):
+            spans[-1].append((seed, status))
         else:
-            spans.append([(seed, state)])
+            spans.append([(seed, status)])
     texts = []
     for span in spans:
-        if len(span) > RANGE:
+        if len(span) >= FEWEST_IN_RANGE:
             texts.append(f"seeds {span[0][0]} to {span[-1][0]} {span[0][1]}")
         else:
-            texts += [f"seed {seed} {state}" for seed, state in span]
-    if len(texts) > LISTED:
-        texts = [
-            f"{plural(count, 'seed')} {state}" for state, count in Counter(states.values()).items()
-        ]
+            texts += [f"seed {seed} {status}" for seed, status in span]
+    if len(texts) > MOST_LISTED:
+        counts = Counter(statuses.values())
+        texts = [f"{plural(count, 'seed')} {status}" for status, count in counts.items()]
     return ", ".join(texts)

@@ -1,7 +1,7 @@
-"""Means, differences and what may be said of them. Arrays in, numbers out; no files, no torch.
+"""Means, differences, intervals and tests. Arrays in, numbers out; no files, no torch.
 
-All accuracies and differences are in percentage points. Where there is nothing to be had (one run,
-or values without spread), the answer is None, never a NaN.
+All accuracies and differences are in percentage points. A statistic that does not exist (for one
+run, or for values that are all equal) is None, never NaN.
 """
 
 from __future__ import annotations
@@ -19,36 +19,37 @@ from modernize.errors import UsageError
 FloatArray = npt.NDArray[np.float64]
 
 CONFIDENCE = 0.95
-"""Of all intervals."""
+"""The confidence level of all intervals."""
 LEVEL = 0.05
-"""Below it a p-value, after correction, is called distinguishable from zero."""
+"""A change whose corrected p-value is below it is called distinguishable from zero."""
 POWER = 0.80
-"""How often the number of seeds that :func:`seeds_needed` gives finds the difference."""
+"""The power of a test with the number of seeds that :func:`seeds_needed` returns."""
 MOST_SEEDS = 1000
-"""The most that :func:`seeds_needed` looks for."""
+"""The largest number of seeds that :func:`seeds_needed` tries."""
 BOOTSTRAP_FROM = 8
-"""The fewest values that :func:`bootstrap_interval` draws from."""
+"""The smallest sample that :func:`bootstrap_interval` accepts."""
 
 _RESAMPLES = 9999
-_AT_ONCE = 1_000_000  # numbers drawn at a time, which bounds memory
-_ROUNDING = 1e-9  # a deviation below this share of the values is what rounding leaves, not spread
-_HOPELESS = LEVEL / 1000  # a level at which two pairs must differ by 10,000 deviations
+_BATCH = 1_000_000  # values drawn at a time, which bounds memory
+_ROUNDING = 1e-9  # a standard deviation below this fraction of the values is rounding error
+_TINY_LEVEL = LEVEL / 1000  # at which two pairs must differ by 10,000 standard deviations
 
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-    """Some runs of one variant.
+    """The accuracy of one variant over its runs.
 
     Attributes:
-        n: how many.
-        mean: their mean, in percent.
-        deviation: their sample deviation (divided by n - 1); None for one run.
-        low, high: the 95 % interval of the mean, by Student's t; None for one run or no spread.
+        n: number of runs.
+        mean: in percent.
+        std: the sample standard deviation (divided by n - 1); None for one run.
+        low, high: the 95 % interval of the mean, by Student's t; None if the standard deviation
+            is None or 0.
     """
 
     n: int
     mean: float
-    deviation: float | None
+    std: float | None
     low: float | None
     high: float | None
 
@@ -58,41 +59,41 @@ class Difference:
     """One variant's accuracy less another's.
 
     Attributes:
-        n: how many pairs of runs it is over, or the runs of the smaller of two samples.
+        n: number of pairs of runs, or of runs in the smaller of two samples.
         mean: the difference of the means, in percentage points.
-        deviation: the sample deviation of the paired differences; None for two samples.
+        std: the sample standard deviation of the paired differences; None for two samples.
         low, high: the 95 % interval of the difference, by Student's t.
-        p: of the two-sided t-test that the difference is zero, not corrected.
-        effect: the difference, without its sign, over its deviation at one seed each.
-        freedom: degrees of freedom that each seed after the first adds.
+        p: of the two-sided t-test that the difference is zero, without correction.
+        effect: the absolute difference over its standard deviation with one seed.
+        dof_per_seed: degrees of freedom that each seed after the first adds.
     """
 
     n: int
     mean: float
-    deviation: float | None = None
+    std: float | None = None
     low: float | None = None
     high: float | None = None
     p: float | None = None
     effect: float | None = None
-    freedom: float | None = None
+    dof_per_seed: float | None = None
 
 
 def summarise_values(values: Sequence[float] | FloatArray) -> Summary:
-    """Returns n, mean, deviation and interval of one or more finite values.
+    """Returns n, mean, standard deviation and interval of one or more finite values.
 
     Raises:
-        UsageError: for no value, or one that is not finite.
+        UsageError: if there is no value, or one that is not finite.
     """
     array = _checked(values)
-    return summary_from(len(array), float(array.mean()), _deviation(array))
+    return summary_from(len(array), float(array.mean()), _std(array))
 
 
-def summary_from(n: int, mean: float, deviation: float | None) -> Summary:
-    """Returns the summary of n runs of which only mean and sample deviation are known."""
+def summary_from(n: int, mean: float, std: float | None) -> Summary:
+    """Returns the summary of n runs from their mean and sample standard deviation."""
     low = high = None
-    if n > 1 and deviation:
-        low, high = _interval(mean, deviation / math.sqrt(n), n - 1)
-    return Summary(n, mean, deviation if n > 1 else None, low, high)
+    if n > 1 and std:
+        low, high = _interval(mean, std / math.sqrt(n), n - 1)
+    return Summary(n, mean, std if n > 1 else None, low, high)
 
 
 def paired_difference(
@@ -100,63 +101,63 @@ def paired_difference(
 ) -> Difference:
     """Returns the mean of ``values - baseline``, pair by pair, with its interval and p-value.
 
-    The two runs of a pair share their seed. Whatever that makes alike in them cancels; where it
-    makes nothing alike the test is as valid, only weaker than one for two samples.
+    The two runs of a pair have the same seed. An effect that the seed has on both cancels. If it
+    has none, the test is still valid, but has less power than a test of two samples.
 
     Raises:
-        UsageError: for different lengths, no pair, or a value that is not finite.
+        UsageError: if the lengths differ, there is no pair, or a value is not finite.
     """
     ours, theirs = _checked(values), _checked(baseline)
     if len(ours) != len(theirs):
         raise UsageError(f"{len(ours)} and {len(theirs)} values cannot be paired.")
     differences = ours - theirs
     n, mean = len(differences), float(differences.mean())
-    deviation = _deviation(differences, scale=float(np.abs([ours, theirs]).max()))
-    if not deviation:
-        return Difference(n, mean, deviation)
+    std = _std(differences, scale=float(np.abs([ours, theirs]).max()))
+    if not std:
+        return Difference(n, mean, std)
     from scipy import stats
 
-    low, high = _interval(mean, deviation / math.sqrt(n), n - 1)
+    low, high = _interval(mean, std / math.sqrt(n), n - 1)
     p = float(stats.ttest_rel(ours, theirs).pvalue)
-    return Difference(n, mean, deviation, low, high, p, abs(mean) / deviation, 1.0)
+    return Difference(n, mean, std, low, high, p, abs(mean) / std, 1.0)
 
 
 def welch_difference(ours: Summary, baseline: Summary) -> Difference:
     """Returns the difference of two independent samples' means, by Welch's test.
 
-    It takes no equal deviations for granted, and needs no single runs.
+    It does not assume equal standard deviations, and does not need single runs.
     """
     n, mean = min(ours.n, baseline.n), ours.mean - baseline.mean
-    if ours.deviation is None or baseline.deviation is None:
+    if ours.std is None or baseline.std is None:
         return Difference(n, mean)
-    each = ours.deviation**2, baseline.deviation**2
-    if not sum(each):
+    variances = ours.std**2, baseline.std**2
+    if not sum(variances):
         return Difference(n, mean)
     from scipy import stats
 
     test = stats.ttest_ind_from_stats(
-        *(ours.mean, ours.deviation, ours.n),
-        *(baseline.mean, baseline.deviation, baseline.n),
+        *(ours.mean, ours.std, ours.n),
+        *(baseline.mean, baseline.std, baseline.n),
         equal_var=False,
     )
-    errors = each[0] / ours.n, each[1] / baseline.n
-    freedom = sum(errors) ** 2 / (
+    errors = variances[0] / ours.n, variances[1] / baseline.n
+    dof = sum(errors) ** 2 / (
         errors[0] ** 2 / (ours.n - 1) + errors[1] ** 2 / (baseline.n - 1)
     )  # Welch and Satterthwaite
-    low, high = _interval(mean, math.sqrt(sum(errors)), freedom)
+    low, high = _interval(mean, math.sqrt(sum(errors)), dof)
     return Difference(
         *(n, mean, None, low, high),
         p=float(test.pvalue),
-        effect=abs(mean) / math.sqrt(sum(each)),
-        freedom=sum(each) ** 2 / (each[0] ** 2 + each[1] ** 2),
+        effect=abs(mean) / math.sqrt(sum(variances)),
+        dof_per_seed=sum(variances) ** 2 / (variances[0] ** 2 + variances[1] ** 2),
     )
 
 
 def holm(p_values: Sequence[float] | FloatArray) -> list[float]:
     """Returns p-values corrected for their number by Holm's method.
 
-    The chance that any difference of a whole table is called one although there is none stays at
-    or below the level, however the tests depend on each other.
+    The probability that any change of zero in the table is called distinguishable from zero stays
+    at or below the level, whether or not the tests depend on each other.
     """
     if not len(p_values):
         return []
@@ -167,34 +168,34 @@ def holm(p_values: Sequence[float] | FloatArray) -> list[float]:
 
 def seeds_needed(
     effects: Sequence[float] | FloatArray,
-    freedom: Sequence[float] | FloatArray,
+    dof_per_seed: Sequence[float] | FloatArray,
     level: float = LEVEL,
 ) -> npt.NDArray[np.int64]:
-    """Returns the fewest seeds of each variant for a two-sided t-test with 80 % power.
+    """Returns the number of seeds of each variant that a two-sided t-test needs for 80 % power.
 
     Args:
-        effects: differences over their deviation at one seed, as :class:`Difference` has them.
-        freedom: degrees of freedom that each further seed adds: 1 for pairs, up to 2 for two
+        effects: differences over their standard deviation, as in :class:`Difference`.
+        dof_per_seed: degrees of freedom that each further seed adds: 1 for pairs, up to 2 for two
             samples.
-        level: the p-value below which the test counts as finding something.
+        level: the significance level of the test.
 
     Returns:
-        2 to :data:`MOST_SEEDS`; one more than that stands for anything above.
+        2 to :data:`MOST_SEEDS`; one more than that means any larger number.
     """
     from scipy import stats
     from statsmodels.stats.power import TTestPower
 
-    effect, per_seed = np.asarray(effects, np.float64), np.asarray(freedom, np.float64)
-    low = np.full(effect.shape, 2 if level >= _HOPELESS else 3)
+    effect, per_seed = np.asarray(effects, np.float64), np.asarray(dof_per_seed, np.float64)
+    low = np.full(effect.shape, 2 if level >= _TINY_LEVEL else 3)
     high = np.full(effect.shape, MOST_SEEDS + 1)
-    while (low < high).any():  # halves the range: power grows with n
+    while (low < high).any():  # bisection: power increases with n
         n = (low + high) // 2
-        degrees = (n - 1) * per_seed
-        # Where the noncentral t is far beyond what the test asks, it cannot be computed, nor need
-        # it be; the same goes for its far tail: differences found with the wrong sign.
-        certain = 1.5 * stats.t.isf(level / 2, degrees) + 5
+        dof = (n - 1) * per_seed
+        # The noncentral t cannot be computed far above the critical value, where the power is 1
+        # anyway. The other tail, differences found with the wrong sign, is left out as well.
+        certain = 1.5 * stats.t.isf(level / 2, dof) + 5
         bounded = np.minimum(effect, certain / np.sqrt(n))
-        power = TTestPower().power(bounded, n, level / 2, df=degrees, alternative="larger")
+        power = TTestPower().power(bounded, n, level / 2, df=dof, alternative="larger")
         enough = power >= POWER
         low, high = np.where(enough | (low == high), low, n + 1), np.where(enough, n, high)
     return low
@@ -203,15 +204,14 @@ def seeds_needed(
 def bootstrap_interval(values: Sequence[float] | FloatArray) -> tuple[float, float] | None:
     """Returns the 95 % bootstrap interval (BCa) of a mean; the same on every call.
 
-    It takes no bell curve for granted, but puts the sample in the population's place, so that it
-    is too narrow for few values: 3 values have but 10 different resamples. From 8 values on there
-    are 6435, and the level is near the nominal one (about 90 % at 8, for a normal population).
+    It does not assume a normal distribution. For few values it is too narrow: 3 values have only
+    10 different resamples, 8 have 6,435, with a coverage of about 90 % for a normal population.
 
     Returns:
-        None for fewer than :data:`BOOTSTRAP_FROM` values, or values without spread.
+        None for fewer than :data:`BOOTSTRAP_FROM` values, or if all values are equal.
     """
     array = _checked(values)
-    if len(array) < BOOTSTRAP_FROM or not _deviation(array):
+    if len(array) < BOOTSTRAP_FROM or not _std(array):
         return None
     from scipy import stats
 
@@ -219,7 +219,7 @@ def bootstrap_interval(values: Sequence[float] | FloatArray) -> tuple[float, flo
         (array,),
         np.mean,
         n_resamples=_RESAMPLES,
-        batch=max(1, _AT_ONCE // len(array)),
+        batch=max(1, _BATCH // len(array)),
         vectorized=True,
         confidence_level=CONFIDENCE,
         method="BCa",
@@ -231,26 +231,26 @@ def bootstrap_interval(values: Sequence[float] | FloatArray) -> tuple[float, flo
 def _checked(values: Sequence[float] | FloatArray) -> FloatArray:
     array = np.asarray(values, np.float64)
     if array.ndim != 1 or not len(array) or not np.isfinite(array).all():
-        raise UsageError("statistics need one or more finite numbers in a row.")
+        raise UsageError("statistics need a sequence of one or more finite numbers.")
     return array
 
 
-def _deviation(array: FloatArray, scale: float | None = None) -> float | None:
-    """Returns the sample deviation; 0 where it is no more than rounding of numbers of this size."""
+def _std(array: FloatArray, scale: float | None = None) -> float | None:
+    """Returns the sample standard deviation; 0 if it is only rounding error at this scale."""
     if len(array) < 2:
         return None
-    deviation = float(array.std(ddof=1))
-    size = float(np.abs(array).max()) if scale is None else scale
-    return deviation if deviation > _ROUNDING * size else 0.0
+    std = float(array.std(ddof=1))
+    scale = float(np.abs(array).max()) if scale is None else scale
+    return std if std > _ROUNDING * scale else 0.0
 
 
-def _interval(mean: float, error: float, freedom: float) -> tuple[float, float]:
-    half = _quantile(freedom) * error
+def _interval(mean: float, error: float, dof: float) -> tuple[float, float]:
+    half = _quantile(dof) * error
     return mean - half, mean + half
 
 
 @functools.cache
-def _quantile(freedom: float) -> float:
+def _quantile(dof: float) -> float:
     from scipy import stats
 
-    return float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom))
+    return float(stats.t.ppf((1 + CONFIDENCE) / 2, dof))

@@ -214,7 +214,7 @@ def _draw_row(canvas: Canvas, layout: Layout, row: Row, y: float, hue: str) -> N
         (columns.cost + star, row.cost + "*" * bool(row.note)),
     ):
         canvas.write(x, y, text, size=look.size, color=look.color, ha="right")
-    for x, text in ((columns.top1 + at.DEVIATION_GAP, row.deviation), (columns.change, mark)):
+    for x, text in ((columns.top1 + at.SPREAD_GAP, row.spread), (columns.change, mark)):
         canvas.write(x, y, text, size=look.size, color=look.color)
 
 
@@ -232,7 +232,7 @@ def _draw_bar(canvas: Canvas, layout: Layout, row: Row, y: float, hue: str) -> N
     )
     if row.std is not None:
         how: dict[str, Any] = {"marker": "|", "markersize": look.whisker, "zorder": 4}
-        canvas.line(canvas.panel, row.ends, (y, y), halo=1.4, gid=f"whisker-{name}", **how)
+        canvas.line(canvas.panel, row.extent, (y, y), halo=1.4, gid=f"whisker-{name}", **how)
     if row.word:
         canvas.write(layout.word_x(row), y, row.word, size=SMALL, boxed=True)
 

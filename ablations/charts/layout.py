@@ -21,8 +21,8 @@ from ablations.charts.rows import (
     Row,
     Scale,
     choose_scale,
-    describe_reference,
-    describe_seeds,
+    reference_text,
+    seeds_legend,
 )
 from modernize.text import one_line, visible
 
@@ -36,7 +36,7 @@ MARGIN = 0.06
 WIDTH = PAGE_WIDTH - 2 * MARGIN
 GAP = 0.09
 COLUMN_GAP = 0.108
-DEVIATION_GAP = 0.04
+SPREAD_GAP = 0.04
 CELL_PADDING = 0.05  # behind the last column
 SECTION_X = MARGIN + GAP
 SECTION_WIDTH, LABEL_WIDTH = 0.80, 1.62  # at most; longer texts wrap
@@ -56,7 +56,7 @@ TOP1, CHANGE = "top-1 (%)", "change"  # names of columns
 class Columns:
     """The left edges of names and bars, and the right edges of numbers.
 
-    ``top1`` is that of the accuracies, ``top1_end`` that of the deviations behind them.
+    ``top1`` is that of the accuracies, ``top1_end`` that of the standard deviations after them.
     """
 
     label: float
@@ -139,7 +139,7 @@ class Layout:
     def word_x(self, row: Row) -> float:
         """Returns where a word beside a bar starts: upon the bar, or behind it if it is short."""
         size = width(row.word, SMALL)
-        start, end = map(self.place, row.ends)
+        start, end = map(self.place, row.extent)
         if self.columns.bars + WORD_X + size + 0.05 <= start:
             return self.columns.bars + WORD_X
         return min(end + WORD_X, self.columns.bars_end - size)
@@ -163,7 +163,7 @@ def lay_out(
         references: series -> what it is measured against.
     """
     rows = [row for line in lines for row in line.rows]
-    seeds, show_n = describe_seeds(rows)
+    seeds, show_n = seeds_legend(rows)
     scale = choose_scale(rows, references.values())
     titles = wrap(title, WIDTH, TITLE, "bold")
     head = MARGIN + TITLE_LINE * len(titles)
@@ -269,18 +269,18 @@ def _footnotes_to_changes(rows: Sequence[Row]) -> list[str]:
     if not any(row.elsewhere for row in rows):
         return []
     if not _marks(rows):
-        return [f"change: from {next(row.base for row in rows if row.base)}"]
+        return [f"change: from {next(row.baseline_label for row in rows if row.baseline_label)}"]
     bases: dict[str, dict[str, None]] = {}
     for row in rows:
         if row.elsewhere:
-            bases.setdefault(row.base, {})[row.label] = None
+            bases.setdefault(row.baseline_label, {})[row.label] = None
     texts = [f"from {base}: {', '.join(labels)}" for base, labels in bases.items()]
     return [f"{ELSEWHERE} change {'; '.join(texts)}"]
 
 
 def _marks(rows: Sequence[Row]) -> bool:
     """Tells whether changes not from the row above are marked: unless all are from one step."""
-    bases = {row.base for row in rows if row.base}
+    bases = {row.baseline_label for row in rows if row.baseline_label}
     return any(row.elsewhere for row in rows) and len(bases) > 1
 
 
@@ -344,8 +344,8 @@ def _columns(sections: Sequence[Section], rows: Sequence[Row], unit: str, show_n
     change -= mark
     n = change - max(_widest(row.change for row in rows), width(CHANGE, SMALL)) - COLUMN_GAP
     top1_end = n - (_widest(str(row.n) for row in rows) + COLUMN_GAP if show_n else 0)
-    deviations = _widest(row.deviation for row in rows)
-    top1 = top1_end - (DEVIATION_GAP + deviations if deviations else 0)
+    spreads = _widest(row.spread for row in rows)
+    top1 = top1_end - (SPREAD_GAP + spreads if spreads else 0)
     numbers = min(top1 - _widest(row.accuracy for row in rows), top1_end - width(TOP1, SMALL))
     return Columns(label, bars, numbers - GAP, top1, top1_end, n, change, cost)
 
@@ -358,7 +358,7 @@ def _references(
     for level, (series, reference) in enumerate(
         sorted(references.items(), key=lambda item: item[1].top1)
     ):
-        text = describe_reference(reference)
+        text = reference_text(reference)
         y = top - 0.085 - REFERENCE_LINE * level
         left = _place(reference.top1, scale, columns) - 0.05 - width(text, SMALL)
         above = y - 0.04 if left >= MARGIN else y + 0.06  # not through its own text

@@ -1,7 +1,6 @@
-"""What the chart shows: a summary read into rows, with the text of every cell.
+"""The content of the chart: a summary as rows, with the text of every cell.
 
-Nothing here knows of the page: :mod:`ablations.charts.layout` finds the places and
-:mod:`ablations.charts.chart` draws.
+:mod:`ablations.charts.layout` places it on the page and :mod:`ablations.charts.chart` draws it.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ablations.units import Unit, choose_unit, decimals
+from ablations.units import Unit, choose_unit, decimals, signed
 from modernize.errors import UnknownNameError, UsageError
 from modernize.text import plural
 
@@ -24,46 +23,46 @@ COLUMNS = (
     *("step", "label", "n", "top1", "top1_std", "gflops"),
     *("status", "section", "adopted", "parent"),
 )
-"""What a table must have; further columns are ignored.
+"""The columns that a table must have; others are ignored.
 
-``n`` is how many seeds finished, ``top1`` their mean and ``top1_std`` their sample deviation in
-percent (NaN: none), ``gflops`` in 1e9 multiply-accumulates, ``parent`` the step that one builds on
-(empty: none), ``adopted`` False for a side branch. A change is measured from the parent, or where
-there is a column ``against`` from the step that it names.
+``n`` is the number of finished seeds, ``top1`` their mean and ``top1_std`` their sample standard
+deviation in percent (NaN: unknown), ``gflops`` in 1e9 MACs, ``parent`` the step that one builds on
+(empty: none), ``adopted`` False for a side branch. A change is measured from the parent, or from
+the step in the column ``baseline`` if there is one.
 """
 
 DRAWN = ("finished", "partial")
 """The statuses with an accuracy to compare, which is drawn as a bar."""
 
 WRITTEN = ("missing", "running", "failed", "diverged", "collapsed")
-"""All other statuses; they are written out in place of a bar."""
+"""All other statuses, which are written as text instead of a bar."""
 
 MINUS = "\N{MINUS SIGN}"
 NO_COST = "\N{EN DASH}"
 ELSEWHERE = "\N{DAGGER}"
-"""Marks a change from another step than that of the row above."""
+"""Marks a change that is not from the step of the row above."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One row of a summary; its texts are empty where there is nothing to show.
+    """One row of a summary; a text with nothing to show is empty.
 
     Attributes:
-        series: the table that it is of, "main" or "second".
+        series: its table, "main" or "second".
         step: its key.
         label: its name.
         section: the name of its section.
         adopted: False for a side branch.
-        against: the key of the step that its change is measured from.
+        baseline: the key of the step that its change is measured from.
         status: one of :data:`DRAWN` and :data:`WRITTEN`.
-        n: how many seeds finished.
-        top1: accuracy in percent, whether or not it can be compared.
-        std: the deviation of the accuracy that its bar shows.
-        cost: its GFLOPs or MFLOPs.
+        n: number of finished seeds.
+        top1: accuracy in percent, also if it is not one to compare.
+        std: the standard deviation of the accuracy that its bar shows.
+        cost: in GFLOPs or MFLOPs.
         note: a footnote to its cost.
         change: the change of accuracy from that step, in percentage points.
-        base: that step's name, where there is a change.
-        elsewhere: whether that step is another than that of the row above.
+        baseline_label: that step's name, if there is a change.
+        elsewhere: whether that step is not the one of the row above.
     """
 
     series: str
@@ -71,7 +70,7 @@ class Row:
     label: str
     section: str
     adopted: bool
-    against: str
+    baseline: str
     status: str
     n: int
     top1: float | None
@@ -79,17 +78,17 @@ class Row:
     cost: str
     note: str
     change: str = ""
-    base: str = ""
+    baseline_label: str = ""
     elsewhere: bool = False
 
     @property
     def bar(self) -> float | None:
-        """The accuracy in percent, where it is one to compare."""
+        """The accuracy in percent, if it is one to compare."""
         return self.top1 if self.status in DRAWN else None
 
     @property
-    def ends(self) -> tuple[float, ...]:
-        """The accuracies between which its whisker lies; none without a bar."""
+    def extent(self) -> tuple[float, ...]:
+        """The accuracies at the two ends of its whisker; none without a bar."""
         return () if self.bar is None else (self.bar - (self.std or 0), self.bar + (self.std or 0))
 
     @property
@@ -98,13 +97,13 @@ class Row:
         return "" if self.bar is None else f"{self.bar:.2f}"
 
     @property
-    def deviation(self) -> str:
-        """The deviation as a cell."""
+    def spread(self) -> str:
+        """The standard deviation as a cell."""
         return "" if self.std is None else f"± {self.std:.2f}"
 
     @property
     def word(self) -> str:
-        """Says what became of it, where its bar does not."""
+        """The status as text, if the bar does not show it."""
         if self.status in DRAWN and self.top1 is None:
             return f"{self.status}, no accuracy recorded"
         if self.status == "partial":
@@ -116,19 +115,19 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class Line:
-    """One step of the chart: a row of the main table, and of the second where it has the step."""
+    """One step of the chart: a row of the main table, and of the second if it has the step."""
 
     main: Row
     second: Row | None
 
     @property
     def rows(self) -> list[Row]:
-        """The rows that there are."""
+        """One or two rows."""
         return [self.main] if self.second is None else [self.main, self.second]
 
 
 def unit_of(*tables: pd.DataFrame) -> Unit:
-    """Returns the unit in which the costs of some tables are shown, the same for all of them."""
+    """Returns the unit of the costs of these tables, the same for all of them."""
     costs = [_number(cost) or 0.0 for table in tables for cost in table.get("gflops", ())]
     return choose_unit(cost * 1e9 for cost in costs)
 
@@ -138,7 +137,7 @@ def read(table: pd.DataFrame, series: str, notes: Mapping[str, str], unit: Unit)
 
     Args:
         table: has the :data:`COLUMNS`.
-        series: what to call it in its rows.
+        series: of its rows.
         notes: step -> a footnote to its cost.
         unit: of the costs.
 
@@ -168,18 +167,19 @@ def read(table: pd.DataFrame, series: str, notes: Mapping[str, str], unit: Unit)
             raise UnknownNameError("status", row.status, (*DRAWN, *WRITTEN))
     by_step = {row.step: row for row in rows}
     before = ["", *steps]
-    return [_with_change(r, by_step.get(r.against), above=before[i]) for i, r in enumerate(rows)]
+    return [_with_change(r, by_step.get(r.baseline), above=before[i]) for i, r in enumerate(rows)]
 
 
 def _with_change(row: Row, base: Row | None, above: str) -> Row:
-    change = _change(row.bar, base.bar if base else None)
-    if base is None or not change:
+    if base is None or row.bar is None or base.bar is None:
         return row
-    return dataclasses.replace(row, change=change, base=base.label, elsewhere=base.step != above)
+    change = signed(row.bar - base.bar).replace("-", MINUS)
+    elsewhere = base.step != above
+    return dataclasses.replace(row, change=change, baseline_label=base.label, elsewhere=elsewhere)
 
 
 def pair(main: Sequence[Row], second: Sequence[Row]) -> list[Line]:
-    """Matches two tables by step; a step that only the second has is missing in the first."""
+    """Matches two tables by step; a step of the second alone is missing in the first."""
     ours, theirs = ({row.step: row for row in rows} for rows in (main, second))
     order, place = list(ours), 0
     for step in theirs:
@@ -189,8 +189,8 @@ def pair(main: Sequence[Row], second: Sequence[Row]) -> list[Line]:
     return [Line(ours.get(step) or _absent(theirs[step]), theirs.get(step)) for step in order]
 
 
-def describe_seeds(rows: Iterable[Row]) -> tuple[str, bool]:
-    """Returns what may be said of the seeds, and whether each row has to state its own number."""
+def seeds_legend(rows: Iterable[Row]) -> tuple[str, bool]:
+    """Returns the legend's text about seeds, and whether each row must show its own number."""
     bars = [row for row in rows if row.bar is not None]
     several = sorted({row.n for row in bars if row.n > 1})
     if not bars:
@@ -198,15 +198,15 @@ def describe_seeds(rows: Iterable[Row]) -> tuple[str, bool]:
     if not several:
         return "one seed per bar", False
     spread = all(row.std is not None for row in bars if row.n > 1)
-    mean = "mean ± one deviation" if spread else "mean"
+    mean = "mean ± standard deviation" if spread else "mean"
     if len(several) > 1 or not spread:
         return f"{mean} over n seeds", True
     single = "; without ±: one seed" if any(row.n <= 1 for row in bars) else ""
     return f"{mean} over {several[0]} seeds{single}", False
 
 
-def describe_reference(reference: Reference) -> str:
-    """Returns a reference as the text beside its line."""
+def reference_text(reference: Reference) -> str:
+    """Returns the text beside the line of a reference."""
     gflops = f"{reference.gflops:.{decimals([reference.gflops])}f}"
     return f"{reference.label}  {reference.top1:.2f} %, {gflops} G"
 
@@ -221,8 +221,8 @@ class Scale:
 
 
 def choose_scale(rows: Iterable[Row], references: Iterable[Reference]) -> Scale:
-    """Chooses an axis from the bars and the references alone; from 0 unless that hides the rest."""
-    ends = [end for row in rows for end in row.ends]
+    """Chooses an axis for the bars and references; from 0 unless that hides the differences."""
+    ends = [end for row in rows for end in row.extent]
     if not ends:
         return Scale(0.0, 100.0, 20.0)
     ends += [reference.top1 for reference in references]
@@ -244,7 +244,7 @@ def _row(record: Mapping[Any, Any], series: str, notes: Mapping[str, str], cost:
         label=_text(record["label"]) or step,
         section=_text(record["section"]),
         adopted=bool(record["adopted"]),
-        against=_text(record.get("against", record["parent"])),
+        baseline=_text(record.get("baseline", record["parent"])),
         status=status,
         n=int(_number(record["n"]) or 0),
         top1=top1,
@@ -260,9 +260,9 @@ def _cost(record: Mapping[Any, Any], unit: Unit) -> float | None:
 
 
 def _absent(row: Row) -> Row:
-    """Returns what stands in the main table for a step that only the second has."""
+    """Returns the row of the main table for a step that only the second has."""
     gone: dict[str, Any] = {"n": 0, "top1": None, "std": None, "cost": NO_COST}
-    gone |= {"change": "", "base": "", "elsewhere": False}
+    gone |= {"change": "", "baseline_label": "", "elsewhere": False}
     return dataclasses.replace(row, series="main", status="missing", **gone)
 
 
@@ -275,11 +275,3 @@ def _number(value: Any) -> float | None:
     """Returns a cell as a number; None, NaN and infinity are None."""
     number = math.nan if value is None or value != value else float(value)
     return number if math.isfinite(number) else None
-
-
-def _change(value: float | None, before: float | None) -> str:
-    """Returns a difference with two decimals and its sign; 0 has none."""
-    if value is None or before is None:
-        return ""
-    text = f"{value - before:+.2f}"
-    return "0.00" if float(text) == 0 else text.replace("-", MINUS)

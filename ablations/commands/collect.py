@@ -45,9 +45,9 @@ def collect_study(console: Console, study: Study) -> None:
 
 
 def _print_summary(console: Console, table: Any) -> None:
-    from ablations.analysis.summary import SUMMARY_COLUMNS, format_summary
+    from ablations.analysis.summary import SUMMARY_COLUMNS, as_texts
 
-    tables.print_table(console, format_summary(table), SUMMARY_COLUMNS)
+    tables.print_table(console, as_texts(table), SUMMARY_COLUMNS)
 
 
 @click.command(cls=Once, epilog=STUDY_HELP, short_help="Make a study's table and chart.")
@@ -61,7 +61,7 @@ def _print_summary(console: Console, table: Any) -> None:
 )
 def collect(study: str | None, style: str, archive: bool, results: Path | None) -> None:
     """Make a study's table, summary.csv and chart from the runs recorded so far."""
-    from ablations.analysis.summary import SUMMARY_COLUMNS, as_csv, format_summary, read_summary
+    from ablations.analysis.summary import SUMMARY_COLUMNS, as_csv, as_texts, read_summary
 
     found = find_study(study, results)
     if style == "table":
@@ -71,7 +71,7 @@ def collect(study: str | None, style: str, archive: bool, results: Path | None) 
     elif style == "json":
         terminal.echo(tables.as_json(read_summary(found).to_dict("records")))
     else:
-        terminal.echo(tables.as_markdown(format_summary(read_summary(found)), SUMMARY_COLUMNS))
+        terminal.echo(tables.as_markdown(as_texts(read_summary(found)), SUMMARY_COLUMNS))
     if archive:
         path, runs = found.archive()
         terminal.echo(f"Wrote {from_here(path)}: {plural(runs, 'run')}", err=style != "table")

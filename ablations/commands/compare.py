@@ -20,7 +20,7 @@ from ablations.commands.typed import Once
 from modernize.errors import UsageError
 
 if TYPE_CHECKING:
-    from ablations.analysis.samples import Samples
+    from ablations.analysis.accuracies import Accuracies
 
 PAPER = "paper"
 DEFAULT_REGIME = "resnet50"
@@ -41,49 +41,47 @@ def compare(
     results: Path | None,
 ) -> None:
     """Test which changes of accuracy exceed the noise, in a study or in the paper's tables."""
-    samples = _find(source, regime, results, best_epoch=best_epoch)
-    _show(terminal.console(), samples, baseline, style)
+    accuracies = _find(source, regime, results, best_epoch=best_epoch)
+    _show(terminal.console(), accuracies, baseline, style)
 
 
 def _find(
     source: str | None, regime: str | None, results: Path | None, *, best_epoch: bool
-) -> Samples:
+) -> Accuracies:
     """Returns the paper's figures or those of a study, by default of the one launched last.
 
     Raises:
         UsageError: for options that do not go together, or a study that is not there.
     """
-    from ablations.analysis import samples
+    from ablations.analysis import accuracies
 
     if source == PAPER:
         if best_epoch:
             raise UsageError(
                 "--best-epoch goes with a study; the paper prints one accuracy for each step."
             )
-        return samples.of_paper(regime or DEFAULT_REGIME)
+        return accuracies.of_paper(regime or DEFAULT_REGIME)
     if regime is not None:
         raise UsageError("--regime goes with the paper; a study has the one it was launched with.")
-    return samples.of_study(find_study(source, results), best_epoch=best_epoch)
+    return accuracies.of_study(find_study(source, results), best_epoch=best_epoch)
 
 
-def _show(console: Console, found: Samples, baseline: str, style: str) -> None:
+def _show(console: Console, accuracies: Accuracies, baseline: str, style: str) -> None:
     """Prints the comparison: as a table or Markdown with notes, or as CSV or JSON.
 
     Raises:
-        UnknownNameError: for an unknown ``baseline``.
+        UnknownNameError: for an unknown baseline.
     """
-    from ablations.analysis import comparison_text
-    from ablations.analysis.comparison import compare as compare_samples
+    from ablations.analysis import comparison, comparison_text
 
-    table = compare_samples(found, baseline)
+    table = comparison.compare(accuracies, baseline)
     if style in ("csv", "json"):
-        values = comparison_text.as_values(table)
-        terminal.echo(tables.for_programs(values, style))
+        terminal.echo(tables.for_programs(comparison_text.as_values(table), style))
         return
     if style == "markdown":
-        terminal.echo(comparison_text.as_markdown(found, table, baseline))
+        terminal.echo(comparison_text.as_markdown(accuracies, table, baseline))
         return
-    texts = comparison_text.as_texts(table)
-    tables.print_table(console, texts, comparison_text.COLUMNS, comparison_text.title(found))
-    for line in comparison_text.notes(found, table, baseline):
+    texts, title = comparison_text.as_texts(table), comparison_text.title(accuracies)
+    tables.print_table(console, texts, comparison_text.COLUMNS, title)
+    for line in comparison_text.notes(accuracies, table, baseline):
         console.print(line, soft_wrap=True)

@@ -22,7 +22,7 @@ from ablations.commands.typed import Once
 @comparing_options
 def report(study: str | None, baseline: str, best_epoch: bool, results: Path | None) -> None:
     """Write a study's report, as one HTML page and as Markdown: chart, tables, curves, failures."""
-    from ablations.report.files import write
+    from ablations.report.writer import write
 
-    page, text = write(find_study(study, results), best_epoch=best_epoch, against=baseline)
+    page, text = write(find_study(study, results), best_epoch=best_epoch, baseline=baseline)
     terminal.echo(f"Wrote {from_here(page)}, {from_here(text)}")

@@ -1,3 +1,3 @@
-"""A study as one page: HTML and Markdown."""
+"""The report of a study as one page: HTML and Markdown."""
 
-import ablations.charts  # noqa: F401  # imports matplotlib, whatever its user has set
+import ablations.charts  # noqa: F401  # imports matplotlib whatever the user's settings

@@ -1,4 +1,4 @@
-"""Where a study's records come from: program, machines and times, as the records have them."""
+"""The provenance of a study's records: program, machines and times."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from ablations.records import Record
 from ablations.units import duration
 from modernize.text import plural
 
-MOST_VALUES = 12  # of one property; of the others only the number is told
+MOST_VALUES = 12  # of one property; the others are only counted
 NOT_RECORDED = "not recorded"
 
 
 def provenance_rows(records: Iterable[Record]) -> list[dict[str, str]]:
-    """Returns a row for each value that a property has, with the number of runs that have it.
+    """Returns a row for each value of a property, with the number of runs that have it.
 
-    Properties that no record has are left out.
+    Properties that are in no record are omitted.
     """
     known = list(records)
     provenances = [record.provenance for record in known if record.provenance]
@@ -31,8 +31,8 @@ def provenance_rows(records: Iterable[Record]) -> list[dict[str, str]]:
         "Python": lambda p: _text(p.get("python")),
         **{name: lambda p, name=name: _text(_packages(p).get(name)) for name in packages},  # type: ignore[misc]
         "platform": lambda p: _text(p.get("platform")),
-        "images that could not be read": _bad_images,
-        "changed while it was trained": _changes,
+        "unreadable images": _bad_images,
+        "changed during training": _changes,
     }
     rows = []
     for name, read in properties.items():
@@ -41,7 +41,7 @@ def provenance_rows(records: Iterable[Record]) -> list[dict[str, str]]:
             rows += _rows(name, counts)
     rows += _times(known)
     if provenances and (silent := len(known) - len(provenances)):
-        value = "ended before it was known"
+        value = "ended before it was recorded"
         rows.append({"property": NOT_RECORDED, "value": value, "runs": f"{silent:,}"})
     return rows
 
@@ -65,17 +65,17 @@ def _times(records: list[Record]) -> list[dict[str, str]]:
     ]
     if spans:
         first, last = min(start for start, _ in spans), max(end for _, end in spans)
-        value = f"{moment(first)} to {moment(last)}"
+        value = f"{utc(first)} to {utc(last)}"
         rows.append({"property": "trained", "value": value, "runs": f"{len(spans):,}"})
     seconds = [r.seconds for r in records if r.seconds]
     if seconds:
         mean = duration(sum(seconds) / len(seconds))
-        value = f"{duration(sum(seconds))} in all, {mean} a run"
+        value = f"{duration(sum(seconds))} in total, {mean} per run"
         rows.append({"property": "wall time", "value": value, "runs": f"{len(seconds):,}"})
     return rows
 
 
-def moment(seconds: float) -> str:
+def utc(seconds: float) -> str:
     """Returns a time since the epoch as date and time of day, in UTC."""
     return datetime.datetime.fromtimestamp(seconds, datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
 
@@ -97,8 +97,8 @@ def _processes(provenance: Mapping[str, Any]) -> str:
     if threads is None:
         return NOT_RECORDED
     processes = provenance.get("processes", 1)
-    many = f"{plural(processes, 'process')}"
-    return f"{many}, {plural(threads, 'thread')}" + (" each" if processes != 1 else "")
+    each = " each" if processes != 1 else ""
+    return f"{plural(processes, 'process')}, {plural(threads, 'thread')}{each}"
 
 
 def _changes(provenance: Mapping[str, Any]) -> str:

@@ -20,9 +20,9 @@ def test_provenance_counts_the_runs_of_each_value() -> None:
     assert ("", "H200", "1") in found
     assert ("torch", "2.9.0", "3") in found
     assert ("processes and threads", "1 process, 2 threads", "3") in found
-    assert ("wall time", "1 min 30 s in all, 30 s a run", "3") in found
+    assert ("wall time", "1 min 30 s in total, 30 s per run", "3") in found
     assert ("trained", "2023-11-14 22:13 UTC to 2023-11-14 22:14 UTC", "3") in found
-    assert "images that could not be read" not in [name for name, _, _ in found]
+    assert "unreadable images" not in [name for name, _, _ in found]
     assert provenance_rows([FAILED]) == []
     assert [row["runs"] for row in provenance_rows([*records, FAILED, FAILED])][-1] == "2"
     assert ("device", "cpu", "2") in found

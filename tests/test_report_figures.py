@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from ablations.report import page_figures
+from ablations.report import figures
 from ablations.report.data import Curve
-from ablations.report.page_figures import (
+from ablations.report.figures import (
     curves_figure,
     curves_limits,
     mean_curve,
@@ -51,7 +51,7 @@ def test_all_on_the_front_are_named_and_no_name_covers_another_or_a_point(seed: 
             "color": "#123456",
         }
     )
-    figure = page_figures.cost_figure(table, "MFLOPs")
+    figure = figures.cost_figure(table, "MFLOPs")
     figure.draw_without_rendering()
     (axes,) = figure.axes
     names = {t.get_text(): t.get_window_extent() for t in axes.texts}
@@ -75,7 +75,7 @@ def test_the_mean_curve_is_over_finished_runs_alone() -> None:
     assert list(found) == [1, 2, 3]
     assert list(mean) == [11, 21, 33]
     assert spread == pytest.approx([2**0.5, 2**0.5, 18**0.5])
-    assert list(mean_curve(curves, page_figures.LOSS)[1]) == [3, 1.5, 1]
+    assert list(mean_curve(curves, figures.LOSS)[1]) == [3, 1.5, 1]
     assert all(len(part) == 0 for part in mean_curve(curves[2:]))
 
 
@@ -89,7 +89,7 @@ def test_few_seeds_are_lines_and_many_a_band(seeds: int, names: set[str]) -> Non
     figure = curves_figure("a step", curves, curves[:1], curves_limits(curves), "black")
     for axes, of in zip(figure.axes, ("top1", "loss"), strict=True):
         found = {artist.get_gid() for artist in axes.findobj() if artist.get_gid()}
-        assert {f"{of}-{name}" for name in (*names, "before")} <= found
+        assert {f"{of}-{name}" for name in (*names, "baseline")} <= found
         assert (f"{of}-band" in found) == (seeds == 6)
         assert (f"{of}-seed-0" in found) == (seeds == 3)
     middle = (seeds - 1) / 2
@@ -102,7 +102,7 @@ def test_a_long_title_stays_on_its_panel() -> None:
     epochs = np.array([1.0])
     title = "without " + "a very long name of something that was left out " * 5 + "W" * 90
     curves = [Curve(0, True, epochs, np.array([5.0]), np.array([math.nan]))]
-    lines = page_figures.title_lines([title])
+    lines = figures.title_lines([title])
     figure = curves_figure(title, curves, [], curves_limits(curves), "black", lines)
     figure.draw_without_rendering()
     (head,) = figure.texts
@@ -118,7 +118,7 @@ def test_costs_far_apart_stand_on_a_logarithmic_axis() -> None:
         "top1_std": [0.1, float("nan"), 0.2], "adopted": [True, False, True], "color": ["k"] * 3,
     })  # fmt: skip
     for costs in ([1.0, 5.0, 200.0], [0.31, 0.67, 3.95], [2e-3, 7.0, 4e5]):
-        figure = page_figures.cost_figure(table.assign(cost=costs), "MFLOPs")
+        figure = figures.cost_figure(table.assign(cost=costs), "MFLOPs")
         (axes,) = figure.axes
         assert axes.get_xscale() == "log"
         figure.draw_without_rendering()
@@ -127,7 +127,7 @@ def test_costs_far_apart_stand_on_a_logarithmic_axis() -> None:
         boxes = [t.get_window_extent() for t in shown if left <= t.get_position()[0] <= right]
         assert len(boxes) >= 2
         assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
-    figure = page_figures.cost_figure(table[:2], "MFLOPs")
+    figure = figures.cost_figure(table[:2], "MFLOPs")
     assert figure.axes[0].get_xscale() == "linear"
     (front,) = [a for a in figure.findobj() if a.get_gid() == "front"]
     assert list(front.get_xdata()) == [1.0, 5.0]
@@ -150,8 +150,8 @@ def test_numbers_and_names_of_axes_are_inside_the_picture(low, high, cost) -> No
     losses = np.array([cost, 2 * cost, math.nan])
     curves = [Curve(0, True, epochs, np.array([low, low, high]), losses)]
     for figure in (
-        page_figures.cost_figure(table, "MFLOPs (one image)"),
-        page_figures.tornado_figure(table),
+        figures.cost_figure(table, "MFLOPs (one image)"),
+        figures.tornado_figure(table),
         curves_figure("title", curves, curves, curves_limits(curves), "black"),
     ):
         FigureCanvasAgg(figure).draw()

@@ -1,6 +1,6 @@
-"""The pictures of a report: learning curves, accuracy against cost, a tornado of differences.
+"""The figures of a report: learning curves, accuracy against cost, a tornado chart of changes.
 
-Each takes numbers and returns a figure, narrow enough to be read on a phone without scaling down.
+Each function takes numbers and returns a figure that is narrow enough for a phone.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ if TYPE_CHECKING:
 
 SIZE = 7.5  # points
 PANEL_WIDTH, TOP1_HEIGHT, LOSS_HEIGHT = 1.9, 0.9, 0.45  # inches
-TITLE_LINE, TITLE_LINES, TITLE_LEFT = 0.14, 3, 0.05  # a line's height; the most lines
-THIN_LINES = 5  # up to so many seeds have a line each; more are shown as a band
-MOST_UNFINISHED = 10  # lines of one step's runs that did not finish
+TITLE_LINE, TITLE_LINES, TITLE_LEFT = 0.14, 3, 0.05  # a line's height; the maximum of lines
+THIN_LINES = 5  # with more seeds than this, a band replaces a line for each
+MOST_UNFINISHED = 10  # unfinished runs of one step that are drawn
 PLOT_WIDTH = 3.8
 UP, DOWN = "#2f7f86", "#cf8558"
 FRONT = "#8c4a5c"
-EDGE, NARROWEST = 0.02, 0.2  # inches around all, and the least share of a figure's width
-FITTINGS = 4
-NAME_WIDTH = 1.4  # inches; longer names of points are cut off
+EDGE, NARROWEST = 0.02, 0.2  # inches around everything; the smallest fraction of the width
+MOST_FITS = 4
+NAME_WIDTH = 1.4  # inches; longer names of points are shortened
 DOT, HAIR, GAP = 0.049, 0.014, 0.035  # inches: a point's radius, half a line, up to a name
 
 Values = Callable[[Curve], FloatArray]
@@ -50,13 +50,13 @@ LOSS: Values = operator.attrgetter("loss")
 def mean_curve(
     curves: Sequence[Curve], values: Values = TOP1
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Returns epochs, and over the finished runs the mean and sample deviation (0 for one run).
+    """Returns epochs, mean and sample standard deviation (0 for one run) of the finished runs.
 
-    Only epochs that all of them have; all three are empty where no run finished.
+    Only epochs that all of them have; all three are empty if no run finished.
 
     Args:
         curves: of the runs.
-        values: what of them.
+        values: :data:`TOP1` or :data:`LOSS`.
     """
     finished = [curve for curve in curves if curve.finished]
     if not finished:
@@ -68,7 +68,7 @@ def mean_curve(
 
 
 def title_lines(titles: Sequence[str]) -> int:
-    """Returns how many lines the longest of some panels' titles takes."""
+    """Returns the number of lines that the longest of these titles needs."""
     return max((len(_wrapped(title)) for title in titles), default=1)
 
 
@@ -87,7 +87,7 @@ class Limits:
 
 
 def curves_limits(curves: Sequence[Curve]) -> Limits:
-    """Returns the axes on which some curves, one or more, can all be drawn."""
+    """Returns axes for all of these curves, of which there must be one or more."""
     return Limits(
         top1=_limits(np.concatenate([curve.top1 for curve in curves]), 0.5, 100.0),
         loss=_limits(np.concatenate([curve.loss for curve in curves]), 0.01, math.inf),
@@ -96,7 +96,7 @@ def curves_limits(curves: Sequence[Curve]) -> Limits:
 
 
 def _limits(values: FloatArray, least: float, most: float) -> tuple[float, float]:
-    """Returns an axis around the values, with so much room at least, from 0 to ``most``."""
+    """Returns an axis around the values, with ``least`` room or more, between 0 and ``most``."""
     values = values[np.isfinite(values)]
     low, high = (values.min(), values.max()) if len(values) else (0.0, min(most, 1.0))
     pad = max(0.05 * (high - low), least)
@@ -106,7 +106,7 @@ def _limits(values: FloatArray, least: float, most: float) -> tuple[float, float
 def curves_figure(
     title: str,
     curves: Sequence[Curve],
-    before: Sequence[Curve],
+    baseline: Sequence[Curve],
     limits: Limits,
     color: str,
     lines: int = 1,
@@ -114,12 +114,12 @@ def curves_figure(
     """Draws the learning curves of one step: top-1 above, training loss below.
 
     Args:
-        title: stands above.
+        title: of the figure.
         curves: of the step's runs.
-        before: of the step that it builds on, whose mean is drawn in grey.
+        baseline: curves of the step's baseline, whose mean is drawn in grey.
         limits: the same for all steps.
         color: of the step.
-        lines: how many lines are kept for the title.
+        lines: the number of lines that are reserved for the title.
     """
     head = 0.08 + lines * TITLE_LINE
     foot, between = 0.34, 0.10
@@ -140,7 +140,7 @@ def curves_figure(
             axes.set(ylim=(low, high), xlim=(min(1.0, last - 0.5), last + 0.03 * last))
             axes.xaxis.set_major_locator(MaxNLocator(4, integer=True, min_n_ticks=1))
             axes.yaxis.set_major_locator(MaxNLocator(4 if axes is upper else 2))
-            _draw_curves(axes, curves, before, values, color, name)
+            _draw_curves(axes, curves, baseline, values, color, name)
         upper.tick_params(labelbottom=False)
         lower.set_xlabel("epoch", size=SIZE, color=GREY, labelpad=1)
         _keep_inside(figure, upper, lower)
@@ -150,14 +150,14 @@ def curves_figure(
 def _draw_curves(
     axes: Axes,
     curves: Sequence[Curve],
-    before: Sequence[Curve],
+    baseline: Sequence[Curve],
     values: Values,
     color: str,
     name: str,
 ) -> None:
-    """Draws the runs and their mean, and the mean of the step before."""
-    epochs, mean, _ = mean_curve(before, values)
-    _line(axes, epochs, mean, color="#9a9a9a", linewidth=0.9, gid=f"{name}-before")
+    """Draws the runs, their mean, and the mean of the baseline."""
+    epochs, mean, _ = mean_curve(baseline, values)
+    _line(axes, epochs, mean, color="#9a9a9a", linewidth=0.9, gid=f"{name}-baseline")
     for curve in [c for c in curves if not c.finished][:MOST_UNFINISHED]:
         how: dict[str, Any] = {"color": GREY, "linewidth": 0.8, "linestyle": (0, (3, 1.5))}
         _line(axes, curve.epochs, values(curve), gid=f"{name}-unfinished-{curve.seed}", **how)
@@ -174,7 +174,7 @@ def _draw_curves(
 
 
 def pareto_front(costs: Sequence[float], values: Sequence[float]) -> list[bool]:
-    """Tells which points no other betters: none costs as little and is worth as much, and more so.
+    """Tells which points are on the Pareto front: no other is better in one and as good in both.
 
     Points that are equal in both are on the front together.
     """
@@ -189,12 +189,12 @@ def pareto_front(costs: Sequence[float], values: Sequence[float]) -> list[bool]:
 
 
 def cost_figure(table: pd.DataFrame, axis: str) -> Figure:
-    """Draws accuracy against what a network costs, with the Pareto front.
+    """Draws accuracy against the cost of a network, with the Pareto front.
 
     Args:
-        table: a row a step, with ``step``, ``cost``, ``top1`` and ``top1_std`` (NaN: none) in
-            percent, ``adopted`` (False: hollow) and ``color``.
-        axis: what the cost is, with its unit.
+        table: a row per step, with ``step``, ``cost``, ``top1`` and ``top1_std`` (NaN: unknown) in
+            percent, ``adopted`` (False: drawn hollow) and ``color``.
+        axis: the name of the cost, with its unit.
     """
     front = pareto_front(list(table["cost"]), list(table["top1"]))
     with mpl.rc_context(STYLE):
@@ -223,17 +223,17 @@ def cost_figure(table: pd.DataFrame, axis: str) -> Figure:
         axes.set_xlabel(axis, size=SIZE, color=GREY)
         axes.set_ylabel("top-1 (%)", size=SIZE, color=GREY)
         axes.ticklabel_format(axis="y", style="plain", useOffset=False)
-        _keep_inside(figure, axes)  # which settles the limits of the axes
+        _keep_inside(figure, axes)  # which fixes the limits of the axes
         _name_points(figure, axes, table, front)
     return figure
 
 
 def tornado_figure(table: pd.DataFrame) -> Figure:
-    """Draws differences from one baseline, the largest first, with their 95 % intervals.
+    """Draws changes from one baseline, the largest first, with their 95 % intervals.
 
     Args:
-        table: a row a step, with ``label``, ``change``, ``change_low`` and ``change_high`` (NaN:
-            no interval) in percentage points.
+        table: a row per step, with ``step``, ``label``, ``change``, ``change_low`` and
+            ``change_high`` (NaN: no interval) in percentage points.
     """
     rows = table.loc[table["change"].abs().sort_values(ascending=False, kind="stable").index]
     pitch, head, foot = 0.30, 0.06, 0.44
@@ -246,7 +246,7 @@ def tornado_figure(table: pd.DataFrame) -> Figure:
         axes.xaxis.grid(visible=True, color=RULE, linewidth=0.5)
         for y, row in enumerate(rows.to_dict("records")):
             change = float(row["change"])
-            name = f"difference-{row['step']}"
+            name = f"change-{row['step']}"
             text = f"{change:+.2f}".replace("-", MINUS)
             face = UP if change >= 0 else DOWN
             axes.barh(y + 0.17, change, height=0.3, color=face, zorder=2, gid=name)
@@ -268,8 +268,8 @@ def tornado_figure(table: pd.DataFrame) -> Figure:
 
 
 def _keep_inside(figure: Figure, *panels: Axes) -> None:
-    """Narrows panels until their numbers and names are inside the figure, with a little room."""
-    for _ in range(FITTINGS):  # other numbers may come when a panel is narrower
+    """Narrows panels until their labels are inside the figure."""
+    for _ in range(MOST_FITS):  # a narrower panel may get other tick labels
         with fonts.quietly():
             figure.draw_without_rendering()
         boxes = [box for axes in panels if (box := axes.get_tightbbox()) is not None]
@@ -292,7 +292,7 @@ def _sheet(width: float, height: float) -> Figure:
 
 
 def _axes(figure: Figure, *, left: float, right: float, top: float, bottom: float) -> Axes:
-    """Adds a pair of axes, so many inches from the edges."""
+    """Adds axes at these distances from the edges, in inches."""
     width, height = figure.get_size_inches()
     box = (left / width, bottom / height, 1 - (left + right) / width, 1 - (top + bottom) / height)
     axes = figure.add_axes(box)
@@ -305,7 +305,7 @@ def _axes(figure: Figure, *, left: float, right: float, top: float, bottom: floa
 
 
 def _line(axes: Axes, epochs: FloatArray, values: FloatArray, **how: Any) -> None:
-    """Draws a curve; one epoch alone as a point, which a line would not show."""
+    """Draws a curve; a single epoch as a point, because a line would not show it."""
     if len(epochs) == 1:
         how |= {"marker": "o", "markersize": 3}
     if len(epochs):
@@ -313,14 +313,14 @@ def _line(axes: Axes, epochs: FloatArray, values: FloatArray, **how: Any) -> Non
 
 
 def _wrapped(title: str) -> list[str]:
-    """Returns a title in lines as wide as a panel; an ellipsis ends the last."""
+    """Returns a title in lines as wide as a panel; a long title ends in an ellipsis."""
     return wrap(title, PANEL_WIDTH - 2 * TITLE_LEFT, SIZE, "bold", most=TITLE_LINES)
 
 
 def _name_points(figure: Figure, axes: Axes, table: pd.DataFrame, front: Sequence[bool]) -> None:
-    """Writes the names of the points: on the front near them, of others beside them or not at all.
+    """Writes the names of points: near those on the front; beside the others, or not at all.
 
-    Elsewhere than beside its point a name might be taken for that of a neighbour.
+    Farther from its point, a name could be read as the name of a neighbour.
     """
     across, up = axes.bbox.width / figure.dpi, axes.bbox.height / figure.dpi  # inches
     panel, size = Box(0, 0, across, up), SIZE - 0.5
@@ -362,7 +362,7 @@ def _name_points(figure: Figure, axes: Axes, table: pd.DataFrame, front: Sequenc
 
 
 def _stairs(points: Sequence[tuple[float, float]]) -> list[Box]:
-    """Returns the stairs of the front as thin boxes, one a stair's tread and one its rise."""
+    """Returns the front's line as thin boxes, two for each step of the stairs."""
     boxes = []
     for (x0, y0), (x1, y1) in itertools.pairwise(points):
         boxes += [Box(x0, y0 - HAIR, x1, y0 + HAIR), Box(x1 - HAIR, y0, x1 + HAIR, y1)]

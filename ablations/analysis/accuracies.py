@@ -1,0 +1,134 @@
+"""The accuracy of each variant: by seed from records, or as mean and standard deviation."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from ablations import paper
+from ablations.analysis.outcomes import Outcomes, describe_seeds, read_outcomes
+from ablations.analysis.statistics import Summary, summarise_values, summary_from
+from ablations.analysis.summary import read_summary
+from ablations.records import Study
+from modernize.errors import UnknownNameError, UsageError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+LAST = "last epoch"
+BEST = "best epoch, which is optimistic: selected on the validation images"
+PUBLISHED = "as published, without saying whether of the last or the best epoch"
+
+
+@dataclasses.dataclass(frozen=True)
+class VariantAccuracy:
+    """The accuracy of one variant.
+
+    Attributes:
+        key, title, parent: of the variant.
+        summary: over the finished runs; None if there are none.
+        top1: seed -> accuracy in percent; None if single runs are not known.
+        excluded: seed -> why its run does not count.
+        note: the same as text.
+    """
+
+    key: str
+    title: str
+    parent: str | None
+    summary: Summary | None
+    top1: Mapping[int, float] | None = None
+    excluded: Mapping[int, str] = dataclasses.field(default_factory=dict)
+    note: str = ""
+
+    @property
+    def n(self) -> int:
+        """The number of finished runs."""
+        return self.summary.n if self.summary else 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Accuracies:
+    """The accuracies of a study, or of a published table.
+
+    Attributes:
+        name: for people.
+        epoch: which epoch's accuracy it is: :data:`LAST`, :data:`BEST` or :data:`PUBLISHED`.
+        rows: the variants, in order.
+        parents: step -> the step it builds on, for steps that are not among the rows as well.
+    """
+
+    name: str
+    epoch: str
+    rows: tuple[VariantAccuracy, ...]
+    parents: Mapping[str, str | None] = dataclasses.field(default_factory=dict)
+
+
+def of_study(
+    study: Study, *, best_epoch: bool = False, outcomes: Mapping[str, Outcomes] | None = None
+) -> Accuracies:
+    """Returns a study's accuracies: from its records, or from ``summary.csv`` if they are gone.
+
+    Args:
+        study: which one.
+        best_epoch: take the highest accuracy of all epochs instead of the last one's.
+        outcomes: of its runs, if they have just been read.
+
+    Raises:
+        UsageError: if it has neither, or ``best_epoch`` is wanted of a summary.
+    """
+    if outcomes is not None or study.has_runs:
+        outcomes = read_outcomes(study) if outcomes is None else outcomes
+        rows = []
+        for variant in study.variants:
+            top1, excluded = _by_seed(outcomes[variant.key], best_epoch=best_epoch)
+            summary = summarise_values(list(top1.values())) if top1 else None
+            named = variant.key, variant.title, variant.parent
+            note = describe_seeds(excluded)
+            rows.append(VariantAccuracy(*named, summary, top1, excluded, note))
+        return Accuracies(study.name, BEST if best_epoch else LAST, tuple(rows), study.parents)
+    table = read_summary(study)
+    if best_epoch:
+        raise UsageError(
+            f"--best-epoch needs the runs of study {study.name!r}, but only its summary.csv is "
+            "here, which has the last epoch's accuracies; leave out --best-epoch."
+        )
+    return Accuracies(study.name, LAST, _from_table(table), study.parents)
+
+
+def of_paper(regime: str) -> Accuracies:
+    """Returns the accuracies that the paper prints for a regime.
+
+    Raises:
+        UnknownNameError: for a regime that is not in the paper.
+    """
+    table = paper.published(regime)
+    if table is None:
+        raise UnknownNameError("published regime", regime, paper.TABLES)
+    return Accuracies(f"The paper, {regime} regime", PUBLISHED, _from_table(table))
+
+
+def _by_seed(outcomes: Outcomes, *, best_epoch: bool) -> tuple[dict[int, float], dict[int, str]]:
+    """Returns seed -> accuracy of the runs that count, and seed -> reason of the others."""
+    top1, excluded = {}, outcomes.unfinished
+    for seed, record in outcomes.finished.items():
+        value = record.top1_best if best_epoch else record.top1
+        if value is None or not math.isfinite(value):
+            excluded[seed] = "without accuracy"
+        else:
+            top1[seed] = value
+    return top1, excluded
+
+
+def _from_table(table: pd.DataFrame) -> tuple[VariantAccuracy, ...]:
+    """Returns the rows of a summary; without a finished run its mean is over collapsed ones."""
+    rows = []
+    for row in table.to_dict("records"):
+        n, std = int(row["n"]), float(row["top1_std"])
+        known = n > 0 and math.isfinite(row["top1"])
+        spread = std if math.isfinite(std) else None
+        summary = summary_from(n, float(row["top1"]), spread) if known else None
+        named = str(row["step"]), str(row["label"]), str(row["parent"]) or None
+        rows.append(VariantAccuracy(*named, summary, note=str(row.get("detail", ""))))
+    return tuple(rows)

@@ -1,0 +1,51 @@
+"""A report as one HTML file, which needs no other file and no network."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import re
+from pathlib import Path
+from urllib.parse import quote
+
+import jinja2
+from markupsafe import Markup
+
+from ablations.analysis.accuracies import BEST
+from ablations.report import captions
+from ablations.report.page import NUMBERS, Page
+from ablations.report.pictures import Picture
+from modernize.text import visible
+
+PROSE = ("conclusion", "status", "value")
+"""The columns whose cells may be broken into lines."""
+
+_PLAIN = ' !"$()*+,/:;<=>?@[]^_`{|}~-.'
+"""Characters of a data URL that need no escape inside single quotes."""
+
+
+def as_html(page: Page) -> str:
+    """Returns the page; the content of a study's files is shown as text, never as markup."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        finalize=lambda value: visible(value) if type(value) is str else value,
+        undefined=jinja2.StrictUndefined,
+    )
+    return environment.get_template("page.html").render(
+        page=page,
+        titles=captions.TITLES,
+        captions=captions.captions(page),
+        empty=captions.empty(page),
+        steps=captions.reproduction_steps(page),
+        optimistic=page.epoch == BEST,
+        numbers=NUMBERS,
+        prose=PROSE,
+        data_url=_data_url,
+        version=importlib.metadata.version("convnext-roadmap"),
+    )
+
+
+def _data_url(picture: Picture) -> Markup:
+    """Returns a picture as a URL for an attribute in single quotes; a quarter less than base64."""
+    svg = re.sub(r"\s*\n\s*", " ", picture.svg.decode())
+    return Markup(f"data:image/svg+xml,{quote(svg, safe=_PLAIN)}")  # noqa: S704

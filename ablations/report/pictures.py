@@ -1,0 +1,154 @@
+"""The pictures of a report, each with its alternative text. No torch here."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from ablations.analysis.accuracies import BEST
+from ablations.charts import figures as chart_figures
+from ablations.charts.canvas import render
+from ablations.charts.colors import section_hues
+from ablations.charts.rows import DRAWN
+from ablations.records import Study
+from ablations.report.data import Curve, ReportData
+from ablations.report.figures import (
+    MOST_UNFINISHED,
+    THIN_LINES,
+    cost_figure,
+    curves_figure,
+    curves_limits,
+    mean_curve,
+    pareto_front,
+    title_lines,
+    tornado_figure,
+)
+from ablations.units import signed
+from modernize.text import file_name, plural
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MOST_PANELS = 60  # steps whose learning curves are drawn
+
+_PREFIXES = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (0, ""))
+
+
+@dataclasses.dataclass(frozen=True)
+class Picture:
+    """A picture.
+
+    Attributes:
+        path: of its file in the study's folder.
+        alt: the alternative text, for readers who do not see it.
+        svg: the file's content.
+    """
+
+    path: str
+    alt: str
+    svg: bytes
+
+
+def colors(study: Study, summary: pd.DataFrame) -> dict[str, str]:
+    """Returns step -> its section's colour, as in the chart."""
+    hues = section_hues(summary["section"], study.sections)
+    return dict(zip(summary["step"], summary["section"].map(hues), strict=True))
+
+
+def chart(study: Study, summary: pd.DataFrame, epoch: str, *, default: bool) -> Picture:
+    """Returns the chart of all steps; of the default baseline and epoch it is ``collect``'s."""
+    note = "best epoch (optimistic)" if epoch == BEST else ""
+    figure = chart_figures.study_figure(study, summary=summary, accuracy=note)
+    alt = (
+        "A bar of top-1 accuracy for each step, with its change and its cost; the table of "
+        "results has the same numbers."
+    )
+    path = "roadmap.svg" if default and epoch != BEST else "report/chart.svg"
+    return Picture(path, alt, render(figure, "svg"))
+
+
+def tornado(table: pd.DataFrame) -> Picture:
+    """Returns the changes of a comparison's rows, which all have the same baseline."""
+    largest = max(table.to_dict("records"), key=lambda row: abs(row["change"]))
+    alt = (
+        f"A bar for the change of each of {plural(len(table), 'network')} from "
+        f"{largest['baseline']}; the largest is {largest['step']} with "
+        f"{signed(largest['change'])} percentage points."
+    )
+    return Picture("report/tornado.svg", alt, render(tornado_figure(table), "svg"))
+
+
+def curves(
+    study: Study, data: ReportData, colors: Mapping[str, str], baselines: Mapping[str, str]
+) -> list[Picture]:
+    """Returns the learning curves, a picture for each step that has any.
+
+    The picture also shows the curve of the step's baseline.
+    """
+    shown = [v for v in study.variants if data.curves[v.key]][:MOST_PANELS]
+    if not shown:
+        return []
+    limits = curves_limits([curve for v in shown for curve in data.curves[v.key]])
+    lines = title_lines([v.title for v in shown])
+    pictures = []
+    for v in shown:
+        curves, baseline = data.curves[v.key], data.curves.get(baselines[v.key], ())
+        figure = curves_figure(v.title, curves, baseline, limits, colors[v.key], lines)
+        alt = f"Learning curve of {v.title}: {_curve_alt(curves)}."
+        path = f"report/curve-{file_name(v.key)}.svg"
+        pictures.append(Picture(path, alt, render(figure, "svg")))
+    return pictures
+
+
+def _curve_alt(curves: Sequence[Curve]) -> str:
+    epochs, mean, _ = mean_curve(curves)
+    if not len(epochs):
+        return f"no finished run, {len(curves)} unfinished"
+    n = sum(curve.finished for curve in curves)
+    return (
+        f"top-1 {mean[0]:.2f} % after epoch {epochs[0]:.0f}, {mean[-1]:.2f} % after epoch "
+        f"{epochs[-1]:.0f}, " + (f"mean of {n} runs" if n > 1 else "one run")
+    )
+
+
+def curves_note(data: ReportData, baselines: Mapping[str, str]) -> str:
+    """Returns how the learning curves are drawn."""
+    finished = [sum(c.finished for c in curves) for curves in data.curves.values()]
+    notes = [
+        "Top: top-1 accuracy in percent after each epoch. Bottom: training loss. All steps have "
+        "the same axes."
+    ]
+    if max(finished) > 1:
+        notes.append("Thick line: mean of the finished runs.")
+    if any(1 < n <= THIN_LINES for n in finished):
+        notes.append("Thin lines: each finished run.")
+    if max(finished) > THIN_LINES:
+        notes.append("Band: one standard deviation to either side.")
+    if any(baseline in data.curves for baseline in baselines.values()):
+        notes.append("Grey: the mean of the baseline.")
+    if any(not c.finished for curves in data.curves.values() for c in curves):
+        notes.append(f"Dashed: up to {MOST_UNFINISHED} runs that did not finish.")
+    if (drawn := sum(bool(curves) for curves in data.curves.values())) > MOST_PANELS:
+        notes.append(f"Only the first {MOST_PANELS} of {drawn} steps are shown.")
+    return " ".join(notes)
+
+
+def costs(summary: pd.DataFrame, colors: Mapping[str, str]) -> tuple[list[Picture], str]:
+    """Returns accuracy against FLOPs and parameters, and the steps on their Pareto fronts."""
+    known = summary[summary["status"].isin(DRAWN) & summary["top1"].notna()]
+    known = known.assign(color=known["step"].map(colors))
+    if len(known) < 2:
+        return [], ""
+    pictures, fronts = [], []
+    for column, name in (("flops", "FLOPs"), ("params", "parameters")):
+        unit, prefix = next((u, p) for u, p in _PREFIXES if known[column].max() >= u)
+        table = known.assign(cost=known[column] / unit)
+        front = pareto_front(list(table["cost"]), list(table["top1"]))
+        keys = ", ".join(table[front].sort_values("cost", kind="stable")["step"])
+        axis = f"{prefix}FLOPs (one image)" if column == "flops" else f"parameters ({prefix})"
+        alt = f"Top-1 accuracy against {name}, a point per step; on the Pareto front: {keys}."
+        svg = render(cost_figure(table, axis), "svg")
+        pictures.append(Picture(f"report/{column}.svg", alt, svg))
+        fronts.append(f"by {name}: {keys}")
+    return pictures, "; ".join(fronts)
