@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 import torch
 
-from ablations.data.datasets import Images, load_images
-from ablations.data.in_memory_loader import Batches
+from ablations.data.datasets import InMemoryDataset, load_dataset
+from ablations.data.loaders import Loaders, make_loaders
 from ablations.data.sampling import Rank, Sampling
 from ablations.recipe import load_preset
 from ablations.records import Run
@@ -16,13 +16,13 @@ from modernize.steps import Training
 
 CPU = torch.device("cpu")
 PRESET = load_preset("nano")
-PLACE = make_device_context("cpu", PRESET.compute)
+CONTEXT = make_device_context("cpu", PRESET.compute)
 
 
-def take_images(train: int = 512, val: int = 200) -> Images:
+def take_images(train: int = 512, val: int = 200) -> InMemoryDataset:
     """The first images of the embedded set."""
-    full = load_images(PRESET.data)
-    if not isinstance(full, Images):
+    full = load_dataset(PRESET.data)
+    if not isinstance(full, InMemoryDataset):
         raise TypeError(full)
     return dataclasses.replace(
         full,
@@ -33,7 +33,7 @@ def take_images(train: int = 512, val: int = 200) -> Images:
     )
 
 
-def make_run(images: Images, *settings: str, step: str = "ln", seed: int = 0) -> Run:
+def make_run(images: InMemoryDataset, *settings: str, step: str = "ln", seed: int = 0) -> Run:
     preset = load_preset("nano", ["batch_size=64", "micro_batch_size=64", "epochs=3", *settings])
     training = Training.CLASSIC if step == "resnet" else Training.ENHANCED
     recipe = preset.recipes.of(training, "nano")
@@ -41,12 +41,12 @@ def make_run(images: Images, *settings: str, step: str = "ln", seed: int = 0) ->
     return Run(step, recipe.apply_to(spec), recipe, images.identity(), seed)
 
 
-def make_batches(images: Images, run: Run, rank: Rank | None = None) -> Batches:
+def make_small_loaders(images: InMemoryDataset, run: Run, rank: Rank | None = None) -> Loaders:
     recipe = run.recipe
     sampling = Sampling(
         len(images.train), recipe.batch_size, recipe.micro_batch_size, run.seed, rank or Rank()
     )
-    return Batches(images, PRESET.data, recipe, sampling, CPU)
+    return make_loaders(images, PRESET.data, recipe, sampling, CPU, PRESET.compute)
 
 
 def stop_after(updates: int) -> Callable[[], bool]:

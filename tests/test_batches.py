@@ -4,25 +4,33 @@ import numpy as np
 import pytest
 import torch
 
-from ablations.data.datasets import Images
-from ablations.data.in_memory_loader import Batches
+from ablations.data.datasets import InMemoryDataset
+from ablations.data.in_memory_loader import InMemoryTrainLoader, InMemoryValidationLoader
+from ablations.data.loaders import Loaders, make_loaders
 from ablations.data.sampling import Rank, Sampling, derive
+from ablations.data.transforms import normalization_of
 from ablations.recipe import load_preset
 
 
-def small(count: int = 40) -> Images:
+def small(count: int = 40) -> InMemoryDataset:
     """Images that differ in every pixel, so that a wrong crop or flip shows."""
     pixels = np.arange(count * 28 * 28, dtype=np.int64) % 251
     train = pixels.astype(np.uint8).reshape(count, 1, 28, 28)
     labels = np.arange(count) % 10
-    return Images("small", train, labels, train[:7], labels[:7], "0")
+    return InMemoryDataset("small", train, labels, train[:7], labels[:7], "0")
 
 
-def make(*settings: str, rank: Rank | None = None, channels_last: bool = True) -> Batches:
+def make(*settings: str, rank: Rank | None = None, channels_last: bool = True) -> Loaders:
     preset = load_preset("nano", ["batch_size=16", "micro_batch_size=8", *settings])
     sampling = Sampling(40, 16, 8, seed=0, rank=rank or Rank())
     recipe, device = preset.recipes.enhanced, torch.device("cpu")
-    return Batches(small(), preset.data, recipe, sampling, device, channels_last=channels_last)
+    compute = preset.compute.model_copy(update={"channels_last": channels_last})
+    return make_loaders(small(), preset.data, recipe, sampling, device, compute)
+
+
+def augment(loaders: Loaders, x: torch.Tensor, seeds: list[int]) -> torch.Tensor:
+    assert isinstance(loaders.train, InMemoryTrainLoader)
+    return loaders.train._augment(x, seeds)
 
 
 def normalised(x: torch.Tensor) -> torch.Tensor:
@@ -34,15 +42,16 @@ def normalised(x: torch.Tensor) -> torch.Tensor:
 def test_validation_serves_every_image_once_padded_and_normalised(world: int) -> None:
     served: dict[int, torch.Tensor] = {}
     for rank in range(world):
-        recipe = make("micro_batch_size=4", "batch_size=24").recipe
-        batches = Batches(
+        preset = load_preset("nano")
+        loader = InMemoryValidationLoader(
             small(),
-            load_preset("nano").data,
-            recipe,
-            Sampling(40, 24, 4, seed=0, rank=Rank(rank, world)),
+            preset.data,
+            Rank(rank, world),
+            normalization_of(small(), preset.data),
             torch.device("cpu"),
+            batch_size=2,
         )
-        for x, labels in batches.validation(size=2):
+        for x, labels in loader:
             for image, label in zip(x, labels, strict=True):
                 assert int(label) not in served
                 served[int(label)] = image
@@ -56,7 +65,7 @@ def test_validation_serves_every_image_once_padded_and_normalised(world: int) ->
 def test_training_serves_what_sampling_says() -> None:
     batches = make("flip=0.0", "crop_padding=0")
     images = small()
-    for batch, x, labels in batches.training(0):
+    for batch, x, labels in batches.train.epoch(0):
         assert torch.equal(labels, torch.from_numpy(images.train_labels)[batch.indices])
         expected = normalised(torch.from_numpy(images.train)[batch.indices])
         assert torch.allclose(x[:, :, 2:-2, 2:-2].double(), expected, atol=1e-5)
@@ -64,7 +73,7 @@ def test_training_serves_what_sampling_says() -> None:
 
 def test_two_shares_serve_what_one_serves() -> None:
     def served(rank: Rank) -> dict[int, torch.Tensor]:
-        return {batch.seed: x for batch, x, _ in make(rank=rank).training(1)}
+        return {batch.seed: x for batch, x, _ in make(rank=rank).train.epoch(1)}
 
     alone = served(Rank())
     together = served(Rank(0, 2)) | served(Rank(1, 2))
@@ -73,8 +82,8 @@ def test_two_shares_serve_what_one_serves() -> None:
 
 
 def test_going_on_from_an_update_serves_the_same() -> None:
-    whole = [x for _, x, _ in make().training(0)]
-    rest = [x for _, x, _ in make().training(0, first_update=1)]
+    whole = [x for _, x, _ in make().train.epoch(0)]
+    rest = [x for _, x, _ in make().train.epoch(0, first_update=1)]
     assert len(rest) == len(whole) - 2
     assert all(torch.equal(a, b) for a, b in zip(whole[2:], rest, strict=True))
 
@@ -91,7 +100,7 @@ def test_augmentation_is_a_crop_of_the_padded_image_flipped_or_not() -> None:
             candidates[top, left, True] = window.flip(3)
     seen = []
     for round_ in range(25):
-        x = batches._augment(plain, [derive("image", round_, i) for i in range(40)])
+        x = augment(batches, plain, [derive("image", round_, i) for i in range(40)])
         for i in range(40):
             matches = [key for key, window in candidates.items() if torch.equal(window[i], x[i])]
             assert len(matches) == 1
@@ -106,7 +115,7 @@ def test_flips_come_as_often_as_asked() -> None:
     x = torch.arange(28).expand(1000, 1, 28, 28).to(torch.uint8)
     for probability in (0.0, 0.2, 1.0):
         batches = make("crop_padding=0", f"flip={probability}")
-        y = batches._augment(x, [derive(probability, i) for i in range(1000)])
+        y = augment(batches, x, [derive(probability, i) for i in range(1000)])
         rank = (y[:, 0, 0, 0] == 27).float().mean().item()
         assert rank == pytest.approx(probability, abs=0.05 if 0 < probability < 1 else 0)
 
@@ -115,7 +124,7 @@ def test_flips_come_as_often_as_asked() -> None:
 def test_memory_is_laid_out_as_asked(channels_last: bool) -> None:
     layout = torch.channels_last if channels_last else torch.contiguous_format
     batches = make("data.mean=[0.5]", "data.std=[0.25]", channels_last=channels_last)
-    _, x, _ = next(iter(batches.training(0)))
+    _, x, _ = next(iter(batches.train.epoch(0)))
     assert x.is_contiguous(memory_format=layout)
     assert x.min() >= -2
     assert x.max() <= 2

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ablations.data.datasets import EMBEDDED, FILES, ON_DISK, Images, load_images
-from ablations.data.image_folder import DataError, Folder
+from ablations.data.datasets import EMBEDDED, FILES, ON_DISK, InMemoryDataset, load_dataset
+from ablations.data.image_folder import DataError, ImageFolder
 from ablations.recipe import DataChoice
 
 
@@ -22,11 +22,11 @@ def choice(source: str | Path = "embedded", size: int = 32) -> DataChoice:
 
 
 @pytest.fixture(scope="module")
-def images() -> Images:
-    return load_images(choice())
+def images() -> InMemoryDataset:
+    return load_dataset(choice())
 
 
-def test_the_embedded_subset_is_what_it_says(images: Images) -> None:
+def test_the_embedded_subset_is_what_it_says(images: InMemoryDataset) -> None:
     assert images.train.shape == (10_000, 1, 28, 28)
     assert images.val.shape == (2_000, 1, 28, 28)
     assert images.num_classes == 10
@@ -34,7 +34,7 @@ def test_the_embedded_subset_is_what_it_says(images: Images) -> None:
     assert sum(path.stat().st_size for path in EMBEDDED.glob("*.gz")) < 5.5e6
 
 
-def test_torchvision_reads_the_same(images: Images, tmp_path: Path) -> None:
+def test_torchvision_reads_the_same(images: InMemoryDataset, tmp_path: Path) -> None:
     from torchvision.datasets import FashionMNIST
 
     raw = tmp_path / "FashionMNIST" / "raw"
@@ -49,12 +49,12 @@ def test_torchvision_reads_the_same(images: Images, tmp_path: Path) -> None:
         assert np.array_equal(theirs.data.numpy(), ours[:, 0])
         assert np.array_equal(theirs.targets.numpy(), labels)
     # Plain files in a folder of the user's are the same images, by their content.
-    assert load_images(choice(raw)).identity() == images.identity()
+    assert load_dataset(choice(raw)).identity() == images.identity()
 
 
 @pytest.mark.skipif(not ON_DISK[0].is_dir(), reason="the full set is not on this machine")
-def test_the_subset_is_the_head_of_the_full_set(images: Images) -> None:
-    full = load_images(choice("on-disk"))
+def test_the_subset_is_the_head_of_the_full_set(images: InMemoryDataset) -> None:
+    full = load_dataset(choice("on-disk"))
     assert full.train.shape == (60_000, 1, 28, 28)
     assert np.array_equal(full.train[:10_000], images.train)
     assert np.array_equal(full.val[:2_000], images.val)
@@ -63,9 +63,9 @@ def test_the_subset_is_the_head_of_the_full_set(images: Images) -> None:
 
 def test_a_folder_without_images(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no Fashion-MNIST images in .*train-images.*--data"):
-        load_images(choice(tmp_path))
+        load_dataset(choice(tmp_path))
     with pytest.raises(DataError, match="no such folder"):
-        load_images(choice(tmp_path / "nowhere"))
+        load_dataset(choice(tmp_path / "nowhere"))
 
 
 @pytest.mark.parametrize("fault", ["missing", "cut", "cut-gzip", "other", "labels"])
@@ -88,17 +88,17 @@ def test_a_damaged_folder_names_the_file(tmp_path: Path, fault: str) -> None:
         victim.write_bytes(gzip.compress(bytes(head)))
     expected = "2000 images but 1999 labels" if fault == "labels" else "t10k-labels-idx1-ubyte"
     with pytest.raises(DataError, match=expected):
-        load_images(choice(tmp_path))
+        load_dataset(choice(tmp_path))
 
 
 BOMB = """
 import resource, sys
-from ablations.data.datasets import load_images
+from ablations.data.datasets import load_dataset
 from ablations.data.image_folder import DataError
 from ablations.recipe import DataChoice
 resource.setrlimit(resource.RLIMIT_AS, (2**30, 2**30))
 try:
-    load_images(DataChoice(name="fashion-mnist", source=sys.argv[1], image_size=32))
+    load_dataset(DataChoice(name="fashion-mnist", source=sys.argv[1], image_size=32))
 except DataError as error:
     print(error)
 """
@@ -127,7 +127,7 @@ def test_labels_of_validation_are_those_of_training(tmp_path: Path) -> None:
     raw = gzip.decompress(victim.read_bytes())
     victim.write_bytes(gzip.compress(raw[:-1] + bytes([77])))
     with pytest.raises(DataError, match="label is 77"):
-        load_images(choice(tmp_path))
+        load_dataset(choice(tmp_path))
 
 
 # CIFAR
@@ -171,8 +171,8 @@ def cifar(name: Any, source: str | Path) -> DataChoice:
 @pytest.mark.parametrize("name", ["cifar10", "cifar100"])
 def test_cifar_is_read_from_either_folder(tmp_path: Path, name: str) -> None:
     pixels, labels = write_cifar(tmp_path, name)
-    images = load_images(cifar(name, tmp_path))
-    assert isinstance(images, Images)
+    images = load_dataset(cifar(name, tmp_path))
+    assert isinstance(images, InMemoryDataset)
     assert images.train.dtype == np.uint8
     assert np.array_equal(images.train, pixels)
     assert images.train_labels.tolist() == labels
@@ -180,19 +180,19 @@ def test_cifar_is_read_from_either_folder(tmp_path: Path, name: str) -> None:
     assert images.val.shape == (3, 3, 32, 32)
     assert images.channels == 3
     (inner,) = tmp_path.iterdir()
-    again = load_images(cifar(name, inner))
+    again = load_dataset(cifar(name, inner))
     assert again.identity() == images.identity()
     assert images.identity()["train_images"] == len(labels)
 
 
 def test_cifar_that_is_not_there_or_not_cifar(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no such folder: .*cifar-10-batches-py.*--data"):
-        load_images(cifar("cifar10", tmp_path))
+        load_dataset(cifar("cifar10", tmp_path))
     with pytest.raises(DataError, match=r"cifar-10-batches-py.*source=download"):
-        load_images(cifar("cifar10", "on-disk"))
+        load_dataset(cifar("cifar10", "on-disk"))
     write_cifar(tmp_path, "cifar10")  # its checksums are wrong
     with pytest.raises(DataError, match=r"is not cifar10 as published .*corrupted.*anew"):
-        load_images(cifar("cifar10", tmp_path))
+        load_dataset(cifar("cifar10", tmp_path))
 
 
 def test_a_download_that_fails_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -204,7 +204,7 @@ def test_a_download_that_fails_says_what_to_do(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(CIFAR10, "download", no_connection)
     with pytest.raises(DataError, match=r"cannot be downloaded to .*no route to host.*--data"):
-        load_images(cifar("cifar10", "download"))
+        load_dataset(cifar("cifar10", "download"))
 
 
 @pytest.mark.usefixtures("any_checksum")
@@ -220,17 +220,17 @@ def test_a_download_goes_to_the_users_cache_and_is_found_there_again(
             write_cifar(Path(self.root), "cifar10")
 
     monkeypatch.setattr(CIFAR10, "download", fetch)
-    images = load_images(cifar("cifar10", "download"))
+    images = load_dataset(cifar("cifar10", "download"))
     assert (tmp_path / "convnext-roadmap" / "data" / "cifar-10-batches-py").is_dir()
-    assert load_images(cifar("cifar10", "on-disk")).identity() == images.identity()
+    assert load_dataset(cifar("cifar10", "on-disk")).identity() == images.identity()
 
 
 # Folders of images, which are listed only: their content may be anything here
 
 
-def folder(source: Path) -> Folder:
-    images = load_images(DataChoice(name="image-folder", source=str(source), image_size=32))
-    assert isinstance(images, Folder)
+def folder(source: Path) -> ImageFolder:
+    images = load_dataset(DataChoice(name="image-folder", source=str(source), image_size=32))
+    assert isinstance(images, ImageFolder)
     return images
 
 
@@ -266,7 +266,7 @@ def test_a_folder_is_listed_by_class(tmp_path: Path) -> None:
     assert images.val.tolist() == [b"val/n02/f.jpeg", b"val/n10/e.Bmp"]
     assert images.val_labels.tolist() == [0, 1]
     assert images.train_labels.dtype == np.int64
-    assert images.identity().keys() == load_images(choice()).identity().keys()
+    assert images.identity().keys() == load_dataset(choice()).identity().keys()
 
 
 def test_one_class_is_nothing_to_learn(tmp_path: Path) -> None:

@@ -10,18 +10,18 @@ from typing import Any
 
 import pytest
 import torch
-from small_runs import PLACE as ANY_PLACE
-from small_runs import make_batches, make_run, stop_after, take_images
+from small_runs import CONTEXT as ANY_CONTEXT
+from small_runs import make_run, make_small_loaders, stop_after, take_images
 
-from ablations.data.datasets import Images
+from ablations.data.datasets import InMemoryDataset
 from ablations.data.sampling import Rank
 from ablations.recipe import load_preset
 from ablations.records import Record, Run, RunFolder, Status
 from ablations.training import checkpoint, resume, train
 from ablations.training.device_context import DeviceContext, make_device_context, supports
-from ablations.training.state import begin
+from ablations.training.state import initial_state
 
-PLACE = dataclasses.replace(ANY_PLACE, dtype=torch.float32)
+CONTEXT = dataclasses.replace(ANY_CONTEXT, dtype=torch.float32)
 MOST = 2**30
 UPDATES = 8  # in an epoch of the images here
 AT = UPDATES + 3  # where the runs here are stopped
@@ -29,25 +29,29 @@ Spoil = Callable[[dict[str, Any]], object]
 
 
 @pytest.fixture(scope="module")
-def images() -> Images:
+def images() -> InMemoryDataset:
     return take_images()
 
 
-def small(images: Images, *settings: str, seed: int = 0, step: str = "gelu") -> Run:
+def small(images: InMemoryDataset, *settings: str, seed: int = 0, step: str = "gelu") -> Run:
     return make_run(images, "epochs=2", "warmup_epochs=0", *settings, seed=seed, step=step)
 
 
 def go(
-    run: Run, images: Images, path: Path, stop: int | None = None, context: DeviceContext = PLACE
+    run: Run,
+    images: InMemoryDataset,
+    path: Path,
+    stop: int | None = None,
+    context: DeviceContext = CONTEXT,
 ) -> Record | None:
     folder = RunFolder(path)
     folder.prepare(run)
     more = {} if stop is None else {"keep_going": stop_after(stop)}
-    return train.train(run, folder, make_batches(images, run), 10, context, **more)
+    return train.train(run, folder, make_small_loaders(images, run), context, **more)
 
 
 @pytest.fixture(scope="module")
-def whole(images: Images, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def whole(images: InMemoryDataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that was not stopped; with a moving average."""
     folder = tmp_path_factory.mktemp("whole")
     assert go(small(images, "ema_decay=0.9"), images, folder) is not None
@@ -55,7 +59,7 @@ def whole(images: Images, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def stopped(images: Images, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def stopped(images: InMemoryDataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same run, stopped in its second epoch; there is a checkpoint of the first one's end."""
     folder = tmp_path_factory.mktemp("stopped")
     assert go(small(images, "ema_decay=0.9"), images, folder, stop=AT) is None
@@ -169,10 +173,10 @@ SPOILT: dict[str, Spoil] = {
 
 
 @pytest.fixture(scope="module")
-def checked(images: Images, stopped: Path) -> Callable[[Spoil | None], str | None]:
+def checked(images: InMemoryDataset, stopped: Path) -> Callable[[Spoil | None], str | None]:
     """Returns the first fault of the stopped run's checkpoint, once it is spoilt."""
     run = small(images, "ema_decay=0.9")
-    sampling, state = make_batches(images, run).sampling, begin(run, PLACE)
+    sampling, state = make_small_loaders(images, run).train.sampling, initial_state(run, CONTEXT)
     newest = checkpoint.read(checkpoint.find(stopped)[0], MOST)
 
     def check(change: Spoil | None) -> str | None:
@@ -200,14 +204,18 @@ def test_whatever_is_wrong_with_a_checkpoint_is_found(
 
 @pytest.mark.parametrize("name", ["without speed", "another width", "beyond the last epoch"])
 def test_an_unusable_checkpoint_is_set_aside(
-    name: str, images: Images, stopped: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    name: str,
+    images: InMemoryDataset,
+    stopped: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """It is named, nothing of it is taken over, and the one before it is used."""
     folder = shutil.copytree(stopped, tmp_path / "run")
     newest = spoil(folder, SPOILT[name])
     run = small(images, "ema_decay=0.9")
-    sampling = make_batches(images, run).sampling
-    _, state = resume.go_on(run, RunFolder(folder), PLACE, sampling, None)
+    sampling = make_small_loaders(images, run).train.sampling
+    _, state = resume.resume_run(run, RunFolder(folder), CONTEXT, sampling)
     assert (state.epoch, state.update) == (1, 0)
     said = capsys.readouterr().out
     assert str(newest) in said
@@ -219,7 +227,7 @@ def test_an_unusable_checkpoint_is_set_aside(
 
 
 def test_going_back_ends_as_a_run_that_was_not_stopped(
-    images: Images, stopped: Path, whole: Path, tmp_path: Path
+    images: InMemoryDataset, stopped: Path, whole: Path, tmp_path: Path
 ) -> None:
     folder = shutil.copytree(stopped, tmp_path / "run")
     spoil(folder, put("ln-seed0-0123456789", "run"))
@@ -231,7 +239,11 @@ def test_going_back_ends_as_a_run_that_was_not_stopped(
 
 @pytest.mark.parametrize("other", ["seed", "network", "recipe", "images"])
 def test_a_checkpoint_of_another_run_is_not_used(
-    other: str, images: Images, stopped: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    other: str,
+    images: InMemoryDataset,
+    stopped: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Neither is one of an earlier life: the metrics agree with what the run goes on from."""
     run = {
@@ -254,7 +266,11 @@ def test_a_checkpoint_of_another_run_is_not_used(
 
 @pytest.mark.parametrize(("begun", "later"), [(1, 2), (2, 1)])
 def test_the_number_of_threads_stays(
-    begun: int, later: int, images: Images, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    begun: int,
+    later: int,
+    images: InMemoryDataset,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     run = small(images, "epochs=1")
     torch.set_num_threads(begun)
@@ -271,7 +287,7 @@ def test_the_number_of_threads_stays(
 
 
 def test_far_more_threads_than_cores_are_not_kept_and_that_is_said(
-    images: Images, stopped: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    images: InMemoryDataset, stopped: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = shutil.copytree(stopped, tmp_path / "run")
     many = resume.OVERBOOKED * (os.cpu_count() or 1) + 1
@@ -286,7 +302,7 @@ def test_far_more_threads_than_cores_are_not_kept_and_that_is_said(
 
 
 def test_precision_stays_where_the_device_has_it(
-    images: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    images: InMemoryDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Begun with ``auto`` on a CPU with bf16 instructions, and gone on with on one without."""
     run = small(images, "epochs=1")
@@ -310,7 +326,7 @@ def test_precision_stays_where_the_device_has_it(
 
 def test_bf16_stays_on_a_gpu_that_would_take_fp16(monkeypatch: pytest.MonkeyPatch) -> None:
     """A GPU without bf16 units goes on with what one with them began; older ones change."""
-    gpu = dataclasses.replace(PLACE, device=torch.device("cuda"), dtype=torch.float16)
+    gpu = dataclasses.replace(CONTEXT, device=torch.device("cuda"), dtype=torch.float16)
     found = {"conditions": {"precision": "bfloat16", "threads": 1}}
     for emulated, expected in ((True, torch.bfloat16), (False, torch.float16)):
         monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda has=emulated: has)
@@ -322,11 +338,11 @@ def test_bf16_stays_on_a_gpu_that_would_take_fp16(monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize("skipped", [False, True])
 def test_precision_that_a_device_lacks_changes_and_that_is_on_record(
-    skipped: bool, images: Images, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    skipped: bool, images: InMemoryDataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A run that a GPU began in fp16, with scaled gradients, goes on on a CPU."""
     run = small(images)
-    fp16 = dataclasses.replace(PLACE, dtype=torch.float16)
+    fp16 = dataclasses.replace(CONTEXT, dtype=torch.float16)
     assert go(run, images, tmp_path, stop=AT, context=fp16) is None
     if skipped:  # gradients that overflow are no updates
         spoil(tmp_path, put({}, "optimizer"))
@@ -342,7 +358,7 @@ def test_precision_that_a_device_lacks_changes_and_that_is_on_record(
     assert "going on after 1 epoch and 3 updates" in capsys.readouterr().out
 
 
-def test_changes_add_up(images: Images, stopped: Path, tmp_path: Path) -> None:
+def test_changes_add_up(images: InMemoryDataset, stopped: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(stopped, tmp_path / "run")
     run = small(images, "ema_decay=0.9")
     spoil(folder, put("another CPU", "conditions", "device"))
@@ -354,13 +370,15 @@ def test_changes_add_up(images: Images, stopped: Path, tmp_path: Path) -> None:
     assert changes == [(3, "device", "another CPU"), (4, "torch", "1.0")]
 
 
-def test_losses_of_several_processes_are_each_ones_own(images: Images, stopped: Path) -> None:
+def test_losses_of_several_processes_are_each_ones_own(
+    images: InMemoryDataset, stopped: Path
+) -> None:
     """And their mean where another number of processes goes on."""
     run = small(images, "ema_decay=0.9")
     found = checkpoint.read(checkpoint.find(stopped)[0], MOST)
     found["loss_sums"] = torch.tensor([1.0, 3.0], dtype=torch.double)
     for rank, world, expected in ((0, 2, 1.0), (1, 2, 3.0), (0, 1, 2.0), (3, 4, 2.0)):
-        context = dataclasses.replace(PLACE, rank=Rank(rank, world))
-        state = begin(run, context)
+        context = dataclasses.replace(CONTEXT, rank=Rank(rank, world))
+        state = initial_state(run, context)
         state.load(found, context)
         assert state.loss_sum.item() == expected

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from ablations import devices
-from ablations.data.datasets import DataError, load_images
+from ablations.data.datasets import DataError, load_dataset
 from ablations.data.sampling import Rank
 from ablations.devices import Slot, find_slots
 from ablations.launching import local_queue
@@ -40,7 +40,7 @@ def make_job(few_images: Path, tmp_path: Path) -> MakeJob:
     """Makes jobs that take a second or so, in folders of their own."""
     settings = ["batch_size=100", "micro_batch_size=100", "epochs=2"]
     preset = load_preset("nano", [*settings, f"data.source={few_images}"])
-    identity = load_images(preset.data).identity()
+    identity = load_dataset(preset.data).identity()
     spec = spec_of("patchify", "nano", in_channels=1, num_classes=10, depths=[1, 1], width=8)
 
     def make(seed: int = 0, epochs: int = 2, source: Path = few_images) -> Job:

@@ -20,13 +20,13 @@ from PIL import Image
 from torch import Tensor
 
 from ablations.data import transforms
-from ablations.data import worker_loader as photos
-from ablations.data.datasets import Images, load_images
-from ablations.data.image_folder import Folder
+from ablations.data.datasets import InMemoryDataset, load_dataset
+from ablations.data.image_folder import ImageFolder
+from ablations.data.loaders import Loaders, make_loaders
 from ablations.data.sampling import MicroBatch, Rank, Sampling, derive
-from ablations.data.worker_dataset import BadImageError, Served
-from ablations.data.worker_loader import PhotoBatches
-from ablations.data.worker_pool import Packed, WorkerError
+from ablations.data.worker_dataset import BadImageError, RawBatch
+from ablations.data.worker_loader import WorkerTrainLoader
+from ablations.data.worker_pool import PickledBatch, WorkerError
 from ablations.recipe import DataChoice, Recipe, load_preset
 from ablations.training.device_context import make_device_context
 from ablations.training.evaluation import evaluate
@@ -58,7 +58,7 @@ RECIPE: dict[str, Any] = {
     "sync_batch_norm": False,
     "init": "pytorch",
 }
-TIMM: dict[str, Any] = {"interpolation": "bicubic", "mean": photos.IMAGENET_MEAN}
+TIMM: dict[str, Any] = {"interpolation": "bicubic", "mean": transforms.IMAGENET_MEAN}
 Batch = tuple[MicroBatch, Tensor, Tensor]
 
 
@@ -91,14 +91,14 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def folder(root: Path) -> Folder:
-    images = load_images(make_choice(root))
-    assert isinstance(images, Folder)
+def folder(root: Path) -> ImageFolder:
+    images = load_dataset(make_choice(root))
+    assert isinstance(images, ImageFolder)
     return images
 
 
-def make(images: Images | Folder, **options: Any) -> PhotoBatches:
-    """Options are those of Recipe, DataChoice, Share and PhotoBatches together."""
+def make(images: InMemoryDataset | ImageFolder, **options: Any) -> Loaders:
+    """Options are those of Recipe, DataChoice, Rank and make_loaders together."""
     recipe = make_recipe(**{k: options.pop(k) for k in list(options) if k in Recipe.model_fields})
     choice = make_choice(
         **{k: options.pop(k) for k in list(options) if k in DataChoice.model_fields}
@@ -107,8 +107,10 @@ def make(images: Images | Folder, **options: Any) -> PhotoBatches:
     sampling = Sampling(
         len(images.train_labels), recipe.batch_size, recipe.micro_batch_size, seed=7, rank=rank
     )
-    options = {"workers": 0} | options
-    return PhotoBatches(images, choice, recipe, sampling, CPU, **options)
+    compute = load_preset("nano").compute.model_copy(
+        update={k: options.pop(k) for k in ("workers", "channels_last") if k in options}
+    )
+    return make_loaders(images, choice, recipe, sampling, CPU, compute, **options)
 
 
 def same(ours: list[Batch], theirs: list[Batch]) -> bool:
@@ -120,12 +122,12 @@ def same(ours: list[Batch], theirs: list[Batch]) -> bool:
 
 
 @pytest.fixture(scope="module")
-def epoch(folder: Folder) -> list[Batch]:
+def epoch(folder: ImageFolder) -> list[Batch]:
     """The epoch that all others must equal."""
-    return list(make(folder).training(epoch=1))
+    return list(make(folder).train.epoch(epoch=1))
 
 
-def read(folder: Folder, index: int) -> Image.Image:
+def read(folder: ImageFolder, index: int) -> Image.Image:
     return Image.open(folder.root / os.fsdecode(folder.train[index])).convert("RGB")
 
 
@@ -136,7 +138,9 @@ def timms(module: str, name: str) -> Any:
 # What is served
 
 
-def test_batches_are_whole_and_carry_the_right_labels(folder: Folder, epoch: list[Batch]) -> None:
+def test_batches_are_whole_and_carry_the_right_labels(
+    folder: ImageFolder, epoch: list[Batch]
+) -> None:
     assert [batch.update for batch, *_ in epoch] == [0, 0, 1, 1, 2, 2]
     for batch, x, labels in epoch:
         assert x.shape == (4, 3, 48, 48)
@@ -147,21 +151,23 @@ def test_batches_are_whole_and_carry_the_right_labels(folder: Folder, epoch: lis
     assert len({i for batch, *_ in epoch for i in batch.indices.tolist()}) == 24
 
 
-def test_the_other_layout_holds_the_same_numbers(folder: Folder, epoch: list[Batch]) -> None:
-    plain = list(make(folder, channels_last=False).training(1))
+def test_the_other_layout_holds_the_same_numbers(folder: ImageFolder, epoch: list[Batch]) -> None:
+    plain = list(make(folder, channels_last=False).train.epoch(1))
     assert same(plain, epoch)
     assert all(x.is_contiguous() for _, x, _ in plain)
 
 
 @pytest.mark.parametrize("world", [1, 2, 3])
-def test_validation_serves_every_image_once_over_all_processes(folder: Folder, world: int) -> None:
+def test_validation_serves_every_image_once_over_all_processes(
+    folder: ImageFolder, world: int
+) -> None:
     served = []
     for rank in range(world):
         batches = make(folder, rank=rank, world=world, batch_size=12, micro_batch_size=2)
-        parts = list(batches.validation())
+        parts = list(batches.validation)
         assert [len(x) for x, _ in parts[:-1]] == [4] * (len(parts) - 1)
         served += [(i, y) for x, labels in parts for i, y in zip(x, labels, strict=True)]
-    (everything, labels) = next(make(folder, micro_batch_size=8).validation())
+    (everything, labels) = next(iter(make(folder, micro_batch_size=8).validation))
     assert len(served) == len(everything) == len(folder.val)
     for image, label in served:
         matches = [i for i in range(len(everything)) if torch.equal(everything[i], image)]
@@ -179,7 +185,7 @@ def pixels_of(transform: Callable[[Any], Any], image: Image.Image) -> Tensor:
 
 @pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
 def test_evaluation_sees_the_pixels_of_timm_and_torchvision(
-    folder: Folder, interpolation: str
+    folder: ImageFolder, interpolation: str
 ) -> None:
     create_transform = timms("transforms_factory", "create_transform")
     from torchvision import transforms as torchvisions
@@ -197,7 +203,7 @@ def test_evaluation_sees_the_pixels_of_timm_and_torchvision(
         assert torch.equal(pixels_of(ours, image).permute(2, 0, 1), pixels_of(timm, image))
 
 
-def test_training_sees_the_pixels_of_timm(folder: Folder) -> None:
+def test_training_sees_the_pixels_of_timm(folder: ImageFolder) -> None:
     """The whole chain to the bytes: crop, flip and RandAugment draw in timm's order.
 
     Left out are draws for which Pillow refuses what timm asks of it (Posterize to 0 bits).
@@ -205,7 +211,7 @@ def test_training_sees_the_pixels_of_timm(folder: Folder) -> None:
     timm = timms("transforms_factory", "create_transform")(
         48, is_training=True, auto_augment=RAND, use_prefetcher=True, **TIMM
     )
-    ours = transforms.training_transform(make_choice(), make_recipe(), photos.IMAGENET_MEAN)
+    ours = transforms.training_transform(make_choice(), make_recipe(), transforms.IMAGENET_MEAN)
     refused = 0
     for seed in range(300):
         image = read(folder, seed % len(folder.train))
@@ -221,11 +227,11 @@ def test_training_sees_the_pixels_of_timm(folder: Folder) -> None:
     assert refused < 10
 
 
-def test_rand_augment_alone_is_timms(folder: Folder) -> None:
+def test_rand_augment_alone_is_timms(folder: ImageFolder) -> None:
     make_timms = timms("auto_augment", "rand_augment_transform")
     settings = {"translate_const": 21, "img_mean": (124, 116, 104), "interpolation": 3}
     for text in (RAND, "rand-m5-n3-mstd1-p0.7-tweights", "rand-m4-t3a-inc0"):
-        ours = transforms.rand_augment(text, make_choice(), photos.IMAGENET_MEAN)
+        ours = transforms.rand_augment(text, make_choice(), transforms.IMAGENET_MEAN)
         theirs = make_timms(text, dict(settings))
         for seed in range(40):
             image = read(folder, seed % len(folder.train))
@@ -235,7 +241,7 @@ def test_rand_augment_alone_is_timms(folder: Folder) -> None:
             assert torch.equal(mine, pixels_of(theirs, image))
 
 
-def test_posterize_to_no_bits_makes_an_image_black(folder: Folder) -> None:
+def test_posterize_to_no_bits_makes_an_image_black(folder: ImageFolder) -> None:
     """What older Pillow did for timm, and Pillow 13 refuses."""
     transform: Any = transforms.rand_augment("rand-m10-p1-inc1", make_choice(), [0.5] * 3)
     op = next(op for op in transform.ops if op.name == "PosterizeIncreasing")
@@ -243,16 +249,20 @@ def test_posterize_to_no_bits_makes_an_image_black(folder: Folder) -> None:
         assert not np.array(op(read(folder, 0).convert(mode))).any()
 
 
-def test_whole_batches_are_timms_normalised_and_erased(folder: Folder, epoch: list[Batch]) -> None:
+def test_whole_batches_are_timms_normalised_and_erased(
+    folder: ImageFolder, epoch: list[Batch]
+) -> None:
     """timm's chain image by image, normalised as its loader does; then erased with the same draws.
 
     Erasing draws from a seed of its own here, where timm's goes on with the state it finds.
     """
-    transform = transforms.training_transform(make_choice(), make_recipe(), photos.IMAGENET_MEAN)
+    transform = transforms.training_transform(
+        make_choice(), make_recipe(), transforms.IMAGENET_MEAN
+    )
     erase = timms("random_erasing", "RandomErasing")(0.5, mode="pixel", device="cpu")
     mean, std = (
         torch.tensor([255 * v for v in values]).view(3, 1, 1)
-        for values in (photos.IMAGENET_MEAN, photos.IMAGENET_STD)
+        for values in (transforms.IMAGENET_MEAN, transforms.IMAGENET_STD)
     )
     erased = 0
     for batch, x, _ in epoch:
@@ -272,17 +282,17 @@ def test_whole_batches_are_timms_normalised_and_erased(folder: Folder, epoch: li
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_the_number_of_workers_changes_nothing(
-    folder: Folder, epoch: list[Batch], workers: int
+    folder: ImageFolder, epoch: list[Batch], workers: int
 ) -> None:
     batches = make(folder, workers=workers)
-    next(batches.training(0))  # a pass left before its end takes nothing from the next
-    assert same(list(batches.training(1)), epoch)
-    assert batches.data_wait > 0
-    alone = list(make(folder).validation())
+    next(batches.train.epoch(0))  # a pass left before its end takes nothing from the next
+    assert same(list(batches.train.epoch(1)), epoch)
+    assert batches.train.data_wait > 0
+    alone = list(make(folder).validation)
     for _ in range(2):  # and again with the same workers
-        theirs = list(batches.validation())
+        theirs = list(batches.validation)
         assert all(torch.equal(x, u) for (x, _), (u, _) in zip(alone, theirs, strict=True))
-    assert same(list(batches.training(1, first_update=2)), epoch[4:])
+    assert same(list(batches.train.epoch(1, first_update=2)), epoch[4:])
     running = len(multiprocessing.active_children())
     assert running >= 2 * workers
     batches.close()
@@ -291,54 +301,54 @@ def test_the_number_of_workers_changes_nothing(
 
 @pytest.mark.parametrize("found", [0, None], ids=["none left", "none to be had"])
 def test_without_shared_memory_batches_travel_as_bytes(
-    folder: Folder, epoch: list[Batch], monkeypatch: pytest.MonkeyPatch, found: int | None
+    folder: ImageFolder, epoch: list[Batch], monkeypatch: pytest.MonkeyPatch, found: int | None
 ) -> None:
     unpacked = []
 
     def fail(_: Tensor) -> None:
         raise RuntimeError("unable to allocate shared memory(shm)")
 
-    def unpack(packed: Packed) -> Served:
+    def unpack(packed: PickledBatch) -> RawBatch:
         unpacked.append(packed)
         return usual(packed)
 
-    usual = Packed.unpack
-    monkeypatch.setattr(Packed, "unpack", unpack)
+    usual = PickledBatch.unpack
+    monkeypatch.setattr(PickledBatch, "unpack", unpack)
     if found is None:
         monkeypatch.setattr(Tensor, "share_memory_", fail)
     else:
         monkeypatch.setattr("ablations.data.worker_pool._free_shared_memory", lambda: found)
     batches = make(folder, workers=1)
-    assert same(list(batches.training(1)), epoch)
+    assert same(list(batches.train.epoch(1)), epoch)
     assert len(unpacked) == len(epoch)
     batches.close()
 
 
 def test_workers_that_cannot_be_started_are_one_message(
-    folder: Folder, monkeypatch: pytest.MonkeyPatch
+    folder: ImageFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(torch.utils.data.DataLoader, "__iter__", full)
     with pytest.raises(WorkerError, match=r"No space left.*compute\.workers=0"):
-        next(make(folder, workers=1).training(0))
+        next(make(folder, workers=1).train.epoch(0))
 
 
-def test_from_any_update_on_the_epoch_is_the_same(folder: Folder, epoch: list[Batch]) -> None:
+def test_from_any_update_on_the_epoch_is_the_same(folder: ImageFolder, epoch: list[Batch]) -> None:
     batches = make(folder)
     for update in range(4):
-        assert same(list(batches.training(1, update)), epoch[2 * update :])
-    assert not same(list(batches.training(2)), epoch)
+        assert same(list(batches.train.epoch(1, update)), epoch[2 * update :])
+    assert not same(list(batches.train.epoch(2)), epoch)
 
 
-def test_two_processes_share_out_what_one_serves(folder: Folder, epoch: list[Batch]) -> None:
-    shares = [list(make(folder, rank=rank, world=2).training(1)) for rank in (0, 1)]
+def test_two_processes_share_out_what_one_serves(folder: ImageFolder, epoch: list[Batch]) -> None:
+    shares = [list(make(folder, rank=rank, world=2).train.epoch(1)) for rank in (0, 1)]
     merged = [batch for pair in zip(*shares, strict=True) for batch in pair]
     assert same(merged, epoch)
 
 
-def test_the_global_random_states_stay_as_they_were(folder: Folder) -> None:
+def test_the_global_random_states_stay_as_they_were(folder: ImageFolder) -> None:
     def states() -> bytes:
         torchs = torch.get_rng_state().numpy().tobytes()
         return pickle.dumps((random.getstate(), np.random.get_state())) + torchs
@@ -346,23 +356,25 @@ def test_the_global_random_states_stay_as_they_were(folder: Folder) -> None:
     before = states()
     for workers in (0, 1):
         batches = make(folder, workers=workers)
-        for _ in batches.training(0):
+        for _ in batches.train.epoch(0):
             assert states() == before
-        for _ in batches.validation():
+        for _ in batches.validation:
             assert states() == before
 
 
-def test_a_pass_ends_when_another_begins(folder: Folder) -> None:
+def test_a_pass_ends_when_another_begins(folder: ImageFolder) -> None:
     batches = make(folder)
-    first = batches.training(0)
+    first = batches.train.epoch(0)
     next(first)
-    next(batches.training(0))
+    next(batches.train.epoch(0))
     with pytest.raises(RuntimeError, match="another one began"):
         next(first)
 
 
-def test_a_split_can_be_sent_to_a_process_that_was_not_forked(folder: Folder) -> None:
-    split = make(folder)._training.split
+def test_a_split_can_be_sent_to_a_process_that_was_not_forked(folder: ImageFolder) -> None:
+    loader = make(folder).train
+    assert isinstance(loader, WorkerTrainLoader)
+    split = loader.pool.dataset
     again = pickle.loads(pickle.dumps(split))  # noqa: S301  # our own
     requests = [(0, 1), (1, 2)]
     assert torch.equal(again.__getitems__(requests).pixels, split.__getitems__(requests).pixels)
@@ -371,10 +383,10 @@ def test_a_split_can_be_sent_to_a_process_that_was_not_forked(folder: Folder) ->
 # Images in memory
 
 
-def in_memory(channels: int, size: int = 32) -> Images:
+def in_memory(channels: int, size: int = 32) -> InMemoryDataset:
     rng = np.random.default_rng(1)
     train, val = (rng.integers(0, 256, (n, channels, size, size), dtype=np.uint8) for n in (24, 7))
-    return Images("small", train, np.arange(24) % 3, val, np.arange(7) % 3, "0")
+    return InMemoryDataset("small", train, np.arange(24) % 3, val, np.arange(7) % 3, "0")
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -391,7 +403,7 @@ def test_images_in_memory_are_cropped_from_their_padded_selves(channels: int) ->
     )
     padded = np.pad(images.train, ((0, 0), (0, 0), (4, 4), (4, 4)))
     seen = set()
-    for batch, x, _ in batches.training(0):
+    for batch, x, _ in batches.train.epoch(0):
         assert x.is_contiguous(memory_format=torch.channels_last)
         raw = ((x.double() * std + mean) * 255).round().to(torch.uint8).numpy()
         for index, image in zip(batch.indices.tolist(), raw, strict=True):
@@ -407,7 +419,7 @@ def test_images_in_memory_are_cropped_from_their_padded_selves(channels: int) ->
             assert len(matches) == 1
             seen |= set(matches)
     assert len(seen) > 12
-    ((x, labels),) = batches.validation()
+    ((x, labels),) = batches.validation
     raw = ((x.double() * std + mean) * 255).round().to(torch.uint8).numpy()
     assert np.array_equal(raw[:, :, 2:-2, 2:-2], images.val)
     assert labels.tolist() == images.val_labels.tolist()
@@ -424,26 +436,30 @@ def test_rand_augment_has_no_operation_that_grey_images_cannot_take(text: str) -
         result = op(grey)
         assert (result.mode, result.size) == ("L", (32, 32))
     batches = make(in_memory(1), image_size=32, resize=None, rand_augment=text)
-    assert all(x.shape == (4, 1, 32, 32) and x.isfinite().all() for _, x, _ in batches.training(0))
+    assert all(
+        x.shape == (4, 1, 32, 32) and x.isfinite().all() for _, x, _ in batches.train.epoch(0)
+    )
 
 
-def test_mean_and_deviation_can_be_given(folder: Folder) -> None:
-    plain = next(make(folder).validation())[0]
-    given = next(make(folder, mean=[0.5] * 3, std=[0.25] * 3).validation())[0]
-    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (photos.IMAGENET_MEAN, photos.IMAGENET_STD))
+def test_mean_and_deviation_can_be_given(folder: ImageFolder) -> None:
+    plain = next(iter(make(folder).validation))[0]
+    given = next(iter(make(folder, mean=[0.5] * 3, std=[0.25] * 3).validation))[0]
+    mean, std = (
+        torch.tensor(v).view(3, 1, 1) for v in (transforms.IMAGENET_MEAN, transforms.IMAGENET_STD)
+    )
     assert torch.allclose(given * 0.25 + 0.5, plain * std + mean, atol=1e-5)
 
 
 # What goes wrong
 
 
-def test_as_many_means_as_channels(folder: Folder) -> None:
+def test_as_many_means_as_channels(folder: ImageFolder) -> None:
     with pytest.raises(UsageError, match=r"data.mean is \[0.5\], .*channels is 3"):
         make(folder, mean=[0.5])
 
 
 @pytest.fixture
-def spoilt(root: Path, tmp_path: Path) -> Folder:
+def spoilt(root: Path, tmp_path: Path) -> ImageFolder:
     """Two training images and a validation image that cannot be read."""
     shutil.copytree(root, tmp_path / "spoilt")
     train, val = (tmp_path / "spoilt" / split for split in ("train", "val"))
@@ -451,64 +467,64 @@ def spoilt(root: Path, tmp_path: Path) -> Folder:
     (train / CLASSES[0] / f"{CLASSES[0]}_8.JPEG").write_bytes(whole[: len(whole) // 2])
     (train / CLASSES[1] / f"{CLASSES[1]}_0.JPEG").write_text("a page that says 404")
     (val / CLASSES[2] / f"{CLASSES[2]}_1.JPEG").write_text("")
-    images = load_images(make_choice(tmp_path / "spoilt"), skip_bad_images=True)
-    assert isinstance(images, Folder)
+    images = load_dataset(make_choice(tmp_path / "spoilt"), skip_bad_images=True)
+    assert isinstance(images, ImageFolder)
     return images
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_an_unreadable_image_is_named(spoilt: Folder, workers: int) -> None:
+def test_an_unreadable_image_is_named(spoilt: ImageFolder, workers: int) -> None:
     batches = make(spoilt, workers=workers)
     reasons = r"_8.JPEG cannot be read: .*truncated|_0.JPEG cannot be read: it is no image of the"
     with pytest.raises(BadImageError, match=f"({reasons}).*--skip-bad-images") as raised:
-        list(batches.training(0))
+        list(batches.train.epoch(0))
     assert str(raised.value).startswith(str(spoilt.root / "train"))
     with pytest.raises(BadImageError, match="it is no image"):
-        list(batches.validation())
+        list(batches.validation)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_unreadable_images_are_passed_over_if_asked(
-    folder: Folder, spoilt: Folder, workers: int
+    folder: ImageFolder, spoilt: ImageFolder, workers: int
 ) -> None:
     options: dict[str, Any] = {"batch_size": 26, "micro_batch_size": 26}  # all images but one
     batches = make(spoilt, workers=workers, skip_bad_images=True, **options)
-    served = list(batches.training(0)) + list(batches.training(1))
+    served = list(batches.train.epoch(0)) + list(batches.train.epoch(1))
     asked = {i for batch, *_ in served for i in batch.indices.tolist()}
     assert {8, 9} < asked  # the two bad ones, which stand one behind the other
     assert batches.bad_images == 2
-    assert sorted(Path(path).name[-7:] for path in batches.bad) == ["_0.JPEG", "_8.JPEG"]
+    assert sorted(Path(path).name[-7:] for path in batches.train.bad) == ["_0.JPEG", "_8.JPEG"]
     (batch, x, labels) = served[0]
     for place, index in enumerate(batch.indices.tolist()):
         stands = {8: 10, 9: 10}.get(index, index)
         assert labels[place] == folder.train_labels[stands]
-    whole = list(make(folder, **options).training(0))
+    whole = list(make(folder, **options).train.epoch(0))
     good = [i for i, n in enumerate(batch.indices.tolist()) if n not in (8, 9)]
     assert torch.equal(x[good], whole[0][1][good])
-    assert sum(len(x) for x, _ in batches.validation()) == len(spoilt.val) - 1
+    assert sum(len(x) for x, _ in batches.validation) == len(spoilt.val) - 1
     assert batches.bad_images == 3
 
 
-def test_a_folder_that_is_gone_is_an_error_even_so(folder: Folder, tmp_path: Path) -> None:
+def test_a_folder_that_is_gone_is_an_error_even_so(folder: ImageFolder, tmp_path: Path) -> None:
     batches = make(replace(folder, root=tmp_path), skip_bad_images=True)
-    with pytest.raises(BadImageError, match=r"99 images before.*No such file.*still there"):
-        list(batches.training(0))
+    with pytest.raises(BadImageError, match=r"99 images before.*No such file"):
+        list(batches.train.epoch(0))
 
 
-def test_validation_images_of_which_none_can_be_read_are_one_error(folder: Folder) -> None:
+def test_validation_images_of_which_none_can_be_read_are_one_error(folder: ImageFolder) -> None:
     broken = replace(folder, root=folder.root / "moved")
     batches = make(broken, skip_bad_images=True)
     context = make_device_context("cpu", load_preset("nano").compute)
     with pytest.raises(BadImageError) as raised:
-        evaluate(torch.nn.Flatten(), batches, context)
+        evaluate(torch.nn.Flatten(), batches.validation, context)
     assert f"{broken.root} " in str(raised.value)
     assert os.fsdecode(folder.val[0]) in str(raised.value)
 
 
-def test_a_killed_worker_is_an_error_and_no_hang(folder: Folder) -> None:
+def test_a_killed_worker_is_an_error_and_no_hang(folder: ImageFolder) -> None:
     batches = make(folder, workers=2, batch_size=2, micro_batch_size=2)
     before = set(multiprocessing.active_children())
-    stream = batches.training(0)
+    stream = batches.train.epoch(0)
     for _ in range(2):  # so that both have begun
         next(stream)
     workers = set(multiprocessing.active_children()) - before
@@ -521,11 +537,11 @@ def test_a_killed_worker_is_an_error_and_no_hang(folder: Folder) -> None:
         list(stream)
 
 
-def test_a_process_ends_although_a_pass_has_not(folder: Folder) -> None:
+def test_a_process_ends_although_a_pass_has_not(folder: ImageFolder) -> None:
     kept = []
 
     def leave() -> None:
-        kept.append(make(folder, workers=1).training(0))
+        kept.append(make(folder, workers=1).train.epoch(0))
         next(kept[0])
 
     process = multiprocessing.get_context("fork").Process(target=leave)

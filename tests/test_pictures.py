@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from ablations.data.decoding import BACKGROUND, RATIO, explain, read_picture, to_rgb
+from ablations.data.decoding import BACKGROUND, RATIO, decode_image, explain, to_rgb
 from ablations.data.image_folder import SUFFIXES
 
 W = BACKGROUND[0]
@@ -72,7 +72,7 @@ def test_every_mode_comes_out_right_or_is_named(mode: str) -> None:
 def write(path: Path, image: Image.Image, **options: Any) -> Image.Image:
     """Writes an image and returns it as it is read."""
     image.save(path, **options)
-    return read_picture(str(path))
+    return decode_image(str(path))
 
 
 @pytest.mark.parametrize("suffix", sorted(SUFFIXES))
@@ -145,7 +145,7 @@ def test_a_file_cut_short_is_an_error(suffix: str, part: float, tmp_path: Path) 
     Image.fromarray(noise).save(path)
     path.write_bytes(path.read_bytes()[: int(part * path.stat().st_size)])
     with pytest.raises((OSError, ValueError, SyntaxError)):
-        read_picture(str(path))
+        decode_image(str(path))
 
 
 FOREIGN = ("EPS", "GIF", "TIFF", "PDF", "ICO", "PPM", "TGA", "JPEG2000", "PCX", "SGI")
@@ -157,7 +157,7 @@ def test_other_formats_are_refused_unopened(foreign: str, suffix: str, tmp_path:
     path = tmp_path / f"a.{suffix}"
     Image.new("RGB", (8, 8)).save(path, foreign)
     with pytest.raises(OSError) as error:  # noqa: PT011  # its text is asserted
-        read_picture(str(path))
+        decode_image(str(path))
     assert "JPEG, PNG, WEBP, BMP" in explain(error.value)
 
 
@@ -167,7 +167,7 @@ def test_no_other_program_is_started_for_an_image(
     (tmp_path / "a.jpg").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n{} loop\n")
     monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: pytest.fail("a program started"))
     with pytest.raises(OSError, match="cannot identify"):
-        read_picture(str(tmp_path / "a.jpg"))
+        decode_image(str(tmp_path / "a.jpg"))
 
 
 def test_only_regular_files_are_read_and_nothing_is_waited_for(tmp_path: Path) -> None:
@@ -176,7 +176,7 @@ def test_only_regular_files_are_read_and_nothing_is_waited_for(tmp_path: Path) -
     (tmp_path / "folder.png").mkdir()
     for path in tmp_path.iterdir():
         with pytest.raises(OSError, match=r"Not a regular file|Is a directory"):
-            read_picture(str(path))
+            decode_image(str(path))
 
 
 def png(width: int, height: int) -> bytes:
@@ -198,15 +198,15 @@ def test_absurd_sizes_are_refused_before_memory_is_taken(
 ) -> None:
     (tmp_path / "a.png").write_bytes(png(width, height))
     with pytest.raises((ValueError, OSError, Image.DecompressionBombError)) as error:
-        read_picture(str(tmp_path / "a.png"))
+        decode_image(str(tmp_path / "a.png"))
     assert str(width) in str(error.value) or str(width * height) in str(error.value)
 
 
 def test_a_large_image_is_read_without_a_warning(tmp_path: Path) -> None:
     program = (
         "import sys; from PIL import Image; Image.MAX_IMAGE_PIXELS = 5_000\n"
-        "from ablations.data.decoding import read_picture\n"
-        "print(read_picture(sys.argv[1]).size)"
+        "from ablations.data.decoding import decode_image\n"
+        "print(decode_image(sys.argv[1]).size)"
     )
     Image.new("L", (90, 90)).save(tmp_path / "a.png")
     command = [sys.executable, "-W", "error", "-c", program, str(tmp_path / "a.png")]

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from ablations.data.datasets import Images, load_images
-from ablations.data.in_memory_loader import Batches
+from ablations.data.datasets import load_dataset
+from ablations.data.loaders import make_loaders
 from ablations.data.sampling import Sampling
 from ablations.recipe import load_preset
 from ablations.records import Run, RunFolder, Status
@@ -32,8 +32,7 @@ def train_one(folder: Path, source: Path) -> None:
         [f"data.source={source}", f"epochs={EPOCHS}", "batch_size=200", "micro_batch_size=100",
          "mixup=0.8", "cutmix=1.0", "drop_path=0.2", "enhanced.ema_decay=0.9"],
     )  # fmt: skip
-    images = load_images(preset.data)
-    assert isinstance(images, Images)
+    images = load_dataset(preset.data)
     spec = spec_of("downsample", "nano", in_channels=1, num_classes=10, width=8)
     recipe = preset.recipes.enhanced
     run = Run("downsample", recipe.apply_to(spec), recipe, images.identity(), seed=3)
@@ -41,8 +40,8 @@ def train_one(folder: Path, source: Path) -> None:
     run_folder.prepare(run)
     context = make_device_context("cpu", preset.compute)
     sampling = Sampling(len(images.train), recipe.batch_size, recipe.micro_batch_size, run.seed)
-    batches = Batches(images, preset.data, recipe, sampling, context.device)
-    train.train(run, run_folder, batches, images.num_classes, context, checkpoint_seconds=0)
+    loaders = make_loaders(images, preset.data, recipe, sampling, context.device, preset.compute)
+    train.train(run, run_folder, loaders, context, checkpoint_seconds=0)
 
 
 def start(folder: Path, images: Path) -> Any:

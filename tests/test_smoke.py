@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ablations.data.datasets import load_images
+from ablations.data.datasets import load_dataset
 from ablations.fit import Machine, Wanted, check
 from ablations.launching.slurm_config import EXAMPLE, load_slurm_config
 from ablations.recipe import load_preset, preset_names
@@ -53,7 +53,7 @@ def test_every_shipped_preset_can_be_tried(preset: str, processes: int) -> None:
 @pytest.mark.parametrize("limit", [1, 7, 499, 500, 501, 1999])
 def test_a_limit_takes_images_evenly_and_keeps_the_classes(few_images: Path, limit: int) -> None:
     choice = load_preset("nano", [f"data.limit={limit}"], str(few_images)).data
-    some, every = load_images(choice), load_images(choice.model_copy(update={"limit": None}))
+    some, every = load_dataset(choice), load_dataset(choice.model_copy(update={"limit": None}))
     assert [len(some.train), len(some.val)] == [limit, min(limit, 500)]
     assert some.num_classes == every.num_classes == 10
     assert find_images(choice).count == limit
@@ -64,6 +64,6 @@ def test_a_limit_takes_images_evenly_and_keeps_the_classes(few_images: Path, lim
 def test_a_limit_above_all_images_changes_nothing(few_images: Path) -> None:
     choice = load_preset("nano", ["data.limit=2000"], str(few_images)).data
     assert (
-        load_images(choice).identity()
-        == load_images(choice.model_copy(update={"limit": None})).identity()
+        load_dataset(choice).identity()
+        == load_dataset(choice.model_copy(update={"limit": None})).identity()
     )

@@ -4,46 +4,46 @@ import copy
 import dataclasses
 import json
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from small_runs import CPU, PLACE, PRESET, make_batches, make_run, stop_after, take_images
+from small_runs import CONTEXT, CPU, make_run, make_small_loaders, stop_after, take_images
 
-from ablations.data.datasets import Images
-from ablations.data.in_memory_loader import Batches
+from ablations.data.datasets import InMemoryDataset
 from ablations.data.mixing import Mixing, numpy_seed
 from ablations.records import Record, Run, RunFolder, Status
 from ablations.training import checkpoint, train
 from ablations.training.device_context import resolve_precision
 from ablations.training.device_name import cpu_name
 from ablations.training.evaluation import evaluate
-from ablations.training.state import begin
+from ablations.training.state import initial_state
 from modernize import STEPS
 from modernize.errors import UsageError
 
 
 @pytest.fixture(scope="module")
-def images() -> Images:
+def images() -> InMemoryDataset:
     return take_images()
 
 
-def go(run: Run, images: Images, path: Path, **options: Any) -> Record | None:
+def go(run: Run, images: InMemoryDataset, path: Path, **options: Any) -> Record | None:
     """Trains, or goes on training, in a folder."""
     folder = RunFolder(path)
     folder.prepare(run)
-    return train.train(run, folder, make_batches(images, run), 10, PLACE, **options)
+    return train.train(run, folder, make_small_loaders(images, run), CONTEXT, **options)
 
 
-def run_all_epochs(run: Run, images: Images, path: Path, **options: Any) -> Record:
+def run_all_epochs(run: Run, images: InMemoryDataset, path: Path, **options: Any) -> Record:
     record = go(run, images, path, **options)
     assert record is not None
     return record
 
 
 def last_state(
-    run: Run, images: Images, path: Path, stops: list[int], **options: Any
+    run: Run, images: InMemoryDataset, path: Path, stops: list[int], **options: Any
 ) -> dict[str, Any]:
     """Trains with a stop after so many updates each; returns what the last checkpoint held."""
     kept: dict[str, Any] = {}
@@ -70,7 +70,7 @@ def last_state(
     ],
 )
 def test_a_stopped_run_ends_as_one_that_was_not(
-    images: Images, tmp_path: Path, step: str, settings: list[str]
+    images: InMemoryDataset, tmp_path: Path, step: str, settings: list[str]
 ) -> None:
     run = make_run(images, *settings, step=step)
     whole = last_state(run, images, tmp_path / "whole", [])
@@ -87,7 +87,9 @@ def test_a_stopped_run_ends_as_one_that_was_not(
 
 
 @pytest.mark.parametrize("step", ["ln", "gelu"])
-def test_accumulation_is_the_whole_batch(images: Images, tmp_path: Path, step: str) -> None:
+def test_accumulation_is_the_whole_batch(
+    images: InMemoryDataset, tmp_path: Path, step: str
+) -> None:
     """Gradients of micro-batches add up to the whole batch's, where no BatchNorm sees them."""
     states = [
         last_state(make_run(images, f"micro_batch_size={n}", step=step), images, tmp_path / n, [])
@@ -100,7 +102,7 @@ def test_accumulation_is_the_whole_batch(images: Images, tmp_path: Path, step: s
     assert all(close) == (step == "ln")
 
 
-def test_the_seed_decides_the_result(images: Images, tmp_path: Path) -> None:
+def test_the_seed_decides_the_result(images: InMemoryDataset, tmp_path: Path) -> None:
     first, again, other = (
         run_all_epochs(make_run(images, seed=seed), images, tmp_path / name)
         for name, seed in (("a", 0), ("b", 0), ("c", 1))
@@ -109,7 +111,9 @@ def test_the_seed_decides_the_result(images: Images, tmp_path: Path) -> None:
     assert first.train_loss != other.train_loss
 
 
-def test_a_finished_run_leaves_its_record_and_no_checkpoint(images: Images, tmp_path: Path) -> None:
+def test_a_finished_run_leaves_its_record_and_no_checkpoint(
+    images: InMemoryDataset, tmp_path: Path
+) -> None:
     record = run_all_epochs(make_run(images), images, tmp_path)
     metrics = RunFolder(tmp_path).read_metrics()
     assert record == RunFolder(tmp_path).read_record()
@@ -125,7 +129,9 @@ def test_a_finished_run_leaves_its_record_and_no_checkpoint(images: Images, tmp_
     assert all(json.loads(line)["images_per_second"] > 0 for line in speeds)
 
 
-def test_an_exploding_run_is_diverged_and_says_where(images: Images, tmp_path: Path) -> None:
+def test_an_exploding_run_is_diverged_and_says_where(
+    images: InMemoryDataset, tmp_path: Path
+) -> None:
     rate = 1e30  # more than a preset may say
     run = make_run(images, step="resnet")
     run = dataclasses.replace(run, recipe=run.recipe.model_copy(update={"learning_rate": rate}))
@@ -136,26 +142,28 @@ def test_an_exploding_run_is_diverged_and_says_where(images: Images, tmp_path: P
     assert RunFolder(tmp_path).read_record() == record
 
 
-def test_the_first_bad_loss_is_named(images: Images, tmp_path: Path) -> None:
-    class Poisoned(Batches):
-        def training(self, epoch: int, first_update: int = 0) -> Any:
-            for batch, x, labels in super().training(epoch, first_update):
-                bad = epoch == 1 and batch.update == 4
-                yield batch, x * float("nan") if bad else x, labels
+def test_the_first_bad_loss_is_named(
+    images: InMemoryDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def poisoned(epoch: int, first_update: int = 0) -> Any:
+        for batch, x, labels in load(epoch, first_update):
+            bad = epoch == 1 and batch.update == 4
+            yield batch, x * float("nan") if bad else x, labels
 
     run = make_run(images)
-    whole = make_batches(images, run)
-    pipeline = Poisoned(images, PRESET.data, run.recipe, whole.sampling, CPU)
+    loaders = make_small_loaders(images, run)
+    load = loaders.train.epoch
+    monkeypatch.setattr(loaders.train, "epoch", poisoned)
     folder = RunFolder(tmp_path)
     folder.prepare(run)
-    record = train.train(run, folder, pipeline, 10, PLACE)
+    record = train.train(run, folder, loaders, CONTEXT)
     assert record is not None
     assert record.status is Status.DIVERGED
     assert "became nan at iteration 12 (epoch 2)" in record.reason
     assert record.epochs == 1
 
 
-def test_a_run_at_chance_is_collapsed(images: Images, tmp_path: Path) -> None:
+def test_a_run_at_chance_is_collapsed(images: InMemoryDataset, tmp_path: Path) -> None:
     run = make_run(images, "enhanced.learning_rate=1e-12", "enhanced.final_learning_rate=0.0")
     record = run_all_epochs(run, images, tmp_path)
     assert record.status is Status.COLLAPSED
@@ -165,17 +173,21 @@ def test_a_run_at_chance_is_collapsed(images: Images, tmp_path: Path) -> None:
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 @pytest.mark.parametrize("where", ["weight", "average", "running_mean", "images"])
 def test_what_is_no_number_after_the_last_loss_is_diverged(
-    images: Images, tmp_path: Path, value: float, where: str
+    images: InMemoryDataset, tmp_path: Path, value: float, where: str
 ) -> None:
     """A loss is of the weights before its update: the last update shows in none."""
 
-    class Late(Batches):
-        def validation(self, size: int = 500) -> Any:
-            for x, labels in super().validation(size):
+    class Late:
+        data_wait, source, bad = 0.0, "", MappingProxyType({})
+
+        def __iter__(self) -> Any:
+            for x, labels in validation:
                 yield x * value if where == "images" and len(trained) == 2 else x, labels
 
     run = make_run(images, "epochs=2", "warmup_epochs=0", "ema_decay=0.9", step="gelu")
-    batches = Late(images, PRESET.data, run.recipe, make_batches(images, run).sampling, CPU)
+    loaders = make_small_loaders(images, run)
+    validation = loaders.validation
+    loaders = dataclasses.replace(loaders, validation=Late())
     trained: list[int] = []
     finish = train._Trainer._finish_epoch
 
@@ -192,7 +204,7 @@ def test_what_is_no_number_after_the_last_loss_is_diverged(
     folder.prepare(run)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(train._Trainer, "_finish_epoch", spoilt)
-        record = train.train(run, folder, batches, 10, PLACE)
+        record = train.train(run, folder, loaders, CONTEXT)
     assert record is not None
     assert record.status is Status.DIVERGED
     assert "epoch 2" in record.reason
@@ -201,7 +213,7 @@ def test_what_is_no_number_after_the_last_loss_is_diverged(
     assert folder.read_record() == record
 
 
-def test_evaluation_counts_by_rank(images: Images) -> None:
+def test_evaluation_counts_by_rank(images: InMemoryDataset) -> None:
     """Logits that rank the right class first for some images and third for the others."""
 
     class Oracle(torch.nn.Module):
@@ -218,27 +230,27 @@ def test_evaluation_counts_by_rank(images: Images) -> None:
             return logits
 
     served = 0
-    result = evaluate(Oracle(), make_batches(images, make_run(images)), PLACE)
+    result = evaluate(Oracle(), make_small_loaders(images, make_run(images)).validation, CONTEXT)
     assert served == len(images.val)
     assert (result.top1, result.top5) == (pytest.approx(10.0), pytest.approx(50.0))
     assert result.images == served
 
 
-def test_outputs_that_are_no_numbers_are_not_right(images: Images) -> None:
+def test_outputs_that_are_no_numbers_are_not_right(images: InMemoryDataset) -> None:
     """NaN ranks first in torch."""
 
     class Broken(torch.nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return torch.full((len(x), 10), float("nan"))
 
-    result = evaluate(Broken(), make_batches(images, make_run(images)), PLACE)
+    result = evaluate(Broken(), make_small_loaders(images, make_run(images)).validation, CONTEXT)
     assert (result.top1, result.top5, result.not_finite) == (0, 0, len(images.val))
 
 
 @pytest.mark.parametrize("step", [step.key for step in STEPS])
-def test_weight_decay_goes_by_shape(images: Images, step: str) -> None:
+def test_weight_decay_goes_by_shape(images: InMemoryDataset, step: str) -> None:
     run = make_run(images, step=step)
-    state = begin(run, PLACE)
+    state = initial_state(run, CONTEXT)
     decayed, spared = state.optimizer.param_groups
     assert decayed["weight_decay"] == run.recipe.weight_decay > 0
     assert spared["weight_decay"] == 0
@@ -249,17 +261,17 @@ def test_weight_decay_goes_by_shape(images: Images, step: str) -> None:
         assert any(p is q for q in decayed["params"]) == is_weight_matrix, name
 
 
-def test_optimizers_are_torchs_own_with_the_recipes_values(images: Images) -> None:
-    sgd = begin(make_run(images, step="resnet"), PLACE).optimizer
+def test_optimizers_are_torchs_own_with_the_recipes_values(images: InMemoryDataset) -> None:
+    sgd = initial_state(make_run(images, step="resnet"), CONTEXT).optimizer
     assert isinstance(sgd, torch.optim.SGD)
     assert sgd.defaults["momentum"] == 0.9
-    adamw = begin(make_run(images, "betas=[0.8, 0.99]"), PLACE).optimizer
+    adamw = initial_state(make_run(images, "betas=[0.8, 0.99]"), CONTEXT).optimizer
     assert isinstance(adamw, torch.optim.AdamW)
     assert adamw.defaults["betas"] == (0.8, 0.99)
     assert adamw.defaults["eps"] == 1e-8
 
 
-def test_metrics_go_to_tensorboard_on_request(images: Images, tmp_path: Path) -> None:
+def test_metrics_go_to_tensorboard_on_request(images: InMemoryDataset, tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     run_all_epochs(make_run(images), images, tmp_path, tensorboard=True)
@@ -271,15 +283,15 @@ def test_metrics_go_to_tensorboard_on_request(images: Images, tmp_path: Path) ->
         assert values == pytest.approx([row[name] for row in rows])
 
 
-def test_mixed_precision_learns_the_same_things(images: Images, tmp_path: Path) -> None:
+def test_mixed_precision_learns_the_same_things(images: InMemoryDataset, tmp_path: Path) -> None:
     """bf16 rounds, and does not change, what is computed; weights stay in fp32."""
     run = make_run(images)
     records = {}
     for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
         folder = RunFolder(tmp_path / name)
         folder.prepare(run)
-        place = dataclasses.replace(PLACE, dtype=dtype)
-        records[name] = train.train(run, folder, make_batches(images, run), 10, place)
+        place = dataclasses.replace(CONTEXT, dtype=dtype)
+        records[name] = train.train(run, folder, make_small_loaders(images, run), place)
         weights = torch.load(folder.path / checkpoint.WEIGHTS, weights_only=True)["network"]
         assert {w.dtype for w in weights.values()} == {torch.float32}
     fp32, bf16 = records["fp32"], records["bf16"]
@@ -298,7 +310,7 @@ def test_precision_is_resolved_for_the_device() -> None:
         resolve_precision("fp16", CPU)
 
 
-def test_labels_are_smoothed_as_torch_does(images: Images) -> None:
+def test_labels_are_smoothed_as_torch_does(images: InMemoryDataset) -> None:
     run = make_run(images, "label_smoothing=0.1")
     x, labels, logits = torch.zeros(8, 1, 4, 4), torch.arange(8), torch.randn(8, 10)
     _, target = Mixing(run.recipe, 10)(x, labels, seed=0)
@@ -307,7 +319,7 @@ def test_labels_are_smoothed_as_torch_does(images: Images) -> None:
     assert torch.allclose(ours, theirs)
 
 
-def test_mixing_is_timms_and_leaves_numpys_generator_alone(images: Images) -> None:
+def test_mixing_is_timms_and_leaves_numpys_generator_alone(images: InMemoryDataset) -> None:
     from timm.data.mixup import Mixup
 
     run = make_run(images, "mixup=0.8", "cutmix=1.0")
@@ -326,7 +338,7 @@ def test_mixing_is_timms_and_leaves_numpys_generator_alone(images: Images) -> No
     assert kinds == {False, True}
 
 
-def test_the_average_follows_the_weights(images: Images, tmp_path: Path) -> None:
+def test_the_average_follows_the_weights(images: InMemoryDataset, tmp_path: Path) -> None:
     run = make_run(images, "ema_decay=0.5", "epochs=2", "warmup_epochs=0", step="gelu")
     run_all_epochs(run, images, tmp_path)
     assert all("ema_top1" in row for row in RunFolder(tmp_path).read_metrics())

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from ablations import limits, paths
 from ablations.cli import main
 from ablations.commands.typed import ImageFolder
-from ablations.data.datasets import load_images
+from ablations.data.datasets import load_dataset
 from ablations.launching.experiment import study_name
 from ablations.launching.slurm_config import load_slurm_config
 from ablations.recipe import PRESETS, load_preset
@@ -76,7 +76,7 @@ def test_any_folder_that_is_there_is_the_one_that_is_read(name: str) -> None:
             assert ImageFolder().convert(given_, None, None) == given_
             data = FOLDER.model_copy(update={"source": given_})
             with pytest.raises(UsageError, match="val"):
-                load_images(data)  # it has seen the one part, and misses the other
+                load_dataset(data)  # it has seen the one part, and misses the other
         finally:
             os.chdir(there)
 

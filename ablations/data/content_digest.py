@@ -7,12 +7,12 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from ablations.data.image_folder import Folder
+from ablations.data.image_folder import ImageFolder
 
 READERS = 8  # threads; most of the time is spent waiting for the disk
 
 
-def digest_contents(images: Folder) -> str:
+def digest_content(images: ImageFolder) -> str:
     """Returns what names the contents of all files, in the order of their paths.
 
     A file that cannot be read counts as one without content, so that it is noticed once it can be.

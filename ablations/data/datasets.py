@@ -17,17 +17,17 @@ import os
 import zlib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from filelock import FileLock
 
 from ablations.data.image_folder import (
     DataError,
-    Folder,
+    ImageFolder,
     MissingImagesError,
+    largest_fraction,
     list_folder,
-    most_common,
 )
 from ablations.paths import expand
 from modernize.cache import cache_folder
@@ -63,7 +63,7 @@ CIFAR = {"CIFAR10": "cifar-10-batches-py", "CIFAR100": "cifar-100-python"}  # an
 
 
 @dataclasses.dataclass(frozen=True)
-class Images:
+class InMemoryDataset:
     """Training and validation images in memory.
 
     Attributes:
@@ -93,9 +93,9 @@ class Images:
         return self.name
 
     @property
-    def chance(self) -> float:
+    def majority(self) -> float:
         """Part of the validation images that belongs to the most common class."""
-        return most_common(self.val_labels)
+        return largest_fraction(self.val_labels)
 
     @property
     def channels(self) -> int:
@@ -112,7 +112,10 @@ class Images:
         }
 
 
-def load_images(choice: DataChoice, *, skip_bad_images: bool = False) -> Images | Folder:
+Dataset: TypeAlias = InMemoryDataset | ImageFolder
+
+
+def load_dataset(choice: DataChoice, *, skip_bad_images: bool = False) -> Dataset:
     """Returns the images that a preset asks for.
 
     Args:
@@ -122,7 +125,7 @@ def load_images(choice: DataChoice, *, skip_bad_images: bool = False) -> Images 
     Raises:
         DataError: naming the folder and what was expected there, or the file and what is wrong.
     """
-    images: Images | Folder
+    images: Dataset
     if choice.name == "image-folder":
         images = list_folder(choice.source, skip_bad_images=skip_bad_images)
     else:
@@ -135,7 +138,7 @@ def load_images(choice: DataChoice, *, skip_bad_images: bool = False) -> Images 
     return images if choice.limit is None else _some(images, choice.limit)
 
 
-def _some(images: Images | Folder, count: int) -> Images | Folder:
+def _some(images: Dataset, count: int) -> Dataset:
     """Returns only ``count`` training and validation images, evenly spaced; or all, if no more."""
     if count >= max(len(images.train), len(images.val)):
         return images
@@ -155,7 +158,7 @@ def _some(images: Images | Folder, count: int) -> Images | Folder:
     return dataclasses.replace(images, **few)
 
 
-def _read_fashion_mnist(choice: DataChoice) -> Images:
+def _read_fashion_mnist(choice: DataChoice) -> InMemoryDataset:
     folder = find_folder(choice.source)
     arrays = {name: _read_idx(_find_file(folder, name), dims) for name, dims in FILES.items()}
     train, train_labels, val, val_labels = arrays.values()
@@ -167,7 +170,7 @@ def _read_fashion_mnist(choice: DataChoice) -> Images:
             f"{folder}: a validation label is {val_labels.max()}, but training labels end at "
             f"{train_labels.max()}."
         )
-    return Images(
+    return InMemoryDataset(
         name=choice.name,
         train=train[:, None],
         train_labels=train_labels.astype(np.int64),
@@ -255,7 +258,7 @@ def _read_items(read: Callable[[int], bytes], size: int) -> bytes:
     return b"".join(parts)
 
 
-def _read_cifar(dataset: str, choice: DataChoice) -> Images:
+def _read_cifar(dataset: str, choice: DataChoice) -> InMemoryDataset:
     """Returns CIFAR as torchvision reads it, checksums and all.
 
     Args:
@@ -287,7 +290,7 @@ def _read_cifar(dataset: str, choice: DataChoice) -> Images:
             "it anew; --set data.source=download does."
         ) from error
     images, labels, val, val_labels = arrays
-    return Images(
+    return InMemoryDataset(
         name=choice.name,
         train=images,
         train_labels=labels.astype(np.int64),
@@ -317,7 +320,7 @@ def _cifar_root(source: str, base: str) -> Path:
     )
 
 
-LOADERS: Mapping[str, Callable[[DataChoice], Images]] = {
+LOADERS: Mapping[str, Callable[[DataChoice], InMemoryDataset]] = {
     "fashion-mnist": _read_fashion_mnist,
     "cifar10": functools.partial(_read_cifar, "CIFAR10"),
     "cifar100": functools.partial(_read_cifar, "CIFAR100"),

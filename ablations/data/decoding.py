@@ -19,7 +19,7 @@ BACKGROUND = (255, 255, 255)  # white, on which a transparent image is shown
 RATIO = 1000  # of the sides; resized by its shorter one, a thinner image could fill the memory
 
 
-def read_picture(path: str) -> Image.Image:
+def decode_image(path: str) -> Image.Image:
     """Returns the image in a file, as RGB.
 
     Raises:

@@ -31,7 +31,7 @@ def is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def look_at(entry: os.DirEntry[str], path: str) -> File:
+def stat_entry(entry: os.DirEntry[str], path: str) -> File:
     """Returns an entry's size and time; its path is given."""
     try:
         status = entry.stat()

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ablations.data.directory import NO_FILE, File, is_folder, look_at, suffix_of
+from ablations.data.directory import NO_FILE, File, is_folder, stat_entry, suffix_of
 from ablations.paths import expand
 from modernize.errors import UsageError
 from modernize.text import few, plural
@@ -47,7 +47,7 @@ class MissingImagesError(DataError):
 
 
 @dataclasses.dataclass(frozen=True)
-class Folder:
+class ImageFolder:
     """Training and validation images on disk, listed but not read.
 
     Attributes:
@@ -86,9 +86,9 @@ class Folder:
         return str(self.root)
 
     @property
-    def chance(self) -> float:
+    def majority(self) -> float:
         """Part of the validation images that belongs to the most common class."""
-        return most_common(self.val_labels)
+        return largest_fraction(self.val_labels)
 
     @property
     def channels(self) -> int:
@@ -105,12 +105,12 @@ class Folder:
         }
 
 
-def most_common(labels: NDArray[np.int64]) -> float:
+def largest_fraction(labels: NDArray[np.int64]) -> float:
     """Returns the part of the labels that are of the most common class."""
     return float(np.bincount(labels).max()) / len(labels)
 
 
-def list_folder(source: str, *, skip_bad_images: bool = False) -> Folder:
+def list_folder(source: str, *, skip_bad_images: bool = False) -> ImageFolder:
     """Returns the images of a folder; a class is what its training images have a folder for.
 
     Args:
@@ -153,7 +153,7 @@ def list_folder(source: str, *, skip_bad_images: bool = False) -> Folder:
 
 def list_validation(
     folder: Path, classes: Sequence[str] | int, *, skip_bad_images: bool = False
-) -> Folder:
+) -> ImageFolder:
     """Returns the images of a folder of class folders, to evaluate on; there are none to train on.
 
     Args:
@@ -195,7 +195,7 @@ def _folder(
     faults: list[str],
     *,
     skip_bad_images: bool,
-) -> Folder:
+) -> ImageFolder:
     notes = [note for split in splits for note in split.notes()]
     for split in splits:
         if (bad := split.unreadable()) and skip_bad_images:
@@ -215,7 +215,7 @@ def _folder(
     for split in splits:
         times.update(b"".join(b"%s\0%d\n" % (file.path, file.time) for file in split.files()))
     newest = max((file for split in splits for file in split.files()), key=lambda file: file.time)
-    return Folder(
+    return ImageFolder(
         name="image-folder",
         root=root,
         train=train,
@@ -280,8 +280,8 @@ class _Split:
             wanted = self.top.system if entry.name.lower() in SYSTEM else self.classes
             wanted.append(entry.name)
         elif suffix_of(entry.name) in SUFFIXES:
-            self.top.images.append(look_at(entry, entry.name))
-        elif entry.is_symlink() and look_at(entry, entry.name).size == NO_FILE:
+            self.top.images.append(stat_entry(entry, entry.name))
+        elif entry.is_symlink() and stat_entry(entry, entry.name).size == NO_FILE:
             self.top.faults.append(f"{entry.path} leads nowhere")
 
     def list_classes(self, classes: Sequence[str]) -> None:
@@ -424,7 +424,7 @@ def _list_class(folder: Path, name: str, above: frozenset[tuple[int, int]]) -> _
                         system = entry.name.lower() in SYSTEM
                         (found.system if system else waiting).append(inner)
                     elif (suffix := suffix_of(entry.name)) in SUFFIXES:
-                        found.images.append(look_at(entry, inner))
+                        found.images.append(stat_entry(entry, inner))
                     else:
                         found.others[suffix] += 1
         except OSError as error:

@@ -1,103 +1,141 @@
-"""Small images, all kept and augmented on the device."""
+"""Loaders of small images, which are all kept and augmented on the device."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ablations.data.datasets import Images
-from ablations.data.sampling import MicroBatch, Sampling
+from ablations.data.sampling import MicroBatch, Rank, Sampling
+from ablations.data.transforms import Normalization
 from ablations.recipe import DataChoice, Recipe
 
+if TYPE_CHECKING:
+    from ablations.data.datasets import InMemoryDataset
 
-class Batches:
-    """All images on one device, as training and validation batches.
 
-    Args:
-        images: what to serve.
-        choice: the size the network sees (smaller images are padded evenly, larger ones cropped in
-            the centre), and the mean and deviation to normalise with.
-        recipe: the augmentation.
-        sampling: which images, and whose turn it is.
-        device: where the images are kept and augmented.
-        channels_last: how batches are laid out in memory.
-    """
-
-    data_wait = 0.0  # seconds spent waiting for images: they are here
-    bad_images = 0
+class _InMemoryLoader:
+    data_wait = 0.0  # images are on the device already
     bad: Mapping[str, str] = MappingProxyType({})
 
     def __init__(
+        self, normalization: Normalization, device: torch.device, *, channels_last: bool
+    ) -> None:
+        self.mean, self.std = (
+            torch.tensor(values).view(-1, 1, 1).to(device)
+            for values in (normalization.mean, normalization.std)
+        )
+        self.layout = torch.channels_last if channels_last else torch.contiguous_format
+
+    def _normalize(self, x: Tensor) -> Tensor:
+        return ((x.float() / 255 - self.mean) / self.std).contiguous(memory_format=self.layout)
+
+    def close(self) -> None:
+        """Does nothing: there are no worker processes."""
+
+
+class InMemoryTrainLoader(_InMemoryLoader):
+    """Training images on one device, cropped and flipped there.
+
+    Args:
+        dataset: the images.
+        choice: the size the network sees; smaller images are padded evenly, larger ones cropped in
+            the centre.
+        recipe: the augmentation.
+        sampling: which images, in which order.
+        normalization: how pixels are normalised.
+        device: where the images are kept.
+        channels_last: the memory format of a batch.
+    """
+
+    def __init__(
         self,
-        images: Images,
+        dataset: InMemoryDataset,
         choice: DataChoice,
         recipe: Recipe,
         sampling: Sampling,
+        normalization: Normalization,
         device: torch.device,
         *,
         channels_last: bool = True,
     ) -> None:
-        self.recipe, self.sampling, self.device = recipe, sampling, device
-        self.source, self.chance = images.source, images.chance
-        self.layout = torch.channels_last if channels_last else torch.contiguous_format
-        pixels = torch.from_numpy(images.train.copy()).double() / 255
-        mean, std = pixels.mean((0, 2, 3)), pixels.std((0, 2, 3))
-        self.mean = _per_channel(choice.mean, mean).to(device)
-        self.std = _per_channel(choice.std, std).to(device)
-        self.train = _fit(torch.from_numpy(images.train.copy()), choice.image_size).to(device)
-        own = slice(sampling.rank.rank, None, sampling.rank.world_size)
-        self.val = _fit(torch.from_numpy(images.val[own].copy()), choice.image_size).to(device)
-        self.train_labels = torch.from_numpy(images.train_labels).to(device)
-        self.val_labels = torch.from_numpy(images.val_labels[own].copy()).to(device)
+        super().__init__(normalization, device, channels_last=channels_last)
+        self.recipe, self.sampling = recipe, sampling
+        self.images = fit_size(torch.from_numpy(dataset.train.copy()), choice.image_size).to(device)
+        self.labels = torch.from_numpy(dataset.train_labels).to(device)
 
-    def training(
+    def epoch(
         self, epoch: int, first_update: int = 0
     ) -> Iterator[tuple[MicroBatch, Tensor, Tensor]]:
-        """Yields this process's micro-batches: images (B, channels, H, W) and labels (B,)."""
+        """Yields this process's micro-batches: images (B, C, H, W) and labels (B,)."""
         for batch in self.sampling.epoch(epoch, first_update):
-            indices = batch.indices.to(self.device)
-            x = self._normalise(self._augment(self.train[indices], batch.seeds))
-            yield batch, x, self.train_labels[indices]
-
-    def validation(self, size: int = 500) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yields this process's validation images once, unaugmented, with their labels."""
-        images, labels = torch.split(self.val, size), torch.split(self.val_labels, size)
-        for x, y in zip(images, labels, strict=True):
-            yield self._normalise(x), y
-
-    def _normalise(self, x: Tensor) -> Tensor:
-        return ((x.float() / 255 - self.mean) / self.std).contiguous(memory_format=self.layout)
+            indices = batch.indices.to(self.images.device)
+            x = self._normalize(self._augment(self.images[indices], batch.seeds))
+            yield batch, x, self.labels[indices]
 
     def _augment(self, x: Tensor, seeds: Sequence[int]) -> Tensor:
-        """Crops each image out of its padded self, and flips some, as its seed says; (B, C, H, W).
+        """Crops each image from its padded form, and flips some, as its seed says; (B, C, H, W).
 
-        A seed's low digits, so to speak, are the crop's place, and the next the flip.
+        The remainders of the seed give the position of the crop, and then the flip.
         """
         n, _, height, width = x.shape
         pad = self.recipe.crop_padding or 0
-        seed = torch.tensor(seeds, device=self.device)
+        seed = torch.tensor(seeds, device=x.device)
         seed, top = seed // (2 * pad + 1), seed % (2 * pad + 1)
         seed, left = seed // (2 * pad + 1), seed % (2 * pad + 1)
         flip = (seed % 2**20) < self.recipe.flip * 2**20
-        down, right = (torch.arange(size, device=self.device) for size in (height, width))
+        down, right = (torch.arange(size, device=x.device) for size in (height, width))
         rows = top[:, None] + down  # (B, H)
         columns = left[:, None] + torch.where(flip[:, None], width - 1 - right, right)  # (B, W)
-        image = torch.arange(n, device=self.device).view(n, 1, 1)
+        image = torch.arange(n, device=x.device).view(n, 1, 1)
         padded = F.pad(x, (pad, pad, pad, pad))
         # Indexing all three at once puts the channels last: (B, H, W, C).
         return padded[image, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
-def _per_channel(given: list[float] | None, measured: Tensor) -> Tensor:
-    values = measured if given is None else torch.tensor(given)
-    return values.float().view(-1, 1, 1)
+class InMemoryValidationLoader(_InMemoryLoader):
+    """This process's validation images on one device, not augmented.
+
+    Args:
+        dataset: the images.
+        choice: the size the network sees, as of :class:`InMemoryTrainLoader`.
+        rank: which of all images this process loads.
+        normalization: how pixels are normalised.
+        device: where the images are kept.
+        channels_last: the memory format of a batch.
+        batch_size: images in a batch.
+    """
+
+    def __init__(
+        self,
+        dataset: InMemoryDataset,
+        choice: DataChoice,
+        rank: Rank,
+        normalization: Normalization,
+        device: torch.device,
+        *,
+        channels_last: bool = True,
+        batch_size: int = 500,
+    ) -> None:
+        super().__init__(normalization, device, channels_last=channels_last)
+        self.source, self.batch_size = dataset.source, batch_size
+        mine = slice(rank.rank, None, rank.world_size)
+        self.images = fit_size(torch.from_numpy(dataset.val[mine].copy()), choice.image_size)
+        self.images = self.images.to(device)
+        self.labels = torch.from_numpy(dataset.val_labels[mine].copy()).to(device)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yields images (B, C, H, W) and labels (B,)."""
+        parts = (torch.split(x, self.batch_size) for x in (self.images, self.labels))
+        for x, labels in zip(*parts, strict=True):
+            yield self._normalize(x), labels
 
 
-def _fit(x: Tensor, size: int) -> Tensor:
+def fit_size(x: Tensor, size: int) -> Tensor:
     """Pads with black or crops, evenly, to (N, C, size, size)."""
     height, width = x.shape[-2:]
     left, top = (size - width) // 2, (size - height) // 2

@@ -1,52 +1,88 @@
-"""Chooses how a run's images are served: all in memory on the device, or through workers."""
+"""The data loaders of a run: in memory on the device, or through worker processes."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from ablations.data.datasets import Images
-from ablations.data.image_folder import Folder
-from ablations.data.in_memory_loader import Batches
+from ablations.data.datasets import Dataset, InMemoryDataset
+from ablations.data.in_memory_loader import InMemoryTrainLoader, InMemoryValidationLoader
 from ablations.data.sampling import MicroBatch, Sampling
+from ablations.data.transforms import normalization_of
 from ablations.recipe import Compute, DataChoice, Recipe
 
 
-class Served(Protocol):
-    """Where validation images come from."""
+class Loader(Protocol):
+    """What all loaders have in common.
+
+    Attributes:
+        data_wait: seconds spent waiting for images; may be set to 0.
+    """
 
     data_wait: float
-    source: str
 
     @property
     def bad(self) -> Mapping[str, str]:
-        """What is wrong with each image that could not be read, by its path."""
+        """The images that could not be read: the reason by the path."""
 
-    def validation(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yields this process's images (B, C, H, W) once, with their labels (B,)."""
+    def close(self) -> None:
+        """Ends the worker processes, if there are any."""
 
 
-class Pipeline(Served, Protocol):
-    """Where a run's images come from."""
-
-    bad_images: int
-    chance: float  # part of the validation images that belongs to the most common class
+class TrainLoader(Loader, Protocol):
+    """Loads this process's training images."""
 
     @property
     def sampling(self) -> Sampling:
-        """How the training images are served."""
+        """Which images, in which order."""
 
-    def training(
+    def epoch(
         self, epoch: int, first_update: int = 0
     ) -> Iterator[tuple[MicroBatch, Tensor, Tensor]]:
         """Yields micro-batches from an update on: images (B, C, H, W) and labels (B,)."""
 
 
-def make_pipeline(
-    images: Images | Folder,
+class ValidationLoader(Loader, Protocol):
+    """Loads this process's validation images."""
+
+    source: str
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yields this process's images (B, C, H, W) once, with their labels (B,)."""
+
+
+@dataclasses.dataclass
+class Loaders:
+    """The loaders of one process of a run.
+
+    Attributes:
+        train, validation: of the training and the validation images.
+        num_classes: classes of the data set.
+        majority: fraction of the validation images that belongs to the most common class.
+    """
+
+    train: TrainLoader
+    validation: ValidationLoader
+    num_classes: int
+    majority: float
+
+    @property
+    def bad_images(self) -> int:
+        """Images that could not be read so far, each counted once."""
+        return len(self.train.bad.keys() | self.validation.bad.keys())
+
+    def close(self) -> None:
+        """Ends the worker processes; they also end with this object, or with this process."""
+        self.train.close()
+        self.validation.close()
+
+
+def make_loaders(
+    dataset: Dataset,
     choice: DataChoice,
     recipe: Recipe,
     sampling: Sampling,
@@ -55,35 +91,57 @@ def make_pipeline(
     *,
     threads: int = 1,
     skip_bad_images: bool = False,
-) -> Pipeline:
-    """Returns the pipeline of a run.
+) -> Loaders:
+    """Returns the loaders of a run.
+
+    Worker processes load images that are on disk, and all images if the recipe has RandAugment,
+    resized crops or random erasing. A validation batch is twice the size of a micro-batch then.
 
     Args:
-        images: what to serve; image by image by workers if they lie on disk, or if the recipe asks
-            for what is done so (RandAugment, resized crops, random erasing).
+        dataset: the images.
         choice: how images are prepared.
-        recipe: how they are augmented.
-        sampling: which images, and whose turn it is.
+        recipe: how training images are augmented.
+        sampling: which images, in which order.
         device: where batches are wanted.
-        compute: number of workers and memory layout.
-        threads: CPU threads the run may use, which bounds the workers where they are ``auto``.
-        skip_bad_images: whether an unreadable image is passed over; else it stops the run.
+        compute: number of workers, and memory format.
+        threads: CPU threads of this process: the number of workers if that is ``auto``.
+        skip_bad_images: whether unreadable images are skipped; otherwise they are an error.
     """
-    layout = compute.channels_last
-    needs = recipe.resized_crop or recipe.rand_augment or recipe.random_erasing
-    one_by_one = isinstance(images, Folder) or needs
-    if isinstance(images, Images) and not one_by_one:
-        return Batches(images, choice, recipe, sampling, device, channels_last=layout)
-    from ablations.data.worker_loader import PhotoBatches
+    normalization, layout = normalization_of(dataset, choice), compute.channels_last
+    train: TrainLoader
+    validation: ValidationLoader
+    augmented_by_workers = recipe.resized_crop or recipe.rand_augment or recipe.random_erasing
+    if isinstance(dataset, InMemoryDataset) and not augmented_by_workers:
+        train = InMemoryTrainLoader(
+            dataset, choice, recipe, sampling, normalization, device, channels_last=layout
+        )
+        validation = InMemoryValidationLoader(
+            dataset, choice, sampling.rank, normalization, device, channels_last=layout
+        )
+        return Loaders(train, validation, dataset.num_classes, dataset.majority)
+    from ablations.data.worker_loader import WorkerTrainLoader, WorkerValidationLoader
 
     workers = threads if compute.workers == "auto" else compute.workers
-    return PhotoBatches(
-        images,
+    train = WorkerTrainLoader(
+        dataset,
         choice,
         recipe,
         sampling,
+        normalization,
         device,
-        workers=workers,
         channels_last=layout,
+        workers=workers,
         skip_bad_images=skip_bad_images,
     )
+    validation = WorkerValidationLoader(
+        dataset,
+        choice,
+        normalization,
+        device,
+        channels_last=layout,
+        batch_size=2 * sampling.micro_batch_size,
+        rank=sampling.rank,
+        workers=workers,
+        skip_bad_images=skip_bad_images,
+    )
+    return Loaders(train, validation, dataset.num_classes, dataset.majority)

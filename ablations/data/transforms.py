@@ -1,18 +1,30 @@
-"""What happens to an image before the network sees it: resize, crop, flip, RandAugment."""
+"""How images are prepared: resize, crop, flip, RandAugment; and how pixels are normalised."""
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import random
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
 from PIL import Image
 
+from ablations.data.image_folder import ImageFolder
+from ablations.fit import channel_faults
 from ablations.recipe import DataChoice, Recipe
+from modernize.errors import UsageError
 from modernize.libraries import library
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from ablations.data.datasets import Dataset
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
 
 RATIO = (3 / 4, 4 / 3)  # of width to height, of random crops
 
@@ -90,3 +102,46 @@ def seed_draws(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed >> 31)  # torch takes the low 32 bits, and its algorithm is NumPy's
     torch.default_generator.manual_seed(seed)
+
+
+@dataclasses.dataclass(frozen=True)
+class Normalization:
+    """Mean and standard deviation of each channel, of pixels from 0 to 1."""
+
+    mean: Sequence[float]
+    std: Sequence[float]
+
+
+def normalization_of(dataset: Dataset, choice: DataChoice) -> Normalization:
+    """Returns how the pixels of a data set are normalised.
+
+    A value that the preset leaves open is measured on training images in memory; for images on
+    disk it is ImageNet's.
+
+    Raises:
+        UsageError: if the preset names more or fewer values than there are channels.
+    """
+    if faults := channel_faults(choice, dataset.channels):
+        raise UsageError(" ".join(faults))
+    if choice.mean is not None and choice.std is not None:
+        return Normalization(choice.mean, choice.std)
+    mean: Sequence[float]
+    std: Sequence[float]
+    if isinstance(dataset, ImageFolder):
+        mean, std = IMAGENET_MEAN, IMAGENET_STD
+    else:
+        mean, std = _measure(dataset.train)
+    return Normalization(
+        mean if choice.mean is None else choice.mean, std if choice.std is None else choice.std
+    )
+
+
+def _measure(pixels: NDArray[np.uint8]) -> tuple[list[float], list[float]]:
+    """Returns mean and standard deviation of each channel of uint8 (N, C, H, W)."""
+    values = np.arange(256) / 255
+    mean, std = [], []
+    for channel in range(pixels.shape[1]):
+        counts = np.bincount(pixels[:, channel].ravel(), minlength=256)
+        mean.append(float(counts @ values / counts.sum()))
+        std.append(float(np.sqrt(counts @ (values - mean[-1]) ** 2 / (counts.sum() - 1))))
+    return mean, std

@@ -1,4 +1,4 @@
-"""Images read and augmented into batches of bytes; this is what a worker process does."""
+"""Images decoded and augmented into batches of bytes: the work of a worker process."""
 
 from __future__ import annotations
 
@@ -13,11 +13,10 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset as TorchDataset
 
-from ablations.data.datasets import Images
-from ablations.data.decoding import explain, read_picture
-from ablations.data.image_folder import Folder
+from ablations.data.decoding import decode_image, explain
+from ablations.data.image_folder import ImageFolder
 from ablations.data.sampling import derive
 from ablations.data.transforms import Transform, seed_draws
 from modernize.errors import RoadmapError
@@ -26,25 +25,27 @@ from modernize.libraries import library
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-TRIES = 100  # unreadable images in a row that are passed over
+    from ablations.data.datasets import Dataset
+
+TRIES = 100  # images that are tried in place of an unreadable one
 
 Request: TypeAlias = tuple[int, int]  # the number of an image, and the seed for its augmentation
 
 
 class BadImageError(RoadmapError):
-    """An image that cannot be read; the message names it, and how to go on without it."""
+    """An image that cannot be read; the message names it, and says how to skip it."""
 
 
 @dataclasses.dataclass
-class Served:
-    """A batch, as it comes from a worker.
+class RawBatch:
+    """A batch of bytes, as it comes from a worker; not yet normalised.
 
     Attributes:
         pixels: uint8 (B, H, W, C).
-        indices: (B,) numbers of the images it holds; not quite those asked for if some were bad.
-        noise: float32 (M,), what random erasing puts into the images, one after the other.
-        boxes: place in the batch, top, left, height and width of each erased region.
-        bad: what is wrong with each unreadable image met, by its path.
+        indices: (B,) numbers of its images; not all as requested if some could not be read.
+        noise: float32 (M,), the pixels of the erased regions, one region after the other.
+        boxes: position in the batch, top, left, height and width of each erased region.
+        bad: the unreadable images met: the reason by the path.
     """
 
     pixels: Tensor
@@ -53,28 +54,28 @@ class Served:
     boxes: list[tuple[int, int, int, int, int]]
     bad: dict[str, str]
 
-    def pin_memory(self) -> Served:
-        """Returns the batch in memory that a GPU can read by itself; a DataLoader calls it."""
+    def pin_memory(self) -> RawBatch:
+        """Returns the batch in pinned memory; a DataLoader calls this."""
         return dataclasses.replace(
             self, pixels=self.pixels.pin_memory(), noise=self.noise.pin_memory()
         )
 
 
-class Split(Dataset[Any]):
-    """Training or validation images, prepared a batch at a time; it lives in each worker.
+class WorkerDataset(TorchDataset[Any]):
+    """Training or validation images, prepared a batch at a time; each worker has a copy.
 
     Args:
         read: returns an image by its number.
-        make_transform: called once in every process, for what it makes may not be sent to others.
-        channels, size: of an image when prepared.
-        skip: whether unreadable images are passed over.
+        make_transform: called once in every process, because a transform may not be picklable.
+        channels, size: of a prepared image.
+        skip: whether unreadable images are skipped.
         training: whether images are augmented, and unreadable ones replaced.
         erasing: probability of random erasing.
     """
 
     def __init__(
         self,
-        read: Files | Arrays,
+        read: FileReader | ArrayReader,
         make_transform: Callable[[], Transform],
         *,
         channels: int,
@@ -89,7 +90,7 @@ class Split(Dataset[Any]):
 
     @functools.cached_property
     def transform(self) -> Transform:
-        """What augments or prepares an image."""
+        """Prepares an image, or augments it."""
         return self.make_transform()
 
     @functools.cached_property
@@ -103,41 +104,41 @@ class Split(Dataset[Any]):
     def __getstate__(self) -> dict[str, Any]:
         return {k: v for k, v in vars(self).items() if k not in ("transform", "eraser")}
 
-    def __getitems__(self, requests: Sequence[Request]) -> Served | BadImageError:
-        """Returns a batch; an error is returned, too, so that it arrives as it left."""
+    def __getitems__(self, requests: Sequence[Request]) -> RawBatch | BadImageError:
+        """Returns a batch, or an error: one that is raised would not arrive unchanged."""
         try:
-            return self._serve(requests)
+            return self._load(requests)
         except BadImageError as error:
             return error
 
-    def _serve(self, requests: Sequence[Request]) -> Served:
+    def _load(self, requests: Sequence[Request]) -> RawBatch:
         size, channels = self.size, self.channels
         pixels = torch.empty((len(requests), size, size, channels), dtype=torch.uint8)
         target = pixels.numpy()
         indices: list[int] = []
         bad: dict[str, str] = {}
         boxes, noises = [], []
-        for asked, seed in requests:
-            image, index = self._find(asked, bad)
+        for number, seed in requests:
+            image, index = self._decode(number, bad)
             if image is None:
                 continue
-            place = len(indices)
+            position = len(indices)
             indices.append(index)
             if self.training:
                 seed_draws(seed)
-            target[place] = np.asarray(self.transform(image)).reshape(size, size, channels)
+            target[position] = np.asarray(self.transform(image)).reshape(size, size, channels)
             if self.eraser is not None:
                 seed_draws(derive(seed, "erasing"))
-                region = _Region(channels, size)
+                region = _ErasureRecorder(channels, size)
                 self.eraser(region)
                 if region.noise is not None:
-                    boxes.append((place, region.top, region.left, *region.noise.shape[1:]))
+                    boxes.append((position, region.top, region.left, *region.noise.shape[1:]))
                     noises.append(region.noise.flatten())
         noise = torch.cat(noises) if noises else torch.empty(0)
-        return Served(pixels[: len(indices)], indices, noise, boxes, bad)
+        return RawBatch(pixels[: len(indices)], indices, noise, boxes, bad)
 
-    def _find(self, index: int, bad: dict[str, str]) -> tuple[Image.Image | None, int]:
-        """Returns an image and its number; in training, the next one if it must be passed over."""
+    def _decode(self, index: int, bad: dict[str, str]) -> tuple[Image.Image | None, int]:
+        """Returns an image and its number; in training the next one if it must be skipped."""
         count = len(self.read)
         for other in range(index, index + (TRIES if self.training else 1)):
             path = self.read.path(other % count)
@@ -148,21 +149,21 @@ class Split(Dataset[Any]):
             bad[path] = reason
             if not self.skip:
                 raise BadImageError(
-                    f"{path} cannot be read: {reason}. Replace it, or pass over such images with "
+                    f"{path} cannot be read: {reason}. Replace it, or skip such images with "
                     "--skip-bad-images."
                 )
         if self.training:
             raise BadImageError(
                 f"{path} and the {TRIES - 1} images before it cannot be read: {reason}. These are "
-                "too many to pass over; is the folder still there?"
+                "too many to skip. Check that the folder still exists."
             )
         return None, index
 
 
-class _Region:
-    """Stands in for a normalised image, float32 (C, H, W), and takes down what erasing does to it.
+class _ErasureRecorder:
+    """Takes the place of a normalised image, float32 (C, H, W), and records its erased region.
 
-    So timm's own code can draw in a worker what is put into the image on the device.
+    Thus timm's own code draws in a worker the noise that is put into the image on the device.
     """
 
     dtype = torch.float32
@@ -175,14 +176,14 @@ class _Region:
     def size(self) -> tuple[int, int, int]:
         return self.shape
 
-    def __setitem__(self, where: tuple[slice, slice, slice], noise: Tensor) -> None:
-        self.top, self.left = where[1].start, where[2].start
+    def __setitem__(self, region: tuple[slice, slice, slice], noise: Tensor) -> None:
+        self.top, self.left = region[1].start, region[2].start
         self.noise = noise
 
 
 @dataclasses.dataclass(frozen=True)
-class Files:
-    """Reads images from files; raises whatever Pillow does."""
+class FileReader:
+    """Reads images from files; raises the errors of Pillow."""
 
     root: Path
     paths: NDArray[np.bytes_]
@@ -191,17 +192,17 @@ class Files:
         return len(self.paths)
 
     def path(self, index: int) -> str:
-        """Returns where an image is."""
+        """Returns the path of an image."""
         return os.path.join(self.root, os.fsdecode(self.paths[index]))  # noqa: PTH118  # speed
 
     def __call__(self, index: int) -> Image.Image:
         """Returns an image."""
-        return read_picture(self.path(index))
+        return decode_image(self.path(index))
 
 
 @dataclasses.dataclass(frozen=True)
-class Arrays:
-    """Takes images out of uint8 (N, C, H, W)."""
+class ArrayReader:
+    """Reads images from an array, uint8 (N, C, H, W)."""
 
     pixels: NDArray[np.uint8]
 
@@ -218,6 +219,8 @@ class Arrays:
         return Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0))
 
 
-def make_reader(images: Images | Folder, split: NDArray[Any]) -> Files | Arrays:
-    """Returns what reads the images of a split, from disk or out of memory."""
-    return Files(images.root, split) if isinstance(images, Folder) else Arrays(split)
+def make_reader(dataset: Dataset, split: NDArray[Any]) -> FileReader | ArrayReader:
+    """Returns a reader of a split's images, from disk or from memory."""
+    if isinstance(dataset, ImageFolder):
+        return FileReader(dataset.root, split)
+    return ArrayReader(split)

@@ -1,4 +1,4 @@
-"""Worker processes that stay from one pass over the images to the next."""
+"""Worker processes that stay alive from one pass over the images to the next."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from ablations.data.worker_dataset import BadImageError, Request, Served, Split
+from ablations.data.worker_dataset import BadImageError, RawBatch, Request, WorkerDataset
 from ablations.sockets import use_short_paths
 from modernize.errors import RoadmapError
 
 NONE = "--set compute.workers=0, which decodes in the process that trains"
-RESERVE = 2**23  # bytes of shared memory that batches leave for what cannot do without
+RESERVE = 2**23  # bytes of shared memory that batches leave free for other uses
 PREFETCH = 2  # batches that each worker may be ahead
 
 
 class WorkerError(RoadmapError):
-    """A worker process that ended although it had images to serve."""
+    """A worker process that could not be started, or ended early."""
 
 
-class _Plan:
-    """What a DataLoader shall ask its workers for, told anew for every pass."""
+class _BatchSampler:
+    """The requests that a DataLoader sends to its workers; set for every pass."""
 
     def __init__(self) -> None:
         self.requests: Iterable[list[Request]] = ()
@@ -43,37 +43,37 @@ class _Plan:
         return iter(self.requests)
 
 
-class Loader:
-    """A DataLoader whose workers stay from one pass to the next.
+class WorkerPool:
+    """A DataLoader whose workers stay alive from one pass to the next.
 
     Args:
-        split: what they serve.
-        workers: how many; they start with the first pass.
-        pin: whether batches are put into pinned memory.
+        dataset: prepares batches in the workers.
+        workers: number of processes; they start with the first pass.
+        pin: whether batches are copied to pinned memory.
     """
 
-    def __init__(self, split: Split, workers: int, pin: bool) -> None:
-        self.split, self.workers, self.pin = split, workers, pin
+    def __init__(self, dataset: WorkerDataset, workers: int, pin: bool) -> None:
+        self.dataset, self.workers, self.pin = dataset, workers, pin
         self.passes = 0
-        self.plan = _Plan()
+        self.batch_sampler = _BatchSampler()
         self.loader: DataLoader[Any] | None = None
 
-    def serve(
+    def load(
         self, requests: Iterable[list[Request]]
-    ) -> collections.abc.Generator[Served | BadImageError, None, None]:
-        """Yields what workers make of the requests, in order.
+    ) -> collections.abc.Generator[RawBatch | BadImageError, None, None]:
+        """Yields the requested batches, in order.
 
         Raises:
-            WorkerError: where one was killed.
-            RuntimeError: where another pass has begun since.
+            WorkerError: if a worker was killed.
+            RuntimeError: if another pass has begun since.
         """
         self.passes += 1
         this = self.passes
-        self.plan.requests = requests
+        self.batch_sampler.requests = requests
         if self.loader is None:
             self.loader = self._start()
         try:
-            batches = self._begin(self.loader)
+            batches = self._start_iterator(self.loader)
         except OSError as error:
             raise WorkerError(
                 f"cannot start the processes that decode images: {error.strerror or error}. They "
@@ -83,23 +83,23 @@ class Loader:
             if self.passes != this:
                 raise RuntimeError("this pass over the images ended when another one began")
             try:
-                with contextlib.nullcontext() if self.workers else _kept_random_states():
-                    served = next(batches, None)
+                with contextlib.nullcontext() if self.workers else _restored_random_states():
+                    batch = next(batches, None)
             except (RuntimeError, OSError, EOFError) as error:
                 if not self.workers or str(error).startswith("Caught "):
-                    raise  # from within a worker, and told by torch; the worker lives
+                    raise  # an error within a worker, passed on by torch; the worker is alive
                 self.close()
                 raise WorkerError(
                     f"a process that decodes images was killed ({error}). Most often memory was "
                     "short, of the machine or the job. Ask for more, or --set compute.workers to a "
                     "smaller number; the run goes on from its last checkpoint."
                 ) from error
-            if served is None:
+            if batch is None:
                 return
-            yield served.unpack() if isinstance(served, Packed) else served
+            yield batch.unpack() if isinstance(batch, PickledBatch) else batch
 
     def close(self) -> None:
-        """Ends the workers; a later pass would start new ones."""
+        """Ends the workers; a later pass starts new ones."""
         loader, self.loader = self.loader, None
         if loader is not None and loader._iterator is not None:
             loader._iterator._shutdown_workers()  # type: ignore[attr-defined]
@@ -110,9 +110,9 @@ class Loader:
             use_short_paths()
             several = {"persistent_workers": True, "prefetch_factor": PREFETCH}
         return DataLoader(
-            self.split,
-            batch_sampler=self.plan,
-            collate_fn=_pack if self.workers else _as_it_is,
+            self.dataset,
+            batch_sampler=self.batch_sampler,
+            collate_fn=_collate if self.workers else _unchanged,
             num_workers=self.workers,
             worker_init_fn=_prepare_worker,
             pin_memory=self.pin,
@@ -120,11 +120,11 @@ class Loader:
             **several,
         )
 
-    def _begin(self, loader: DataLoader[Any]) -> Iterator[Any]:
+    def _start_iterator(self, loader: DataLoader[Any]) -> Iterator[Any]:
         """Returns the loader's iterator, without the signal handler that comes with workers.
 
-        The handler raises a killed worker's error wherever this process happens to be; without it,
-        waiting for the worker's batch does.
+        The handler would raise a killed worker's error at any line of this process. Without it,
+        waiting for the worker's batch raises the error.
         """
         if not self.workers or loader._iterator is not None:
             return iter(loader)
@@ -132,14 +132,14 @@ class Loader:
         batches = iter(loader)
         if handler is not None and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGCHLD, handler)
-        # At exit, torch leaves it to multiprocessing to end them; which asks, and waits for ever.
+        # At exit, torch leaves them to multiprocessing, which asks them to end and waits for ever.
         Finalize(None, _kill, args=(batches._workers,), exitpriority=1)  # type: ignore[attr-defined]
         return batches
 
 
 @contextlib.contextmanager
-def _kept_random_states() -> Iterator[None]:
-    """Puts the global random states back as they were."""
+def _restored_random_states() -> Iterator[None]:
+    """Restores the global random states at the end."""
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
     try:
         yield
@@ -154,48 +154,48 @@ def _kill(processes: Iterable[BaseProcess]) -> None:
         process.kill()
 
 
-def _as_it_is(served: Any) -> Any:
-    return served
+def _unchanged(batch: Any) -> Any:
+    return batch
 
 
 @dataclasses.dataclass(frozen=True)
-class Packed:
-    """A batch whose numbers travel as plain bytes, for there was no room in shared memory."""
+class PickledBatch:
+    """A batch that is sent as plain bytes, because shared memory had no room."""
 
     arrays: dict[str, Any]
     rest: dict[str, Any]
 
-    def unpack(self) -> Served:
+    def unpack(self) -> RawBatch:
         """Returns the batch."""
         tensors: dict[str, Any] = {k: torch.from_numpy(v) for k, v in self.arrays.items()}
-        return Served(**tensors, **self.rest)
+        return RawBatch(**tensors, **self.rest)
 
-    def pin_memory(self) -> Served:
-        """Returns the batch in memory that a GPU can read by itself; a DataLoader calls it."""
+    def pin_memory(self) -> RawBatch:
+        """Returns the batch in pinned memory; a DataLoader calls this."""
         return self.unpack().pin_memory()
 
 
-def _pack(served: Any) -> Any:
-    """Puts a worker's batch into shared memory, or packs it if there is none left.
+def _collate(batch: Any) -> Any:
+    """Moves a worker's batch to shared memory, or turns it into bytes if there is no room.
 
-    A container often has 64 MB of it. Left to torch, a batch that finds no room is lost, and
-    waited for without end.
+    A container often has only 64 MB. With torch's own code, a batch without room is lost, and the
+    process that trains waits for it for ever.
     """
-    if not isinstance(served, Served):
-        return served
-    values = {field.name: getattr(served, field.name) for field in dataclasses.fields(served)}
+    if not isinstance(batch, RawBatch):
+        return batch
+    values = {field.name: getattr(batch, field.name) for field in dataclasses.fields(batch)}
     tensors = {name: value for name, value in values.items() if isinstance(value, Tensor)}
     if sum(tensor.nbytes for tensor in tensors.values()) + RESERVE < _free_shared_memory():
-        with contextlib.suppress(RuntimeError, OSError):  # as when another one was faster
+        with contextlib.suppress(RuntimeError, OSError):  # such as when another worker was faster
             for tensor in tensors.values():
                 tensor.share_memory_()  # type: ignore[no-untyped-call]
-            return served
+            return batch
     arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
-    return Packed(arrays, {k: v for k, v in values.items() if k not in arrays})
+    return PickledBatch(arrays, {k: v for k, v in values.items() if k not in arrays})
 
 
 def _free_shared_memory() -> float:
-    """Returns the free bytes of what Linux uses as shared memory; infinitely many elsewhere."""
+    """Returns the free bytes of Linux's shared memory; infinity on other systems."""
     try:
         about = os.statvfs("/dev/shm")  # noqa: S108
     except (OSError, AttributeError):
@@ -204,9 +204,9 @@ def _free_shared_memory() -> float:
 
 
 def _prepare_worker(_worker: int) -> None:
-    """Leaves stopping to the process that owns the worker.
+    """Ignores signals: the process that owns the worker ends it.
 
-    Signals are often sent to all processes of a job at once. torch has the worker use one thread,
+    Signals are often sent to all processes of a job at once. torch makes the worker use one thread,
     and end with its owner.
     """
     for name in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):

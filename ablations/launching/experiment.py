@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ablations import fit
-from ablations.data.content_digest import digest_contents
-from ablations.data.datasets import Images, load_images
-from ablations.data.image_folder import Folder
+from ablations.data.content_digest import digest_content
+from ablations.data.datasets import InMemoryDataset, load_dataset
+from ablations.data.image_folder import ImageFolder
 from ablations.fit import Machine, Wanted
 from ablations.launching.executors import Event, Executor
 from ablations.launching.job import Job
@@ -233,12 +233,12 @@ def design(
     Raises:
         UsageError: where the folder holds a study under other conditions, or the images are amiss.
     """
-    images = load_images(preset.data, skip_bad_images=skip_bad_images)
+    images = load_dataset(preset.data, skip_bad_images=skip_bad_images)
     variants = selection.fit_to_images(variants, images.channels, images.num_classes)
     size = preset.data.image_size
-    files = {"times": images.times} if isinstance(images, Folder) else {}
-    if check_images and isinstance(images, Folder):
-        files["contents"] = digest_contents(images)
+    files = {"times": images.times} if isinstance(images, ImageFolder) else {}
+    if check_images and isinstance(images, ImageFolder):
+        files["contents"] = digest_content(images)
     study = Study.merge(
         folder,
         preset=preset,
@@ -268,10 +268,10 @@ def design(
 
 
 def _notes_on_files(
-    images: Images | Folder, now: Mapping[str, str], before: Mapping[str, str]
+    images: InMemoryDataset | ImageFolder, now: Mapping[str, str], before: Mapping[str, str]
 ) -> Iterator[str]:
     """Yields what is known of whether the images are those that the study was begun with."""
-    if isinstance(images, Images) or not before:
+    if isinstance(images, InMemoryDataset) or not before:
         return
     if "contents" in now and "contents" in before:
         yield f"The contents of the images in {images.source} are those of the study."

@@ -81,14 +81,14 @@ def train_here(
         DataError: where the images are not those the study was begun with.
         UsageError: if the run cannot be trained here.
     """
-    from ablations.data.datasets import load_images
+    from ablations.data.datasets import load_dataset
     from ablations.data.image_folder import DataError
-    from ablations.data.loaders import make_pipeline
+    from ablations.data.loaders import make_loaders
     from ablations.data.sampling import Sampling
     from ablations.training.train import train
 
     job.load_custom_layers()
-    images = load_images(job.data, skip_bad_images=job.skip_bad_images)
+    images = load_dataset(job.data, skip_bad_images=job.skip_bad_images)
     if images.identity() != job.run.images:
         raise DataError("the images changed since this study was begun; give it another --name.")
     recipe = job.run.recipe
@@ -103,7 +103,7 @@ def train_here(
         seed=job.run.seed,
         rank=context.rank,
     )
-    pipeline = make_pipeline(
+    loaders = make_loaders(
         images,
         job.data,
         recipe,
@@ -117,8 +117,7 @@ def train_here(
         return train(
             job.run,
             folder,
-            pipeline,
-            images.num_classes,
+            loaders,
             context,
             keep_going,
             tensorboard=job.tensorboard,

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ablations import tables
-from ablations.data.datasets import load_images
+from ablations.data.datasets import load_dataset
 from ablations.data.image_folder import MissingImagesError
 from ablations.recipe import DataChoice, Preset, Recipe
 from ablations.studies.selection import fit_to_images
@@ -104,7 +104,7 @@ def find_images(data: DataChoice, *, named: bool = False) -> TrainingImages:
     """
     try:
         if data.source != "download":
-            images = load_images(data, skip_bad_images=True)  # which only training minds
+            images = load_dataset(data, skip_bad_images=True)  # which only training minds
             note = " ".join(images.notes)
             return TrainingImages(len(images.train), images.channels, images.num_classes, note)
         missing = "are downloaded when the study is launched"

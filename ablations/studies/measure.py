@@ -12,7 +12,7 @@ from ablations.recipe import Compute, Recipe
 from ablations.records import Run
 from ablations.studies.estimates import PlanRow, Speed
 from ablations.training.device_context import DeviceContext, make_device_context
-from ablations.training.state import begin
+from ablations.training.state import initial_state
 from ablations.training.step import TrainingStep, seconds_per_iteration
 from modernize.spec import NetSpec
 from modernize.text import plural
@@ -68,7 +68,7 @@ def _seconds_per_image(run: Run, context: DeviceContext, image_size: int) -> flo
     if context.channels_last:
         images = images.contiguous(memory_format=torch.channels_last)
     labels = torch.arange(batch, device=context.device) % spec.num_classes
-    state = begin(run, context)
+    state = initial_state(run, context)
     state.network.train()
     step = TrainingStep(state.network, state.optimizer, state.scaler, context)
     seconds = seconds_per_iteration(

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from ablations.data.image_folder import Folder, list_validation
-from ablations.data.loaders import Served
+from ablations.data.image_folder import ImageFolder, list_validation
+from ablations.data.loaders import ValidationLoader
+from ablations.data.transforms import normalization_of
 from ablations.data.worker_dataset import BadImageError
-from ablations.data.worker_loader import ValidationPhotos
+from ablations.data.worker_loader import WorkerValidationLoader
 from ablations.recipe import DataChoice
 from ablations.training.device_context import DeviceContext
 from modernize.fusion import fuse_for_inference
@@ -29,14 +30,14 @@ LARGE = 384  # pixels from which on the whole image is seen, as the paper's larg
 
 @dataclasses.dataclass(frozen=True)
 class Accuracy:
-    """What an evaluation came to.
+    """The result of an evaluation.
 
     Attributes:
         top1, top5: percent of the images whose class is the first, or among the first five.
         images: how many there were, in all processes.
         not_finite: images whose logits are not all finite numbers; they count as wrong.
         seconds: from asking for the first image to the last logits.
-        data_wait: share of that time spent waiting for images.
+        data_wait: fraction of that time spent waiting for images.
     """
 
     top1: float
@@ -53,18 +54,18 @@ class Accuracy:
 
 
 @torch.no_grad()
-def evaluate(network: nn.Module, served: Served, context: DeviceContext) -> Accuracy:
+def evaluate(network: nn.Module, loader: ValidationLoader, context: DeviceContext) -> Accuracy:
     """Returns a network's accuracy over all validation images of all processes.
 
     Raises:
         BadImageError: if none of them can be read.
     """
     network.eval()
-    start, waited = time.perf_counter(), served.data_wait
+    start, waited = time.perf_counter(), loader.data_wait
     counts = torch.zeros(
         4, dtype=torch.long, device=context.device
     )  # top-1, top-5, not finite, all
-    for x, labels in served.validation():
+    for x, labels in loader:
         with context.autocast():
             logits = network(x)
         finite = logits.isfinite().all(1)  # NaN would rank first
@@ -74,7 +75,7 @@ def evaluate(network: nn.Module, served: Served, context: DeviceContext) -> Accu
         counts += torch.stack([*right, (~finite).sum(), torch.ones_like(labels).sum()])
     top1, top5, not_finite, total = context.sum(counts).tolist()
     if not total:
-        raise BadImageError(_none_readable(served))
+        raise BadImageError(_none_readable(loader))
     seconds = time.perf_counter() - start
     return Accuracy(
         top1=100 * top1 / total,
@@ -82,21 +83,21 @@ def evaluate(network: nn.Module, served: Served, context: DeviceContext) -> Accu
         images=total,
         not_finite=not_finite,
         seconds=seconds,
-        data_wait=(served.data_wait - waited) / seconds,
+        data_wait=(loader.data_wait - waited) / seconds,
     )
 
 
-def _none_readable(served: Served) -> str:
-    first = next((f": {path}: {reason}" for path, reason in served.bad.items()), "")
+def _none_readable(loader: ValidationLoader) -> str:
+    first = next((f": {path}: {reason}" for path, reason in loader.bad.items()), "")
     return (
-        f"none of the validation images of {served.source} can be read{first}. Replace them, or "
+        f"none of the validation images of {loader.source} can be read{first}. Replace them, or "
         "name another folder with --data."
     )
 
 
 def evaluate_weights(
     network: Network,
-    images: Folder,
+    images: ImageFolder,
     choice: DataChoice,
     context: DeviceContext,
     *,
@@ -119,17 +120,18 @@ def evaluate_weights(
         BadImageError: naming an unreadable image, or that none of the images can be read.
     """
     ready = context.put(fuse_for_inference(network, context.dtype))
-    served = ValidationPhotos(
+    loader = WorkerValidationLoader(
         images,
         choice,
+        normalization_of(images, choice),
         context.device,
         batch_size=batch_size,
         workers=workers,
         channels_last=context.channels_last,
         skip_bad_images=skip_bad_images,
     )
-    with contextlib.closing(served):
-        return evaluate(ready, served, context)
+    with contextlib.closing(loader):
+        return evaluate(ready, loader, context)
 
 
 def imagenet_transform(image_size: int, resize: int | None = None) -> DataChoice:
@@ -151,7 +153,7 @@ def imagenet_transform(image_size: int, resize: int | None = None) -> DataChoice
     )
 
 
-def list_images(folder: Path, num_classes: int, *, skip_bad_images: bool = False) -> Folder:
+def list_images(folder: Path, num_classes: int, *, skip_bad_images: bool = False) -> ImageFolder:
     """Returns the images of class folders, labelled in the order of a network's logits.
 
     Args:

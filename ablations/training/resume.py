@@ -22,7 +22,7 @@ from ablations.terminal import echo
 from ablations.training import checkpoint
 from ablations.training.checkpoint import UnusableError
 from ablations.training.device_context import DeviceContext, supports
-from ablations.training.state import PLAIN, State, begin
+from ablations.training.state import PLAIN, TrainingState, initial_state
 from modernize.text import plural
 
 ROOM = 2**26  # bytes of a checkpoint beside the tensors of its network
@@ -31,9 +31,9 @@ OVERBOOKED = 4  # more threads than this for each core are not kept
 TYPES = {str(t).removeprefix("torch."): t for t in (torch.float32, torch.bfloat16, torch.float16)}
 
 
-def go_on(
+def resume_run(
     run: Run, folder: RunFolder, context: DeviceContext, sampling: Sampling
-) -> tuple[DeviceContext, State]:
+) -> tuple[DeviceContext, TrainingState]:
     """Returns a run's state, and its place with the precision that the run was begun with.
 
     The first of the processes that share a run chooses the checkpoint; all call this. The number of
@@ -45,7 +45,7 @@ def go_on(
         context: where this process computes.
         sampling: of its training images.
     """
-    state = begin(run, context)
+    state = initial_state(run, context)
     tensors = [*state.network.parameters(), *state.network.buffers()]
     most = TENSORS * sum(t.numel() * t.element_size() for t in tensors) + ROOM
 
@@ -94,7 +94,7 @@ def _keep(context: DeviceContext, found: Mapping[str, Any]) -> DeviceContext:
     return dataclasses.replace(context, dtype=dtype) if supports(context.device, dtype) else context
 
 
-def _note_changes(state: State, context: DeviceContext) -> None:
+def _note_changes(state: TrainingState, context: DeviceContext) -> None:
     """Adds to a state what changed since its checkpoint, and says it."""
     before, state.conditions = state.conditions, conditions(context)
     for what, now in state.conditions.items():
@@ -115,7 +115,9 @@ def _updates(found: Mapping[str, Any], sampling: Sampling) -> int:
     return int(found["epoch"] * sampling.updates + found["update"])
 
 
-def _faults(found: Any, done: int, run: Run, state: State, sampling: Sampling) -> Iterator[str]:
+def _faults(
+    found: Any, done: int, run: Run, state: TrainingState, sampling: Sampling
+) -> Iterator[str]:
     """Yields what is wrong with a checkpoint; what comes later stands on what came before.
 
     Args:

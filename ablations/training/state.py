@@ -17,7 +17,7 @@ from modernize.network import Network
 
 
 @dataclasses.dataclass
-class State:
+class TrainingState:
     """What a run goes on from.
 
     Random states are not among it: whatever is drawn is drawn from a seed that the run's seed and
@@ -77,7 +77,7 @@ PLAIN = (
 )
 
 
-def begin(run: Run, context: DeviceContext) -> State:
+def initial_state(run: Run, context: DeviceContext) -> TrainingState:
     """Returns a run's state before its first update; the seed alone decides the weights."""
     torch.manual_seed(run.seed)
     network = context.put(Network(run.spec))
@@ -89,7 +89,7 @@ def begin(run: Run, context: DeviceContext) -> State:
         average: Any = get_ema_multi_avg_fn  # untyped
         ema = AveragedModel(network, multi_avg_fn=average(run.recipe.ema_decay), use_buffers=True)
     precise = torch.float if context.device.type == "mps" else torch.double  # which that has not
-    return State(
+    return TrainingState(
         run=run.name,
         network=network,
         optimizer=make_optimizer(network, run.recipe),

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ablations import units
-from ablations.data.loaders import Pipeline
+from ablations.data.loaders import Loaders
 from ablations.data.mixing import Mixing
 from ablations.data.sampling import MicroBatch
 from ablations.records import Record, Run, RunFolder, provenance
@@ -23,8 +23,8 @@ from ablations.terminal import echo
 from ablations.training import checkpoint
 from ablations.training.device_context import DeviceContext
 from ablations.training.evaluation import Accuracy, evaluate
-from ablations.training.resume import go_on
-from ablations.training.state import State
+from ablations.training.resume import resume_run
+from ablations.training.state import TrainingState
 from ablations.training.step import TrainingStep
 from ablations.training.verdict import Chance, judge
 
@@ -45,8 +45,7 @@ class StoppedError(Exception):
 def train(
     run: Run,
     folder: RunFolder,
-    pipeline: Pipeline,
-    num_classes: int,
+    loaders: Loaders,
     context: DeviceContext,
     keep_going: Callable[[], bool] = lambda: True,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
@@ -60,8 +59,7 @@ def train(
     Args:
         run: what to train.
         folder: where its files go; prepared for this run.
-        pipeline: this process's share of the run's images.
-        num_classes: of the images.
+        loaders: of this process's part of the run's images.
         context: where this process computes.
         keep_going: asked now and then; once it says no, a checkpoint is written and training stops.
         checkpoint_seconds: at least so long between checkpoints, but for the one of an epoch's end.
@@ -72,10 +70,8 @@ def train(
     """
     threads = torch.get_num_threads()
     try:
-        context, state = go_on(run, folder, context, pipeline.sampling)
-        trainer = _Trainer(
-            run, folder, pipeline, num_classes, context, keep_going, checkpoint_seconds, state
-        )
+        context, state = resume_run(run, folder, context, loaders.train.sampling)
+        trainer = _Trainer(run, folder, loaders, context, keep_going, checkpoint_seconds, state)
         trainer.tensorboard = tensorboard
         return _train(trainer)
     finally:
@@ -85,7 +81,7 @@ def train(
 def _train(trainer: _Trainer) -> Record | None:
     """Trains what is left of a run, and writes its record."""
     run, folder, state = trainer.run, trainer.folder, trainer.state
-    context, pipeline = trainer.context, trainer.pipeline
+    context, loaders = trainer.context, trainer.loaders
     if (
         context.first
     ):  # a killed process, or a checkpoint that cannot be used, may leave more epochs
@@ -102,14 +98,14 @@ def _train(trainer: _Trainer) -> Record | None:
     except DivergedError as error:
         diverged = str(error)
     record = dataclasses.replace(
-        judge(state.metrics, Chance(state.evaluated, pipeline.chance), diverged),
+        judge(state.metrics, Chance(state.evaluated, loaders.majority), diverged),
         seconds=trainer.seconds(),
         provenance=made_with
         | {
             "processes": context.rank.world_size,
             "precision": state.conditions["precision"],
             **({"changes": state.changes} if state.changes else {}),
-            "bad_images": pipeline.bad_images,
+            "bad_images": loaders.bad_images,
             "started": started,
             "ended": time.time(),
         },
@@ -134,17 +130,16 @@ class _Trainer:
         self,
         run: Run,
         folder: RunFolder,
-        pipeline: Pipeline,
-        num_classes: int,
+        loaders: Loaders,
         context: DeviceContext,
         keep_going: Callable[[], bool],
         checkpoint_seconds: float,
-        state: State,
+        state: TrainingState,
     ) -> None:
         self.run, self.recipe, self.folder = run, run.recipe, folder
-        self.pipeline, self.sampling, self.context = pipeline, pipeline.sampling, context
+        self.loaders, self.sampling, self.context = loaders, loaders.train.sampling, context
         self.keep_going, self.checkpoint_seconds = keep_going, checkpoint_seconds
-        self.mixing = Mixing(run.recipe, num_classes)
+        self.mixing = Mixing(run.recipe, loaders.num_classes)
         self.state = state
         self.before = self.state.seconds
         self.clock = self.last_saved = time.perf_counter()
@@ -181,9 +176,9 @@ class _Trainer:
         """Trains what is left of an epoch."""
         state = self.state
         state.network.train()
-        self.pipeline.data_wait = 0.0
+        self.loaders.train.data_wait = 0.0
         start, updates = time.perf_counter(), self.sampling.updates - state.update
-        stream = self.pipeline.training(state.epoch, state.update)
+        stream = self.loaders.train.epoch(state.epoch, state.update)
         for _, micro_batches in itertools.groupby(stream, key=lambda item: item[0].update):
             self._update(micro_batches)
             state.update += 1
@@ -194,7 +189,7 @@ class _Trainer:
         if updates:
             self.rate = {
                 "images_per_second": updates * self.recipe.batch_size / took,
-                "data_wait": self.pipeline.data_wait / took,
+                "data_wait": self.loaders.train.data_wait / took,
             }
 
     def _update(self, micro_batches: Iterator[tuple[MicroBatch, Tensor, Tensor]]) -> None:
@@ -302,7 +297,7 @@ class _Trainer:
         if not finite.all():
             name = list(weights)[int(finite.int().argmin())]
             raise DivergedError(f"{name} became infinite or no number by the end of epoch {epoch}")
-        reached = evaluate(network, self.pipeline, self.context)
+        reached = evaluate(network, self.loaders.validation, self.context)
         if reached.not_finite:
             raise DivergedError(
                 f"the outputs for {reached.not_finite:,} of {reached.images:,} validation images "

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from ablations import paper
 from ablations.costs.reference_models import REFERENCE_MODELS
-from ablations.data.datasets import load_images
-from ablations.data.loaders import make_pipeline
+from ablations.data.datasets import load_dataset
+from ablations.data.loaders import make_loaders
 from ablations.data.sampling import Sampling
 from ablations.devices import find_slots
 from ablations.recipe import Compute
@@ -288,12 +288,12 @@ def of_run(study: Study, data: str | None, options: Options) -> Evaluated:
         )
     preset, recipe = study.preset, run.recipe
     choice = preset.data.model_copy(update={"source": data} if data is not None else {})
-    images = load_images(choice, skip_bad_images=options.skip_bad_images)
+    images = load_dataset(choice, skip_bad_images=options.skip_bad_images)
     slot = find_slots(1)[0]
     given = {"precision": options.precision} if options.precision else {}
     context = make_device_context(slot.device, preset.compute.model_copy(update=given))
     sampling = Sampling(len(images.train), recipe.batch_size, recipe.micro_batch_size, run.seed)
-    pipeline = make_pipeline(
+    loaders = make_loaders(
         images,
         choice,
         recipe,
@@ -304,7 +304,7 @@ def of_run(study: Study, data: str | None, options: Options) -> Evaluated:
         skip_bad_images=options.skip_bad_images,
     )
     network = context.put(network_of(found))
-    accuracy = evaluation.evaluate(network, pipeline, context)
+    accuracy = evaluation.evaluate(network, loaders.validation, context)
     top1 = record.top1 if isinstance(record, Record) else None
     if options.ema:
         top1 = next((row.get("ema_top1") for row in reversed(folder.read_metrics())), None)

@@ -106,8 +106,8 @@ def ours(options: argparse.Namespace, folder: Path, step: str) -> dict:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as ablations.processes does
     import torch
 
-    from ablations.data.datasets import load_images
-    from ablations.data.loaders import make_pipeline
+    from ablations.data.datasets import load_dataset
+    from ablations.data.loaders import make_loaders
     from ablations.data.sampling import Sampling
     from ablations.records import Run, RunFolder
     from ablations.training import checkpoint
@@ -117,13 +117,13 @@ def ours(options: argparse.Namespace, folder: Path, step: str) -> dict:
 
     torch.set_num_threads(options.threads)
     preset = load(options, folder)
-    images = load_images(preset.data)
+    images = load_dataset(preset.data)
     recipe = preset.recipes.of("enhanced", preset.regime)
     spec = spec_of(step, preset.regime, num_classes=images.num_classes)
     run = Run(step, recipe.apply_to(spec), recipe, images.identity(), seed=0)
     context = make_device_context("cpu", preset.compute)
     sampling = Sampling(len(images.train), recipe.batch_size, recipe.micro_batch_size, run.seed)
-    pipeline = make_pipeline(
+    loaders = make_loaders(
         images,
         preset.data,
         recipe,
@@ -134,15 +134,15 @@ def ours(options: argparse.Namespace, folder: Path, step: str) -> dict:
     )
     times: list[float] = []
     waits: list[float] = []
-    served = pipeline.training
+    served = loaders.train.epoch
 
     def watched(*where):
         for batch in served(*where):
             yield batch
             times.append(time.perf_counter())  # the update is through, and asks for the next
-            waits.append(pipeline.data_wait)
+            waits.append(loaders.train.data_wait)
 
-    pipeline.training = watched
+    loaders.train.epoch = watched
     saves: list[float] = []
     save = checkpoint.save
 
@@ -155,7 +155,7 @@ def ours(options: argparse.Namespace, folder: Path, step: str) -> dict:
     with tempfile.TemporaryDirectory() as results:
         run_folder = RunFolder(Path(results) / "run")
         run_folder.prepare(run)
-        train(run, run_folder, pipeline, images.num_classes, context)
+        train(run, run_folder, loaders, context)
     return {
         "seconds": between(times),
         "waits": between(waits),

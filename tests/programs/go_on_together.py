@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from small_runs import PLACE, make_batches, make_run, stop_after, take_images
+from small_runs import CONTEXT, make_run, make_small_loaders, stop_after, take_images
 
 from ablations.records import RunFolder
 from ablations.training import checkpoint, train
@@ -25,22 +25,22 @@ def main() -> None:
     root = Path(sys.argv[1])
     images = take_images()
     run = make_run(images, "micro_batch_size=32", "epochs=2", "warmup_epochs=0", step="gelu")
-    with process_group(local_rank=0) as (_, share):
-        place = dataclasses.replace(PLACE, share=share, dtype=torch.float32)
+    with process_group(local_rank=0) as (_, rank):
+        context = dataclasses.replace(CONTEXT, rank=rank, dtype=torch.float32)
 
         def go(name: str, keep_going: Callable[[], bool] = lambda: True) -> None:
             folder = RunFolder(root / name)
-            if place.first:
+            if context.first:
                 folder.prepare(run)
             dist.barrier()
-            batches = make_batches(images, run, share)
-            train.train(run, folder, batches, 10, place, keep_going)
+            loaders = make_small_loaders(images, run, rank)
+            train.train(run, folder, loaders, context, keep_going)
 
         go("whole")
         told = stop_after(9)
         go("pieces", stop_after(3))  # in the middle of an epoch, whose loss is of both
-        go("pieces", told if place.first else lambda: True)  # one alone is told
-        if place.first:
+        go("pieces", told if context.first else lambda: True)  # one alone is told
+        if context.first:
             newest, *_ = checkpoint.find(root / "pieces")
             state = checkpoint.read(newest, 2**30)
             newest.unlink()
