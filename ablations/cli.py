@@ -28,12 +28,12 @@ from ablations.commands import (
 )
 from ablations.commands.launch import launching_options
 from ablations.commands.options import given_parameters
-from ablations.commands.typed import OnceGroup
+from ablations.commands.parameters import StrictGroup
 from modernize.errors import RoadmapError
 
 
 @click.group(
-    cls=OnceGroup,
+    cls=StrictGroup,
     invoke_without_command=True,
     context_settings={"max_content_width": 100, "help_option_names": ["-h", "--help"]},
 )

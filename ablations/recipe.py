@@ -17,7 +17,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from ablations import limits, yaml_core, yaml_file
 from ablations.yaml_core import Key
-from ablations.yaml_file import SET, Misfit, MisfitError, Table, Text
+from ablations.yaml_file import SET, Conflict, ConflictError, Table, Text
 from modernize.errors import UnknownNameError, UsageError
 from modernize.spec import NetSpec, Role, fields_with
 from modernize.steps import Training, find_regime
@@ -125,24 +125,24 @@ class Recipe(Table):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        if misfits := [*self._of_optimizer(), *self._of_batches(), *self._of_epochs()]:
-            raise MisfitError(misfits)
+        if conflicts := [*self._of_optimizer(), *self._of_batches(), *self._of_epochs()]:
+            raise ConflictError(conflicts)
         return self
 
-    def _of_optimizer(self) -> Iterator[Misfit]:
+    def _of_optimizer(self) -> Iterator[Conflict]:
         has = {"sgd": ("momentum",), "adamw": ("betas", "epsilon")}[self.optimizer]
         for key in ("momentum", "betas", "epsilon"):
             if (getattr(self, key) is not None) != (key in has):
                 verb = "needs" if key in has else "has no"
-                yield Misfit(("optimizer", key), f"optimizer {self.optimizer} {verb} {key}")
+                yield Conflict(("optimizer", key), f"optimizer {self.optimizer} {verb} {key}")
         if self.schedule == "step" and self.final_learning_rate:
-            yield Misfit(
+            yield Conflict(
                 ("schedule", "final_learning_rate"), "schedule step has no final_learning_rate"
             )
 
-    def _of_epochs(self) -> Iterator[Misfit]:
+    def _of_epochs(self) -> Iterator[Conflict]:
         if self.warmup_epochs >= self.epochs:
-            yield Misfit(
+            yield Conflict(
                 ("warmup_epochs", "epochs"),
                 f"warmup_epochs {self.warmup_epochs:g} must be below epochs {self.epochs}",
                 {
@@ -151,10 +151,10 @@ class Recipe(Table):
                 },
             )
 
-    def _of_batches(self) -> Iterator[Misfit]:
+    def _of_batches(self) -> Iterator[Conflict]:
         even = bool(self.mixup or self.cutmix)
         if self.batch_size % self.micro_batch_size:
-            yield Misfit(
+            yield Conflict(
                 ("batch_size", "micro_batch_size"),
                 f"batch_size {self.batch_size} must be a multiple of micro_batch_size "
                 f"{self.micro_batch_size}",
@@ -167,16 +167,16 @@ class Recipe(Table):
                 },
             )
         elif even and self.micro_batch_size % 2:
-            yield Misfit(
+            yield Conflict(
                 ("micro_batch_size", "mixup", "cutmix"),
                 f"mixup and cutmix need an even micro_batch_size, not {self.micro_batch_size}",
             )
         if (self.crop_padding is None) == (self.resized_crop is None):
-            yield Misfit(
+            yield Conflict(
                 ("crop_padding", "resized_crop"), "give one of crop_padding and resized_crop"
             )
         if self.resized_crop and self.resized_crop[0] > self.resized_crop[1]:
-            yield Misfit(
+            yield Conflict(
                 ("resized_crop",), f"resized_crop goes from small to large, not {self.resized_crop}"
             )
 

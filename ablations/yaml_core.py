@@ -17,9 +17,9 @@ import yaml
 
 Key: TypeAlias = tuple[str | int, ...]
 
-DEEPEST = 20  # lists and mappings inside each other
-MOST_VALUES = 20_000  # of a document whose aliases are replaced by what they stand for
-MOST_DIGITS = 100  # of an integer
+MAX_DEPTH = 20  # lists and mappings inside each other
+MAX_VALUES = 20_000  # of a document whose aliases are replaced by what they stand for
+MAX_DIGITS = 100  # of an integer
 
 _NULL = re.compile(r"null|Null|NULL|~|")
 _BOOL = re.compile(r"(true|True|TRUE)|false|False|FALSE")
@@ -60,15 +60,15 @@ def scalar(text: str) -> bool | int | float | str | None:
     """Returns what a plain scalar means in YAML's core schema.
 
     Raises:
-        ValueError: for an integer of more than :data:`MOST_DIGITS` digits.
+        ValueError: for an integer of more than :data:`MAX_DIGITS` digits.
     """
     if _NULL.fullmatch(text):
         return None
     if found := _BOOL.fullmatch(text):
         return found.group(1) is not None
     if _INT.fullmatch(text):
-        if len(text) > MOST_DIGITS:
-            raise ValueError(f"a number of {len(text):,} digits; {MOST_DIGITS} are the most")
+        if len(text) > MAX_DIGITS:
+            raise ValueError(f"a number of {len(text):,} digits; {MAX_DIGITS} are the most")
         return int(text, {"0o": 8, "0x": 16}.get(text[:2], 10))
     if _FLOAT.fullmatch(text):
         return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
@@ -132,7 +132,7 @@ class _Loader(yaml.SafeLoader):
                 problem_mark=event.start_mark,
             )
         self.depth += 1
-        if self.depth > DEEPEST:
+        if self.depth > MAX_DEPTH:
             raise yaml.MarkedYAMLError(problem=_TOO_DEEP, problem_mark=event.start_mark)
         try:
             return super().compose_node(parent, index)
@@ -140,7 +140,7 @@ class _Loader(yaml.SafeLoader):
             self.depth -= 1
 
 
-_TOO_DEEP = f"nested deeper than {DEEPEST} levels"
+_TOO_DEEP = f"nested deeper than {MAX_DEPTH} levels"
 
 
 class _Walk:
@@ -160,13 +160,13 @@ class _Walk:
         """
         line = node.start_mark.line + 1
         self._values += 1
-        if self._values > MOST_VALUES:
+        if self._values > MAX_VALUES:
             raise YamlError(
-                (line, f"more than {MOST_VALUES:,} values, with all that aliases repeat")
+                (line, f"more than {MAX_VALUES:,} values, with all that aliases repeat")
             )
         if id(node) in self._open:
             raise YamlError((line, "this has an alias of itself in it"))
-        if len(key) > DEEPEST:
+        if len(key) > MAX_DEPTH:
             raise YamlError((line, _TOO_DEEP))
         if isinstance(node, yaml.ScalarNode):
             return self._scalar(node)

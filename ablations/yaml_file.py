@@ -1,4 +1,4 @@
-"""YAML files that people write: read safely, checked whole, every fault named with its line."""
+"""YAML files that users write: read safely, checked whole, every fault named with its line."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from modernize.text import plural
 
 Model = TypeVar("Model", bound=BaseModel)
 
-MOST_BYTES = 2**18  # of a file: a second's reading
+MAX_BYTES = 2**18  # of a file; reading it takes a second
 ENDINGS = (".yaml", ".yml")
 SET = "--set "
 _SHOWN = 80  # characters of a value in a message
@@ -37,32 +37,32 @@ Text: TypeAlias = Annotated[str, AfterValidator(_in_unicode)]
 
 
 class Table(BaseModel):
-    """A mapping in such a file: immutable, no unknown keys, no silent conversions."""
+    """A mapping in a YAML file: immutable, without unknown keys or silent conversions."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 @dataclasses.dataclass(frozen=True)
-class Misfit:
-    """Values of a table that do not fit together.
+class Conflict:
+    """Values of a table that conflict with each other.
 
     Attributes:
         keys: of the values.
         message: what is wrong, with the values.
-        cures: for a key of these: another key, and the value of it that would fit.
+        fixes: for a key of these: another key, and a value of it that fits.
     """
 
     keys: Sequence[str]
     message: str
-    cures: Mapping[str, tuple[str, object]] = dataclasses.field(default_factory=dict)
+    fixes: Mapping[str, tuple[str, object]] = dataclasses.field(default_factory=dict)
 
 
-class MisfitError(ValueError):
-    """Raised by a table's validator: all that does not fit together in it."""
+class ConflictError(ValueError):
+    """Raised by a table's validator: all conflicts between its values."""
 
-    def __init__(self, misfits: Iterable[Misfit]) -> None:
-        self.misfits = tuple(misfits)
-        super().__init__("; ".join(misfit.message for misfit in self.misfits))
+    def __init__(self, conflicts: Iterable[Conflict]) -> None:
+        self.conflicts = tuple(conflicts)
+        super().__init__("; ".join(conflict.message for conflict in self.conflicts))
 
 
 def is_file_name(name: str) -> bool:
@@ -79,7 +79,7 @@ def find(name: str, folder: Path, what: str) -> Path:
         what: the kind of file, for the message.
 
     Raises:
-        UsageError: where there is no such file.
+        UsageError: if there is no such file.
     """
     names = shipped_names(folder)
     if name in names:
@@ -98,13 +98,13 @@ def shipped_names(folder: Path) -> list[str]:
 
 
 def read_text(path: Path) -> str:
-    """Returns the text of a file that a person wrote.
+    """Returns the text of a file that a user wrote.
 
     Raises:
-        UsageError: where it cannot be read: no regular file, too large, or not in UTF-8.
+        UsageError: if it cannot be read: not a regular file, too large, or not in UTF-8.
     """
     try:
-        raw = read_bytes(path, MOST_BYTES)
+        raw = read_bytes(path, MAX_BYTES)
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror or error}.") from error
     try:
@@ -115,15 +115,15 @@ def read_text(path: Path) -> str:
 
 
 def read(path: Path, kind: type[BaseModel], what: str) -> tuple[dict[str, Any], dict[Key, str]]:
-    """Returns what a file holds, and where each of its keys stands.
+    """Returns the content of a file, and the location of each of its keys.
 
     Args:
         path: of the file.
-        kind: what it shall become.
-        what: that, in words.
+        kind: the model of its content.
+        what: the kind of file, for the message.
 
     Raises:
-        UsageError: where it cannot be read, or holds no mapping.
+        UsageError: if it cannot be read, or is not a mapping.
     """
     try:
         document = yaml_core.parse(read_text(path))
@@ -140,8 +140,8 @@ def check(
     values: Mapping[str, Any],
     kind: type[Model],
     name: str,
-    places: Mapping[Key, str],
-    otherwise: str,
+    locations: Mapping[Key, str],
+    default: str,
 ) -> Model:
     """Returns the values as a model.
 
@@ -149,8 +149,8 @@ def check(
         values: what was read.
         kind: the model.
         name: of the whole, for the message.
-        places: where each key was given.
-        otherwise: the place of a key that stands nowhere.
+        locations: where each key was given.
+        default: the location of a key that is not in the file.
 
     Raises:
         UsageError: naming every fault at once.
@@ -158,60 +158,62 @@ def check(
     try:
         return kind.model_validate(values)
     except ValidationError as error:
-        faults = [fault for found in error.errors() for fault in _faults(found, kind, places)]
-    raise refusal(faults, name, places, otherwise)
+        faults = [fault for found in error.errors() for fault in _faults(found, kind, locations)]
+    raise faults_error(faults, name, locations, default)
 
 
-def refusal(
-    faults: Sequence[tuple[Key, str]], name: str, places: Mapping[Key, str], otherwise: str
+def faults_error(
+    faults: Sequence[tuple[Key, str]], name: str, locations: Mapping[Key, str], default: str
 ) -> UsageError:
-    """Returns the error that names all faults, each with the place of its key.
+    """Returns the error that names all faults, each with the location of its key.
 
     Args:
         faults: key and message of each.
         name: of the whole, for the message.
-        places: where each key was given.
-        otherwise: the place of a key that stands nowhere.
+        locations: where each key was given.
+        default: the location of a key that is not in the file.
     """
     lines = [
-        f"  {_place(key, places) or otherwise}: {'.'.join(map(str, key))}: {message}"
+        f"  {_location(key, locations) or default}: {'.'.join(map(str, key))}: {message}"
         for key, message in faults
     ]
     return UsageError("\n".join([f"{name} has {plural(len(faults), 'fault')}:", *lines]))
 
 
-def _place(key: Key, places: Mapping[Key, str]) -> str:
-    """Returns where a key stands, or else what it is part of."""
-    return next((places[key[:n]] for n in range(len(key), 0, -1) if key[:n] in places), "")
+def _location(key: Key, locations: Mapping[Key, str]) -> str:
+    """Returns the location of a key, or if it is not in the file, of the part it belongs to."""
+    return next((locations[key[:n]] for n in range(len(key), 0, -1) if key[:n] in locations), "")
 
 
-def _faults(found: Any, kind: type[BaseModel], places: Mapping[Key, str]) -> list[tuple[Key, str]]:
-    """Returns key and message of what pydantic found, in our words."""
+def _faults(
+    found: Any, kind: type[BaseModel], locations: Mapping[Key, str]
+) -> list[tuple[Key, str]]:
+    """Returns key and message of a fault that pydantic found, in this program's words."""
     key: Key = tuple(found["loc"])
     error = found.get("ctx", {}).get("error")
-    if isinstance(error, MisfitError):
-        return [_misfit(key, misfit, places) for misfit in error.misfits]
+    if isinstance(error, ConflictError):
+        return [_conflict(key, conflict, locations) for conflict in error.conflicts]
     return [(key, _message(found, kind))]
 
 
-def _misfit(table: Key, misfit: Misfit, places: Mapping[Key, str]) -> tuple[Key, str]:
-    """Returns the key to blame, one from the command line before others, and what to do."""
-    stands = {key: _place((*table, key), places) for key in misfit.keys}
-    blamed = next((key for key in misfit.keys if stands[key].startswith(SET)), misfit.keys[0])
-    message = misfit.message
+def _conflict(table: Key, conflict: Conflict, locations: Mapping[Key, str]) -> tuple[Key, str]:
+    """Returns the key at fault, if possible one of the command line, and a message with a fix."""
+    where = {key: _location((*table, key), locations) for key in conflict.keys}
+    blamed = next((key for key in conflict.keys if where[key].startswith(SET)), conflict.keys[0])
+    message = conflict.message
     others = [
-        f"{key} is given in {place}"
-        for key, place in stands.items()
-        if key != blamed and (*table, key) in places
+        f"{key} is given in {location}"
+        for key, location in where.items()
+        if key != blamed and (*table, key) in locations
     ]
     if others:
         message += f" ({'; '.join(others)})"
-    if blamed in misfit.cures:
-        other, value = misfit.cures[blamed]
-        if stands[blamed].startswith(SET):
-            asked = stands[blamed].removeprefix(SET).partition("=")[0]
+    if blamed in conflict.fixes:
+        other, value = conflict.fixes[blamed]
+        if where[blamed].startswith(SET):
+            asked = where[blamed].removeprefix(SET).partition("=")[0]
             prefix = asked.removesuffix(blamed)
-            instead = " in its place" if stands.get(other, "").startswith(SET) else ""
+            instead = " instead" if where.get(other, "").startswith(SET) else ""
             message += f"; add {SET}{prefix}{other}={value}{instead}"
         else:
             message += f"; {other}: {value} would do"
@@ -219,7 +221,7 @@ def _misfit(table: Key, misfit: Misfit, places: Mapping[Key, str]) -> tuple[Key,
 
 
 def _message(fault: Any, kind: type[BaseModel]) -> str:
-    """Returns what is wrong, in our words."""
+    """Returns the message of a fault, in this program's words."""
     if fault["type"] == "extra_forbidden":
         model = _table_at(kind, fault["loc"][:-1])
         keys = [field.alias or name for name, field in model.model_fields.items()]
@@ -237,13 +239,13 @@ def _message(fault: Any, kind: type[BaseModel]) -> str:
 
 
 def show(value: object) -> str:
-    """Returns a value as it stands in a message, shortened where it is long."""
+    """Returns a value for a message, shortened if it is long."""
     text = repr(value)
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
 def _table_at(kind: Any, key: Key) -> type[BaseModel]:
-    """Returns the table that a key leads to, through lists, mappings and what may be null."""
+    """Returns the table that a key leads to, through lists, mappings and optional values."""
     for part in key:
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             kind = kind.model_fields[str(part)].annotation

@@ -82,17 +82,17 @@ def test_networks_that_are_not_the_roadmaps_have_no_command(tmp_path: Path) -> N
 
 def test_another_study_that_is_shipped_has_its_command(tmp_path: Path) -> None:
     made = write_study(tmp_path / "out", {"resnet": [80.0]})
-    comparison = variants.compare(study_file.read_study("leave-one-out"), "nano")
+    resolved = variants.resolve_study(study_file.read_study("leave-one-out"), "nano")
     other = Study.merge(
         tmp_path / "left",
         preset=made.preset,
         regime="nano",
         images=made.manifest["images"],
-        variants=fit_to_images(comparison.variants, 1, 10),
+        variants=fit_to_images(resolved.variants, 1, 10),
         seeds=2,
-        order=[v.key for v in comparison.variants],
+        order=[v.key for v in resolved.variants],
         name="leave-one-out",
-        title=comparison.title,
+        title=resolved.title,
     )
     line = reproduction(other).command.replace("\\\n   ", "")
     words = re.sub(" +", " ", line)

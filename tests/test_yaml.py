@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ablations import yaml_core, yaml_file
 from ablations.launching.slurm_config import load_slurm_config
 from ablations.recipe import PRESETS, load_preset
-from ablations.studies.study_file import read_form
+from ablations.studies.study_file import read_study_file
 from modernize.errors import UsageError
 
 CHARACTERS = st.characters(exclude_categories=["Cs"], exclude_characters="\x7f")
@@ -129,7 +129,7 @@ def test_aliases_do_not_grow_without_bounds() -> None:
     [
         (b"a: 1\nb: \xff", "line 2"),
         ("a: 1".encode("utf-16"), "line 1"),
-        (b"# " + b"x" * yaml_file.MOST_BYTES, f"{yaml_file.MOST_BYTES:,}"),
+        (b"# " + b"x" * yaml_file.MAX_BYTES, f"{yaml_file.MAX_BYTES:,}"),
         (b"", "mapping"),
         (b"- a", "mapping"),
         (b"a: 1\na: 2", "line 2"),
@@ -138,7 +138,7 @@ def test_aliases_do_not_grow_without_bounds() -> None:
 def test_files_that_cannot_be_read(tmp_path: Path, raw: bytes, told: str) -> None:
     path = tmp_path / "odd.yaml"
     path.write_bytes(raw)
-    for read in (lambda p: load_preset(str(p)), load_slurm_config, read_form):
+    for read in (lambda p: load_preset(str(p)), load_slurm_config, read_study_file):
         with pytest.raises(UsageError, match=rf"odd\.yaml.*{told}|(?s:odd\.yaml.*{told})"):
             read(path)
 

@@ -10,12 +10,20 @@ import click
 from ablations import limits, terminal
 from ablations.commands.options import (
     FORMATS,
-    from_here,
     given_parameters,
     results_folder,
     results_option,
+    short_path,
 )
-from ablations.commands.typed import BATCH, PIXELS, FilePath, Once, Real, Whole, list_option
+from ablations.commands.parameters import (
+    BATCH,
+    PIXELS,
+    FilePath,
+    FloatType,
+    IntegerType,
+    StrictCommand,
+    list_option,
+)
 from modernize.errors import UsageError
 
 if TYPE_CHECKING:
@@ -24,7 +32,7 @@ if TYPE_CHECKING:
 WITH_REDRAW = ("--redraw", "--accuracy", "--output", "--format", "--results")
 
 
-@click.command(cls=Once, short_help="Measure images per second and memory of every step.")
+@click.command(cls=StrictCommand, short_help="Measure images per second and memory of every step.")
 @click.option("--regime", metavar="NAME", help="resnet50, resnet200 or nano.  [default: resnet50]")
 @click.option("--until", "last", metavar="STEP", help="Last step wanted: its key or index.")
 @click.option("--from", "first", metavar="STEP", help="First step wanted.")
@@ -78,14 +86,14 @@ WITH_REDRAW = ("--redraw", "--accuracy", "--output", "--format", "--results")
 @click.option("--compile", is_flag=True, help="Use torch.compile.")
 @click.option(
     "--rounds",
-    type=Whole(1, limits.ROUNDS),
+    type=IntegerType(1, limits.ROUNDS),
     default=5,
     show_default=True,
     help="Turns of each network in each mode.",
 )
 @click.option(
     "--seconds",
-    type=Real(0, 3600, min_open=True),
+    type=FloatType(0, 3600, min_open=True),
     default=0.5,
     show_default=True,
     help="Timed in each turn, or 3 iterations if they take longer.",
@@ -163,7 +171,7 @@ def benchmark(
     if style in ("table", "markdown"):
         if not known:
             terminal.echo("No chart, for nobody said how accurate they are: --accuracy STUDY.")
-        terminal.echo(f"Wrote {', '.join(map(from_here, written))}")
+        terminal.echo(f"Wrote {', '.join(map(short_path, written))}")
 
 
 _REQUESTED = ("device", "batch_size", "precision", "memory_format", "compile", "rounds", "seconds")

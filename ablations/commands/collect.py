@@ -13,10 +13,10 @@ from ablations.commands.options import (
     FORMATS,
     STUDY_HELP,
     find_study,
-    from_here,
+    short_path,
     study_argument,
 )
-from ablations.commands.typed import Once
+from ablations.commands.parameters import StrictCommand
 from modernize.text import plural
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def collect_study(console: Console, study: Study) -> None:
     written = [summary_path(study)]
     figure = study_figure(study, summary=table)
     written += [chart.save(figure, study.folder / f"roadmap.{kind}") for kind in ("png", "svg")]
-    console.print("Wrote " + ", ".join(map(from_here, written)), soft_wrap=True)
+    console.print("Wrote " + ", ".join(map(short_path, written)), soft_wrap=True)
     if note := chart.boxes_note(figure):
         terminal.echo(note, err=True)
 
@@ -50,7 +50,7 @@ def _print_summary(console: Console, table: Any) -> None:
     tables.print_table(console, as_texts(table), SUMMARY_COLUMNS)
 
 
-@click.command(cls=Once, epilog=STUDY_HELP, short_help="Make a study's table and chart.")
+@click.command(cls=StrictCommand, epilog=STUDY_HELP, short_help="Make a study's table and chart.")
 @study_argument
 @click.option("--format", "style", type=FORMATS, default="table", show_default=True)
 @click.option(
@@ -74,4 +74,4 @@ def collect(study: str | None, style: str, archive: bool, results: Path | None) 
         terminal.echo(tables.as_markdown(as_texts(read_summary(found)), SUMMARY_COLUMNS))
     if archive:
         path, runs = found.archive()
-        terminal.echo(f"Wrote {from_here(path)}: {plural(runs, 'run')}", err=style != "table")
+        terminal.echo(f"Wrote {short_path(path)}: {plural(runs, 'run')}", err=style != "table")

@@ -16,7 +16,7 @@ from ablations.commands.options import (
     find_study,
     results_option,
 )
-from ablations.commands.typed import Once
+from ablations.commands.parameters import StrictCommand
 from modernize.errors import UsageError
 
 if TYPE_CHECKING:
@@ -26,7 +26,9 @@ PAPER = "paper"
 DEFAULT_REGIME = "resnet50"
 
 
-@click.command(cls=Once, epilog=STUDY_HELP, short_help="Test which changes exceed the noise.")
+@click.command(
+    cls=StrictCommand, epilog=STUDY_HELP, short_help="Test which changes exceed the noise."
+)
 @click.argument("source", required=False, metavar="[STUDY|paper]")
 @click.option("--regime", metavar="NAME", help="With paper: which table.  [default: resnet50]")
 @comparing_options

@@ -7,12 +7,12 @@ from pathlib import Path
 import click
 
 from ablations import terminal
-from ablations.commands.typed import FilePath, Once
+from ablations.commands.parameters import FilePath, StrictCommand
 from modernize.custom_layers import load_custom_layers
 from modernize.errors import UsageError
 
 
-@click.command(cls=Once, short_help="Tell what a checkpoint is, or write it for others.")
+@click.command(cls=StrictCommand, short_help="Tell what a checkpoint is, or write it for others.")
 @click.argument("source", metavar="FILE", type=FilePath())
 @click.option(
     "--to", "layout", metavar="LAYOUT", help="torchvision, timm, timm-conv-mlp, official or ours."

@@ -14,18 +14,28 @@ from ablations.commands.options import (
     given_parameters,
     study_argument,
 )
-from ablations.commands.typed import BATCH, PIXELS, SEED, FilePath, ImageFolder, Once, Whole
+from ablations.commands.parameters import (
+    BATCH,
+    PIXELS,
+    SEED,
+    FilePath,
+    ImageFolder,
+    IntegerType,
+    StrictCommand,
+)
 from modernize.custom_layers import load_custom_layers
 from modernize.errors import UsageError
 
 
 @click.command(
-    cls=Once, epilog=STUDY_HELP, short_help="Evaluate a finished run, or weights from elsewhere."
+    cls=StrictCommand,
+    epilog=STUDY_HELP,
+    short_help="Evaluate a finished run, or weights from elsewhere.",
 )
 @study_argument
 @click.option(
     "--weights",
-    type=FilePath(path_type=str, means_file=lambda value: value != "torchvision"),
+    type=FilePath(path_type=str, is_path=lambda value: value != "torchvision"),
     metavar="FILE|torchvision",
     help="A checkpoint of torchvision, timm, the official ConvNeXt or ours; or have torchvision "
     "fetch its own. Without it: a finished run's.",
@@ -53,7 +63,10 @@ from modernize.errors import UsageError
     help="auto: the fastest that the device has.  [default: fp32; a run's: as it was trained]",
 )
 @click.option(
-    "--workers", type=Whole(0, limits.PROCESSES), metavar="N", help="Processes that decode images."
+    "--workers",
+    type=IntegerType(0, limits.PROCESSES),
+    metavar="N",
+    help="Processes that decode images.",
 )
 @click.option(
     "--layers",

@@ -7,11 +7,11 @@ from rich.console import Console
 
 from ablations import tables, terminal
 from ablations.commands.options import FORMATS, given_parameters
-from ablations.commands.typed import PIXELS, Once
+from ablations.commands.parameters import PIXELS, StrictCommand
 from modernize.text import markdown
 
 
-@click.command(cls=Once, short_help="Count parameters and FLOPs, beside the paper's.")
+@click.command(cls=StrictCommand, short_help="Count parameters and FLOPs, beside the paper's.")
 @click.option(
     "--regime",
     "regimes",

@@ -14,9 +14,9 @@ from rich.console import Console
 from ablations import limits, tables, terminal
 from ablations.commands import shell, study_request
 from ablations.commands.collect import collect_study
-from ablations.commands.options import results_folder, results_option, tell_faults
+from ablations.commands.options import report_faults, results_folder, results_option
+from ablations.commands.parameters import FilePath, IntegerType
 from ablations.commands.study_request import speed_options, study_options
-from ablations.commands.typed import FilePath, Whole
 from modernize.errors import RoadmapError, UsageError
 from modernize.text import plural
 
@@ -41,7 +41,7 @@ _OPTIONS = (
     ),
     click.option(
         "--jobs",
-        type=Whole(1, limits.PROCESSES),
+        type=IntegerType(1, limits.PROCESSES),
         metavar="N",
         help="Runs at a time.  [default: one per GPU, or per core up to 8]",
     ),
@@ -53,8 +53,8 @@ _OPTIONS = (
     click.option(
         "--smoke",
         is_flag=True,
-        help="Try each step asked for from end to end in the least time: one epoch of two updates, "
-        "in a study with a name of its own, that ends in -smoke. Accuracies mean nothing there.",
+        help="Try each step from start to end in the shortest time: one epoch of two updates, "
+        "in a separate study, whose name ends in -smoke. Its accuracies mean nothing.",
     ),
     click.option(
         "--check-images",
@@ -74,7 +74,7 @@ _OPTIONS = (
         "--slurm-config",
         type=FilePath(dir_okay=False),
         metavar="FILE",
-        help="How your SLURM wants to be asked; ablations/slurm_configs/example.yaml explains it.",
+        help="Your cluster's SLURM settings; see ablations/slurm_configs/example.yaml.",
     ),
     results_option,
     click.option("--dry-run", is_flag=True, help="Show what would be run and skipped, and stop."),
@@ -113,7 +113,7 @@ def launch(
     from ablations.launching.torchrun import find_torchrun
 
     if not dry_run:
-        shell.outlive_the_display()
+        shell.continue_without_output()
     torchrun = find_torchrun()
     # Of the processes that torchrun starts, only the first one prints.
     console = terminal.console(quiet=torchrun is not None and torchrun.rank > 0)
@@ -121,7 +121,7 @@ def launch(
     results = results or (Path(config.results) if config.results else None)
     processes = torchrun.world_size if torchrun else config.processes
     experiment = design(results=results, processes=processes, **options)
-    tell_faults(experiment.study)
+    report_faults(experiment.study)
     chosen, reason = choose_executor(executor, experiment.preset, Settings(jobs, config))
     experiment.check(chosen.machine(experiment.preset))
     _print_plan(console, experiment, images_per_second, measure)
@@ -151,7 +151,7 @@ def design(
     smoke: bool = False,
     processes: int = 1,
     check_images: bool = False,
-    **asked: Any,
+    **options: Any,
 ) -> Experiment:
     """Returns the experiment that a command line asks for; writes nothing.
 
@@ -163,23 +163,23 @@ def design(
         smoke: whether each run is made as short as can be, in a study of its own.
         processes: that may train a run together, for a smoke test.
         check_images: whether the contents of all images are compared with those of the study.
-        asked: the options of :func:`~ablations.commands.study_request.study_options`.
+        options: the options of :func:`~ablations.commands.study_request.study_options`.
 
     Raises:
         UsageError: for what does not exist, or cannot be.
     """
     from ablations.launching import experiment
 
-    found = study_request.resolve(**asked)
+    found = study_request.build_request(**options)
     study = experiment.study_name(name, found.folder)
     if smoke:
         study = f"{study.removesuffix(SMOKE)}{SMOKE}"
-        seeds = asked["seeds"] or 1
+        seeds = options["seeds"] or 1
         found = dataclasses.replace(found, preset=found.preset.smoke(processes), seeds=seeds)
     return experiment.design(
         results_folder(results) / study,
         found.preset,
-        found.comparison,
+        found.resolved,
         found.variants,
         found.seeds,
         skip_bad_images=skip_bad_images,
@@ -231,7 +231,7 @@ def _print_plan(
     tables.print_table(console, texts, _PLAN)
     for line in experiment.cautions():
         console.print(f"Note: {line}", soft_wrap=True)
-    for line in study_request.notes(list(costs.values()), reference, experiment.comparison):
+    for line in study_request.cost_notes(list(costs.values()), reference, experiment.resolved):
         console.print(line, soft_wrap=True)
     macs = sum(costs[p.run.key].work * p.fraction_left for p in experiment.needed)
     console.print(
@@ -240,7 +240,7 @@ def _print_plan(
     )
     if speed:
         left = sum((costs[p.run.key].hours or 0) * p.fraction_left for p in experiment.needed)
-        console.print(study_request.in_all(left, speed), soft_wrap=True)
+        console.print(study_request.total_time(left, speed), soft_wrap=True)
 
 
 def _train(console: Console, experiment: Experiment, executor: Executor) -> None:

@@ -11,14 +11,14 @@ import click
 from click.core import ParameterSource
 
 from ablations import tables, terminal
-from ablations.commands.typed import FilePath
+from ablations.commands.parameters import FilePath
 from modernize.errors import UsageError
 from modernize.text import plural
 
 if TYPE_CHECKING:
     from ablations.records import Study
 
-MOST_FAULTS = 10  # damaged files that a command names
+MAX_FAULTS = 10  # damaged files that a command names
 FORMATS = click.Choice(tables.FORMATS)
 STUDY_HELP = "STUDY: a study's name, or the path of its folder.  [default: the study launched last]"
 
@@ -38,7 +38,7 @@ def results_folder(results: Path | None) -> Path:
     return results or Path.cwd() / "results"
 
 
-def from_here(path: Path) -> str:
+def short_path(path: Path) -> str:
     """Returns a path as short as it can be typed from where we are."""
     with contextlib.suppress(ValueError, OSError):  # elsewhere; or this folder is gone
         return str(path.resolve().relative_to(Path.cwd()))
@@ -85,7 +85,7 @@ def find_study(given: str | None, results: Path | None) -> Study:
         raise UsageError(f"{given!r} is a path, and --results goes with a study's name; give one.")
     else:
         study = Study.open(study_folder(folder, given))
-    tell_faults(study)
+    report_faults(study)
     return study
 
 
@@ -110,13 +110,13 @@ def _last_launched(folder: Path) -> Study:
     raise UsageError(f"no study was launched in {folder} yet; see run_roadmap.py --help.")
 
 
-def tell_faults(study: Study) -> None:
+def report_faults(study: Study) -> None:
     """Has the command say at its end which of the study's files it could not read."""
 
     def tell() -> None:
         faults = list(study.faults.values())
-        if (more := len(faults) - MOST_FAULTS) > 0:
-            faults[MOST_FAULTS:] = [f"{plural(more, 'more file')} could not be read."]
+        if (more := len(faults) - MAX_FAULTS) > 0:
+            faults[MAX_FAULTS:] = [f"{plural(more, 'more file')} could not be read."]
         for fault in faults:
             terminal.echo(f"Note: {fault}", err=True)
 

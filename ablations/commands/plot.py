@@ -7,12 +7,12 @@ from pathlib import Path
 import click
 
 from ablations import terminal
-from ablations.commands.options import STUDY_HELP, find_study, from_here, results_option
-from ablations.commands.typed import FilePath, Once
+from ablations.commands.options import STUDY_HELP, find_study, results_option, short_path
+from ablations.commands.parameters import FilePath, StrictCommand
 from modernize.errors import UsageError
 
 
-@click.command(cls=Once, epilog=STUDY_HELP)
+@click.command(cls=StrictCommand, epilog=STUDY_HELP)
 @click.argument("source", required=False, metavar="[STUDY|paper]")
 @click.option("--from", "option", metavar="STUDY|paper", help="The same as the argument.")
 @click.option("--second", metavar="STUDY", help="Another study, drawn as grey bars.")
@@ -51,6 +51,6 @@ def plot(
         if other:
             default = Path(f"roadmap-{study.name}-{other.name}")
     for path in outputs or [default.with_name(f"{default.name}.{kind}") for kind in ("png", "svg")]:
-        terminal.echo(f"Wrote {from_here(chart.save(figure, path))}")
+        terminal.echo(f"Wrote {short_path(chart.save(figure, path))}")
     if note := chart.boxes_note(figure):
         terminal.echo(note, err=True)

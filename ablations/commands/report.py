@@ -11,13 +11,13 @@ from ablations.commands.options import (
     STUDY_HELP,
     comparing_options,
     find_study,
-    from_here,
+    short_path,
     study_argument,
 )
-from ablations.commands.typed import Once
+from ablations.commands.parameters import StrictCommand
 
 
-@click.command(cls=Once, epilog=STUDY_HELP, short_help="Write a study's report.")
+@click.command(cls=StrictCommand, epilog=STUDY_HELP, short_help="Write a study's report.")
 @study_argument
 @comparing_options
 def report(study: str | None, baseline: str, best_epoch: bool, results: Path | None) -> None:
@@ -25,4 +25,4 @@ def report(study: str | None, baseline: str, best_epoch: bool, results: Path | N
     from ablations.report.writer import write
 
     page, text = write(find_study(study, results), best_epoch=best_epoch, baseline=baseline)
-    terminal.echo(f"Wrote {from_here(page)}, {from_here(text)}")
+    terminal.echo(f"Wrote {short_path(page)}, {short_path(text)}")

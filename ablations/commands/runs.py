@@ -15,7 +15,7 @@ from rich.text import Text
 
 from ablations import limits, tables, terminal
 from ablations.commands.options import STUDY_HELP, find_study, study_argument
-from ablations.commands.typed import SEED, Once, Real, list_option
+from ablations.commands.parameters import SEED, FloatType, StrictCommand, list_option
 from modernize.errors import UsageError
 from modernize.text import plural, visible
 
@@ -143,12 +143,14 @@ def cancel_runs(study: Study, steps: Sequence[str]) -> list[RunStatus]:
     return found
 
 
-@click.command(cls=Once, epilog=STUDY_HELP, short_help="Show the status of a study's runs.")
+@click.command(
+    cls=StrictCommand, epilog=STUDY_HELP, short_help="Show the status of a study's runs."
+)
 @study_argument
 @click.option("--watch", is_flag=True, help="Refresh until no run is queued or running.")
 @click.option(
     "--every",
-    type=Real(0.1, limits.SECONDS),
+    type=FloatType(0.1, limits.SECONDS),
     metavar="SECONDS",
     help="With --watch: time between refreshes.  [default: 5]",
 )
@@ -160,7 +162,7 @@ def status(study: str | None, watch: bool, every: float | None, results: Path | 
     show_status(terminal.console(), found, (every or EVERY_SECONDS) if watch else None)
 
 
-@click.command(cls=Once, epilog=STUDY_HELP, short_help="Print the log of a run.")
+@click.command(cls=StrictCommand, epilog=STUDY_HELP, short_help="Print the log of a run.")
 @study_argument
 @click.option("--step", required=True, metavar="STEP", help="The run's step: its key or index.")
 @click.option("--seed", type=SEED, default=0, show_default=True, help="The run's seed.")
@@ -170,7 +172,7 @@ def logs(study: str | None, step: str, seed: int, follow: bool, results: Path | 
     show_log(find_study(study, results), step, seed, follow=follow)
 
 
-@click.command(cls=Once, epilog=STUDY_HELP, short_help="Cancel a study's SLURM jobs.")
+@click.command(cls=StrictCommand, epilog=STUDY_HELP, short_help="Cancel a study's SLURM jobs.")
 @study_argument
 @list_option("--only", metavar="STEP,...", help="Only the jobs of these steps; may be repeated.")
 def cancel(study: str | None, only: list[str], results: Path | None) -> None:

@@ -59,7 +59,7 @@ def prepare() -> None:
         ) from None
 
 
-def outlive_the_display() -> None:
+def continue_without_output() -> None:
     """Lets the command go on if standard output is lost: what it does is more than what it says."""
     if isinstance(sys.stdout, Stream):
         sys.stdout.lasting = True

@@ -5,14 +5,14 @@ from __future__ import annotations
 import click
 
 from ablations import tables, terminal
-from ablations.commands.typed import Once
+from ablations.commands.parameters import StrictCommand
 
 _COLUMNS = tables.Columns(
     numbers=("index",), least=("title", "section"), wrapped={"title": 14, "changes": 24}
 )
 
 
-@click.command(cls=Once, short_help="List the steps, or show the network of one.")
+@click.command(cls=StrictCommand, short_help="List the steps, or show the network of one.")
 @click.argument("step", required=False)
 @click.option("--regime", default="resnet50", show_default=True, metavar="NAME")
 def steps(step: str | None, regime: str) -> None:

@@ -1,4 +1,4 @@
-"""What a command line asks for: a study, a preset, a regime; and what that will cost."""
+"""The study, preset and regime that a command line requests, and their costs."""
 
 from __future__ import annotations
 
@@ -9,54 +9,50 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ablations import limits
-from ablations.commands import typed
-from ablations.commands.typed import list_option
+from ablations import limits, yaml_file
+from ablations.commands import parameters
+from ablations.commands.parameters import list_option
 from modernize.errors import UsageError
 from modernize.text import plural
 
 if TYPE_CHECKING:
     from ablations.recipe import Preset
     from ablations.studies.estimates import PlanRow, Speed
-    from ablations.studies.variants import Comparison
+    from ablations.studies.variants import ResolvedStudy
     from modernize.steps import Variant
 
-HOURS_HINT = "For device-hours: --measure here, or --images-per-second N of the study's base."
-MANY = 10  # variants out of proportion, above which only the dearest is named
+HOURS_HINT = "For device-hours: --measure, or --images-per-second N of the study's base."
+MAX_LISTED = 10  # variants out of proportion; if there are more, only the most expensive is named
 
 DEFAULT = "roadmap"
-SHIPPED = sorted(path.stem for path in (Path(__file__).parents[1] / "study_files").glob("*.yaml"))
+SHIPPED = yaml_file.shipped_names(Path(__file__).parents[1] / "study_files")
 
+YAML_FILE = parameters.FilePath(path_type=str, is_path=yaml_file.is_file_name)
 
-def _means_yaml(value: str) -> bool:
-    return value.lower().endswith((".yaml", ".yml"))
-
-
-YAML_FILE = typed.FilePath(path_type=str, means_file=_means_yaml)
-
-_ASKING = (
+_OPTIONS = (
     click.option(
         "--study",
         default=DEFAULT,
         show_default=True,
         type=YAML_FILE,
         metavar="NAME|FILE",
-        help=f"What to compare: {', '.join(SHIPPED)}, or a file of your own.",
+        help=f"Which variants to compare: {', '.join(SHIPPED)}, or a YAML file.",
     ),
-    click.option("--until", "last", metavar="STEP", help="Last step wanted: its key or index."),
-    click.option("--from", "first", metavar="STEP", help="First step wanted."),
+    click.option("--until", "last", metavar="STEP", help="The last step: its key or index."),
+    click.option("--from", "first", metavar="STEP", help="The first step: its key or index."),
     list_option("--only", metavar="STEP,...", help="Only these steps; may be repeated."),
     click.option(
         "--seeds",
-        type=typed.Whole(1, limits.SEEDS),
+        type=parameters.IntegerType(1, limits.SEEDS),
         metavar="N",
-        help="Runs of each step, from seeds 0, 1, ...  [default: the study's; 1 for the roadmap]",
+        help="Runs of each step, with seeds 0, 1, ...  [default: the study's; roadmap: 1]",
     ),
     click.option(
         "--preset",
         type=YAML_FILE,
         metavar="NAME|FILE",
-        help="What to train on, and how.  [default: the study's; nano for the roadmap]",
+        help="The data and the recipe: a preset's name, or a YAML file.  [default: the study's; "
+        "roadmap: nano]",
     ),
     click.option(
         "--regime",
@@ -65,24 +61,23 @@ _ASKING = (
     ),
     click.option(
         "--data",
-        type=typed.ImageFolder(),
+        type=parameters.ImageFolder(),
         metavar="FOLDER",
-        help="Where the images are.  [default: as the preset says]",
+        help="The folder of the images.  [default: the preset's]",
     ),
     click.option(
         "--set",
         "settings",
         multiple=True,
         metavar="KEY=VALUE",
-        help="Another value for a key of the preset; may be repeated. If a key is given twice, the "
-        "last value counts.",
+        help="Replace a value of the preset; may be repeated. The last value of a key counts.",
     ),
 )
 
 
 def study_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds the options that say which study is meant; :func:`resolve` takes them."""
-    for option in reversed(_ASKING):
+    """Adds the options that choose a study; :func:`build_request` takes them."""
+    for option in reversed(_OPTIONS):
         command = option(command)
     return command
 
@@ -91,37 +86,38 @@ def speed_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Adds ``--images-per-second`` and ``--measure``; :func:`find_speed` takes them."""
     given = click.option(
         "--images-per-second",
-        type=typed.Real(0.001, limits.SPEED),
+        type=parameters.FloatType(0.001, limits.SPEED),
         metavar="N",
-        help="Estimate hours from this speed of the study's base on one device.",
+        help="Estimate hours from this training speed of the study's base on one device.",
     )
     measured = click.option(
-        "--measure", is_flag=True, help="Estimate hours from a few updates on this device."
+        "--measure", is_flag=True, help="Estimate hours from a few training steps on this device."
     )
     return given(measured(command))
 
 
 @dataclasses.dataclass(frozen=True)
 class StudyRequest:
-    """What a command line asks for.
+    """The study that a command line requests.
 
     Attributes:
-        comparison, preset: the study, and the conditions.
-        variants: those wanted.
-        seeds: runs of each.
-        folder: the name of the study's folder, unless another one is given.
-        names_images: whether the command line says where the images are.
+        resolved: all variants of the study, in its regime.
+        preset: the data and the recipes.
+        variants: the requested ones.
+        seeds: runs of each variant.
+        folder: the default name of the study's folder.
+        data_given: whether the command line, not the preset, gives the folder of the images.
     """
 
-    comparison: Comparison
+    resolved: ResolvedStudy
     preset: Preset
     variants: Sequence[Variant]
     seeds: int
     folder: str
-    names_images: bool
+    data_given: bool
 
 
-def resolve(
+def build_request(
     *,
     study: str,
     first: str | None,
@@ -133,40 +129,41 @@ def resolve(
     data: str | None,
     settings: tuple[str, ...],
 ) -> StudyRequest:
-    """Returns what the options of :func:`study_options` mean.
+    """Returns the request that the options of :func:`study_options` describe.
 
     Raises:
-        UsageError: for what does not exist, or cannot be.
+        UsageError: for an unknown name, an invalid value, or too many runs.
     """
     from ablations.recipe import load_preset
-    from ablations.studies.selection import pick
+    from ablations.studies.selection import select_variants
     from ablations.studies.study_file import read_study
-    from ablations.studies.variants import compare
+    from ablations.studies.variants import resolve_study
 
-    written = read_study(study)
-    chosen = load_preset(preset or written.preset, settings, data)
-    usual = written.file.regime or chosen.regime
-    comparison = compare(written, regime or usual)
-    variants, seeds = pick(comparison.variants, first, last, only), seeds or written.file.seeds
+    file = read_study(study)
+    chosen = load_preset(preset or file.preset, settings, data)
+    default_regime = file.definition.regime or chosen.regime
+    resolved = resolve_study(file, regime or default_regime)
+    variants = select_variants(resolved.variants, first, last, only)
+    seeds = seeds or file.definition.seeds
     runs = len(variants) * seeds
     if runs > limits.RUNS:
         raise UsageError(
-            f"{plural(len(variants), 'step')} with {plural(seeds, 'seed')} are {runs:,} runs; at "
-            f"most {limits.RUNS:,} are planned at once. Take some with --only, or fewer --seeds."
+            f"{plural(len(variants), 'step')} with {plural(seeds, 'seed')} are {runs:,} runs; the "
+            f"maximum is {limits.RUNS:,}. Select steps with --only, or use fewer --seeds."
         )
-    # The roadmap on a preset is called after the preset alone.
-    parts = [] if study == DEFAULT else [written.name]
-    if not parts or (preset and preset != written.file.preset):
-        parts.append(Path(preset or written.preset).stem)
-    if comparison.regime != usual:
-        parts.append(comparison.regime)
+    # The roadmap's folder has the preset's name alone.
+    parts = [] if study == DEFAULT else [file.name]
+    if not parts or (preset and preset != file.definition.preset):
+        parts.append(Path(preset or file.preset).stem)
+    if resolved.regime != default_regime:
+        parts.append(resolved.regime)
     return StudyRequest(
-        comparison,
+        resolved,
         chosen,
         variants,
         seeds,
         "-".join(parts),
-        chosen.data.source != load_preset(preset or written.preset).data.source,
+        chosen.data.source != load_preset(preset or file.preset).data.source,
     )
 
 
@@ -177,10 +174,10 @@ def find_speed(
     images_per_second: float | None,
     measure: bool,
 ) -> Speed | None:
-    """Returns how fast networks train: as given, or as measured here, or None if nobody asks.
+    """Returns how fast networks train, as given or as measured here; None without either option.
 
     Raises:
-        UsageError: where both are asked for.
+        UsageError: for both options.
     """
     from ablations.studies.estimates import given_speed
 
@@ -199,30 +196,26 @@ def find_speed(
     return measure_speed(rows, reference, preset.compute, size)
 
 
-def notes(rows: Sequence[PlanRow], reference: PlanRow, comparison: Comparison) -> list[str]:
-    """Returns which variants are out of proportion, and which cannot be, a line each."""
+def cost_notes(rows: Sequence[PlanRow], reference: PlanRow, resolved: ResolvedStudy) -> list[str]:
+    """Returns a line for each variant that costs far more than the reference, or is impossible."""
     from ablations.studies import estimates
     from ablations.units import flops, times
 
-    dear = [row for row in rows if row.times > estimates.OUT_OF_PROPORTION]
-    if len(dear) > MANY:
-        most = max(dear, key=lambda row: row.times)
-        lines = [
-            f"Out of proportion: {plural(len(dear), 'variant')}; {most.key} most, with "
-            f"{flops(most.cost.flops)}, {times(most.times)} those of "
-            f"{reference.key}"
-        ]
-    else:
-        lines = [
-            f"Out of proportion: {row.key} costs {flops(row.cost.flops)}, "
-            f"{times(row.times)} those of {reference.key}"
-            for row in dear
-        ]
-    return lines + [f"Not among them: {key}: {reason}" for key, reason in comparison.left_out]
+    expensive = [row for row in rows if row.times > estimates.OUT_OF_PROPORTION]
+    count = ""
+    if len(expensive) > MAX_LISTED:
+        count = f"{plural(len(expensive), 'variant')}, at most "
+        expensive = [max(expensive, key=lambda row: row.times)]
+    lines = [
+        f"Out of proportion: {count}{row.key} with {flops(row.cost.flops)}, {times(row.times)} "
+        f"the FLOPs of {reference.key}"
+        for row in expensive
+    ]
+    return lines + [f"Omitted: {key}: {reason}" for key, reason in resolved.omitted]
 
 
-def in_all(hours: float, speed: Speed) -> str:
-    """Returns the line that says how long everything takes."""
+def total_time(hours: float, speed: Speed) -> str:
+    """Returns the line that states how long everything takes."""
     from ablations.units import duration
 
-    return f"About {duration(3600 * hours)} on one device in all, by {speed.how}"
+    return f"About {duration(3600 * hours)} on one device in total, by {speed.how}"

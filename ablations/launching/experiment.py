@@ -24,7 +24,7 @@ from ablations.records import ARCHIVE, Record, ResultsError, Status, Study
 from ablations.records.lock import study_lock
 from ablations.studies import selection
 from ablations.studies.estimates import PlanRow, TrainingImages, count, plan_rows
-from ablations.studies.variants import Comparison
+from ablations.studies.variants import ResolvedStudy
 from modernize.errors import UsageError
 from modernize.spec import Norm
 from modernize.steps import Training, Variant
@@ -44,7 +44,7 @@ class Experiment:
     Attributes:
         study, preset: what it is.
         planned: its runs.
-        comparison: what the study compares in all.
+        resolved: all variants of the study, in its regime.
         skip_bad_images: whether an unreadable image is passed over.
         tensorboard: whether the metrics are written for TensorBoard, too.
         notes: which of the images are passed over, a sentence each.
@@ -53,7 +53,7 @@ class Experiment:
     study: Study
     preset: Preset
     planned: Sequence[Planned]
-    comparison: Comparison
+    resolved: ResolvedStudy
     skip_bad_images: bool = False
     tensorboard: bool = False
     notes: Sequence[str] = ()
@@ -67,7 +67,7 @@ class Experiment:
         """Returns what each variant asked for costs, for one run; and what the reference does."""
         images, spec = self.study.manifest["images"], self.planned[0].run.spec
         return plan_rows(
-            self.comparison,
+            self.resolved,
             list(dict.fromkeys(p.variant for p in self.planned)),
             self.preset,
             1,
@@ -210,7 +210,7 @@ def study_name(name: str | None, otherwise: str) -> str:
 def design(
     folder: Path,
     preset: Preset,
-    comparison: Comparison,
+    resolved: ResolvedStudy,
     variants: Sequence[Variant],
     seeds: int,
     *,
@@ -223,7 +223,7 @@ def design(
     Args:
         folder: the study's folder, there or not.
         preset: what to train on, and how.
-        comparison: what the study compares in all.
+        resolved: all variants of the study, in its regime.
         variants: what of it to train.
         seeds: runs of each, from seeds 0, 1, ...
         skip_bad_images: whether an unreadable image is passed over; else it stops its run.
@@ -242,17 +242,17 @@ def design(
     study = Study.merge(
         folder,
         preset=preset,
-        regime=comparison.regime,
+        regime=resolved.regime,
         images=images.identity(),
         files=files,
         variants=variants,
         seeds=seeds,
-        order=[v.key for v in comparison.variants],
-        whole=comparison.variants,
-        name=comparison.name,
-        title=comparison.title,
+        order=[v.key for v in resolved.variants],
+        whole=resolved.variants,
+        name=resolved.name,
+        title=resolved.title,
         own_costs={v.key: count(v.spec, size) for v in variants if v.spec.custom_layers},
-        own_file=comparison.own_file,
+        own_file=resolved.text,
     )
     asked = [(variant, seed) for variant in variants for seed in range(seeds)]
     planned = plan_runs(study, asked)
@@ -260,7 +260,7 @@ def design(
         study,
         preset,
         planned,
-        comparison,
+        resolved,
         skip_bad_images,
         tensorboard,
         (*images.notes, *_notes_on_files(images, files, study.files_before)),

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from ablations import limits, yaml_file
 from ablations.paths import expand
-from ablations.yaml_file import Misfit, MisfitError, Table
+from ablations.yaml_file import Conflict, ConflictError, Table
 from modernize.errors import UsageError
 
 EXAMPLE = Path(__file__).parents[1] / "slurm_configs" / "example.yaml"
@@ -70,29 +70,29 @@ class SlurmConfig(Table):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        misfits = []
+        conflicts = []
         if self.gpus_per_node and self.tasks_per_node not in (None, self.gpus_per_node):
-            misfits.append(
-                Misfit(
+            conflicts.append(
+                Conflict(
                     ("tasks_per_node", "gpus_per_node"),
                     f"tasks_per_node {self.tasks_per_node} must be gpus_per_node "
                     f"{self.gpus_per_node}: one process per GPU",
                 )
             )
         if self.memory_per == "gpu" and not self.gpus_per_node:
-            misfits.append(
-                Misfit(("memory_per", "gpus_per_node"), "memory_per gpu needs gpus_per_node")
+            conflicts.append(
+                Conflict(("memory_per", "gpus_per_node"), "memory_per gpu needs gpus_per_node")
             )
         if self.warning_seconds >= 60 * self.time_limit_minutes:
-            misfits.append(
-                Misfit(
+            conflicts.append(
+                Conflict(
                     ("warning_seconds", "time_limit_minutes"),
                     f"warning_seconds {self.warning_seconds} must be below the time limit, "
                     f"{60 * self.time_limit_minutes} seconds",
                 )
             )
-        if misfits:
-            raise MisfitError(misfits)
+        if conflicts:
+            raise ConflictError(conflicts)
         return self
 
     @property

@@ -89,29 +89,29 @@ def _typed(words: Sequence[str]) -> str:
     return line if len(line) <= LINE else broken
 
 
-def _own_form(study: Study) -> study_file.WrittenStudy | None:
+def _own_form(study: Study) -> study_file.StudyFile | None:
     """Returns the study's own file, if it has one; its custom layers are not loaded."""
     path = study.folder / OWN_FILE
     if not path.exists() and not path.is_symlink():
         return None
     read_bytes(path)  # or it is not a file
-    return study_file.read_form(path)
+    return study_file.read_study_file(path)
 
 
 def _own_name(study: Study) -> str:
     return f"{study.manifest['study']}.yaml"
 
 
-def _own_files(study: Study, own: study_file.WrittenStudy) -> dict[str, str]:
+def _own_files(study: Study, own: study_file.StudyFile) -> dict[str, str]:
     """Returns name -> text of the study's own file and its custom layers, if it has any."""
     files = {_own_name(study): own.text}
     copies = [path for v in study.variants if (path := study.layers_file(v.spec))]
-    if own.file.layers and copies:
-        files[own.file.layers] = read_bytes(copies[0]).decode()
+    if own.definition.layers and copies:
+        files[own.definition.layers] = read_bytes(copies[0]).decode()
     return files
 
 
-def _which_variants(study: Study, own: study_file.WrittenStudy | None) -> list[str] | None:
+def _which_variants(study: Study, own: study_file.StudyFile | None) -> list[str] | None:
     """Returns the options that choose these variants from the study's file, or None."""
     name, regime = study.manifest.get("study", ROADMAP), study.manifest["regime"]
     if own is None and name not in study_file.study_names():
@@ -119,14 +119,14 @@ def _which_variants(study: Study, own: study_file.WrittenStudy | None) -> list[s
     written = own or study_file.read_study(name)
     keys = [v.key for v in study.variants]
     # Networks with custom layers cannot be made here: that would run their file.
-    whole = study.order if written.file.layers else _keys_if_the_same(study, written)
+    whole = study.order if written.definition.layers else _keys_if_the_same(study, written)
     if not whole:
         return None
     if own is not None:
         options = ["--study", _own_name(study)]
     else:
         options = [] if name == ROADMAP else ["--study", name]
-    if regime != (written.file.regime or study.preset.regime):
+    if regime != (written.definition.regime or study.preset.regime):
         options += ["--regime", regime]
     if len(keys) == len(whole):
         return options
@@ -135,11 +135,11 @@ def _which_variants(study: Study, own: study_file.WrittenStudy | None) -> list[s
     return [*options, "--only", ",".join(keys)]
 
 
-def _keys_if_the_same(study: Study, written: study_file.WrittenStudy) -> list[str]:
+def _keys_if_the_same(study: Study, written: study_file.StudyFile) -> list[str]:
     """Returns the keys of all that a file compares; none where it makes other networks by now."""
     try:
-        whole = variants.compare(written, study.manifest["regime"]).variants
-        chosen = selection.pick(whole, only=[v.key for v in study.variants])
+        whole = variants.resolve_study(written, study.manifest["regime"]).variants
+        chosen = selection.select_variants(whole, only=[v.key for v in study.variants])
     except UsageError:
         return []
     first = study.variants[0].spec

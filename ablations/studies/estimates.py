@@ -22,7 +22,7 @@ from modernize.steps import Training
 from modernize.text import plural
 
 if TYPE_CHECKING:
-    from ablations.studies.variants import Comparison
+    from ablations.studies.variants import ResolvedStudy
     from modernize.steps import Variant
 
 OUT_OF_PROPORTION = 3.0  # times the reference's FLOPs, above which a variant is pointed out
@@ -156,7 +156,7 @@ class PlanRow:
 
 
 def plan_rows(
-    comparison: Comparison,
+    resolved: ResolvedStudy,
     variants: Sequence[Variant],
     preset: Preset,
     seeds: int,
@@ -164,9 +164,9 @@ def plan_rows(
 ) -> tuple[list[PlanRow], PlanRow]:
     """Returns what each variant costs, with so many seeds each; and what the reference does."""
     rows: list[PlanRow] = []
-    fitting = fit_to_images([comparison.reference, *variants], images.channels, images.classes)
+    fitting = fit_to_images([resolved.reference, *variants], images.channels, images.classes)
     for v in fitting:
-        recipe = preset.recipes.of(v.training, comparison.regime)
+        recipe = preset.recipes.of(v.training, resolved.regime)
         spec = recipe.apply_to(v.spec)
         cost = count(spec, preset.data.image_size)
         times = cost.flops / rows[0].cost.flops if rows else 1.0

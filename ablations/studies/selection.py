@@ -1,4 +1,4 @@
-"""The roadmap's steps as a person asks for them, and variants made to fit images."""
+"""Selection of steps and variants, their description, and networks that fit the images."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ def roadmap(
     last: str | None = None,
     only: Sequence[str] = (),
 ) -> tuple[Variant, ...]:
-    """Returns the roadmap's variants, or a piece of it; arguments and errors as :func:`pick`."""
-    return pick(apply_steps(STEPS, find_regime(regime)), first, last, only)
+    """Returns variants of the roadmap; arguments and errors as for :func:`select_variants`."""
+    return select_variants(apply_steps(STEPS, find_regime(regime)), first, last, only)
 
 
-def pick(
+def select_variants(
     variants: Sequence[Variant],
     first: str | None = None,
     last: str | None = None,
@@ -32,11 +32,11 @@ def pick(
         variants: all of them.
         first: key or index of the first one wanted; None: the study's first.
         last: key or index of the last one wanted; None: the study's last.
-        only: keys or indices of those wanted; all where empty.
+        only: keys or indices of those wanted; empty: all.
 
     Raises:
         UnknownNameError: for an unknown variant.
-        UsageError: where nothing is left.
+        UsageError: if no variant is left.
     """
     keys = [v.key for v in variants]
     begin = find_key(first, keys) if first is not None else 0
@@ -53,7 +53,7 @@ def pick(
 def fit_to_images(
     variants: Sequence[Variant], channels: int, num_classes: int
 ) -> tuple[Variant, ...]:
-    """Returns the variants with networks for images of so many channels and classes."""
+    """Returns the variants with networks for images of these channels and classes."""
     return tuple(
         dataclasses.replace(v, spec=v.spec.replace(in_channels=channels, num_classes=num_classes))
         for v in variants
@@ -61,7 +61,7 @@ def fit_to_images(
 
 
 def step_rows(regime: str) -> list[dict[str, str]]:
-    """Returns a row of text for each step of the roadmap: what it is called and changes.
+    """Returns a row of text for each step of the roadmap, with its name and its changes.
 
     Raises:
         UnknownNameError: for an unknown regime.
@@ -74,14 +74,14 @@ def step_rows(regime: str) -> list[dict[str, str]]:
             "step": v.key,
             "title": v.title,
             "section": v.section + ("" if v.adopted else " (side branch)"),
-            "changes": "; ".join(_changes(by_key.get(v.parent or ""), v)) or "where it starts",
+            "changes": "; ".join(_changes(by_key.get(v.parent or ""), v)) or "the starting point",
         }
         for index, v in enumerate(variants)
     ]
 
 
 def describe_step(step: str, regime: str) -> str:
-    """Returns the whole network of one step as text, with what it changed.
+    """Returns the network of one step as text, with the changes that the step makes.
 
     Raises:
         UnknownNameError: for an unknown step or regime.

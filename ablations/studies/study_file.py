@@ -1,7 +1,7 @@
-"""Study files: which variants are compared, as a person writes it. Read, and checked for form.
+"""Study files: the variants of a study as its author writes them, read and checked.
 
-``ablations/study_files`` has the shipped ones; :mod:`~ablations.studies.variants` makes the
-networks.
+``ablations/study_files`` has the shipped ones; :mod:`~ablations.studies.variants` builds the
+variants.
 """
 
 from __future__ import annotations
@@ -37,29 +37,29 @@ EachOrSteps: TypeAlias = Annotated[Any, AfterValidator(_each_or_names)]
 Fields: TypeAlias = dict[str, Any]
 
 
-class Rows(Table):
-    """Some steps, one after the other.
+class StepList(Table):
+    """A list of steps.
 
     Attributes:
-        until: all of the roadmap up to this one.
-        steps: these, by their keys; ``each``: the whole roadmap.
+        until: all steps of the roadmap up to this one.
+        steps: the keys of the steps; ``each``: the whole roadmap.
     """
 
     until: str | None = None
     steps: EachOrSteps | None = None
 
     @model_validator(mode="after")
-    def _one_of_both(self) -> Self:
+    def _has_one_form(self) -> Self:
         if (self.until is None) == (not self.steps):
             raise ValueError("give one of until and steps")
         return self
 
 
-class Base(Rows):
-    """The network that variants are made from and compared with.
+class BaseVariant(StepList):
+    """The variant that others are derived from and compared with.
 
     Attributes:
-        key, title: what it is called; ``{start}`` and ``{end}`` are the regime's networks.
+        key, title: its names; ``{start}`` and ``{end}`` are the regime's networks.
         fields: NetSpec fields and their values, after the steps.
     """
 
@@ -69,7 +69,7 @@ class Base(Rows):
 
 
 class CustomStep(Table):
-    """A step of one's own, as :class:`modernize.steps.Step` has it."""
+    """A custom step; its fields are those of :class:`modernize.steps.Step`."""
 
     title: str
     section: str = "Own steps"
@@ -78,18 +78,18 @@ class CustomStep(Table):
     adopted: bool = True
 
 
-class Entry(Table):
-    """One variant, or several in short.
+class VariantEntry(Table):
+    """One variant, or several variants in a short form.
 
     Attributes:
-        key, title, section: what it is called, in tables and charts.
-        steps: instead of the base's.
-        without: steps left out; ``each``: a variant for each of the base's.
-        with_: steps added at the end; ``each``: a variant for each that the base has not.
+        key, title, section: its names in tables and charts.
+        steps: replace the base's steps.
+        without: steps to remove; ``each``: a variant without each step of the base.
+        with_: steps to append; ``each``: a variant with each step that the base does not have.
         order: the same steps, in this order.
         fields: NetSpec fields and their values, after the steps.
         sweep: NetSpec fields and lists of values: a variant for each combination.
-        path: steps, each of which leads to a variant, compared with the one before.
+        path: steps; each makes a variant, which is compared with the one before.
     """
 
     key: KeyName | None = None
@@ -101,10 +101,10 @@ class Entry(Table):
     order: Steps | None = None
     fields: Fields | None = None
     sweep: Fields | None = None
-    path: Rows | None = None
+    path: StepList | None = None
 
     @model_validator(mode="after")
-    def _says_one_thing(self) -> Self:
+    def _has_one_form(self) -> Self:
         forms = {
             "steps": self.steps,
             "without": self.without,
@@ -117,78 +117,78 @@ class Entry(Table):
         given = [name for name, value in forms.items() if value is not None]
         short = [name for name in given if name in ("sweep", "path") or forms[name] == EACH]
         if not given:
-            raise ValueError(f"say what it is, with any of {', '.join(forms)}")
+            raise ValueError(f"give one of the keys {', '.join(forms)}")
         if short and len(given) > 1:
-            raise ValueError(f"{short[0]} here means several variants; nothing goes with it")
+            raise ValueError(f"{short[0]} makes several variants here; it must be the only key")
         if not short and self.key is None:
             raise ValueError("give it a key")
         if short and self.path is None and (self.key or self.title):
-            raise ValueError(f"{short[0]} here means several variants; they name themselves")
+            raise ValueError(f"{short[0]} makes several variants here; they get keys and titles")
         return self
 
 
-class StudyFile(Table):
-    """A study as it is written.
+class StudyDefinition(Table):
+    """The content of a study file.
 
     Attributes:
-        title: at the head of charts.
-        preset: its name or file; the command line's goes before it.
+        title: the title of tables and charts.
+        preset: its name or file, unless the command line gives one.
         regime: None: the preset's.
         seeds: runs of each variant.
-        base: what variants are made from; not needed by a ``path``.
-        steps: of one's own, beside the roadmap's.
-        layers: a Python file beside this one that defines custom layers.
-        variants: what is compared.
+        base: the variant that others are derived from; a ``path`` needs none.
+        steps: custom steps, in addition to the roadmap's.
+        layers: a Python file that defines custom layers, relative to this one.
+        variants: the variants to compare.
     """
 
     title: str
     preset: str = "nano"
     regime: RegimeName | None = None
     seeds: Seeds = 1
-    base: Base | None = None
+    base: BaseVariant | None = None
     steps: dict[KeyName, CustomStep] = Field(default_factory=dict)
     layers: str | None = None
-    variants: Annotated[list[Entry], Field(min_length=1)]
+    variants: Annotated[list[VariantEntry], Field(min_length=1)]
 
 
 @dataclasses.dataclass(frozen=True)
-class WrittenStudy:
+class StudyFile:
     """A study file that was read.
 
     Attributes:
-        name: the file's, without its ending.
+        name: of the file, without its suffix.
         path: of the file.
-        file: what it says.
-        text: the same as it was written.
-        places: where each key stands.
+        definition: its content.
+        text: its text.
+        locations: file and line of each key.
         custom_layers: its file of custom layers, if it names one.
     """
 
     name: str
     path: Path
-    file: StudyFile
+    definition: StudyDefinition
     text: str
-    places: Mapping[Key, str]
+    locations: Mapping[Key, str]
     custom_layers: CustomLayersFile | None
 
     @property
     def preset(self) -> str:
-        """The preset's name, or its file, which may stand beside the study's."""
-        if not yaml_file.is_file_name(self.file.preset):
-            return self.file.preset
-        given = expand(self.file.preset, self.path.parent)
+        """The preset's name, or its file, which may be relative to the study's."""
+        if not yaml_file.is_file_name(self.definition.preset):
+            return self.definition.preset
+        given = expand(self.definition.preset, self.path.parent)
         beside = self.path.parent / given
         return str(beside) if beside.is_file() else given
 
     @property
     def shipped(self) -> bool:
-        """Whether it is one of ours, and not its user's."""
+        """Whether it is part of this program, not a user's file."""
         return self.path.resolve().parent == STUDIES
 
-    def refuse(self, faults: list[tuple[Key, str]]) -> UsageError:
+    def error(self, faults: list[tuple[Key, str]]) -> UsageError:
         """Returns the error that names these faults of the file with their lines."""
         name = f"the study {self.name!r}"
-        return yaml_file.refusal(faults, name, self.places, self.path.name)
+        return yaml_file.faults_error(faults, name, self.locations, self.path.name)
 
 
 def study_names() -> list[str]:
@@ -196,7 +196,7 @@ def study_names() -> list[str]:
     return yaml_file.shipped_names(STUDIES)
 
 
-def read_study(name: str) -> WrittenStudy:
+def read_study(name: str) -> StudyFile:
     """Returns a study file, and runs the Python file of custom layers that it names, if any.
 
     Args:
@@ -206,19 +206,20 @@ def read_study(name: str) -> WrittenStudy:
         UsageError: naming every fault of its form at once, with file and line.
         CustomLayersError: if its custom layers cannot be used.
     """
-    written = read_form(yaml_file.find(name, STUDIES, "study"))
-    if not written.file.layers:
+    written = read_study_file(yaml_file.find(name, STUDIES, "study"))
+    if not written.definition.layers:
         return written
-    beside = written.path.parent / expand(written.file.layers, written.path.parent)
+    beside = written.path.parent / expand(written.definition.layers, written.path.parent)
     return dataclasses.replace(written, custom_layers=load_custom_layers(beside))
 
 
-def read_form(path: Path) -> WrittenStudy:
-    """Returns a study file as it is written; its custom layers, if any, are not loaded.
+def read_study_file(path: Path) -> StudyFile:
+    """Returns a study file; its custom layers, if any, are not loaded.
 
     Raises:
         UsageError: naming every fault of its form at once, with file and line.
     """
-    values, places = yaml_file.read(path, StudyFile, "study")
-    file = yaml_file.check(values, StudyFile, f"the study {path.stem!r}", places, path.name)
-    return WrittenStudy(path.stem, path, file, yaml_file.read_text(path), places, None)
+    values, locations = yaml_file.read(path, StudyDefinition, "study")
+    name = f"the study {path.stem!r}"
+    definition = yaml_file.check(values, StudyDefinition, name, locations, path.name)
+    return StudyFile(path.stem, path, definition, yaml_file.read_text(path), locations, None)

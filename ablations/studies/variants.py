@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from ablations.studies.study_file import EACH, Base, CustomStep, Entry, Rows, WrittenStudy
+from ablations.studies.study_file import EACH, BaseVariant, StepList, StudyFile, VariantEntry
 from ablations.yaml_core import Key
 from modernize.custom_layers import TABLES, builtin
 from modernize.errors import SpecError, UnknownNameError, UsageError
@@ -25,7 +25,7 @@ from modernize.steps import (
     find_step,
 )
 
-MOST = 10_000  # variants of one sweep
+MAX_COMBINATIONS = 10_000  # of one sweep
 
 # Fields that a study cannot set, and what sets them.
 SET_ELSEWHERE = {
@@ -37,21 +37,21 @@ SET_ELSEWHERE = {
 }
 
 
-class NothingNewError(SpecError):
-    """A variant that is the same as another one."""
+class DuplicateVariantError(SpecError):
+    """A variant has the network and the recipe of another one."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Comparison:
-    """A study in one regime.
+class ResolvedStudy:
+    """The variants of a study in one regime.
 
     Attributes:
         name, title: of the study.
         regime: its name.
-        variants: what is compared, in order.
-        reference: the variant whose cost the others' are set beside.
-        left_out: what a short form would have made, and why it is not among the variants.
-        own_file: the study's file as it was written, where it is not one of ours.
+        variants: in order.
+        reference: the variant that costs are compared with.
+        omitted: key of each variant that a short form cannot make, and the reason.
+        text: of the study's file, if it is a user's.
     """
 
     name: str
@@ -59,225 +59,77 @@ class Comparison:
     regime: str
     variants: tuple[Variant, ...]
     reference: Variant
-    left_out: tuple[tuple[str, str], ...] = ()
-    own_file: str = ""
+    omitted: tuple[tuple[str, str], ...] = ()
+    text: str = ""
 
 
-def compare(study: WrittenStudy, regime: str) -> Comparison:
-    """Returns the networks that a study compares.
+def resolve_study(study: StudyFile, regime: str) -> ResolvedStudy:
+    """Returns the variants of a study in a regime.
 
     Raises:
         UnknownNameError: for an unknown regime.
-        UsageError: naming every variant that cannot be, with file, line and the reason.
+        UsageError: naming every variant that is impossible, with file, line and reason.
     """
-    maker = _Maker(study, find_regime(regime))
-    if study.file.base is not None:
-        maker.add_base(study.file.base)
-    if maker.base or not study.file.base:  # else each variant would repeat the base's faults
-        for index, entry in enumerate(study.file.variants):
-            maker.add(("variants", index), entry)
-    if maker.faults:
-        raise study.refuse(maker.faults)
-    variants = tuple(maker.variants.values())
-    return Comparison(
+    builder = _VariantBuilder(study, find_regime(regime))
+    definition = study.definition
+    if definition.base is not None:
+        builder.add_base(definition.base)
+    if builder.base or not definition.base:  # otherwise each variant would repeat the base's faults
+        for index, entry in enumerate(definition.variants):
+            builder.add(("variants", index), entry)
+    if builder.faults:
+        raise study.error(builder.faults)
+    variants = tuple(builder.variants.values())
+    return ResolvedStudy(
         name=study.name,
-        title=study.file.title,
+        title=definition.title,
         regime=regime,
         variants=variants,
         reference=variants[0],
-        left_out=tuple(maker.left_out),
-        own_file="" if study.shipped else study.text,
+        omitted=tuple(builder.omitted),
+        text="" if study.shipped else study.text,
     )
 
 
-class _Maker:
-    """Makes variants one after the other, and collects the faults of those that cannot be."""
+class _Steps:
+    """The roadmap's steps and a study's custom steps, and values of fields, in one regime."""
 
-    def __init__(self, study: WrittenStudy, regime: Regime) -> None:
+    def __init__(self, study: StudyFile, regime: Regime) -> None:
         self.regime, self.custom_layers = regime, study.custom_layers
-        self.variants: dict[str, Variant] = {}
-        self.alike: dict[tuple[NetSpec, Training], str] = {}  # network and recipe -> variant
-        self.left_out: list[tuple[str, str]] = []
+        self.by_key = {step.key: step for step in STEPS}
         self.faults: list[tuple[Key, str]] = []
-        self.base: Variant | None = None
-        self.base_steps: list[Step] = []
-        self.steps = {step.key: step for step in STEPS}
-        for key, own in study.file.steps.items():
-            self._add_step(("steps", key), key, own)
-
-    def _add_step(self, place: Key, key: str, own: CustomStep) -> None:
-        if key in self.steps:
-            self.faults.append((place, "the roadmap has a step of this name; call it otherwise"))
-            return
-        training = Training(own.training) if own.training else None
-        try:
-            changes = self._values(own.changes)
-            self.regime.first().replace(**changes)
-        except UsageError as error:
-            self.faults.append(((*place, "changes"), str(error)))
-            return
-        self.steps[key] = Step(key, own.title, own.section, changes, training, own.adopted)
-
-    def add_base(self, base: Base) -> None:
-        """Makes the base, of which the other variants are made."""
-        try:
-            self.base_steps = _adopt(self._rows(base, side_branches=False))
-            spec, training = self._network(self.base_steps, base.fields)
-        except UsageError as error:
-            self.faults.append((("base",), str(error)))
-            return
-        title = self.regime.names_in(base.title)
-        self.base = Variant(base.key, title, "Base", True, None, spec, training)
-        self._put(self.base)
-
-    def add(self, place: Key, entry: Entry) -> None:
-        """Makes what one entry of the file stands for."""
-        try:
-            if entry.path is not None:
-                self._add_path(entry, self._rows(entry.path))
-            elif self.base is None:
-                raise UsageError("this needs a base; the study has none")
-            elif entry.sweep is not None:
-                self._add_sweep(entry, entry.sweep)
-            elif entry.without == EACH:
-                start = self.base_steps[:1] if not self.base_steps[0].changes else []
-                for step in self.base_steps[len(start) :]:
-                    self._add_without(entry, step)
-            elif entry.with_ == EACH:
-                for step in self.steps.values():
-                    if step not in self.base_steps:
-                        self._add_with(entry, step)
-            else:
-                self._add_one(entry)
-        except UsageError as error:
-            name = f"{entry.key}: " if entry.key else ""
-            self.faults.append((place, f"{name}{error}"))
-
-    # -- the forms -------------------------------------------------------------------------------
-
-    def _add_path(self, entry: Entry, rows: Sequence[Step]) -> None:
-        names: dict[str, str] = {}  # step -> the variant that stands for it
-        for step in apply_steps(rows, self.regime):
-            twin = self.alike.get((step.spec, step.training))
-            names[step.key] = twin or (f"{entry.key}.{step.key}" if entry.key else step.key)
-            if twin is None:
-                parent = names[step.parent] if step.parent else None
-                section = entry.section or entry.title or step.section
-                self._put(
-                    dataclasses.replace(step, key=names[step.key], parent=parent, section=section)
-                )
-
-    def _add_sweep(self, entry: Entry, sweep: Mapping[str, Any]) -> None:
-        lists = {name: self._of_regime(name, values) for name, values in sweep.items()}
-        for name, values in lists.items():
-            if not isinstance(values, list) or not values:
-                raise UsageError(f"sweep: {name} is {values!r}; give a list of values")
-        combinations = math.prod(map(len, lists.values()))
-        if not lists:
-            raise UsageError("sweep names no field")
-        if combinations > MOST:
-            raise UsageError(f"sweep has {combinations:,} combinations; at most {MOST:,} are made")
-        for values in itertools.product(*lists.values()):
-            fields = dict(zip(lists, values, strict=True))
-            name = ", ".join(f"{_words(field)} {_show(value)}" for field, value in fields.items())
-            key = ".".join(
-                f"{field.replace('_', '-')}-{_show(value).replace(',', '-')}"
-                for field, value in fields.items()
+        for key, custom in study.definition.steps.items():
+            if key in self.by_key:
+                self.faults.append((("steps", key), "the roadmap has a step with this key; rename"))
+                continue
+            training = Training(custom.training) if custom.training else None
+            try:
+                changes = self.values(custom.changes)
+                regime.first().replace(**changes)
+            except UsageError as error:
+                self.faults.append((("steps", key, "changes"), str(error)))
+                continue
+            self.by_key[key] = Step(
+                key, custom.title, custom.section, changes, training, custom.adopted
             )
-            spec, training = self._network(self.base_steps, fields)
-            with self._leaving_out(key, NothingNewError):
-                self._put(self._made(key, name, entry.section or "Sweep", spec, training))
 
-    def _add_without(self, entry: Entry, step: Step) -> None:
-        key, title = f"no-{step.key}", f"without {self._named_in(step)}"
-        with self._leaving_out(key, SpecError):
-            rest = [other for other in self.base_steps if other is not step]
-            spec, training = self._network(rest, None)
-            self._put(self._made(key, title, entry.section or step.section, spec, training))
+    def find(self, keys: Iterable[str]) -> list[Step]:
+        """Returns steps by their keys."""
+        for key in keys:
+            if key not in self.by_key:
+                raise UnknownNameError("step", key, self.by_key)
+        return [self.by_key[key] for key in keys]
 
-    def _add_with(self, entry: Entry, step: Step) -> None:
-        title = f"with {self._named_in(step)}"
-        with self._leaving_out(step.key, SpecError):
-            spec, training = self._network([*self.base_steps, *_adopt([step])], None)
-            self._put(self._made(step.key, title, entry.section or step.section, spec, training))
+    def of_list(self, steps: StepList, *, side_branches: bool = True) -> list[Step]:
+        """Returns the steps of a list in a study file."""
+        if steps.until is None and steps.steps != EACH:
+            return self.find(steps.steps or ())
+        road = STEPS[: find_step(steps.until) + 1] if steps.until else STEPS
+        return [step for step in road if step.adopted or side_branches]
 
-    @contextlib.contextmanager
-    def _leaving_out(self, key: str, kind: type[SpecError]) -> Iterator[None]:
-        """Notes why a variant of a short form cannot be, where an error says so."""
-        try:
-            yield
-        except kind as error:
-            self.left_out.append((key, str(error)))
-
-    def _add_one(self, entry: Entry) -> None:
-        rows = list(self.base_steps)
-        if entry.steps is not None:
-            rows = _adopt(self._named(entry.steps))
-        present = [row.key for row in rows]
-        for name in entry.without or ():
-            if name not in present:
-                raise UnknownNameError("step to leave out", name, present)
-        rows = [row for row in rows if row.key not in (entry.without or ())]
-        rows += _adopt(self._named(entry.with_ or ()))
-        if entry.order is not None:
-            rows = _reorder(rows, entry.order)
-        spec, training = self._network(rows, entry.fields)
-        key = entry.key or ""
-        title = self.regime.names_in(entry.title or key)
-        self._put(self._made(key, title, entry.section or "Variants", spec, training))
-
-    def _named_in(self, step: Step) -> str:
-        """What a step alone is called: where it changes but the recipe, that; no road's end."""
-        title = (
-            step.title.removesuffix(" ({end})") if step.changes else f"the {step.training} recipe"
-        )
-        return self.regime.names_in(title)
-
-    # -- what they share -------------------------------------------------------------------------
-
-    def _made(self, key: str, title: str, section: str, spec: NetSpec, by: Training) -> Variant:
-        return Variant(key, title, section, True, self.base.key if self.base else None, spec, by)
-
-    def _put(self, variant: Variant) -> None:
-        if variant.key in self.variants:
-            raise UsageError(f"the key {variant.key!r} is taken; give each variant its own")
-        twin = self.alike.get((variant.spec, variant.training))
-        if twin is not None:
-            base = " the base," if self.base and twin == self.base.key else ""
-            raise NothingNewError(
-                f"it changes nothing: the same network as{base} {twin!r}, trained the same way"
-            )
-        self.variants[variant.key] = variant
-        self.alike[variant.spec, variant.training] = variant.key
-
-    def _network(
-        self, rows: Sequence[Step], fields: Mapping[str, Any] | None
-    ) -> tuple[NetSpec, Training]:
-        """Returns the network at the end of some steps, with these fields."""
-        if rows is self.base_steps and self.base is not None:
-            spec, training = self.base.spec, self.base.training
-        elif rows:
-            last = apply_steps(rows, self.regime)[-1]
-            spec, training = last.spec, last.training
-        else:
-            spec, training = self.regime.first(), Training.CLASSIC
-        return (spec.replace(**self._values(fields)) if fields else spec), training
-
-    def _rows(self, rows: Rows, *, side_branches: bool = True) -> list[Step]:
-        if rows.until is not None or rows.steps == EACH:
-            steps = STEPS[: find_step(rows.until) + 1] if rows.until else STEPS
-            return [step for step in steps if step.adopted or side_branches]
-        return self._named(rows.steps or ())
-
-    def _named(self, names: Iterable[str]) -> list[Step]:
-        for name in names:
-            if name not in self.steps:
-                raise UnknownNameError("step", name, self.steps)
-        return [self.steps[name] for name in names]
-
-    def _values(self, fields: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns fields with the regime's values, and custom layers as such."""
-        values = {name: self._of_regime(name, value) for name, value in fields.items()}
+    def values(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns the values of fields in this regime, with custom layers resolved."""
+        values = {name: self.value(name, value) for name, value in fields.items()}
         for name in values:
             if name in SET_ELSEWHERE:
                 raise UsageError(f"a study cannot set {name}: {SET_ELSEWHERE[name]}")
@@ -287,8 +139,8 @@ class _Maker:
                 values[name] = self.custom_layers.named(name, values[name])
         return values
 
-    def _of_regime(self, name: str, value: Any) -> Any:
-        """Returns a value, which may be given as one for each regime."""
+    def value(self, name: str, value: Any) -> Any:
+        """Returns the value of a field, which may be a mapping with a value for each regime."""
         if not isinstance(value, dict):
             return value
         if self.regime.name not in value:
@@ -296,26 +148,186 @@ class _Maker:
         return value[self.regime.name]
 
 
-def _adopt(steps: Iterable[Step]) -> list[Step]:
-    """A side branch of the paper is built upon where a study names it."""
+class _VariantBuilder:
+    """Builds the variants one by one, and collects the faults of impossible ones."""
+
+    def __init__(self, study: StudyFile, regime: Regime) -> None:
+        self.steps = _Steps(study, regime)
+        self.regime = regime
+        self.variants: dict[str, Variant] = {}
+        self.keys: dict[tuple[NetSpec, Training], str] = {}  # network and recipe -> variant
+        self.omitted: list[tuple[str, str]] = []
+        self.faults = self.steps.faults
+        self.base: Variant | None = None
+        self.base_steps: list[Step] = []
+
+    def add_base(self, base: BaseVariant) -> None:
+        """Adds the base, from which the other variants are derived."""
+        try:
+            self.base_steps = _adopted(self.steps.of_list(base, side_branches=False))
+            network = self._network(self.base_steps, base.fields)
+        except UsageError as error:
+            self.faults.append((("base",), str(error)))
+            return
+        title = self.regime.names_in(base.title)
+        self.base = Variant(base.key, title, "Base", True, None, *network)
+        self._append(self.base)
+
+    def add(self, location: Key, entry: VariantEntry) -> None:
+        """Adds the variants of one entry of the file."""
+        try:
+            if entry.path is not None:
+                self._add_path(entry, self.steps.of_list(entry.path))
+            elif self.base is None:
+                raise UsageError("this needs a base; the study has none")
+            elif entry.sweep is not None:
+                self._add_sweep(entry, entry.sweep)
+            elif entry.without == EACH:
+                self._add_without_each(entry)
+            elif entry.with_ == EACH:
+                self._add_with_each(entry)
+            else:
+                self._add_one(entry)
+        except UsageError as error:
+            name = f"{entry.key}: " if entry.key else ""
+            self.faults.append((location, f"{name}{error}"))
+
+    # -- the forms -------------------------------------------------------------------------------
+
+    def _add_path(self, entry: VariantEntry, steps: Sequence[Step]) -> None:
+        keys: dict[str, str] = {}  # step -> its variant, which may be one of another path
+        for step in apply_steps(steps, self.regime):
+            twin = self.keys.get((step.spec, step.training))
+            keys[step.key] = twin or (f"{entry.key}.{step.key}" if entry.key else step.key)
+            if twin is None:
+                parent = keys[step.parent] if step.parent else None
+                section = entry.section or entry.title or step.section
+                self._append(
+                    dataclasses.replace(step, key=keys[step.key], parent=parent, section=section)
+                )
+
+    def _add_sweep(self, entry: VariantEntry, sweep: Mapping[str, Any]) -> None:
+        lists = {name: self.steps.value(name, values) for name, values in sweep.items()}
+        for name, values in lists.items():
+            if not isinstance(values, list) or not values:
+                raise UsageError(f"sweep: {name} is {values!r}; give a list of values")
+        combinations = math.prod(map(len, lists.values()))
+        if not lists:
+            raise UsageError("sweep names no field")
+        if combinations > MAX_COMBINATIONS:
+            raise UsageError(
+                f"sweep has {combinations:,} combinations; the maximum is {MAX_COMBINATIONS:,}"
+            )
+        for values in itertools.product(*lists.values()):
+            fields = dict(zip(lists, values, strict=True))
+            shown = {name.replace("_", " "): _show(value) for name, value in fields.items()}
+            title = ", ".join(f"{name} {value}" for name, value in shown.items())
+            key = ".".join(f"{name}-{value}" for name, value in shown.items())
+            key = key.replace(" ", "-").replace(",", "-")
+            network = self._network(self.base_steps, fields)
+            with self._omitting(key, DuplicateVariantError):
+                self._add_variant(key, title, entry.section or "Sweep", network)
+
+    def _add_without_each(self, entry: VariantEntry) -> None:
+        first = 0 if self.base_steps[0].changes else 1  # the start of the road changes nothing
+        for step in self.base_steps[first:]:
+            rest = [other for other in self.base_steps if other is not step]
+            key, title = f"no-{step.key}", f"without {self._title_of(step)}"
+            with self._omitting(key, SpecError):
+                network = self._network(rest)
+                self._add_variant(key, title, entry.section or step.section, network)
+
+    def _add_with_each(self, entry: VariantEntry) -> None:
+        for step in self.steps.by_key.values():
+            if step in self.base_steps:
+                continue
+            title = f"with {self._title_of(step)}"
+            with self._omitting(step.key, SpecError):
+                network = self._network([*self.base_steps, *_adopted([step])])
+                self._add_variant(step.key, title, entry.section or step.section, network)
+
+    def _add_one(self, entry: VariantEntry) -> None:
+        steps = list(self.base_steps)
+        if entry.steps is not None:
+            steps = _adopted(self.steps.find(entry.steps))
+        present = [step.key for step in steps]
+        for key in entry.without or ():
+            if key not in present:
+                raise UnknownNameError("step to leave out", key, present)
+        steps = [step for step in steps if step.key not in (entry.without or ())]
+        steps += _adopted(self.steps.find(entry.with_ or ()))
+        if entry.order is not None:
+            steps = _reordered(steps, entry.order)
+        key = entry.key or ""
+        title = self.regime.names_in(entry.title or key)
+        network = self._network(steps, entry.fields)
+        self._add_variant(key, title, entry.section or "Variants", network)
+
+    # -- shared by the forms ---------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _omitting(self, key: str, kind: type[SpecError]) -> Iterator[None]:
+        """Omits a variant of a short form for which the body raises such an error."""
+        try:
+            yield
+        except kind as error:
+            self.omitted.append((key, str(error)))
+
+    def _title_of(self, step: Step) -> str:
+        """Returns a step's title without the end of the road, or that of the recipe it changes."""
+        title = (
+            step.title.removesuffix(" ({end})") if step.changes else f"the {step.training} recipe"
+        )
+        return self.regime.names_in(title)
+
+    def _network(
+        self, steps: Sequence[Step], fields: Mapping[str, Any] | None = None
+    ) -> tuple[NetSpec, Training]:
+        """Returns the network and the recipe after some steps, with these fields."""
+        if steps is self.base_steps and self.base is not None:
+            spec, training = self.base.spec, self.base.training
+        elif steps:
+            last = apply_steps(steps, self.regime)[-1]
+            spec, training = last.spec, last.training
+        else:
+            spec, training = self.regime.first(), Training.CLASSIC
+        return (spec.replace(**self.steps.values(fields)) if fields else spec), training
+
+    def _add_variant(
+        self, key: str, title: str, section: str, network: tuple[NetSpec, Training]
+    ) -> None:
+        parent = self.base.key if self.base else None
+        self._append(Variant(key, title, section, True, parent, *network))
+
+    def _append(self, variant: Variant) -> None:
+        if variant.key in self.variants:
+            raise UsageError(f"the key {variant.key!r} is taken; give each variant its own")
+        twin = self.keys.get((variant.spec, variant.training))
+        if twin is not None:
+            base = " the base," if self.base and twin == self.base.key else ""
+            raise DuplicateVariantError(
+                f"it changes nothing: the same network as{base} {twin!r}, trained the same way"
+            )
+        self.variants[variant.key] = variant
+        self.keys[variant.spec, variant.training] = variant.key
+
+
+def _adopted(steps: Iterable[Step]) -> list[Step]:
+    """Returns the steps, none a side branch: a study that names a side branch builds on it."""
     return [step if step.adopted else dataclasses.replace(step, adopted=True) for step in steps]
 
 
-def _reorder(rows: Sequence[Step], order: Sequence[str]) -> list[Step]:
-    by_key = {row.key: row for row in rows}
-    lacking = [key for key in by_key if key not in order]
+def _reordered(steps: Sequence[Step], order: Sequence[str]) -> list[Step]:
+    by_key = {step.key: step for step in steps}
+    missing = [key for key in by_key if key not in order]
     unknown = [key for key in order if key not in by_key]
-    if lacking or unknown or len(set(order)) < len(order):
+    if missing or unknown or len(set(order)) < len(order):
         raise UsageError(
             "order must have the same steps, each once"
-            + (f"; it lacks {', '.join(lacking)}" if lacking else "")
-            + (f"; there is no {', '.join(unknown)}" if unknown else "")
+            + (f"; missing: {', '.join(missing)}" if missing else "")
+            + (f"; unknown: {', '.join(unknown)}" if unknown else "")
         )
     return [by_key[key] for key in order]
-
-
-def _words(field: str) -> str:
-    return field.replace("_", " ")
 
 
 def _show(value: Any) -> str:

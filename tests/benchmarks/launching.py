@@ -30,9 +30,9 @@ def make_study(results: Path, runs: int) -> int:
     from ablations.recipe import load_preset
     from ablations.records import Record, Status
     from ablations.studies.study_file import read_study
-    from ablations.studies.variants import compare
+    from ablations.studies.variants import resolve_study
 
-    roadmap = compare(read_study("roadmap"), "nano")
+    roadmap = resolve_study(read_study("roadmap"), "nano")
     variants = roadmap.variants
     seeds = runs // len(variants) + 1
     study = design(results / "large", load_preset("nano"), roadmap, variants, 1).study

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from ablations import limits, paths
 from ablations.cli import main
-from ablations.commands.typed import ImageFolder
+from ablations.commands.parameters import ImageFolder
 from ablations.data.datasets import load_dataset
 from ablations.launching.experiment import study_name
 from ablations.launching.slurm_config import load_slurm_config

@@ -20,7 +20,7 @@ _REAL = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,4})?")
 _SHOWN = 30  # characters of a number in a message
 
 
-class Once(click.Command):
+class StrictCommand(click.Command):
     """A command that refuses an option given twice or empty, instead of passing over it silently.
 
     It takes ``--debug`` as well.
@@ -52,11 +52,11 @@ class Once(click.Command):
         return super().parse_args(ctx, args)
 
 
-class OnceGroup(Once, click.Group):
+class StrictGroup(StrictCommand, click.Group):
     """A group of commands that refuses an option given twice."""
 
 
-class Whole(click.IntRange):
+class IntegerType(click.IntRange):
     """A whole number within bounds."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
@@ -70,7 +70,7 @@ class Whole(click.IntRange):
         return super().convert(value, param, ctx)
 
 
-class Real(click.FloatRange):
+class FloatType(click.FloatRange):
     """A finite number within bounds."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
@@ -93,7 +93,7 @@ class FilePath(click.Path):
 
     Args:
         path_type: what it becomes.
-        means_file: tells whether a value is a path at all; what is none stays as it is.
+        is_path: tells whether a value is a path at all; what is none stays as it is.
         options: of :class:`click.Path`.
     """
 
@@ -101,16 +101,16 @@ class FilePath(click.Path):
         self,
         *,
         path_type: type[Any] = Path,
-        means_file: Callable[[str], bool] | None = None,
+        is_path: Callable[[str], bool] | None = None,
         **options: Any,
     ) -> None:
         super().__init__(path_type=path_type, **options)
-        self._means_file = means_file
+        self._is_path = is_path
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Returns the path, or the value that is none."""
         if isinstance(value, str):
-            if self._means_file and not self._means_file(value):
+            if self._is_path and not self._is_path(value):
                 return value
             try:
                 value = expand(value)
@@ -119,7 +119,7 @@ class FilePath(click.Path):
         return super().convert(value, param, ctx)
 
 
-def _means_images(value: str) -> bool:
+def _is_folder(value: str) -> bool:
     from ablations.recipe import SOURCES
 
     return value not in SOURCES
@@ -129,11 +129,11 @@ class ImageFolder(FilePath):
     """The folder of the images, or one of the words that a preset's ``data.source`` may be."""
 
     def __init__(self) -> None:
-        super().__init__(path_type=str, means_file=_means_images)
+        super().__init__(path_type=str, is_path=_is_folder)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Returns the folder or the word as text."""
-        if not _means_images(value) and os.path.lexists(value):
+        if not _is_folder(value) and os.path.lexists(value):
             self.fail(
                 f"{value!r} is a folder here, and a word for images from elsewhere. Write "
                 f"./{value} for the folder, or --set data.source={value} for the other.",
@@ -143,7 +143,7 @@ class ImageFolder(FilePath):
         return super().convert(value, param, ctx)
 
 
-def _keys(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> list[str]:
+def _split_names(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> list[str]:
     """Returns the names in lists with commas."""
     keys = [key.strip() for value in values for key in value.split(",") if key.strip()]
     typed = param.name and ctx.get_parameter_source(param.name) is ParameterSource.COMMANDLINE
@@ -154,9 +154,9 @@ def _keys(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -
 
 def list_option(name: str, **options: Any) -> Callable[..., Any]:
     """Returns an option that takes names with commas between them, and may be repeated."""
-    return click.option(name, multiple=True, callback=_keys, **options)
+    return click.option(name, multiple=True, callback=_split_names, **options)
 
 
-PIXELS = Whole(1, limits.PIXELS)
-BATCH = Whole(1, limits.BATCH)
-SEED = Whole(0, limits.SEEDS - 1)
+PIXELS = IntegerType(1, limits.PIXELS)
+BATCH = IntegerType(1, limits.BATCH)
+SEED = IntegerType(0, limits.SEEDS - 1)
