@@ -54,21 +54,31 @@ def own_cache(tmp_path_factory):
         yield
 
 
-@pytest.fixture(scope="session")
-def few_images(tmp_path_factory):
-    """A folder of the first 2,000 training and 500 test images of the embedded set."""
-    folder = tmp_path_factory.mktemp("few-images")
+def _first_images(folder, train, val):
+    """Writes the first images of the embedded set into a folder, and returns it."""
     for name, count, item in (
-        ("train-images-idx3-ubyte", 2_000, 28 * 28),
-        ("train-labels-idx1-ubyte", 2_000, 1),
-        ("t10k-images-idx3-ubyte", 500, 28 * 28),
-        ("t10k-labels-idx1-ubyte", 500, 1),
+        ("train-images-idx3-ubyte", train, 28 * 28),
+        ("train-labels-idx1-ubyte", train, 1),
+        ("t10k-images-idx3-ubyte", val, 28 * 28),
+        ("t10k-labels-idx1-ubyte", val, 1),
     ):
         raw = gzip.decompress((EMBEDDED / f"{name}.gz").read_bytes())
         header = 16 if item > 1 else 8
         head = raw[:4] + count.to_bytes(4, "big") + raw[8:header]
         (folder / name).write_bytes(head + raw[header : header + count * item])
     return folder
+
+
+@pytest.fixture(scope="session")
+def few_images(tmp_path_factory):
+    """A folder of the first 2,000 training and 500 test images of the embedded set."""
+    return _first_images(tmp_path_factory.mktemp("few-images"), 2_000, 500)
+
+
+@pytest.fixture(scope="session")
+def tiny_images(tmp_path_factory):
+    """The same of 400 and 100 images, for tests of what happens to runs, not of what they learn."""
+    return _first_images(tmp_path_factory.mktemp("tiny-images"), 400, 100)
 
 
 TINY = ("epochs=1", "warmup_epochs=0", "batch_size=1000", "micro_batch_size=1000")

@@ -1,14 +1,16 @@
-"""The commands as a user gives them, on a SLURM of the test's own, and what they leave behind."""
+"""The commands as a user gives them, on the SLURM of a test, and the files that they leave."""
 
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from cluster import Cluster
@@ -16,7 +18,7 @@ from cluster import Cluster
 from ablations.training.checkpoint import WEIGHTS
 
 ROOT = Path(__file__).parent.parent
-PATIENCE = 300
+PATIENCE = 900  # seconds; only a test that fails takes so long
 
 
 class Product:
@@ -71,7 +73,7 @@ class Product:
         return self.run(name, str(self.study), *arguments, status=status)
 
     def jobs(self) -> list[str]:
-        """Every job that waits or runs: "number_place STATE"."""
+        """Every job that waits or runs: "number_index STATE"."""
         return self.cluster.command("squeue", "-h", "-r", "-o", "%F_%K %T").splitlines()
 
     def run_folder(self, step: str) -> Path:
@@ -85,10 +87,28 @@ class Product:
         deadline = time.monotonic() + PATIENCE
         while not condition():
             assert time.monotonic() < deadline, self.command("status")
-            time.sleep(0.2)
+            time.sleep(0.05)
 
     def wait_for_checkpoint(self, step: str) -> None:
         self.wait_until(lambda: any(self.study.glob(f"runs/{step}-*/checkpoint-*.pt")))
+
+    def owner(self, step: str) -> dict[str, Any]:
+        """The process that trains a step's run: its number, and that of its job."""
+        owner: dict[str, Any] = json.loads((self.run_folder(step) / "owner.json").read_text())
+        return owner
+
+    def suspend(self, step: str) -> int:
+        """Suspends a run, however fast the machine is, between its first checkpoint and its end."""
+        self.wait_for_checkpoint(step)
+        pid = int(self.owner(step)["pid"])
+        os.kill(pid, signal.SIGSTOP)
+        return pid
+
+    def resume(self, pid: int, after: signal.Signals | None = None) -> None:
+        """Continues a suspended process, as soon as a signal is pending if one is to come."""
+        self.wait_until(lambda: after is None or _has_signal(pid, after))
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
 
     def kill_rank(self, rank: int) -> None:
         """Kills one of the processes that share a run, as a node short of memory does."""
@@ -118,3 +138,12 @@ class Product:
 
 def same(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> bool:
     return ours.keys() == theirs.keys() and all(torch.equal(ours[k], theirs[k]) for k in ours)
+
+
+def _has_signal(pid: int, number: signal.Signals) -> bool:
+    """Whether a signal is pending for a suspended process, or the process is not suspended."""
+    try:
+        status = dict(re.findall(r"^(\w+):\s*(\w+)", Path(f"/proc/{pid}/status").read_text(), re.M))
+    except OSError:
+        return True
+    return status["State"] != "T" or bool(int(status["ShdPnd"], 16) >> (number - 1) & 1)

@@ -3,7 +3,6 @@
 Each fault's run is compared with one that nothing happened to: the weights must be the same bits.
 """
 
-import contextlib
 import json
 import os
 import re
@@ -29,15 +28,15 @@ def cluster() -> Iterator[Cluster]:
         yield cluster
 
 
-def test_every_step_as_one_array(cluster: Cluster, few_images: Path, tmp_path: Path) -> None:
+def test_many_steps_as_one_array(cluster: Cluster, tiny_images: Path, tmp_path: Path) -> None:
     """The main job: submitted, forgotten, looked at, collected; and nothing runs twice."""
-    product = Product(cluster, tmp_path, few_images, "epochs=1", "warmup_epochs=0")
-    script = product.submit("--until", "ln", "--dry-run")
-    assert "#SBATCH --array=0-15%3" in script
+    product = Product(cluster, tmp_path, tiny_images, "epochs=1", "warmup_epochs=0")
+    script = product.submit("--until", "width", "--dry-run")
+    assert "#SBATCH --array=0-5%3" in script
     assert not product.study.exists()
 
-    said = product.submit("--until", "ln")
-    assert "Submitted 16 runs" in said
+    said = product.submit("--until", "width")
+    assert "Submitted 6 runs" in said
     jobs = product.jobs()
     assert len({job.partition("_")[0] for job in jobs}) == 1  # one call, one array
     assert sum(" RUNNING" in job for job in jobs) <= 3
@@ -56,8 +55,8 @@ def test_every_step_as_one_array(cluster: Cluster, few_images: Path, tmp_path: P
         assert len(record["provenance"]["commit"]) == 40
 
 
-def test_the_commands_of_the_readme(cluster: Cluster, few_images: Path, tmp_path: Path) -> None:
-    product = Product(cluster, tmp_path, few_images, "epochs=1", "warmup_epochs=0")
+def test_the_commands_of_the_readme(cluster: Cluster, tiny_images: Path, tmp_path: Path) -> None:
+    product = Product(cluster, tmp_path, tiny_images, "epochs=1", "warmup_epochs=0")
     blocks = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
     [block] = [text for text in blocks if "--executor slurm" in text]
     said = []
@@ -78,9 +77,9 @@ def test_the_commands_of_the_readme(cluster: Cluster, few_images: Path, tmp_path
         assert words in text
 
 
-def test_layers_of_ones_own_go_along(cluster: Cluster, few_images: Path, tmp_path: Path) -> None:
+def test_layers_of_ones_own_go_along(cluster: Cluster, tiny_images: Path, tmp_path: Path) -> None:
     """What was submitted is what runs, be the study's files edited while its jobs wait."""
-    product = Product(cluster, tmp_path, few_images, "epochs=1", "warmup_epochs=0")
+    product = Product(cluster, tmp_path, tiny_images, "epochs=1", "warmup_epochs=0")
     readme = (ROOT / "README.md").read_text()
     files = dict(re.findall(r"```(?:yaml|python) (\S+)\n(.*?)```", readme, flags=re.DOTALL))
     for name, text in files.items():
@@ -98,25 +97,25 @@ def test_layers_of_ones_own_go_along(cluster: Cluster, few_images: Path, tmp_pat
     assert product.command("collect").count("finished") == 2
 
 
-SOME = ["epochs=10", "warmup_epochs=1"]
+SOME = ["epochs=12", "warmup_epochs=1"]
 FAULTS = ["patchify", "depthwise", "width", "gelu"]
 
 
 @pytest.fixture(scope="module")
 def undisturbed(
-    cluster: Cluster, few_images: Path, tmp_path_factory: pytest.TempPathFactory
+    cluster: Cluster, tiny_images: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Product:
     """The runs that things happen to in other tests, trained by the local queue."""
-    product = Product(cluster, tmp_path_factory.mktemp("undisturbed"), few_images, *SOME)
+    product = Product(cluster, tmp_path_factory.mktemp("undisturbed"), tiny_images, *SOME)
     product.run("--only", ",".join(FAULTS), *product.launching, "--executor", "local", cores=2)
     return product
 
 
 def test_faults_change_nothing(
-    cluster: Cluster, few_images: Path, tmp_path: Path, undisturbed: Product
+    cluster: Cluster, tiny_images: Path, tmp_path: Path, undisturbed: Product
 ) -> None:
     """A preemption, a SIGKILL, a requeue by an operator, a node that dies."""
-    product = Product(cluster, tmp_path, few_images, *SOME)
+    product = Product(cluster, tmp_path, tiny_images, *SOME)
     product.configure("max_running: 4")
     submitter = subprocess.Popen(
         [sys.executable, str(ROOT / "run_roadmap.py"), "--only", ",".join(FAULTS),
@@ -124,27 +123,21 @@ def test_faults_change_nothing(
         env=product.environment, stdout=subprocess.DEVNULL,
     )  # fmt: skip
     product.wait_until(lambda: bool(product.jobs()))
-    submitter.kill()  # its jobs are with the scheduler
+    submitter.kill()  # SLURM has its jobs
     submitter.wait()
-    for step in FAULTS:
-        product.wait_for_checkpoint(step)
-
-    number = {
-        json.loads((product.run_folder(step) / "owner.json").read_text())["job"]: step
-        for step in FAULTS
-    }
-    job = {step: name for name, step in number.items()}
+    pids = {step: product.suspend(step) for step in FAULTS}
+    job = {step: product.owner(step)["job"] for step in FAULTS}
+    os.kill(pids["depthwise"], signal.SIGKILL)
     cluster.command("scancel", "--signal=USR2", job["patchify"])
-    pid = json.loads((product.run_folder("depthwise") / "owner.json").read_text())["pid"]
-    os.kill(pid, signal.SIGKILL)
+    product.resume(pids["patchify"], after=signal.SIGUSR2)
+    cluster.command("scontrol", "requeue", job["width"])
+    product.wait_until(lambda: product.history("patchify")[-1] != "started")
     lost = re.compile(r"depthwise .*\blost\b")
     product.wait_until(lambda: lost.search(product.command("status")) is not None)
-    cluster.command("scontrol", "requeue", job["width"])
-    product.wait_until(lambda: product.history("patchify")[-1] == "preempted")
     node = cluster.command("squeue", "-h", "-j", job["gelu"], "-o", "%N").strip()
     cluster.power_off(node)
     cluster.start_node(node)
-    product.submit("--only", ",".join(FAULTS))  # picks up what was killed
+    product.submit("--only", ",".join(FAULTS))  # the killed run
     product.wait_for_end()
 
     assert "4 finished" in product.command("status")
@@ -157,55 +150,48 @@ def test_faults_change_nothing(
 
 
 def test_a_time_limit_is_no_end(
-    cluster: Cluster, few_images: Path, tmp_path: Path, undisturbed: Product
+    cluster: Cluster, tiny_images: Path, tmp_path: Path, undisturbed: Product
 ) -> None:
-    """Suspended after its first checkpoint, a run outlasts the warning on a machine of any speed.
+    """A run that is suspended outlasts the warning on a machine of any speed.
 
     Limits are whole minutes, and SLURM checks them every half minute.
     """
-    product = Product(cluster, tmp_path, few_images, *SOME)
+    product = Product(cluster, tmp_path, tiny_images, *SOME)
     product.configure("time_limit_minutes: 1", "warning_seconds: 50")
     product.submit("--only", "width")
-    product.wait_for_checkpoint("width")
-    pid = json.loads((product.run_folder("width") / "owner.json").read_text())["pid"]
-    with contextlib.suppress(ProcessLookupError):  # on a slow machine the warning came before
-        os.kill(pid, signal.SIGSTOP)
-        product.wait_until(lambda: warned(pid) or product.history("width") != ["started"])
-        os.kill(pid, signal.SIGCONT)
+    pid = product.suspend("width")
+    product.resume(pid, after=signal.SIGUSR2)
     product.wait_for_end()
     assert product.history("width")[:3] == ["started", "preempted", "started"]
     assert "1 finished" in product.command("status")
     assert same(product.weights("width"), undisturbed.weights("width"))
 
 
-def warned(pid: int) -> bool:
-    """Whether SLURM's warning waits for a suspended process."""
-    pending = re.search(r"^ShdPnd:\s*(\w+)$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
-    return pending is not None and bool(int(pending[1], 16) >> (signal.SIGUSR2 - 1) & 1)
-
-
-def test_two_nodes_share_a_run(cluster: Cluster, few_images: Path, tmp_path: Path) -> None:
-    """The bits of two processes on one machine, though one died and the run had to make room."""
-    product = Product(cluster, tmp_path / "slurm", few_images, *SOME)
+def test_two_nodes_share_a_run(cluster: Cluster, tiny_images: Path, tmp_path: Path) -> None:
+    """The bits of two processes on one machine, though one was killed and the run was preempted."""
+    product = Product(cluster, tmp_path / "slurm", tiny_images, *SOME)
     product.configure("nodes: 2")
     product.submit("--only", "ln")
-    product.wait_for_checkpoint("ln")
-    product.kill_rank(1)  # which the other process cannot do without
+    pid = product.suspend("ln")
+    product.kill_rank(1)  # the other process needs it
+    product.resume(pid)
     product.wait_for_end()
     assert "1 finished" not in product.command("status")
-    product.submit("--only", "ln")  # picks it up
-    product.wait_until(lambda: product.history("ln").count("started") == 2)
     done = product.epochs_done("ln")
+    product.submit("--only", "ln")  # continues
+    product.wait_until(lambda: product.history("ln").count("started") == 2)
     product.wait_until(lambda: product.epochs_done("ln") > done)
+    pid = product.suspend("ln")
     [job] = [line.split()[0] for line in product.jobs()]
     cluster.command("scancel", "--signal=USR2", job.removesuffix("_N/A"))
+    product.resume(pid, after=signal.SIGUSR2)
     product.wait_for_end()
     assert product.history("ln") == ["started", "started", "preempted", "started"]
     record = json.loads((product.run_folder("ln") / "record.json").read_text())
     assert record["status"] == "finished"
     assert record["provenance"]["processes"] == 2
 
-    alone = Product(cluster, tmp_path / "local", few_images, *SOME)
+    alone = Product(cluster, tmp_path / "local", tiny_images, *SOME)
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     subprocess.run(
         [sys.executable, *torchrun, str(ROOT / "run_roadmap.py"), "--only", "ln", *alone.launching],
@@ -215,9 +201,9 @@ def test_two_nodes_share_a_run(cluster: Cluster, few_images: Path, tmp_path: Pat
 
 
 def test_cancelled_runs_go_on_when_submitted_again(
-    cluster: Cluster, few_images: Path, tmp_path: Path
+    cluster: Cluster, tiny_images: Path, tmp_path: Path
 ) -> None:
-    product = Product(cluster, tmp_path, few_images, *SOME)
+    product = Product(cluster, tmp_path, tiny_images, *SOME)
     product.configure("max_running: 1", "max_array_size: 2")
     said = product.submit("--until", "patchify")
     assert "Submitted 4 runs" in said
@@ -238,9 +224,9 @@ def test_cancelled_runs_go_on_when_submitted_again(
 
 
 def test_what_the_scheduler_refuses_is_said(
-    cluster: Cluster, few_images: Path, tmp_path: Path
+    cluster: Cluster, tiny_images: Path, tmp_path: Path
 ) -> None:
-    product = Product(cluster, tmp_path, few_images)
+    product = Product(cluster, tmp_path, tiny_images)
     for line, message in [
         ("partition: nowhere", "invalid partition specified: nowhere.* key partition"),
         ("memory: 900000G", "key memory"),

@@ -1,7 +1,8 @@
-"""Another cluster: with accounting, GPUs on paper and users who matter more; and what is frozen."""
+"""Another cluster: accounting, GPUs (fake), a partition of higher priority; the program's copy."""
 
 import re
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from product import ROOT, Product, same
 pytestmark = pytest.mark.slow
 
 SHORT = ["epochs=1", "warmup_epochs=0"]
-LONG = ["epochs=10", "warmup_epochs=1"]
+LONG = ["epochs=12", "warmup_epochs=1"]
 
 
 @pytest.fixture(scope="module")
@@ -22,14 +23,15 @@ def cluster() -> Iterator[Cluster]:
         yield cluster
 
 
-def test_another_job_takes_the_nodes(cluster: Cluster, few_images: Path, tmp_path: Path) -> None:
+def test_another_job_takes_the_nodes(cluster: Cluster, tiny_images: Path, tmp_path: Path) -> None:
     """A partition of higher priority preempts the run, which is queued again by itself."""
-    product = Product(cluster, tmp_path / "slurm", few_images, *LONG)
+    product = Product(cluster, tmp_path / "slurm", tiny_images, *LONG)
     product.configure("partition: main")
     product.submit("--only", "width")
-    product.wait_for_checkpoint("width")
+    pid = product.suspend("width")
     everything = ["--nodes=2", "--exclusive", "--partition=high", "--output=/dev/null"]
     other = cluster.command("sbatch", "--parsable", *everything, "--wrap=sleep 2").strip()
+    product.resume(pid, after=signal.SIGUSR2)
     product.wait_until(lambda: product.history("width")[-1] == "preempted")
     product.wait_for_end()
     assert product.history("width") == ["started", "preempted", "started"]
@@ -37,13 +39,13 @@ def test_another_job_takes_the_nodes(cluster: Cluster, few_images: Path, tmp_pat
     shown = product.command("status")
     assert re.search(r"finished.*1 x", shown), shown
 
-    alone = Product(cluster, tmp_path / "local", few_images, *LONG)
+    alone = Product(cluster, tmp_path / "local", tiny_images, *LONG)
     alone.run("--only", "width", *alone.launching, "--executor", "local", cores=1)
     assert same(product.weights("width"), alone.weights("width"))
 
 
 def test_the_program_is_the_one_that_was_submitted(
-    cluster: Cluster, few_images: Path, tmp_path: Path
+    cluster: Cluster, tiny_images: Path, tmp_path: Path
 ) -> None:
     """Jobs that wait do not see what becomes of the repository."""
     copy = tmp_path / "copy"
@@ -51,7 +53,7 @@ def test_the_program_is_the_one_that_was_submitted(
         shutil.copytree(ROOT / package, copy / package)
     shutil.copy(ROOT / "run_roadmap.py", copy)
     program = copy / "run_roadmap.py"
-    product = Product(cluster, tmp_path / "results", few_images, *SHORT, program=program)
+    product = Product(cluster, tmp_path / "results", tiny_images, *SHORT, program=program)
     for node in cluster.nodes:
         cluster.command("scontrol", "update", f"node={node}", "state=drain", "reason=test")
     product.submit("--until", "recipe")
@@ -66,10 +68,10 @@ def test_the_program_is_the_one_that_was_submitted(
 
 
 def test_a_preset_for_clusters_goes_to_the_cluster_by_itself(
-    cluster: Cluster, few_images: Path, tmp_path: Path
+    cluster: Cluster, tiny_images: Path, tmp_path: Path
 ) -> None:
     """Where it is asked for GPUs, it says so; and the accounting, where there is one, agrees."""
-    product = Product(cluster, tmp_path, few_images, *SHORT, "cluster=true")
+    product = Product(cluster, tmp_path, tiny_images, *SHORT, "cluster=true")
     product.configure("gpus_per_node: 1", "cpus_per_task: 2")
     product.environment["CONVNEXT_ROADMAP_SLURM_CONFIG"] = str(product.slurm_config)
     said = product.run("--only", "ln", *product.launching)
@@ -83,9 +85,9 @@ def test_a_preset_for_clusters_goes_to_the_cluster_by_itself(
 
 
 def test_a_preset_for_one_machine_stays_on_it(
-    cluster: Cluster, few_images: Path, tmp_path: Path
+    cluster: Cluster, tiny_images: Path, tmp_path: Path
 ) -> None:
-    product = Product(cluster, tmp_path, few_images, *SHORT)
+    product = Product(cluster, tmp_path, tiny_images, *SHORT)
     said = product.run("--only", "ln", *product.launching)
     assert "Submitted" not in said
     assert product.jobs() == []

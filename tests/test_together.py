@@ -16,9 +16,9 @@ ROOT = Path(__file__).parent.parent
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
 
 
-def train(folder: Path, few_images: Path, processes: int, *settings: str) -> Path:
+def train(folder: Path, tiny_images: Path, processes: int, *settings: str) -> Path:
     """Trains one small run and returns its folder."""
-    arguments = ["--results", str(folder), "--data", str(few_images)]
+    arguments = ["--results", str(folder), "--data", str(tiny_images)]
     for setting in ("epochs=2", "warmup_epochs=0.5", "batch_size=100", *settings):
         arguments += ["--set", setting]
     starter = [*TORCHRUN, str(processes)] if processes > 1 else [sys.executable]
@@ -41,11 +41,11 @@ def furthest(a: Path, b: Path) -> float:
 
 
 @pytest.mark.slow
-def test_two_processes_do_what_one_does(few_images: Path, tmp_path: Path) -> None:
+def test_two_processes_do_what_one_does(tiny_images: Path, tmp_path: Path) -> None:
     """The whole recipe: the micro-batches are the same, whoever computes them."""
     settings = ["micro_batch_size=50", "mixup=0.8", "cutmix=1.0", "drop_path=0.2"]
-    alone = train(tmp_path / "1", few_images, 1, *settings)
-    together = train(tmp_path / "2", few_images, 2, *settings)
+    alone = train(tmp_path / "1", tiny_images, 1, *settings)
+    together = train(tmp_path / "2", tiny_images, 2, *settings)
     assert alone.name == together.name  # where it ran is no part of its identity
     metrics = [
         [json.loads(line) for line in (p / "metrics.jsonl").read_text().splitlines()]
@@ -57,12 +57,12 @@ def test_two_processes_do_what_one_does(few_images: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
-def test_half_the_batch_each_is_the_whole_batch(few_images: Path, tmp_path: Path) -> None:
+def test_half_the_batch_each_is_the_whole_batch(tiny_images: Path, tmp_path: Path) -> None:
     """Several updates of SGD, whose steps do not magnify rounding as AdamW's first ones do."""
     sgd = ["enhanced.optimizer=sgd", "enhanced.momentum=0.9", "enhanced.betas=null",
            "enhanced.epsilon=null", "enhanced.learning_rate=0.01"]  # fmt: skip
-    whole = train(tmp_path / "1", few_images, 1, "micro_batch_size=100", *sgd)
-    halves = train(tmp_path / "2", few_images, 2, "micro_batch_size=50", *sgd)
+    whole = train(tmp_path / "1", tiny_images, 1, "micro_batch_size=100", *sgd)
+    halves = train(tmp_path / "2", tiny_images, 2, "micro_batch_size=50", *sgd)
     assert furthest(whole, halves) < 1e-5
 
 
@@ -85,8 +85,8 @@ def test_processes_go_on_from_one_checkpoint_as_if_they_had_not_stopped(tmp_path
 
 
 @pytest.mark.slow
-def test_what_does_not_divide_is_refused(few_images: Path, tmp_path: Path) -> None:
-    arguments = ["--results", str(tmp_path), "--data", str(few_images), "--only", "ln"]
+def test_what_does_not_divide_is_refused(tiny_images: Path, tmp_path: Path) -> None:
+    arguments = ["--results", str(tmp_path), "--data", str(tiny_images), "--only", "ln"]
     arguments += ["--set", "batch_size=100", "--set", "micro_batch_size=100"]
     command = [*TORCHRUN, "2", str(ROOT / "run_roadmap.py"), *arguments]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
@@ -96,10 +96,10 @@ def test_what_does_not_divide_is_refused(few_images: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.slow
-def test_the_first_process_holds_the_lock_for_all(few_images: Path, tmp_path: Path) -> None:
-    train(tmp_path, few_images, 2, "micro_batch_size=50", "epochs=1", "warmup_epochs=0")
+def test_the_first_process_holds_the_lock_for_all(tiny_images: Path, tmp_path: Path) -> None:
+    train(tmp_path, tiny_images, 2, "micro_batch_size=50", "epochs=1", "warmup_epochs=0")
     before = {p: p.stat().st_mtime_ns for p in (tmp_path / "nano").rglob("*")}
     with FileLock(tmp_path / "nano" / ".lock"), pytest.raises(AssertionError) as refused:
-        train(tmp_path, few_images, 2, "micro_batch_size=50", "epochs=1", "warmup_epochs=0")
+        train(tmp_path, tiny_images, 2, "micro_batch_size=50", "epochs=1", "warmup_epochs=0")
     assert "another process" in str(refused.value)
     assert {p: p.stat().st_mtime_ns for p in (tmp_path / "nano").rglob("*")} == before
