@@ -318,7 +318,7 @@ def test_a_line_that_follows_a_torn_one_is_whole(root: Path) -> None:
     whole = len(folder.read_history())
     for torn in (b'{"event": "st', b"\0\0\0", b""):
         path.write_bytes(path.read_bytes() + torn)
-        folder.note("cancelled")
+        folder.add_event("cancelled")
         whole += 1
         assert len(folder.read_history()) == whole
         assert folder.read_history()[-1]["event"] == "cancelled"

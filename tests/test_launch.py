@@ -91,7 +91,7 @@ def test_what_fails_in_one_of_several_processes_is_on_record(
     """Its reason is kept: those that fail next say only that a process is gone."""
     job = dataclasses.replace(make_job(0), run=dataclasses.replace(make_job(0).run, images={}))
     folder = RunFolder(job.folder)
-    folder.describe(job.run)
+    folder.write_config(job.run)
     handlers = {number: signal.getsignal(number) for number in STOP_SIGNALS}
     executor = Distributed(TorchrunEnvironment(1, 2, 1, 2))
     monkeypatch.setattr(

@@ -60,7 +60,7 @@ def say(monkeypatch: pytest.MonkeyPatch) -> Say:
 
 def first(study: Study) -> tuple[str, RunFolder]:
     _, run, folder = next(study.runs())
-    folder.describe(run)
+    folder.write_config(run)
     return run.name, folder
 
 
@@ -102,7 +102,7 @@ def test_a_run_that_is_silent_for_long_is_running_as_long_as_its_process_lives(
     for name in ("owner.json", "progress.json"):
         os.utime(folder.path / name, (0, 0))
     assert stands(study) is Status.RUNNING
-    with folder.alive():
+    with folder.heartbeat():
         assert stands(study) is Status.RUNNING
     assert stands(study) is Status.MISSING  # at once; it was stopped
     assert "missing" in read_outcomes(study)[run.key].statuses.values()
@@ -111,7 +111,7 @@ def test_a_run_that_is_silent_for_long_is_running_as_long_as_its_process_lives(
 def test_what_a_launch_has_yet_to_do_is_queued(study: Study) -> None:
     runs_there = list(study.runs())
     _, failed, folder = runs_there[1]
-    folder.describe(failed)
+    folder.write_config(failed)
     folder.write_record(Record(Status.FAILED, "no memory"))
     with study_lock(study.folder):
         assert [s.status for s in read_statuses(study)] == [Status.QUEUED, Status.QUEUED]
@@ -140,7 +140,7 @@ def test_with_a_scheduler(study: Study, say: Say) -> None:
     with study_lock(study.folder):  # a launch must not take it for one of its own
         assert read_statuses(study)[0].with_scheduler
     say({})
-    folder.note("cancelled", job="7_0")
+    folder.add_event("cancelled", job="7_0")
     assert stands(study) is Status.MISSING
     folder.write_record(Record(Status.FINISHED, top1=80.0))
     say({name: SchedulerJob("7_0", "COMPLETING", "None")})
@@ -159,7 +159,7 @@ def test_who_was_overtaken_writes_no_more(study: Study) -> None:
         lambda: mine.write_progress(epoch=0),
         mine.check_owner,
     ):
-        with pytest.raises(RunOwnershipError, match="taken over"):
+        with pytest.raises(RunOwnershipError, match="another process"):
             write()
     other.write_record(Record(Status.FINISHED))
     assert mine.read_metrics() == [{"epoch": 1}]

@@ -6,7 +6,7 @@ import dataclasses
 from collections import Counter
 from collections.abc import Mapping
 
-from ablations.records import Life, Record, ResultsError, RunFolder, Status, Study
+from ablations.records import ProcessState, Record, ResultsError, RunFolder, Status, Study
 from modernize.text import plural
 
 FEWEST_IN_RANGE = 3  # consecutive seeds from which on only the first and the last are named
@@ -50,7 +50,7 @@ def read_outcomes(study: Study) -> dict[str, Outcomes]:
         if isinstance(record, ResultsError):
             statuses[variant.key][run.seed] = "unreadable"
         elif record is None:
-            alive = folder.life() is not Life.GONE
+            alive = folder.process_state() is not ProcessState.GONE
             statuses[variant.key][run.seed] = "running" if alive else "missing"
         else:
             records[variant.key][run.seed] = record

@@ -91,7 +91,7 @@ def show_log(study: Study, step: str, seed: int, *, follow: bool) -> None:
     """
     key = study.key_of(step)
     now = _find(study, key, seed)
-    now.folder.check_whole()
+    now.folder.check_present()
     path = now.log or now.folder.log
     if not path.is_file() and not follow:
         raise UsageError(f"{key}, seed {seed} has no log yet: it is {now.status}.")
@@ -137,7 +137,7 @@ def cancel_runs(study: Study, steps: Sequence[str]) -> list[RunStatus]:
         scheduler.cancel([s.job for s in found])
         for s in found:
             try:
-                s.folder.note("cancelled", job=s.job)
+                s.folder.add_event("cancelled", job=s.job)
             except ResultsError as error:  # the job is cancelled all the same
                 study.faults[s.folder.path] = str(error)
     return found

@@ -113,7 +113,7 @@ def train_here(
         threads=threads,
         skip_bad_images=job.skip_bad_images,
     )
-    with folder.alive() if context.first else contextlib.nullcontext():
+    with folder.heartbeat() if context.first else contextlib.nullcontext():
         return train(
             job.run,
             folder,

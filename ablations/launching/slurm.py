@@ -23,7 +23,7 @@ from ablations.launching.executors import Event, Executor
 from ablations.launching.job import Job, record_failure, train_here
 from ablations.launching.scheduler import SchedulerError, explain
 from ablations.launching.slurm_config import SlurmConfig
-from ablations.launching.snapshot import place_of, snapshot
+from ablations.launching.snapshot import snapshot, snapshot_path
 from ablations.recipe import Preset
 from ablations.records import SNAPSHOT, Record, RunFolder, RunOwnershipError, read_json
 from ablations.records.submissions import Submission, submissions_folder
@@ -80,7 +80,7 @@ class Task:
         if signal.SIGUSR2 not in signals:
             return
         if rank == 0:
-            folder.note("preempted", job=environment.job_id)
+            folder.add_event("preempted", job=environment.job_id)
             queue_again(signal.SIGUSR2, None)  # it also ends this process
         time.sleep(WAIT_SECONDS)  # the scheduler ends the others
 
@@ -159,7 +159,9 @@ class Slurm(Executor):
         """Returns the script that sbatch would get for the first array of these jobs."""
         if not jobs:
             return ""
-        executor = _submitit_executor(study, place_of(study), self.config, f"{study.name}-TOKEN")
+        executor = _submitit_executor(
+            study, snapshot_path(study), self.config, f"{study.name}-TOKEN"
+        )
         if len(jobs) > 1:
             executor.parameters["map_count"] = min(len(jobs), self.config.max_array_size)
         return executor._make_submission_file_text(executor._submitit_command_str, "TOKEN")
@@ -206,7 +208,7 @@ def _submit(study: Path, code: Path, jobs: Sequence[Job], config: SlurmConfig) -
         before = done[-1].jobs if done else None
         executor = _submitit_executor(study, code, config, submission.token, before)
         for job in part:
-            RunFolder(job.folder).describe(job.run)
+            RunFolder(job.folder).write_config(job.run)
         try:
             with _quiet(), submitit.helpers.clean_env():
                 sent = executor.map_array(Task(config.cpus_per_task), part)

@@ -24,9 +24,9 @@ from modernize.files import read_bytes
 PACKAGES = ("modernize", "ablations")
 
 
-def place_of(study: Path) -> Path:
+def snapshot_path(study: Path) -> Path:
     """Returns where the program as it is now has its copy, or would have it."""
-    return _place_of(study, _contents())
+    return _path(study, _contents())
 
 
 def snapshot(study: Path) -> Path:
@@ -39,7 +39,7 @@ def snapshot(study: Path) -> Path:
         ResultsError: where it cannot be written.
     """
     contents = _contents()
-    target = _place_of(study, contents)
+    target = _path(study, contents)
     for name, content in contents.items():
         if not _holds(target / name, content):
             make_folder((target / name).parent)
@@ -49,7 +49,7 @@ def snapshot(study: Path) -> Path:
     return target
 
 
-def _place_of(study: Path, contents: Mapping[Path, bytes]) -> Path:
+def _path(study: Path, contents: Mapping[Path, bytes]) -> Path:
     digest = hashlib.sha256()
     for name, content in contents.items():
         digest.update(f"{name}\0{len(content)}\0".encode())

@@ -6,13 +6,12 @@ A study is a folder of runs::
     results/<study>/study.yaml          the file that says so, where it is not one of ours
     results/<study>/layers/             its files of custom layers, named by digest
     results/<study>/runs/<run>/         config.json, record.json, metrics.jsonl, progress.json, ...
-    results/<study>/submissions/        what was handed to a scheduler, and the code as it was then
-    results/<study>/runs.jsonl          the archive: all runs without their weights, where asked for
-    results/<study>/summary.csv         made from the records, as often as one likes
+    results/<study>/submissions/        runs handed to SLURM, and copies of the program
+    results/<study>/runs.jsonl          the archive: all runs without their weights, on request
+    results/<study>/summary.csv         made from the records at any time
 
-Every file is written aside and renamed, so that a reader never sees half of one. A file that is
-damaged all the same costs its own information: it is passed over, and noted in the study's
-``faults``. No torch here.
+Every file is written atomically. A damaged file costs only its own information: it is ignored, and
+noted in the study's ``faults``. No torch here.
 """
 
 from ablations.records.archive import ARCHIVE
@@ -27,7 +26,7 @@ from ablations.records.files import (
     write_json,
     write_text,
 )
-from ablations.records.liveness import Life
+from ablations.records.heartbeat import ProcessState
 from ablations.records.provenance import (
     PROGRAM,
     REPOSITORY,
@@ -48,7 +47,7 @@ __all__ = [
     "SNAPSHOT",
     "DamagedError",
     "Faults",
-    "Life",
+    "ProcessState",
     "Record",
     "ResultsError",
     "Run",

@@ -1,6 +1,6 @@
-"""A study's runs in one file: what tables, statistics and reports need, and no weights.
+"""The archive: a study's runs in one file, with all that tables and reports need, but no weights.
 
-With it a study can be kept, or shown, when the folders of its runs are gone.
+With it a study can be stored and shown without the folders of its runs.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from ablations.records.files import Faults, read_lines, write_text
-from ablations.records.forms import ARCHIVED
+from ablations.records.schemas import ARCHIVED
 
 ARCHIVE = "runs.jsonl"
 
 
 @dataclasses.dataclass(frozen=True)
 class ArchivedRun:
-    """What is kept of a run.
+    """A run in the archive.
 
     Attributes:
-        run: its name, which is that of its content.
+        run: its name, which contains the digest of its content.
         record: the values of its record.
         metrics: of each epoch, oldest first.
     """
@@ -33,18 +33,18 @@ class ArchivedRun:
 
 
 def write_archive(study: Path, runs: Iterable[ArchivedRun]) -> Path:
-    """Writes the file into a study's folder, a line a run, and returns its path."""
+    """Writes the archive into a study's folder, one line per run, and returns its path."""
     lines = [json.dumps(dataclasses.asdict(run)) + "\n" for run in runs]
     write_text(study / ARCHIVE, "".join(lines))
     return study / ARCHIVE
 
 
 def read_archive(study: Path, faults: Faults) -> dict[str, ArchivedRun]:
-    """Returns name -> run of the file in a study's folder, as far as it can be read.
+    """Returns name -> run of the archive in a study's folder, as far as it can be read.
 
     Args:
         study: the folder.
-        faults: where damaged lines are noted.
+        faults: gets a sentence about damaged lines.
     """
     lines = read_lines(study / ARCHIVE, ARCHIVED, faults)
     return {line["run"]: ArchivedRun(**line) for line in lines}

@@ -1,4 +1,4 @@
-"""JSON files of a results folder: written whole or not at all, and checked when they are read."""
+"""Files of a results folder: written atomically, and checked against a schema when read."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from pydantic import TypeAdapter, ValidationError
 from modernize import files
 from modernize.errors import RoadmapError
 
-ADVICE = "Make room or give rights there, or name another folder with --results."
+ADVICE = "Free space or change permissions there, or choose another folder with --results."
 AGAIN = "delete it and run the study again"
 
 Faults = dict[Path, str]
-"""What is wrong with files that were read: a sentence for each."""
+"""File -> a sentence that says what is wrong with it."""
 
 
 class ResultsError(RoadmapError):
@@ -25,26 +25,26 @@ class ResultsError(RoadmapError):
 
 
 class DamagedError(ResultsError):
-    """A file of a results folder that can be read, and does not hold what it should."""
+    """A file of a results folder that can be read, but whose content is not valid."""
 
 
 def read_json(
-    path: Path, form: TypeAdapter[Any] | None = None, advice: str = AGAIN
+    path: Path, schema: TypeAdapter[Any] | None = None, advice: str = AGAIN
 ) -> dict[str, Any] | None:
     """Returns a JSON object, or None if there is no such file.
 
     Args:
         path: of the file.
-        form: what its values must be.
-        advice: what the user can do if it is damaged.
+        schema: of its values.
+        advice: for the user, if it is damaged.
 
     Raises:
-        DamagedError: if it does not hold what it should: which file, and what is wrong.
-        ResultsError: if it cannot be read, so that nobody knows what it holds.
+        DamagedError: if its content is not valid; with the file and the reason.
+        ResultsError: if it cannot be read.
     """
     try:
         values = _object(files.read_bytes(path))
-        check(values, form)
+        check(values, schema)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
@@ -54,29 +54,29 @@ def read_json(
     return values
 
 
-def read_or_note(path: Path, form: TypeAdapter[Any], faults: Faults) -> dict[str, Any] | None:
-    """Returns a JSON object; None, and a note of it, if there is something else."""
+def read_or_note(path: Path, schema: TypeAdapter[Any], faults: Faults) -> dict[str, Any] | None:
+    """Returns a JSON object; None if there is none, or if it is damaged, which is noted."""
     try:
-        return read_json(path, form, "it is passed over")
+        return read_json(path, schema, "it is ignored")
     except ResultsError as error:
         faults[path] = str(error)
         return None
 
 
-def read_lines(path: Path, form: TypeAdapter[Any], faults: Faults) -> list[dict[str, Any]]:
-    """Returns the JSON objects of a file, one a line; none if there is no such file.
+def read_lines(path: Path, schema: TypeAdapter[Any], faults: Faults) -> list[dict[str, Any]]:
+    """Returns the JSON objects of a file, one per line; none if there is no such file.
 
     Args:
         path: of the file.
-        form: what the values of a line must be; any other line is passed over.
-        faults: where that is noted.
+        schema: of a line's values; other lines are ignored.
+        faults: gets a sentence about ignored lines.
     """
     try:
         content = files.read_bytes(path)
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
-        faults[path] = f"{path} cannot be read ({error.strerror}); it is passed over."
+        faults[path] = f"{path} cannot be read ({error.strerror}); it is ignored."
         return []
     rows, damaged = [], []
     for number, line in enumerate(content.split(b"\n"), start=1):
@@ -84,7 +84,7 @@ def read_lines(path: Path, form: TypeAdapter[Any], faults: Faults) -> list[dict[
             continue
         try:
             values = _object(line)
-            check(values, form)
+            check(values, schema)
             rows.append(values)
         except ValueError as error:
             damaged.append(f"line {number} ({error})")
@@ -94,17 +94,17 @@ def read_lines(path: Path, form: TypeAdapter[Any], faults: Faults) -> list[dict[
     return rows
 
 
-def check(values: Any, form: TypeAdapter[Any] | None) -> None:
-    """Raises ValueError, which names the first value that is not what it must be."""
+def check(values: Any, schema: TypeAdapter[Any] | None) -> None:
+    """Raises ValueError that names the first invalid value."""
     try:
-        if form is not None:
-            form.validate_python(values)
+        if schema is not None:
+            schema.validate_python(values)
     except ValidationError as error:
         raise ValueError(reason_of(error)) from None
 
 
 def reason_of(error: ValidationError) -> str:
-    """Returns which value is wrong, and how: "top1: input should be a valid number"."""
+    """Returns the first fault: "top1: input should be a valid number"."""
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
     where = ".".join(map(str, first["loc"]))
     said = first["msg"].removeprefix("Value error, ")
@@ -115,7 +115,7 @@ def _object(content: bytes) -> dict[str, Any]:
     """Returns a JSON object.
 
     Raises:
-        ValueError: for anything else, saying what in a few words.
+        ValueError: for any other content.
     """
     try:
         values = json.loads(content.decode("utf-8-sig"), object_pairs_hook=_without_doubles)
@@ -136,12 +136,12 @@ def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def write_json(path: Path, values: Mapping[str, Any], *, flush: bool = True) -> None:
-    """Writes a JSON object, whole or not at all."""
+    """Writes a JSON object atomically."""
     write_text(path, json.dumps(values, indent=1) + "\n", flush=flush)
 
 
 def append_line(path: Path, values: Mapping[str, Any]) -> None:
-    """Adds a JSON object as a line of its own, whatever an interrupted writer left at the end.
+    """Appends a JSON object on a new line, even if an interrupted writer left half a line.
 
     Raises:
         ResultsError: if it cannot be written.
@@ -158,17 +158,17 @@ def append_line(path: Path, values: Mapping[str, Any]) -> None:
 
 
 def write_text(path: Path, text: str, *, flush: bool = True) -> None:
-    """Writes a text file, whole or not at all."""
+    """Writes a text file atomically."""
     write_bytes(path, text.encode(errors="backslashreplace"), flush=flush)
 
 
 def write_bytes(path: Path, content: bytes, *, flush: bool = True) -> None:
-    """Writes a file, whole or not at all; ``flush``: so that it outlasts a power cut."""
+    """Writes a file atomically; with ``flush`` it survives a power failure."""
     files.write_bytes(path, content, fault=ResultsError, advice=ADVICE, flush=flush)
 
 
 def set_aside(path: Path, kind: str = "damaged") -> Path:
-    """Renames a file that cannot be used, so that it is kept beside, and returns its new path."""
+    """Renames a file that cannot be used, so that it is kept, and returns its new path."""
     names = (f"{path.name}.{kind}", *(f"{path.name}.{kind}-{n}" for n in range(2, 1000)))
     target = next(p for name in names if not os.path.lexists(p := path.with_name(name)))
     try:
@@ -178,10 +178,10 @@ def set_aside(path: Path, kind: str = "damaged") -> Path:
 
 
 def make_folder(path: Path) -> None:
-    """Makes a folder and those around it, where they are not there yet."""
+    """Creates a folder and its parents, if they do not exist."""
     files.make_folder(path, fault=ResultsError, advice=ADVICE)
 
 
 def unwritable(path: Path, error: OSError) -> ResultsError:
-    """Returns what is raised where a file cannot be written."""
+    """Returns the error for a file that cannot be written."""
     return ResultsError(f"cannot write {path}: {error.strerror or error}. {ADVICE}")

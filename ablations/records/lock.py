@@ -12,7 +12,7 @@ from pathlib import Path
 from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
 from ablations.records.files import ResultsError, make_folder, read_json, unwritable, write_json
-from ablations.records.liveness import Life, heartbeat, life_of, this_process
+from ablations.records.heartbeat import ProcessState, heartbeat, state_of, this_process
 from modernize.errors import UsageError
 
 LAUNCH = "launch.json"  # in the study's folder, as long as a launch of it lives
@@ -21,7 +21,7 @@ NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.E
 
 @dataclasses.dataclass(frozen=True)
 class Launch:
-    """A launch that is alive.
+    """A launch that is alive now.
 
     Attributes:
         pending: names of the runs that it has yet to finish; None: it has not decided yet.
@@ -36,10 +36,10 @@ class Launch:
 
 @contextlib.contextmanager
 def study_lock(study: Path) -> Iterator[None]:
-    """Keeps a second process from training the same study at the same time.
+    """Prevents other processes from training the same study at the same time.
 
     Raises:
-        UsageError: if another process does so already.
+        UsageError: if another process trains it.
         ResultsError: if the folder cannot be written.
     """
     path = study / LAUNCH
@@ -47,7 +47,7 @@ def study_lock(study: Path) -> Iterator[None]:
         # A file system may keep locks to one machine. All machines see the file of the launch.
         other, process = _read(study), this_process()
         elsewhere = other is not None and other.get("host") != process["host"]
-        if other is not None and elsewhere and life_of(other, path) is not Life.GONE:
+        if other is not None and elsewhere and state_of(other, path) is not ProcessState.GONE:
             raise _locked_by(study, f" (number {other.get('pid')} on {other.get('host')})")
         token = uuid.uuid4().hex
         write_json(path, {**process, "token": token, "pending": None})
@@ -74,7 +74,7 @@ def write_pending(study: Path, runs: Iterable[str]) -> None:
 def read_launch(study: Path) -> Launch | None:
     """Returns the launch of a study that is alive, or None."""
     launch = _read(study)
-    if launch is None or life_of(launch, study / LAUNCH) is Life.GONE:
+    if launch is None or state_of(launch, study / LAUNCH) is ProcessState.GONE:
         return None
     pending = launch.get("pending")
     return Launch(frozenset(map(str, pending)) if isinstance(pending, list) else None)
@@ -115,7 +115,7 @@ def _acquire(study: Path) -> BaseFileLock:
     try:
         lock.acquire()
     except Timeout:
-        hint = f" If no such process is left, on any machine, remove {study / '.lock-file'}."
+        hint = f" If no process trains it, on any machine, remove {study / '.lock-file'}."
         raise _locked_by(study, hint=hint) from None
     return lock
 

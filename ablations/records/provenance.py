@@ -1,4 +1,4 @@
-"""Where, when and with what a record was made."""
+"""Provenance of a record: device, versions and commit."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ablations.records.files import read_or_note
-from ablations.records.forms import FROZEN_COMMIT
+from ablations.records.schemas import SOURCE_COMMIT
 
 Answer = TypeVar("Answer")
 
 GIT_SECONDS = 30  # how long git may take to answer
 REPOSITORY = Path(__file__).parents[2]
 PROGRAM = ("modernize", "ablations", "run_roadmap.py", "pyproject.toml")
-SNAPSHOT = "frozen.json"  # beside code that was copied for a submission: the commit it came from
+SNAPSHOT = "snapshot.json"  # in a copy of the program: the commit of its source
 
 
 def provenance(device: str, threads: int) -> dict[str, Any]:
-    """Returns what a record says of where, when and with what it was made.
+    """Returns the device, platform, versions and commit for a record.
 
-    Nothing here may cost a result: what cannot be found out is left out, or None.
+    Nothing here may stop a run: a value that cannot be found is left out, or None.
     """
     packages = ("convnext-roadmap", "torch", "torchvision", "timm", "fvcore", "numpy")
     versions = {name: _attempt(partial(metadata.version, name)) for name in packages}
@@ -50,8 +50,8 @@ def commit_of(code: Path, *paths: str) -> dict[str, Any]:
         paths: the files and folders in it that count; by default, all.
     """
     if (code / SNAPSHOT).exists():
-        frozen = _attempt(lambda: read_or_note(code / SNAPSHOT, FROZEN_COMMIT, {})) or {}
-        return {"commit": frozen.get("commit"), "dirty": frozen.get("dirty")}
+        snapshot = _attempt(lambda: read_or_note(code / SNAPSHOT, SOURCE_COMMIT, {})) or {}
+        return {"commit": snapshot.get("commit"), "dirty": snapshot.get("dirty")}
     if not _attempt(lambda: _git(code, "ls-files", "--", *paths)):
         return {"commit": None, "dirty": None}
     changed = _attempt(lambda: _git(code, "status", "--porcelain", "--", *paths))
@@ -60,9 +60,9 @@ def commit_of(code: Path, *paths: str) -> dict[str, Any]:
 
 
 def _git(code: Path, *arguments: str) -> str:
-    """Returns what git says of some code, which may be another user's: it is run here anyway."""
+    """Returns the output of git for a folder, which may belong to another user."""
     trust = ("-c", "safe.directory=*", "-c", "core.fsmonitor=false")
-    # A hook of another repository, for one, may have set where git shall look.
+    # A hook of another repository, for example, may have set the repository that git uses.
     environment = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")}
     return subprocess.run(
         ["git", *trust, "-C", str(code), *arguments],

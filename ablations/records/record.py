@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, TypeAdapter
 
 from ablations.records.files import check
-from ablations.records.forms import PROVENANCE, Count, Number, Percent, Seconds
+from ablations.records.schemas import PROVENANCE, Count, Number, Percent, Seconds
 
 
 class Status(enum.StrEnum):

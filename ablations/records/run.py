@@ -33,9 +33,9 @@ from ablations.records.files import (
     write_json,
     write_text,
 )
-from ablations.records.forms import EPOCH, EVENT, OBJECT, PROGRESS
-from ablations.records.liveness import Life, heartbeat, life_of, this_process
+from ablations.records.heartbeat import ProcessState, heartbeat, state_of, this_process
 from ablations.records.record import RECORD, Record
+from ablations.records.schemas import EPOCH, EVENT, OBJECT, PROGRESS
 from ablations.terminal import echo
 from modernize.errors import UsageError
 from modernize.spec import NetSpec
@@ -46,8 +46,8 @@ class Run:
     """One training of one variant from one seed.
 
     Attributes:
-        key: the variant's key; a name for people, no part of the identity.
-        spec: the network, with what the recipe says of it.
+        key: the variant's key, for the user; it is not part of the identity.
+        spec: the network, with the fields that the recipe sets.
         recipe: how it is trained.
         images: the identity of the images.
         seed: of the initial weights, the order of the images and their augmentation.
@@ -60,7 +60,7 @@ class Run:
     seed: int
 
     def content(self) -> dict[str, Any]:
-        """Returns what decides the result, and nothing else."""
+        """Returns all that the result depends on, and nothing else."""
         return {
             "spec": self.spec.to_dict(),
             "recipe": self.recipe.model_dump(),
@@ -70,20 +70,20 @@ class Run:
 
     @functools.cached_property
     def name(self) -> str:
-        """The run's folder: key and seed for people, then 10 digits that name its content."""
+        """The name of the folder: key and seed, then 10 digits of the digest of the content."""
         canonical = json.dumps(self.content(), sort_keys=True)
         return f"{self.key}-seed{self.seed}-{hashlib.sha256(canonical.encode()).hexdigest()[:10]}"
 
 
 class RunOwnershipError(ResultsError):
-    """Another process has begun to train this run, and this one must write no more of it."""
+    """Another process trains this run now; this one must not write to its folder any more."""
 
 
 class RunFolder:
     """The files of one run.
 
-    Who prepares the folder owns it, until another process does. That is how a run that was queued
-    again stays whole while a process of its earlier life lives on: that one can write no more.
+    The process that prepared the folder last owns it, and only the owner writes. So if a job is
+    queued again while one of its old processes is still alive, that process cannot damage the run.
     """
 
     def __init__(
@@ -93,67 +93,67 @@ class RunFolder:
         ended: Record | None = None,
         faults: Faults | None = None,
     ) -> None:
-        """Names the folder, which need not be there.
+        """Takes the folder as it is; it need not exist.
 
         Args:
             path: of the folder.
-            archived: what the study's archive has of the run, for where the folder is gone.
-            ended: how the run ended a moment ago, whether or not that could be written.
-            faults: where damaged files are noted as they are read.
+            archived: the run in the study's archive, used if the folder is gone.
+            ended: the record, if the run ended in this launch; it may not be on disk.
+            faults: gets a sentence for each damaged file that is read.
         """
         self.path = path
         self.archived = archived
         self.ended = ended
         self.faults: Faults = {} if faults is None else faults
         self.log = path / "log.txt"
-        self.token: str | None = None  # of the owner, where that is us
+        self.token: str | None = None  # of the owner, if it is this process
 
     @property
-    def _kept(self) -> ArchivedRun | None:
+    def _archived_run(self) -> ArchivedRun | None:
         return None if self.path.is_dir() else self.archived
 
     @property
     def only_archived(self) -> bool:
         """Whether the folder is gone, and the study's archive has the run."""
-        return self._kept is not None
+        return self._archived_run is not None
 
-    def check_whole(self) -> None:
-        """Raises UsageError where the folder is gone, weights, logs and all."""
+    def check_present(self) -> None:
+        """Raises UsageError if the folder is gone, with weights and logs."""
         if self.only_archived:
             raise UsageError(
-                f"{self.path} is gone; of this run only its line in {ARCHIVE} is kept, without "
-                "weights and logs. Train the study under another --name to have them."
+                f"{self.path} does not exist; {ARCHIVE} has this run without weights and logs. "
+                "To have them, train the study under another --name."
             )
 
-    def describe(self, run: Run) -> None:
-        """Makes the folder, and writes the resolved configuration."""
+    def write_config(self, run: Run) -> None:
+        """Creates the folder and writes the resolved configuration."""
         make_folder(self.path)
         write_json(self.path / "config.json", {"key": run.key, **run.content()})
 
     def prepare(self, run: Run, **who: Any) -> Record | None:
-        """Describes the run, makes it this process's, and forgets an earlier failure.
+        """Writes the configuration, takes ownership, and deletes the record of a failure.
 
-        A damaged record is set aside. A settled one is never touched.
+        A damaged record is renamed. A settled record is never changed.
 
         Args:
-            run: what will be trained here.
-            who: what is noted of this process, beside host and number.
+            run: the run to be trained here.
+            who: more about this process, beside host and process id.
 
         Returns:
-            None; or the record of a run that is settled: then nothing is to be done.
+            None; or the record of a settled run, which needs no training.
         """
         if settled := self._read_settled():
             return settled
-        self.describe(run)
+        self.write_config(run)
         self.token = uuid.uuid4().hex
         process = this_process()
         write_json(self._owner, {"token": self.token, **process, **who})
-        # Who owned it until now may have come to the end meanwhile; it can write no more.
+        # The previous owner may have finished meanwhile; from now on it cannot write.
         if settled := self._read_settled():
             return settled
         try:
-            self.note("started", host=process["host"], pid=process["pid"], **who)
-        except ResultsError as error:  # a damaged history costs itself, and no run
+            self.add_event("started", host=process["host"], pid=process["pid"], **who)
+        except ResultsError as error:  # a damaged history must not stop a run
             echo(error)
         path = self.path / "record.json"
         try:
@@ -163,10 +163,10 @@ class RunFolder:
         return None
 
     def _read_settled(self) -> Record | None:
-        """Returns the record on disk if it is settled; sets it aside if it is damaged.
+        """Returns the record on disk if it is settled; renames it if it is damaged.
 
         Raises:
-            ResultsError: where it cannot be read, so that nobody can tell.
+            ResultsError: if it cannot be read; it may be settled.
         """
         try:
             record = RunFolder(self.path).read_record()
@@ -176,12 +176,12 @@ class RunFolder:
         return record if record and record.settled else None
 
     def check_owner(self) -> None:
-        """Raises RunOwnershipError where another process has prepared this folder since we did."""
+        """Raises RunOwnershipError if another process prepared this folder after this one."""
         if self.token is not None and not self._is_mine():
             if not self.path.is_dir():
                 raise ResultsError(f"{self.path} is gone: it was removed during the training.")
             raise RunOwnershipError(
-                f"{self.path} was taken over by another process; this one writes no more."
+                f"another process trains {self.path} now; this process writes no more to it."
             )
 
     @property
@@ -189,18 +189,18 @@ class RunFolder:
         return self.path / "owner.json"
 
     def read_owner(self) -> dict[str, Any] | None:
-        """Returns the process that prepared the folder last, if that is known."""
+        """Returns the process that prepared the folder last; None if it is not known."""
         return read_or_note(self._owner, OBJECT, self.faults)
 
-    def life(self) -> Life:
-        """Returns whether the process that prepared the folder last is alive."""
+    def process_state(self) -> ProcessState:
+        """Returns the state of the process that prepared the folder last."""
         owner = self.read_owner()
         files = self._owner, self.path / "progress.json"
-        return Life.GONE if owner is None else life_of(owner, *files)
+        return ProcessState.GONE if owner is None else state_of(owner, *files)
 
     @contextlib.contextmanager
-    def alive(self) -> Iterator[None]:
-        """Shows others that this process trains the run while the body runs, and no longer."""
+    def heartbeat(self) -> Iterator[None]:
+        """Shows other processes, while the body runs, that this process trains the run."""
         try:
             with heartbeat(self._owner, self._is_mine):
                 yield
@@ -208,23 +208,23 @@ class RunFolder:
             self.release()
 
     def release(self) -> None:
-        """Shows others, if it can be written, that nobody trains the run any more."""
+        """Shows other processes, if it can be written, that no process trains the run now."""
         with contextlib.suppress(ResultsError):
             owner = self.read_owner()
             if owner is not None and self.token in (None, owner.get("token")):
                 write_json(self._owner, {**owner, "released": True})
 
     def _is_mine(self) -> bool:
-        with contextlib.suppress(ResultsError):  # a damaged file says of nobody else either
+        with contextlib.suppress(ResultsError):  # a damaged file names no other owner
             return (read_json(self._owner) or {}).get("token") == self.token
         return True
 
-    def note(self, event: str, **values: Any) -> None:
-        """Adds a line to the run's history."""
+    def add_event(self, event: str, **values: Any) -> None:
+        """Appends an event to the run's history."""
         append_line(self._history, {"event": event, "time": time.time(), **values})
 
     def read_history(self) -> list[dict[str, Any]]:
-        """Returns what happened to the run, oldest first."""
+        """Returns the events of the run, oldest first."""
         return read_lines(self._history, EVENT, self.faults)
 
     @property
@@ -232,20 +232,20 @@ class RunFolder:
         return self.path / "history.jsonl"
 
     def has_checkpoint(self) -> bool:
-        """Tells whether there is something to go on from."""
+        """Tells whether there is a checkpoint to resume from."""
         return any(path.is_file() for path in self.path.glob("checkpoint-*.pt"))
 
     def read_record(self) -> Record | None:
-        """Returns the record, or None where there is none yet.
+        """Returns the record, or None if there is none yet.
 
         Raises:
-            DamagedError: where the file is no whole record.
-            ResultsError: where it cannot be read.
+            DamagedError: if the file is not a complete record.
+            ResultsError: if it cannot be read.
         """
         if self.ended is not None:
             return self.ended
         values: Mapping[str, Any] | None
-        if kept := self._kept:
+        if kept := self._archived_run:
             path, values = self.path.parents[1] / ARCHIVE, kept.record
         else:
             path = self.path / "record.json"
@@ -254,11 +254,11 @@ class RunFolder:
             return None if values is None else RECORD.validate_python(values)
         except ValidationError as error:
             raise DamagedError(
-                f"{path} holds no whole record of {self.path.name} ({reason_of(error)}); {AGAIN}."
+                f"{path} has no valid record of {self.path.name} ({reason_of(error)}); {AGAIN}."
             ) from error
 
     def record_or_fault(self) -> Record | ResultsError | None:
-        """Returns the record, or None if there is none yet; a damaged one is noted, and a fault."""
+        """Returns the record, None if there is none yet, or the error if it cannot be read."""
         try:
             return self.read_record()
         except ResultsError as error:
@@ -266,9 +266,12 @@ class RunFolder:
             return error
 
     def write_record(self, record: Record) -> None:
-        """Writes how the run ended; unless another process has taken it over.
+        """Writes the record.
 
-        A failure is not written over a settled record: what fails after the end changes no result.
+        A failure does not replace a settled record: an error after the end changes no result.
+
+        Raises:
+            RunOwnershipError: if another process trains the run now.
         """
         self.check_owner()
         if self._read_settled() and not record.settled:
@@ -276,13 +279,13 @@ class RunFolder:
         write_json(self.path / "record.json", dataclasses.asdict(record))
 
     def read_metrics(self) -> list[dict[str, Any]]:
-        """Returns the metrics of each epoch trained so far, as far as known, oldest first."""
-        if kept := self._kept:
+        """Returns the metrics of the epochs so far, as far as they can be read, oldest first."""
+        if kept := self._archived_run:
             return kept.metrics
         return read_lines(self.metrics, EPOCH, self.faults)
 
     def epochs_done(self) -> int:
-        """Returns how many epochs a run that has a checkpoint has behind it; 0 if it has none."""
+        """Returns the number of epochs done, of a run that has a checkpoint; 0 if it has none."""
         rows = self.read_metrics() if self.has_checkpoint() else []
         return max((row["epoch"] for row in rows), default=0)
 
@@ -292,24 +295,24 @@ class RunFolder:
         return self.path / "metrics.jsonl"
 
     def write_metrics(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Writes the metrics of all epochs, one JSON object a line."""
+        """Writes the metrics of all epochs, one JSON object per line."""
         self.check_owner()
         lines = "".join(json.dumps(row) + "\n" for row in rows)
         write_text(self.metrics, lines)
 
     def write_speed(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Writes how fast each epoch went, one JSON object a line.
+        """Writes the speed of each epoch, one JSON object per line.
 
-        Apart from the metrics, which are the same each time the run is made.
+        It is not among the metrics, which are equal each time the run is trained.
         """
         write_text(self.path / "speed.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
 
     def read_progress(self) -> dict[str, Any] | None:
-        """Returns where the run stood when it last said so."""
+        """Returns the progress that the run wrote last."""
         return read_or_note(self.path / "progress.json", PROGRESS, self.faults)
 
     def write_progress(self, **values: Any) -> None:
-        """Says where the run stands; the time is added."""
+        """Writes the progress of the run; the time is added."""
         self.check_owner()
-        said = {**values, "updated": time.time()}
-        write_json(self.path / "progress.json", said, flush=False)
+        values["updated"] = time.time()
+        write_json(self.path / "progress.json", values, flush=False)

@@ -1,4 +1,4 @@
-"""The jobs of a study that SLURM still has. Its accounting is never needed."""
+"""The jobs of a study that SLURM has now, queued or running. SLURM's accounting is not needed."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ ASKED_AT_ONCE = 500  # job numbers or names on one command line
 
 @dataclasses.dataclass(frozen=True)
 class SchedulerJob:
-    """A job that waits or runs, as the scheduler sees it.
+    """A queued or running job.
 
     Attributes:
-        job: its number, with the place in the array.
-        state: SLURM's word, such as PENDING or RUNNING.
-        reason: why it waits.
+        job: its number, with the index in the array.
+        state: in SLURM's words, such as PENDING or RUNNING.
+        reason: why it is queued.
     """
 
     job: str
@@ -31,15 +31,15 @@ class SchedulerJob:
 
     @property
     def waits(self) -> bool:
-        """Whether it does not run."""
+        """Whether it does not run yet."""
         return self.state not in ("RUNNING", "COMPLETING", "STOPPED", "SUSPENDED", "SIGNALING")
 
 
 def find_jobs(study: Path, submissions: Iterable[Submission]) -> dict[str, SchedulerJob] | None:
-    """Returns the jobs that wait or run, by the name of their run; None: the scheduler cannot tell.
+    """Returns run name -> its queued or running job; None if SLURM gives no answer.
 
-    Jobs are found by their number, whoever asks, or by their name if the submission died before it
-    knew the number. A run that was submitted twice is shown with the later job.
+    Jobs are found by number, so that every user finds them, or by name if the submission was killed
+    before it knew the number. For a run that was submitted twice, the later job counts.
     """
     wanted = {s.token: s for s in submissions}
     numbers = [s.jobs for s in wanted.values() if s.jobs is not None]
@@ -64,7 +64,7 @@ def find_jobs(study: Path, submissions: Iterable[Submission]) -> dict[str, Sched
 
 
 def run_slurm(*command: str) -> subprocess.CompletedProcess[str] | None:
-    """Runs a command of SLURM, without the user's filters; None: there is no answer."""
+    """Runs a command of SLURM, without the user's filters; None if it does not answer."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("SQUEUE_")}
     try:
         return subprocess.run(
@@ -80,19 +80,19 @@ def run_slurm(*command: str) -> subprocess.CompletedProcess[str] | None:
 
 
 def _squeue(which: str) -> list[str] | None:
-    """Returns a line for each of these jobs that waits or runs; None: the scheduler cannot tell."""
+    """Returns a line for each of these jobs; None if SLURM gives no answer."""
     done = run_slurm(
         "squeue", "--noheader", "--array", "--all", which, "--format", "%j|%F|%K|%T|%r"
     )
     if done is None:
         return None
-    if done.returncode:  # as for a single number that is too old for the scheduler to know
+    if done.returncode:  # for example for a single number that is too old
         return [] if "Invalid job id" in done.stderr else None
     return done.stdout.splitlines()
 
 
 def _is_of_another_user(study: Path, token: str) -> bool:
-    """Tells whether another user submitted these jobs; root sees everyone's."""
+    """Tells whether another user submitted these jobs; root sees the jobs of all users."""
     try:
         owner = (submissions_folder(study) / f"{token}.json").stat().st_uid
     except FileNotFoundError:
@@ -101,7 +101,7 @@ def _is_of_another_user(study: Path, token: str) -> bool:
 
 
 def _jobs_are_private() -> bool:
-    """Tells whether the scheduler may hide other users' jobs from this one."""
+    """Tells whether SLURM may hide the jobs of other users."""
     done = run_slurm("scontrol", "show", "config")
     if done is None or done.returncode:
         return True

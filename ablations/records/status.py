@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ablations.records.files import ResultsError
-from ablations.records.liveness import Life
+from ablations.records.heartbeat import ProcessState
 from ablations.records.lock import Launch, read_launch
 from ablations.records.record import Record, Status
 from ablations.records.run import Run, RunFolder
@@ -35,7 +35,7 @@ class RunStatus:
         record: how it ended; None: it has not ended, or its record cannot be read.
         fault: why its record cannot be read.
         job: the number of its SLURM job, if SLURM has one now.
-        preempted: how often SLURM took its place away, and it was saved and queued again.
+        preempted: how often SLURM preempted it, and it was saved and queued again.
         log: the file to read about what went wrong.
     """
 
@@ -121,10 +121,10 @@ def _status(
         if job.waits:
             return Status.QUEUED, "" if job.reason == "None" else job.reason
         return Status.RUNNING, _progress(folder) or "starting"
-    life = folder.life() if end is None else Life.GONE
+    life = folder.process_state() if end is None else ProcessState.GONE
     by_hand = "job" not in (folder.read_owner() or {"job": ""})
-    if life is not Life.GONE and (by_hand or jobs is None):
-        suspended = "suspended by a signal" if life is Life.SUSPENDED else ""
+    if life is not ProcessState.GONE and (by_hand or jobs is None):
+        suspended = "suspended by a signal" if life is ProcessState.SUSPENDED else ""
         return Status.RUNNING, suspended or _progress(folder) or "starting"
     if end is None and (unnamed := (jobs or {}).get("")) is not None:
         return Status.UNKNOWN, f"perhaps it is job {unnamed.job}, whose file is damaged"
@@ -168,7 +168,7 @@ def epoch_of(said: Mapping[str, Any]) -> str:
 
 
 def last_lines(log: Path, count: int) -> str:
-    """Returns the last lines of a log, without colours; nothing if it cannot be read."""
+    """Returns the last lines of a log, without colours; empty if it cannot be read."""
     if not log.is_file():
         return ""
     try:

@@ -1,4 +1,4 @@
-"""A study: the runs that are compared with each other, and the folder they lie in."""
+"""A study: runs that are compared with each other, and the folder of their files."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from ablations.records.files import (
     write_json,
     write_text,
 )
-from ablations.records.forms import MANIFEST, OBJECT
 from ablations.records.record import Record
 from ablations.records.run import Run, RunFolder
+from ablations.records.schemas import MANIFEST, OBJECT
 from modernize.closed_form import closed_form
 from modernize.custom_layers import loaded_files
 from modernize.errors import RoadmapError, UsageError
@@ -41,14 +41,14 @@ class Study:
     """A folder of runs that are compared with each other.
 
     Attributes:
-        folder: where it lies.
-        manifest: what study.json says.
-        own_file: the text of the user's study file, if the study is about to be written.
-        asked: what of the manifest was asked for, where it is about to be written.
-        files_before: what was on record of the images' files before this launch: digests of their
-            modification times and, if it was asked for, of their contents.
-        new_records: run name -> record of a run that ended in this launch, written or not.
-        faults: damaged files that were met as the study was read, a sentence for each.
+        folder: of its files.
+        manifest: the content of study.json.
+        own_file: the text of the user's study file, before the study is written.
+        requested: the part of the manifest that this launch requests, before the study is written.
+        files_before: digests, before this launch, of the modification times of the images' files
+            and, if they were read, of their contents.
+        new_records: run name -> record of a run that ended in this launch; it may not be on disk.
+        faults: damaged files that were found when the study was read, a sentence for each.
     """
 
     def __init__(
@@ -56,12 +56,12 @@ class Study:
         folder: Path,
         manifest: dict[str, Any],
         own_file: str = "",
-        asked: dict[str, Any] | None = None,
+        requested: dict[str, Any] | None = None,
     ) -> None:
         self.folder = folder
         self.manifest = manifest
         self.own_file = own_file
-        self.asked = asked
+        self.requested = requested
         self.files_before: Mapping[str, str] = {}
         self.new_records: dict[str, Record] = {}
         self.faults: Faults = {}
@@ -73,22 +73,22 @@ class Study:
 
     @functools.cached_property
     def variants(self) -> tuple[Variant, ...]:
-        """What is compared, in order."""
+        """The variants that are compared, in order."""
         return tuple(_variant_from(values) for values in self.manifest["variants"])
 
     @property
     def title(self) -> str:
-        """What the study compares, in words."""
+        """The title: what the study compares."""
         return str(self.manifest.get("title", "The roadmap"))
 
     @property
     def order(self) -> list[str]:
-        """The keys of all variants that there may be, in order."""
+        """The keys of all variants that the study may have, in order."""
         return list(self.manifest.get("order", [step.key for step in STEPS]))
 
     @property
     def parents(self) -> dict[str, str | None]:
-        """Step -> the step that it builds on, of all variants that there may be."""
+        """Step -> the step that it builds on, for all variants that the study may have."""
         known = self.manifest.get("parents")
         if known is None and self.manifest.get("study", ROADMAP) == ROADMAP:
             known = {v.key: v.parent for v in until(STEPS[-1].key, self.manifest["regime"])}
@@ -96,12 +96,12 @@ class Study:
 
     @property
     def sections(self) -> list[str]:
-        """The sections of all variants that there may be, in order."""
+        """The sections of all variants that the study may have, in order."""
         ours = [variant.section for variant in self.variants]
         return list(dict.fromkeys([*self.manifest.get("sections", []), *ours]))
 
     def key_of(self, step: str) -> str:
-        """Returns the key of a variant, given by itself or by its place in the order.
+        """Returns the key of a variant, which is given by its key or its number in the order.
 
         Raises:
             UnknownNameError: listing the keys.
@@ -126,12 +126,12 @@ class Study:
 
     @property
     def seeds(self) -> int:
-        """Runs of each variant: seeds 0 to this number less one."""
+        """Runs of each variant, with seeds from 0 to this number minus 1."""
         return int(self.manifest["seeds"])
 
     @functools.cached_property
     def preset(self) -> Preset:
-        """The preset it was launched with, settings included."""
+        """The preset of the study, with the settings of its launch."""
         return Preset.model_validate(self.manifest["preset"])
 
     def run(self, variant: Variant, seed: int) -> Run:
@@ -139,7 +139,7 @@ class Study:
         return next(self._runs_of(variant, [seed]))
 
     def runs(self) -> Iterator[tuple[Variant, Run, RunFolder]]:
-        """Yields every run that the study asks for, variant by variant."""
+        """Yields every run of the study, variant by variant."""
         for variant in self.variants:
             for run in self._runs_of(variant, range(self.seeds)):
                 yield variant, run, self.folder_of(run)
@@ -151,7 +151,7 @@ class Study:
             yield Run(variant.key, spec, recipe, self.manifest["images"], seed)
 
     def folder_of(self, run: Run) -> RunFolder:
-        """Returns where a run's files lie, whether or not they are there yet."""
+        """Returns the folder of a run's files, which need not exist."""
         path = self.folder / "runs" / run.name
         archived, ended = self._archived.get(run.name), self.new_records.get(run.name)
         return RunFolder(path, archived, ended, self.faults)
@@ -168,12 +168,12 @@ class Study:
     def archive(self) -> tuple[Path, int]:
         """Writes ``runs.jsonl``, and returns its path and the number of runs in it.
 
-        It holds each run that has a record, without its weights, so that the folders of the runs
-        may go. A run that is trained again keeps its line until it has a new record.
+        It has each run with a record, without its weights, so that the folders of the runs can be
+        deleted. A run that is trained again keeps its line until it has a new record.
 
         Raises:
-            ResultsError: if a file of a run is damaged, since its folder must not go; or if the
-                archive cannot be written.
+            ResultsError: if a file of a run is damaged, because its folder must not be deleted; or
+                if the archive cannot be written.
         """
         runs = []
         for _, run, folder in self.runs():
@@ -185,13 +185,13 @@ class Study:
         if self.faults:
             first = next(iter(self.faults.values()))
             raise ResultsError(
-                f"{first} {self.folder / ARCHIVE} was not written: it would not hold all that the "
-                "folders of the runs do. Mend or delete what is damaged."
+                f"{first} {self.folder / ARCHIVE} was not written, because it would lack data of "
+                "the runs. Repair or delete the damaged files."
             )
         return write_archive(self.folder, runs), len(runs)
 
     def write(self) -> None:
-        """Makes the folder and writes study.json, and what is its own as it was planned with."""
+        """Creates the folder and writes study.json, the user's study file and custom layers."""
         make_folder(self.folder / "runs")
         if self.own_file:
             write_text(self.folder / OWN_FILE, self.own_file)
@@ -206,8 +206,8 @@ class Study:
         """Returns the study in this folder.
 
         Raises:
-            UsageError: where there is none.
-            ResultsError: where it cannot be read.
+            UsageError: if there is none.
+            ResultsError: if it cannot be read.
         """
         manifest = _read_manifest(folder)
         if manifest is None:
@@ -235,28 +235,28 @@ class Study:
         own_costs: Mapping[str, Sequence[int]] | None = None,
         own_file: str = "",
     ) -> Study:
-        """Returns the study in this folder, widened by these variants and seeds; writes nothing.
+        """Returns the study in this folder, extended by variants and seeds; writes nothing.
 
         Args:
-            folder: there or not.
-            preset: what to train on, and how.
+            folder: of the study; it need not exist.
+            preset: data and recipes.
             regime: its name.
             images: their identity.
             variants: what to compare.
             seeds: runs of each.
-            order: keys of all variants there may be, as tables and charts show them.
-            whole: these variants, where they are known.
-            files: digests of the images' files, which are no part of a run's identity: ``times``
-                of modification, and ``contents`` if they were read.
+            order: keys of all variants that the study may have, in the order of tables and charts.
+            whole: these variants, if they are known.
+            files: digests of the images' files, not part of a run's identity: ``times`` of their
+                modification, and ``contents`` if they were read.
             name: of the study.
-            title: what it compares, in words.
+            title: what it compares.
             own_costs: parameters and FLOPs of variants with custom layers.
-            own_file: the text of the study's file, where it is not one of ours.
+            own_file: the text of the user's study file; empty for a study of this package.
 
         Raises:
-            UsageError: where the folder holds a study under other conditions, naming them.
+            UsageError: if the folder has a study with other conditions, which are named.
         """
-        asked: dict[str, Any] = {
+        requested: dict[str, Any] = {
             "study": name,
             "title": title,
             "order": list(order),
@@ -267,39 +267,39 @@ class Study:
             "seeds": seeds,
         }
         if whole:
-            asked["parents"] = {variant.key: variant.parent for variant in whole}
-            asked["sections"] = list(dict.fromkeys(variant.section for variant in whole))
+            requested["parents"] = {variant.key: variant.parent for variant in whole}
+            requested["sections"] = list(dict.fromkeys(variant.section for variant in whole))
         if files:
-            asked["files"] = dict(files)
+            requested["files"] = dict(files)
         if own_costs:
-            asked["own_costs"] = {key: list(numbers) for key, numbers in own_costs.items()}
-        return cls._merged(folder, asked, own_file)
+            requested["own_costs"] = {key: list(numbers) for key, numbers in own_costs.items()}
+        return cls._merged(folder, requested, own_file)
 
     def reload(self) -> Study:
-        """Returns the same study, merged again with what its folder holds now; writes nothing."""
-        asked = self.asked or self.manifest
-        study = self._merged(self.folder, asked, self.own_file)
+        """Returns the same study, merged again with its folder as it is now; writes nothing."""
+        requested = self.requested or self.manifest
+        study = self._merged(self.folder, requested, self.own_file)
         study.faults = self.faults
         return study
 
     @classmethod
-    def _merged(cls, folder: Path, asked: dict[str, Any], own_file: str) -> Study:
+    def _merged(cls, folder: Path, requested: dict[str, Any], own_file: str) -> Study:
         there = _read_manifest(folder)
         if there is None:
-            return cls(folder, asked, own_file, asked)
+            return cls(folder, requested, own_file, requested)
         before = {v["key"]: v for v in there["variants"]}
         differ = [
-            *_differences("", {"study": there.get("study", ROADMAP)}, asked),
-            *_differences("preset.", _unnamed(there["preset"]), asked["preset"]),
-            *_differences("", {k: there[k] for k in ("regime", "images")}, asked),
+            *_differences("", {"study": there.get("study", ROADMAP)}, requested),
+            *_differences("preset.", _unnamed(there["preset"]), requested["preset"]),
+            *_differences("", {k: there[k] for k in ("regime", "images")}, requested),
             *(
                 line
-                for v in asked["variants"]
+                for v in requested["variants"]
                 if v["key"] in before
                 for line in _differences(f"step {v['key']}.", _unnamed(before[v["key"]]), v)
             ),
         ]
-        files, files_before = asked.get("files", {}), there.get("files", {})
+        files, files_before = requested.get("files", {}), there.get("files", {})
         if changed := {"contents"} & files.keys() & files_before.keys():
             known = {name: files_before[name] for name in changed}
             differ += _differences(
@@ -307,25 +307,25 @@ class Study:
             )
         if differ:
             raise UsageError(
-                f"{folder} holds a study under other conditions:\n  "
+                f"{folder} has a study with other conditions:\n  "
                 + "\n  ".join(differ)
-                + "\nGive this one a name of its own with --name, or remove that folder."
+                + "\nGive this one another name with --name, or remove that folder."
             )
-        # What the study no longer lists, but has, comes last.
-        keys = [*asked["order"], *(key for key in before if key not in asked["order"])]
+        # Variants that the study has, but no longer lists, come last.
+        keys = [*requested["order"], *(key for key in before if key not in requested["order"])]
         places = {key: place for place, key in enumerate(keys)}
-        variants_now = {**before, **{v["key"]: v for v in asked["variants"]}}
+        variants_now = {**before, **{v["key"]: v for v in requested["variants"]}}
         merged = sorted(variants_now.values(), key=lambda v: places[v["key"]])
-        manifest = {**asked, "variants": merged, "order": keys}
-        manifest["seeds"] = max(asked["seeds"], there["seeds"])
+        manifest = {**requested, "variants": merged, "order": keys}
+        manifest["seeds"] = max(requested["seeds"], there["seeds"])
         for name in ("own_costs", "parents"):
-            if merged_values := {**there.get(name, {}), **asked.get(name, {})}:
+            if merged_values := {**there.get(name, {}), **requested.get(name, {})}:
                 manifest[name] = merged_values
-        if sections := [*asked.get("sections", []), *there.get("sections", [])]:
+        if sections := [*requested.get("sections", []), *there.get("sections", [])]:
             manifest["sections"] = list(dict.fromkeys(sections))
-        if files or files_before:  # the times of the beginning stay until contents were compared
+        if files or files_before:  # the first times stay until contents were compared
             manifest["files"] = files if "contents" in files else {**files, **files_before}
-        study = cls(folder, manifest, own_file, asked)
+        study = cls(folder, manifest, own_file, requested)
         study.files_before = files_before
         return study
 
@@ -349,7 +349,7 @@ def study_folder(results: Path, study: str) -> Path:
     if "/" in study:
         folder = Path(study)
         return folder if folder.name not in ("", "..") else folder.resolve()
-    composed = unicodedata.normalize("NFC", study)  # as launching wrote it
+    composed = unicodedata.normalize("NFC", study)  # as a launch writes it
     return results / (study if os.path.lexists(results / study) else composed)
 
 
@@ -359,13 +359,13 @@ def study_names(results: Path) -> list[str]:
 
 
 def _read_manifest(folder: Path) -> dict[str, Any] | None:
-    """Returns what study.json says; None if there is none.
+    """Returns the content of study.json; None if there is none.
 
     Raises:
         ResultsError: if it is damaged, or another version of this program wrote it.
     """
     path = folder / "study.json"
-    advice = "delete it and launch the study again: runs that have finished are found again"
+    advice = "delete it and launch the study again: finished runs are found again"
     manifest = read_json(path, OBJECT, advice)
     if manifest is None:
         return None
@@ -382,8 +382,8 @@ def _read_manifest(folder: Path) -> dict[str, Any] | None:
     else:
         return manifest
     raise ResultsError(
-        f"{path} is damaged or of another version of this program ({reason}); use that version, "
-        "or run the study again under another --name."
+        f"{path} is damaged, or from another version of this program ({reason}); use that "
+        "version, or run the study again under another --name."
     )
 
 
@@ -396,7 +396,7 @@ def _variant_dict(variant: Variant) -> dict[str, Any]:
 
 
 def _unnamed(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns what a variant or a preset is, without what people call it, which may change."""
+    """Returns the values of a variant or a preset without its titles, which may change."""
     return {name: value for name, value in values.items() if name not in ("title", "section")}
 
 

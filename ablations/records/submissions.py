@@ -1,4 +1,4 @@
-"""The runs that were submitted to SLURM: who asked for them, and where the job's own logs are."""
+"""Submissions: runs that were handed to SLURM, and the logs of their jobs."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from ablations.records.files import Faults, make_folder, read_or_note, write_jso
 
 @dataclasses.dataclass(frozen=True)
 class Submission:
-    """Runs handed to the scheduler with one call.
+    """Runs that one call handed to SLURM.
 
     Attributes:
-        token: the name of its jobs; nothing else has it.
+        token: the name of its jobs, which is unique.
         runs: the runs' names, in the order of the array.
-        jobs: the scheduler's number; None: whoever submitted died before it knew.
-        code: where the copy of the program is that they run.
+        jobs: the job number; None: the submitting process was killed before it knew it.
+        code: the folder of the copy of the program that they run.
         commit, dirty: of that program.
         submitted: when, in seconds since 1970.
     """
@@ -35,7 +35,7 @@ class Submission:
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="ignore")
 
     def write(self, study: Path) -> None:
-        """Writes it into a study's folder."""
+        """Writes the submission into a study's folder."""
         path = submissions_folder(study) / f"{self.token}.json"
         make_folder(path.parent)
         write_json(path, dataclasses.asdict(self))
@@ -45,18 +45,18 @@ _SUBMISSION = TypeAdapter(Submission)
 
 
 def submissions_folder(study: Path) -> Path:
-    """Returns where a study keeps what was handed to the scheduler."""
+    """Returns the folder of a study's submissions."""
     return study / "submissions"
 
 
 def read_submissions(study: Path, faults: Faults) -> list[Submission]:
-    """Returns what was submitted of a study, oldest first.
+    """Returns the submissions of a study, oldest first.
 
-    Of a damaged file only its name, which is that of its jobs, is known: it has no runs.
+    From a damaged file only the name of its jobs is known: its submission has no runs.
 
     Args:
         study: the study's folder.
-        faults: where damaged files are noted.
+        faults: gets a sentence for each damaged file.
     """
     found = []
     for path in submissions_folder(study).glob("*.json"):
@@ -69,7 +69,7 @@ def read_submissions(study: Path, faults: Faults) -> list[Submission]:
 
 
 def log_of(study: Path, submissions: Iterable[Submission], run: str) -> Path | None:
-    """Returns what the scheduler kept of a run's errors, where the run itself could not write."""
+    """Returns the log that SLURM kept of a run's job, for a run that could not write its own."""
     for submission in reversed(list(submissions)):
         if run in submission.runs and submission.jobs is not None:
             number = submission.jobs

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ablations.records import read_json
-from ablations.records.forms import CONFIG
+from ablations.records.schemas import CONFIG
 from ablations.training.checkpoint import WEIGHTS
 from modernize import weights
 from modernize.errors import CustomLayersError, UnknownNameError, UsageError

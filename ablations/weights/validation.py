@@ -273,7 +273,7 @@ def of_run(study: Study, data: str | None, options: Options) -> Evaluated:
             f"{', '.join(keys)} and the seeds 0 to {study.seeds - 1}."
         )
     [(run, folder)] = matching
-    folder.check_whole()
+    folder.check_present()
     record = folder.record_or_fault()
     if options.ema and run.recipe.ema_decay is None:
         raise UsageError(

@@ -40,7 +40,7 @@ def make_study(results: Path, runs: int) -> int:
     study.write()
     record = Record(Status.FINISHED, top1=80.0, top5=99.0, top1_best=80.5, best_epoch=4, epochs=5)
     for number, (_variant, run, folder) in enumerate(study.runs()):
-        folder.describe(run)
+        folder.write_config(run)
         folder.write_metrics(
             {"epoch": epoch, "train_loss": 1.0, "top1": 75.0 + epoch + number % 7, "top5": 99.0}
             for epoch in range(1, record.epochs + 1)

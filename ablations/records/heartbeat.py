@@ -1,9 +1,9 @@
-"""Whether the process that wrote a file is alive: on this machine by its number, elsewhere by time.
+"""Heartbeats: whether the process that wrote a file is alive.
 
-A process says in a file which one it is, and touches the file now and then while it lives. A
-process of the same machine is looked up: it is alive while it computes, validates, or is stopped
-by a signal, however long that takes, and gone as soon as it is killed. Of another machine's
-process only the last touch is known.
+A process writes its identity into a file, and touches the file at intervals while it is alive. A
+process of the same machine is looked up by its process id: it is alive as long as it exists, even
+if it is suspended, and gone as soon as it is killed. For a process of another machine only the time
+of its last heartbeat is known.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Any
 
 BEAT_SECONDS = 10.0  # how often a process touches its file
-ALIVE_SECONDS = 60.0  # a process of another machine is taken to be gone if it did not for so long
+ALIVE_SECONDS = 60.0  # without a heartbeat for this time, a process of another machine is gone
 
 
-class Life(enum.StrEnum):
-    """How a process is."""
+class ProcessState(enum.StrEnum):
+    """The state of a process."""
 
     ALIVE = "alive"
     SUSPENDED = "suspended"  # by SIGSTOP or Ctrl-Z; it can go on
@@ -32,7 +32,7 @@ class Life(enum.StrEnum):
 
 
 def this_process() -> dict[str, Any]:
-    """Returns what identifies this process, for a file that others read."""
+    """Returns the identity of this process, for a file that others read."""
     found = _look_up(os.getpid())
     return {
         "host": socket.gethostname(),
@@ -42,40 +42,40 @@ def this_process() -> dict[str, Any]:
     }
 
 
-def life_of(process: Mapping[str, Any], *paths: Path) -> Life:
-    """Returns how a process is.
+def state_of(process: Mapping[str, Any], *paths: Path) -> ProcessState:
+    """Returns the state of a process.
 
     Args:
-        process: as :func:`this_process` identified it; a process that says ``released`` is gone.
+        process: the identity from :func:`this_process`; with ``released`` the process is gone.
         paths: files that the process touches.
     """
     if process.get("released"):
-        return Life.GONE
+        return ProcessState.GONE
     pid = process.get("pid")
     if isinstance(pid, int) and process.get("system") == _system():
         if (found := _look_up(pid)) is not None:
             state, began = found
-            if state in "ZX" or began != process.get("began"):  # another one has its number now
-                return Life.GONE
-            return Life.SUSPENDED if state in "Tt" else Life.ALIVE
+            if state in "ZX" or began != process.get("began"):  # another process has its id now
+                return ProcessState.GONE
+            return ProcessState.SUSPENDED if state in "Tt" else ProcessState.ALIVE
         if not _exists(pid):
-            return Life.GONE
+            return ProcessState.GONE
     touched = 0.0
     for path in paths:
         with contextlib.suppress(OSError):
             touched = max(touched, path.stat().st_mtime)
-    return Life.ALIVE if time.time() - touched < ALIVE_SECONDS else Life.GONE
+    return ProcessState.ALIVE if time.time() - touched < ALIVE_SECONDS else ProcessState.GONE
 
 
 @contextlib.contextmanager
-def heartbeat(path: Path, mine: Callable[[], bool]) -> Iterator[None]:
-    """Touches a file while the body runs, for as long as it is this process's."""
+def heartbeat(path: Path, is_mine: Callable[[], bool]) -> Iterator[None]:
+    """Touches a file at intervals while the body runs, as long as ``is_mine`` returns True."""
     done = threading.Event()
 
     def beat() -> None:
         while not done.wait(BEAT_SECONDS):
             with contextlib.suppress(OSError):
-                if mine():
+                if is_mine():
                     os.utime(path)
 
     thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
@@ -88,7 +88,7 @@ def heartbeat(path: Path, mine: Callable[[], bool]) -> Iterator[None]:
 
 
 def _system() -> str:
-    """Returns what tells this machine, as booted now, and its container from all others."""
+    """Returns the identity of this machine since its last boot, and of its container."""
     with contextlib.suppress(OSError):
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
         return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
@@ -96,7 +96,7 @@ def _system() -> str:
 
 
 def _look_up(pid: int) -> tuple[str, int] | None:
-    """Returns a process's state, as a letter, and when it began; None if the system hides it."""
+    """Returns the state letter and the start time of a process; None if they are not known."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -110,6 +110,6 @@ def _exists(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except (OSError, OverflowError):  # another user's, or no number that a process can have
+    except (OSError, OverflowError):  # another user's process, or an impossible id
         pass
     return True

@@ -1,7 +1,7 @@
-"""What the files of a study hold: each is checked against its form when it is read.
+"""Schemas of the files of a study; each file is checked when it is read.
 
-A file that another version of this program wrote may have more values than a form names, except a
-record: one that says more than is understood may mean something else.
+A file may have more values than its schema, if another version of this program wrote it, except for
+records, variants and archived runs: there an unknown value may change the meaning of the others.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ Seconds = Annotated[float, Field(strict=True, ge=0, le=LATEST)]
 Name = Annotated[str, Field(strict=True, min_length=1, max_length=150, pattern=r"^[^/\x00]+$")]
 
 
-class _Form(BaseModel):
+class _Schema(BaseModel):
     model_config = ConfigDict(strict=True, extra="allow")
 
 
-class _Epoch(_Form):
+class _Epoch(_Schema):
     epoch: Positive
     train_loss: Number | None = None
     learning_rate: Number | None = None
@@ -38,12 +38,12 @@ class _Epoch(_Form):
     ema_top5: Percent | None = None
 
 
-class _Event(_Form):
+class _Event(_Schema):
     event: str
     time: Seconds = 0
 
 
-class _Progress(_Form):
+class _Progress(_Schema):
     epoch: Count = 0
     epochs: Count = 0
     fraction: Fraction = 0
@@ -51,16 +51,16 @@ class _Progress(_Form):
     updated: Seconds = 0
 
 
-class _Config(_Form):
+class _Config(_Schema):
     spec: dict[str, Any]
 
 
-class _Frozen(_Form):
+class _SourceCommit(_Schema):
     commit: str | None
     dirty: bool | None
 
 
-class _Provenance(_Form):
+class _Provenance(_Schema):
     threads: Count = 0
     processes: Count = 0
     packages: dict[str, Any] = {}
@@ -72,23 +72,23 @@ class _Provenance(_Form):
     ended: Seconds = 0
 
 
-class _Whole(BaseModel):
+class _ClosedSchema(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid")
 
 
-class _Archived(_Whole):
+class _Archived(_ClosedSchema):
     run: Name
     record: dict[str, Any]
     metrics: list[_Epoch]
 
 
-class _Images(_Form):
+class _Images(_Schema):
     name: str
     train_images: Positive
     val_images: Count
 
 
-class _Variant(_Whole):
+class _Variant(_ClosedSchema):
     key: Name
     title: str
     section: str
@@ -98,7 +98,7 @@ class _Variant(_Whole):
     training: str
 
 
-class _Manifest(_Form):
+class _Manifest(_Schema):
     study: str = ""
     title: str = ""
     order: list[str] = []
@@ -118,7 +118,7 @@ EPOCH = TypeAdapter(_Epoch)
 EVENT = TypeAdapter(_Event)
 PROGRESS = TypeAdapter(_Progress)
 CONFIG = TypeAdapter(_Config)
-FROZEN_COMMIT = TypeAdapter(_Frozen)
+SOURCE_COMMIT = TypeAdapter(_SourceCommit)
 PROVENANCE = TypeAdapter(_Provenance)
 ARCHIVED = TypeAdapter(_Archived)
 MANIFEST = TypeAdapter(_Manifest)

@@ -13,13 +13,20 @@ from pathlib import Path
 
 import pytest
 
-from ablations.records import ResultsError, liveness
-from ablations.records.liveness import ALIVE_SECONDS, Life, heartbeat, life_of, this_process
+from ablations.records import ResultsError
+from ablations.records import heartbeat as heartbeat_module
+from ablations.records.heartbeat import (
+    ALIVE_SECONDS,
+    ProcessState,
+    heartbeat,
+    state_of,
+    this_process,
+)
 from ablations.records.lock import LAUNCH, read_launch, study_lock, write_pending
 from modernize.errors import UsageError
 
 PROGRAM = (
-    "import json, sys; from ablations.records.liveness import this_process; "
+    "import json, sys; from ablations.records.heartbeat import this_process; "
     "print(json.dumps(this_process()), flush=True); sys.stdin.read()"
 )
 
@@ -51,31 +58,33 @@ def test_a_process_of_this_machine_is_looked_up(
     other: "subprocess.Popen[str]", silent: Path
 ) -> None:
     """However long it was silent, and as soon as it is killed."""
-    assert life_of(this_process(), silent) is Life.ALIVE
+    assert state_of(this_process(), silent) is ProcessState.ALIVE
     assert other.stdout is not None
     said = json.loads(other.stdout.readline())
-    assert life_of(said, silent) is Life.ALIVE
-    assert life_of({**said, "began": said["began"] + 1}, silent) is Life.GONE  # its number, later
-    assert life_of({**said, "released": True}, silent) is Life.GONE
+    assert state_of(said, silent) is ProcessState.ALIVE
+    assert (
+        state_of({**said, "began": said["began"] + 1}, silent) is ProcessState.GONE
+    )  # its number, later
+    assert state_of({**said, "released": True}, silent) is ProcessState.GONE
     other.send_signal(signal.SIGSTOP)
     wait_for(other, os.WSTOPPED)
-    assert life_of(said, silent) is Life.SUSPENDED
+    assert state_of(said, silent) is ProcessState.SUSPENDED
     other.kill()
     wait_for(other, os.WEXITED)
-    assert life_of(said, silent) is Life.GONE  # a zombie
+    assert state_of(said, silent) is ProcessState.GONE  # a zombie
     other.wait()
     silent.touch()
-    assert life_of(said, silent) is Life.GONE
+    assert state_of(said, silent) is ProcessState.GONE
 
 
 @pytest.mark.parametrize("system", ["another machine", None])
 def test_of_another_machine_the_last_touch_is_known(silent: Path, system: str | None) -> None:
     process = {**this_process(), "system": system}
-    assert life_of(process, silent) is Life.GONE
-    assert life_of(process, silent.with_name("nowhere")) is Life.GONE
+    assert state_of(process, silent) is ProcessState.GONE
+    assert state_of(process, silent.with_name("nowhere")) is ProcessState.GONE
     recent = time.time() - ALIVE_SECONDS / 2
     os.utime(silent, (recent, recent))
-    assert life_of(process, silent) is Life.ALIVE
+    assert state_of(process, silent) is ProcessState.ALIVE
 
 
 def test_where_other_users_processes_are_hidden(
@@ -83,19 +92,19 @@ def test_where_other_users_processes_are_hidden(
 ) -> None:
     assert other.stdout is not None
     said = json.loads(other.stdout.readline())
-    monkeypatch.setattr(liveness, "_look_up", lambda _: None)
-    assert life_of(said, silent) is Life.GONE
+    monkeypatch.setattr(heartbeat_module, "_look_up", lambda _: None)
+    assert state_of(said, silent) is ProcessState.GONE
     silent.touch()
-    assert life_of(said, silent) is Life.ALIVE
+    assert state_of(said, silent) is ProcessState.ALIVE
     other.kill()
     other.wait()
-    assert life_of(said, silent) is Life.GONE
+    assert state_of(said, silent) is ProcessState.GONE
 
 
 def test_a_heartbeat_touches_only_what_is_its_own(
     silent: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(liveness, "BEAT_SECONDS", 0.001)
+    monkeypatch.setattr(heartbeat_module, "BEAT_SECONDS", 0.001)
     asked = 0
 
     def theirs() -> bool:
