@@ -3,8 +3,8 @@
 A study is a folder of runs::
 
     results/<study>/study.json          what is compared: preset, regime, images, variants, seeds
-    results/<study>/study.yaml          the file that says so, where it is not one of ours
-    results/<study>/layers/             its files of custom layers, named by digest
+    results/<study>/study.yaml          the user's study file, if there is one
+    results/<study>/layers/             custom layers, one file per digest
     results/<study>/runs/<run>/         config.json, record.json, metrics.jsonl, progress.json, ...
     results/<study>/submissions/        runs handed to SLURM, and copies of the program
     results/<study>/runs.jsonl          the archive: all runs without their weights, on request
