@@ -1,4 +1,4 @@
-"""What a step costs: turns and figures with a clock of the test's own, and the real command."""
+"""The benchmark: timing with a simulated clock, figures, and the real command."""
 
 import csv
 import importlib.metadata
@@ -6,6 +6,7 @@ import itertools
 import json
 import math
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -14,23 +15,27 @@ import pytest
 import torch
 from torch import nn
 
-from ablations.benchmark import contestants
 from ablations.benchmark import results as benchmark_results
-from ablations.benchmark.contestants import OurNetwork, ReferenceNetwork, Rivals
 from ablations.benchmark.measurement import (
-    Conditions,
-    Lane,
-    Look,
-    Resident,
+    LoadedNetwork,
+    Setup,
+    TimedNetwork,
+    Trial,
     describe_failure,
     expected_seconds,
-    look_at,
-    make_lanes,
-    make_rows,
+    load_networks,
+    make_plan,
     run_rounds,
-    take_turn,
+    run_trial,
 )
-from ablations.benchmark.official import OfficialNetwork, check_checkout
+from ablations.benchmark.networks import (
+    TABLE_12,
+    BenchmarkNetwork,
+    ReferenceSource,
+    RoadmapSource,
+    networks_of_models,
+    networks_of_steps,
+)
 from ablations.benchmark.results import (
     Benchmark,
     Row,
@@ -46,21 +51,21 @@ from ablations.recipe import Compute
 from ablations.records import ResultsError
 from ablations.studies import selection
 from ablations.training.device_name import cpu_name, parse_cpuinfo, slug
+from ablations.training.step import seconds_per_iteration
 from modernize import spec_of
 from modernize.errors import UnknownNameError, UsageError
-from modernize.models import MODELS
 from modernize.steps import find_regime
 
 NANO = spec_of("downsample", "nano")
 
 
-def conditions(batch_size=2, image_size=32, **compute):
+def make_setup(batch_size=2, image_size=32, **compute):
     values = {"precision": "fp32", "channels_last": True, "compile": False, "tf32": False}
-    return Conditions("cpu", Compute(**values | compute, workers=0), batch_size, image_size, 1)
+    return Setup("cpu", Compute(**values | compute, workers=0), batch_size, image_size, 1)
 
 
 class Device:
-    """A device on which an iteration takes its time only once somebody waits for it."""
+    """A simulated device, on which an iteration takes time only when someone waits for it."""
 
     def __init__(self, *seconds):
         self.seconds = itertools.chain(seconds, itertools.repeat(seconds[-1]))
@@ -74,29 +79,31 @@ class Device:
     def synchronize(self):
         self.now, self.queued = self.now + self.queued, 0.0
 
-    def turn(self, batch_size, seconds):
-        return take_turn(self.iterate, batch_size, seconds, self.synchronize, lambda: self.now)
+    def measure(self, seconds):
+        return seconds_per_iteration(
+            self.iterate, seconds, self.synchronize, clock=lambda: self.now
+        )
 
 
-# -- turns ---------------------------------------------------------------------------------------
+# -- timing ----------------------------------------------------------------------------------------
 
 
-def test_a_turn_warms_up_and_fills_its_time():
+def test_a_measurement_warms_up_and_fills_its_time():
     device = Device(100.0, 0.25)  # the first compiles
-    assert device.turn(8, seconds=2.0) == 8 / 0.25
+    assert device.measure(2.0) == 0.25
     assert device.iterations == 1 + 1 + 8
 
 
-def test_a_turn_times_three_iterations_at_least():
+def test_a_measurement_has_three_iterations_at_least():
     device = Device(5.0)
-    assert device.turn(10, seconds=0.1) == 2.0
+    assert device.measure(0.1) == 5.0
     assert device.iterations == 1 + 1 + 3
 
 
-def test_all_have_a_turn_in_each_round_and_who_fails_has_no_more():
+def test_every_network_is_measured_in_each_round_until_it_fails():
     order = []
 
-    class Turn:
+    class Prepared:
         def __init__(self, name):
             self.name = name
 
@@ -107,15 +114,15 @@ def test_all_have_a_turn_in_each_round_and_who_fails_has_no_more():
             order.append(f"end of {self.name}")
 
     rows = [Row((name,), "", "modernize", "", 1, 1, "inference") for name in "abc"]
-    lanes = [Lane(row, lambda name=row.names[0]: Turn(name)) for row in rows]
+    networks = [TimedNetwork(row, lambda name=row.names[0]: Prepared(name)) for row in rows]
 
-    def turn(name):
+    def measure(name):
         order.append(name)
         if name == "b" and len(order) > 6:
             raise torch.OutOfMemoryError("tried to allocate 1 GiB\nand more")
         return float(len(order))
 
-    assert list(run_rounds(lanes, 3, turn)) == [1, 2, 3]
+    assert list(run_rounds(networks, 3, measure)) == [1, 2, 3]
     assert [name for name in order if len(name) == 1] == list("abcabcac")
     assert order[1::2] == [f"end of {name}" for name in order[::2]]
     assert [row.measured for row in rows] == [True, False, True]
@@ -123,7 +130,7 @@ def test_all_have_a_turn_in_each_round_and_who_fails_has_no_more():
     assert len(rows[2].images_per_second) == 3
 
 
-def test_failures_say_what_it_was():
+def test_failures_have_a_reason():
     allocator = "[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory"
     assert describe_failure(RuntimeError(allocator)).startswith("out of memory: ")
     assert describe_failure(RuntimeError("no such kernel\nat")) == "failed: no such kernel"
@@ -131,8 +138,8 @@ def test_failures_say_what_it_was():
 
 
 def test_the_expected_time_counts_warm_up_and_long_iterations():
-    looks = [Look(seconds=0.1), Look(seconds=1.0)]
-    assert expected_seconds(looks, 4, 0.5) == pytest.approx(4 * (0.5 + 0.2 + 3.0 + 2.0))
+    trials = [Trial(seconds=0.1), Trial(seconds=1.0)]
+    assert expected_seconds(trials, 4, 0.5) == pytest.approx(4 * (0.5 + 0.2 + 3.0 + 2.0))
 
 
 # -- networks ------------------------------------------------------------------------------------
@@ -170,23 +177,23 @@ class WatchedSource:
 
 
 @pytest.mark.parametrize("channels_last", [True, False])
-def test_whoever_it_is_is_treated_alike(channels_last):
-    how = conditions(precision="bf16", channels_last=channels_last)
+def test_all_networks_have_the_same_conditions(channels_last):
+    setup = make_setup(precision="bf16", channels_last=channels_last)
     common = {"version": "", "params": 1, "flops": 1, "source": WatchedSource()}
-    both = [contestants.Contestant((n,), "", n, **common) for n in ("modernize", "timm")]
-    rows = make_rows(both, benchmark_results.MODES)
-    lanes = make_lanes(both, rows, how)
-    assert [lane.row for lane in lanes] == rows
+    both = [BenchmarkNetwork((n,), "", n, **common) for n in ("modernize", "timm")]
+    plan = make_plan(both, benchmark_results.MODES)
+    timed = load_networks(plan, setup)
+    assert [t.row for t in timed] == [row for _, rows in plan for row in rows]
     seen = []
-    for lane in lanes:
-        network = lane.begin.func.__self__.network
+    for one in timed:
+        network = one.prepare.func.__self__.network
         before = [p.clone() for p in network.parameters()]
-        with lane.begin() as iterate:
+        with one.prepare() as iterate:
             iterate()
         assert all(p.grad is None for p in network.parameters())
         changed = not all(map(torch.equal, before, network.parameters()))
         # So small an update that it is lost in rounding, but for parameters at 0.
-        assert not changed or lane.row.mode == "training"
+        assert not changed or one.row.mode == "training"
         seen.append(network.seen.pop())
     assert seen[:2] == seen[2:]
     inference, training = seen[:2]
@@ -202,16 +209,16 @@ def test_whoever_it_is_is_treated_alike(channels_last):
 @pytest.mark.parametrize(
     "source",
     [
-        OurNetwork(NANO.replace(drop_path=0.9)),
-        ReferenceNetwork(ReferenceModel("ConvNeXt-T", "torchvision", "convnext_tiny")),
-        ReferenceNetwork(ReferenceModel("Swin-T", "timm", "swin_tiny_patch4_window7_224", (224,))),
+        RoadmapSource(NANO.replace(drop_path=0.9)),
+        ReferenceSource(ReferenceModel("ConvNeXt-T", "torchvision", "convnext_tiny")),
+        ReferenceSource(ReferenceModel("Swin-T", "timm", "swin_tiny_patch4_window7_224", (224,))),
     ],
     ids=lambda source: type(source).__name__,
 )
-def test_nobody_has_stochastic_depth(source):
+def test_no_network_has_stochastic_depth(source):
     network = source.build().train()
     images = torch.randn(1, 3, 32, 32)
-    if isinstance(source, ReferenceNetwork) and source.reference.image_sizes:
+    if isinstance(source, ReferenceSource) and source.model.image_sizes:
         rates = [m.drop_prob for m in network.modules() if hasattr(m, "drop_prob")]
         assert rates
         assert not any(rates)
@@ -221,24 +228,24 @@ def test_nobody_has_stochastic_depth(source):
 
 
 def test_training_updates_with_the_optimizers_state():
-    how = conditions()
-    place = how.context()
-    resident = Resident(OurNetwork(NANO), place, *how.images(place), ["training"])
-    gamma = next(p for n, p in resident.network.named_parameters() if n.endswith("gamma"))
+    setup = make_setup()
+    context = setup.context()
+    loaded = LoadedNetwork(RoadmapSource(NANO), context, setup.batch(context), ["training"])
+    gamma = next(p for n, p in loaded.network.named_parameters() if n.endswith("gamma"))
     before = gamma.detach().clone()
-    with resident.begin("training") as iterate:
+    with loaded.prepare("training") as iterate:
         iterate()
-    assert resident.network.training
+    assert loaded.network.training
     assert not torch.equal(gamma, before)
     assert torch.allclose(gamma, before, atol=1e-7)
 
 
 def test_memory_grows_with_the_batch_and_training_takes_more():
-    source = OurNetwork(NANO)
-    small, large = (look_at(source, "inference", conditions(n)) for n in (64, 1024))
+    source = RoadmapSource(NANO)
+    small, large = (run_trial(source, "inference", make_setup(n)) for n in (64, 1024))
     assert not small.failure
     assert large.memory_mib > 2 * small.memory_mib > 0
-    assert look_at(source, "training", conditions(64)).memory_mib > 1.5 * small.memory_mib
+    assert run_trial(source, "training", make_setup(64)).memory_mib > 1.5 * small.memory_mib
 
 
 class Broken:
@@ -250,23 +257,23 @@ class Broken:
 
 
 def test_a_network_that_cannot_be_run_says_so():
-    assert look_at(Broken(), "training", conditions()) == Look(failure="failed: no such network")
-    contestant = contestants.Contestant(("x",), "", "timm", "", 1, 1, Broken())
-    rows = make_rows([contestant], ["inference"])
-    assert make_lanes([contestant], rows, conditions()) == []
+    assert run_trial(Broken(), "training", make_setup()) == Trial(failure="failed: no such network")
+    plan = make_plan([BenchmarkNetwork(("x",), "", "timm", "", 1, 1, Broken())], ["inference"])
+    assert load_networks(plan, make_setup()) == []
+    ((_, rows),) = plan
     assert rows[0].failure == "failed: no such network"
 
 
-# -- who takes part ------------------------------------------------------------------------------
+# -- networks --------------------------------------------------------------------------------------
 
 
-def of_steps(*steps, regime="resnet50", **rivals):
+def of_steps(*steps, regime="resnet50", references=True):
     variants = selection.roadmap(regime, only=steps)
-    found = contestants.of_steps(variants, find_regime(regime), 224, Rivals(**rivals))
-    return [(c.names, c.library) for c in found]
+    found = networks_of_steps(variants, find_regime(regime), 224, references)
+    return [(n.names, n.library) for n in found]
 
 
-def test_steps_meet_the_same_networks_of_other_libraries():
+def test_steps_are_followed_by_their_reference_models():
     assert of_steps("resnet", "recipe", "ln", "downsample") == [
         (("resnet", "recipe"), "modernize"),
         (("resnet", "recipe"), "torchvision"),
@@ -283,28 +290,27 @@ def test_steps_meet_the_same_networks_of_other_libraries():
     ]  # fmt: skip
 
 
-def test_a_road_without_peers():
-    assert of_steps("downsample", libraries=False)[0] == (("downsample",), "modernize")
-    found = contestants.of_steps(selection.roadmap("nano"), find_regime("nano"), 32, Rivals())
-    assert {c.library for c in found} == {"modernize"}
+def test_steps_without_reference_models():
+    assert of_steps("downsample", references=False) == [(("downsample",), "modernize")]
+    found = networks_of_steps(selection.roadmap("nano"), find_regime("nano"), 32)
+    assert {n.library for n in found} == {"modernize"}
     assert len(found) == 16  # `resnet` and `recipe` are one network
 
 
 def test_models_are_the_papers():
-    found = contestants.of_models(contestants.TABLE_12, 224, Rivals())
-    assert {c.model for c in found} == set(contestants.TABLE_12)
-    assert sum(c.library == "modernize" for c in found) == 3
-    alone = contestants.of_models(["Swin-S", "ConvNeXt-S"], 224, Rivals(libraries=False))
-    assert [c.library for c in alone] == ["torchvision", "timm", "modernize"]
+    found = networks_of_models(TABLE_12, 224)
+    assert {n.model for n in found} == set(TABLE_12)
+    assert sum(n.library == "modernize" for n in found) == 3
+    alone = networks_of_models(["Swin-S", "ConvNeXt-S"], 224, references=False)
+    assert [n.library for n in alone] == ["torchvision", "timm", "modernize"]
     with pytest.raises(UnknownNameError, match=r"unknown model at 384 pixels 'Swin-T'"):
-        contestants.of_models(["Swin-T"], 384, Rivals())
+        networks_of_models(["Swin-T"], 384)
 
 
-def test_peers_count_as_the_same_network():
-    found = contestants.of_steps(
-        selection.roadmap("resnet50", only=["downsample"]), find_regime("resnet50"), 224, Rivals()
-    )
-    assert len({(c.params, c.flops) for c in found if c.model == "ConvNeXt-T"}) == 1
+def test_reference_models_have_the_same_costs():
+    variants = selection.roadmap("resnet50", only=["downsample"])
+    found = networks_of_steps(variants, find_regime("resnet50"), 224)
+    assert len({(n.params, n.flops) for n in found if n.model == "ConvNeXt-T"}) == 1
 
 
 RELEASE = """
@@ -326,18 +332,15 @@ def convnext_tiny(**kwargs):
 def test_the_release_is_read_from_a_checkout_and_leaves_timm_as_it_is(tmp_path):
     import timm
 
-    with pytest.raises(UsageError, match=r"no models.convnext\.py"):
-        check_checkout(tmp_path)
+    official = runpy.run_path(str(Path(__file__).parent / "benchmarks" / "official.py"))
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "convnext.py").write_text(RELEASE)
-    folder = check_checkout(tmp_path)
-    network = OfficialNetwork(folder, MODELS["ConvNeXt-S"]).build()
-    assert network.asked == (3, 1000, [3, 3, 27, 3], [96, 192, 384, 768])
+    (found,) = official["official_networks"](tmp_path, ["ResNet-50", "ConvNeXt-S"], 224)
+    assert (found.names, found.library) == (("ConvNeXt-S",), "official")
+    assert found.source.build().asked == (3, 1000, [3, 3, 27, 3], [96, 192, 384, 768])
     assert timm.list_models("convnext_tiny") == ["convnext_tiny"]
     with torch.device("meta"):
         assert timm.create_model("convnext_tiny").num_classes == 1000
-    libraries = [library for _, library in of_steps("resnet", "downsample", official=folder)]
-    assert libraries.count("official") == 1
 
 
 # -- figures -------------------------------------------------------------------------------------
@@ -477,33 +480,35 @@ def test_the_command_from_measuring_to_the_chart(tmp_path, monkeypatch, capfd):
     assert written["settings"]["product_macs_per_second"] > 0
     assert written["provenance"]["packages"]["torch"] == importlib.metadata.version("torch")
 
-    # Drawn anew with accuracies, without measuring.
-    known = ["--accuracy", "reference-nano", "--output", tmp_path / "drawn"]
-    command(monkeypatch, "--redraw", folder, *known)
-    assert "resnet, recipe" in capfd.readouterr().out
-    assert (tmp_path / "drawn" / "throughput.png").stat().st_size > 5_000
-    assert (tmp_path / "drawn" / "throughput.svg").is_file()
-    assert json.loads((tmp_path / "drawn" / "benchmark.json").read_text()) == written
+
+def test_a_benchmark_is_drawn_again_without_measuring(tmp_path, monkeypatch, capfd):
+    whole = measured()
+    whole.write(tmp_path / "measured")
+    drawn = tmp_path / "drawn"
+    command(monkeypatch, "--redraw", tmp_path / "measured", "--output", drawn)
+    assert "downsample" in capfd.readouterr().out
+    assert (drawn / "throughput.png").stat().st_size > 5_000
+    assert (drawn / "throughput.svg").is_file()
+    assert Benchmark.read(drawn) == whole
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--regime", "mini"], "unknown regime 'mini'"),
-        (["--only", "lm"], "unknown step 'lm'. Did you mean 'ln'?"),
-        (["--mode", "trainin"], "unknown mode 'trainin'. Did you mean 'training'?"),
-        (["--mode", ","], "'--mode': it names nothing"),
+        (["--regime", "mini"], "'mini'"),
+        (["--only", "lm"], "Did you mean 'ln'?"),
+        (["--mode", "trainin"], "Did you mean 'training'?"),
+        (["--mode", ","], "'--mode'"),
         (["--models", "--only", "ConvNext-T"], "Did you mean 'ConvNeXt-T'?"),
-        (["--models", "--regime", "nano"], "--regime does not go with --models"),
-        (["--device", "cpu", "--precision", "fp16"], "--precision fp16 needs a CUDA GPU"),
-        (["--device", "cpu", "--precision", "tf32"], "--precision tf32 needs a CUDA GPU"),
+        (["--models", "--regime", "nano"], "--regime"),
+        (["--device", "cpu", "--precision", "fp16"], "--precision fp16"),
+        (["--device", "cpu", "--precision", "tf32"], "--precision tf32"),
         (["--image-size", "8"], "8"),
-        (["--official", "EMPTY"], "there is no models/convnext.py in it"),
-        (["--accuracy", "nowhere"], "no study 'nowhere'"),
-        (["--accuracy", "reference-nano"], "is of the regime nano, not of resnet50"),
-        (["--regime", "nano", "--accuracy", "paper"], "no accuracies of the regime nano"),
-        (["--redraw", "EMPTY"], "there is no benchmark.json"),
-        (["--redraw", "EMPTY", "--rounds", "2"], "--rounds does not go with --redraw"),
+        (["--accuracy", "nowhere"], "'nowhere'"),
+        (["--accuracy", "reference-nano"], "resnet50"),
+        (["--regime", "nano", "--accuracy", "paper"], "nano"),
+        (["--redraw", "EMPTY"], "benchmark.json"),
+        (["--redraw", "EMPTY", "--rounds", "2"], "--rounds"),
         (["--rounds", "0"], "--rounds"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

@@ -1,1 +1,1 @@
-"""What networks cost on this device: images per second and memory, beside their peers."""
+"""Images per second and memory of networks on this device, and of reference models."""

@@ -1,8 +1,8 @@
-"""Measures what networks cost on one device: images per second by turns, and memory.
+"""Measures networks on one device: images per second in interleaved rounds, and memory.
 
-All networks stay on the device. In each round every one of them has a turn in each mode, so that
-what slows the machine down for a while falls on all alike. All are treated alike as well: the same
-images, autocast, memory format, compiler, loss and optimizer, and no stochastic depth.
+All networks stay on the device. In each round every network runs in each mode, so that a slow
+period of the machine affects all of them. All have the same images, autocast, memory format,
+compiler, loss and optimizer, and no stochastic depth.
 """
 
 from __future__ import annotations
@@ -19,28 +19,28 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ablations.benchmark.contestants import Contestant, Source
+from ablations.benchmark.networks import BenchmarkNetwork, Source
 from ablations.benchmark.results import INFERENCE, TRAINING, Row
 from ablations.processes import process_context
 from ablations.recipe import Compute
 from ablations.training.device_context import DeviceContext, make_device_context
+from ablations.training.step import TrainingStep, make_scaler
 from modernize.fusion import fuse_for_inference
 from modernize.network import Network
 
-LEAST = 3  # iterations that are timed in a turn, however long they take
 PRODUCT_SIDE = {"cuda": 8192, "cpu": 2048}  # of the matrices whose product is the peak
 CLASSES = 1000  # of the labels, and of all the networks
+LEAST = 3  # iterations to time in a round, however long they take
 
 Iterate = Callable[[], None]
 """Does one iteration: a batch through the network, and in training an update."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Conditions:
-    """Under which conditions all networks are measured; can be sent to another process.
+class Setup:
+    """The conditions under which all networks are measured; can be sent to another process.
 
     Attributes:
         device: torch's name of it.
@@ -57,15 +57,15 @@ class Conditions:
     threads: int
 
     def context(self) -> DeviceContext:
-        """Returns the place of this process, set up for them.
+        """Sets this process up, and returns its device context.
 
         Raises:
-            UsageError: for a precision that the device cannot have.
+            UsageError: for a precision that the device does not support.
         """
         torch.set_num_threads(self.threads)
         return make_device_context(self.device, self.compute)
 
-    def images(self, context: DeviceContext) -> tuple[Tensor, Tensor]:
+    def batch(self, context: DeviceContext) -> tuple[Tensor, Tensor]:
         """Returns images (N, 3, H, W) of noise, and labels (N,)."""
         draw = torch.Generator().manual_seed(0)
         shape = (self.batch_size, 3, self.image_size, self.image_size)
@@ -77,14 +77,14 @@ class Conditions:
 
 
 @dataclasses.dataclass(frozen=True)
-class Look:
-    """What is found out about a network in one mode before it is measured.
+class Trial:
+    """Two iterations of a network in one mode, before it is timed.
 
     Attributes:
-        memory_mib: the most memory that it takes: weights, activations, and in training gradients
-            and the optimizer's state; None where it was not measured.
+        memory_mib: the peak above the input batch: weights, activations, and in training gradients
+            and the state of the optimizer; None if it was not measured.
         seconds: of an iteration, roughly.
-        failure: why it cannot be measured; empty where it can.
+        failure: why the network cannot be measured; empty if it can.
     """
 
     memory_mib: float | None = None
@@ -93,202 +93,146 @@ class Look:
 
 
 @dataclasses.dataclass
-class Lane:
+class TimedNetwork:
     """One network in one mode.
 
     Attributes:
-        row: where its figures go.
-        begin: begins a turn, and gives what does one iteration of it; what a turn needs besides
-            the network is freed at its end.
+        row: receives its figures.
+        prepare: a context that prepares the network for this mode, gives the function that does
+            one iteration, and frees what the mode needs besides the network.
     """
 
     row: Row
-    begin: Callable[[], contextlib.AbstractContextManager[Iterate]]
+    prepare: Callable[[], contextlib.AbstractContextManager[Iterate]]
 
 
-class Resident:
-    """A network on the device, and how it is run in either mode.
+class LoadedNetwork:
+    """A network on the device.
 
     Args:
         source: builds it.
-        context: where.
-        images, labels: what passes through it.
-        modes: those that it is for.
+        context: the device, precision, memory format and compiler.
+        batch: images and labels.
+        modes: in which it will run.
     """
 
     def __init__(
         self,
         source: Source,
         context: DeviceContext,
-        images: Tensor,
-        labels: Tensor,
+        batch: tuple[Tensor, Tensor],
         modes: Sequence[str],
     ) -> None:
         torch.manual_seed(0)
-        self.context, self.images, self.labels = context, images, labels
+        self.context, self.batch = context, batch
         self.network = context.put(source.build())
-        self.ready: Any = None
-        if TRAINING not in modes:  # then the network itself need not stay
-            self.network = self.ready = self._make_ready()
-        elif context.compile and INFERENCE in modes:  # once, not once a turn
-            self.ready = self._make_ready()
+        self.fused: Any = None
+        if TRAINING not in modes:  # then the network itself is not needed
+            self.network = self.fused = self._fuse()
+        elif context.compile and INFERENCE in modes:  # compiled once, not once a round
+            self.fused = self._fuse()
         compiles = context.compile and TRAINING in modes
         self.model: Any = torch.compile(self.network) if compiles else self.network
 
-    def _make_ready(self) -> Any:
-        """Returns the network, or a copy of it, as it is for inference."""
-        ready = self.context.put(prepare_for_inference(self.network, self.context.dtype))
-        return torch.compile(ready) if self.context.compile else ready
+    def _fuse(self) -> Any:
+        """Returns the network, or a copy of it, for inference."""
+        fused = self.context.put(prepare_for_inference(self.network, self.context.dtype))
+        return torch.compile(fused) if self.context.compile else fused
 
-    @contextlib.contextmanager
-    def begin(self, mode: str) -> Iterator[Iterate]:
-        """Begins a turn in a mode; see :class:`Lane`."""
-        with self._inference() if mode == INFERENCE else self._training() as iterate:
-            yield iterate
+    def prepare(self, mode: str) -> contextlib.AbstractContextManager[Iterate]:
+        """Prepares the network for a mode; see :class:`TimedNetwork`."""
+        return self._inference() if mode == INFERENCE else self._training()
 
     @contextlib.contextmanager
     def _inference(self) -> Iterator[Iterate]:
         self.network.eval()
-        model = self.ready or self._make_ready()
+        model, (images, _labels) = self.fused or self._fuse(), self.batch
 
         def iterate() -> None:
             with torch.inference_mode(), self.context.autocast():
-                model(self.images)
+                model(images)
 
         yield iterate
 
     @contextlib.contextmanager
     def _training(self) -> Iterator[Iterate]:
         self.network.train()
-        # So small a rate that the weights stay what they are, turn after turn.
+        # The learning rate is so small that the weights stay the same in all rounds.
         optimizer = torch.optim.AdamW(
             self.network.parameters(), lr=1e-8, weight_decay=0.05, fused=True
         )
-        half = self.context.dtype is torch.float16
-        scaler = torch.amp.GradScaler(self.context.device.type, enabled=half)
-
-        def iterate() -> None:
-            with self.context.autocast():
-                logits = self.model(self.images)
-            loss = F.cross_entropy(logits.float(), self.labels)
-            scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-            scaler.step(optimizer)
-            scaler.update()
-            optimizer.zero_grad(set_to_none=True)
-
+        step = TrainingStep(self.model, optimizer, make_scaler(self.context), self.context)
         try:
-            yield iterate
+            yield functools.partial(step, *self.batch)
         finally:
             optimizer.zero_grad(set_to_none=True)
 
 
 def prepare_for_inference(network: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """Returns what infers as the network's own project would have it.
+    """Returns a network as its own project prepares it for inference.
 
-    That is a copy with its norms and scales fused, for ours; what other libraries come with is the
-    network in evaluation mode.
+    For ours that is a copy with fused norms and scales; for others the network in evaluation mode.
     """
     return fuse_for_inference(network, dtype) if isinstance(network, Network) else network.eval()
 
 
-def take_turn(
-    iterate: Iterate,
-    batch_size: int,
-    seconds: float,
-    synchronize: Callable[[], None],
-    clock: Callable[[], float] = time.perf_counter,
-) -> float:
-    """Returns the images per second of one turn.
-
-    Two iterations go before it: one to warm up, and one to tell how many more fill the time.
-
-    Args:
-        iterate: does one iteration.
-        batch_size: images in each.
-        seconds: how long to time; at least :data:`LEAST` iterations.
-        synchronize: waits until the device has done what it was told.
-        clock: gives the time in seconds.
-    """
-    iterate()
-    synchronize()
-    start = clock()
-    iterate()
-    synchronize()
-    count = max(LEAST, math.ceil(seconds / max(clock() - start, 1e-6)))
-    start = clock()
-    for _ in range(count):
-        iterate()
-    synchronize()
-    return count * batch_size / (clock() - start)
-
-
 def run_rounds(
-    lanes: Sequence[Lane],
-    rounds: int,
-    turn: Callable[[Iterate], float],
+    networks: Sequence[TimedNetwork], rounds: int, measure: Callable[[Iterate], float]
 ) -> Iterator[int]:
-    """Gives every lane a turn in each round, and yields how many rounds are complete after each.
+    """Measures every network in each round, and yields after each round how many are complete.
 
-    A lane that fails says so in its row, and has no further turns.
+    A network that fails gets the failure in its row, and is not measured again.
 
     Args:
-        lanes: in the order of their turns.
+        networks: in the order in which they are measured.
         rounds: how many.
-        turn: returns the images per second of a turn.
+        measure: returns the images per second of a function that does one iteration.
     """
     for number in range(rounds):
-        for lane in lanes:
-            if lane.row.failure:
+        for network in networks:
+            if network.row.failure:
                 continue
             try:
-                with lane.begin() as iterate:
-                    lane.row.images_per_second.append(turn(iterate))
-            except Exception as error:  # whatever it is, the others go on
-                lane.row.failure = describe_failure(error)
+                with network.prepare() as iterate:
+                    network.row.images_per_second.append(measure(iterate))
+            except Exception as error:  # any failure; the others go on
+                network.row.failure = describe_failure(error)
                 free_memory()
         yield number + 1
 
 
 def describe_failure(error: Exception) -> str:
     """Returns in one line why a network cannot be measured."""
-    said = str(error).strip().partition("\n")[0]
-    short = isinstance(error, torch.OutOfMemoryError | MemoryError) or "allocate memory" in said
-    return f"{'out of memory' if short else 'failed'}: {said or type(error).__name__}"
+    reason = str(error).strip().partition("\n")[0]
+    short = isinstance(error, torch.OutOfMemoryError | MemoryError) or "allocate memory" in reason
+    return f"{'out of memory' if short else 'failed'}: {reason or type(error).__name__}"
 
 
 def free_memory() -> None:
-    """Gives back what nobody holds any more."""
+    """Frees memory that nothing uses any more."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
 
 
-def synchronizer(context: DeviceContext) -> Callable[[], None]:
-    """Returns what waits until a place's device has done what it was told."""
-    if context.device.type == "cuda":
-        return lambda: torch.cuda.synchronize(context.device)
-    return lambda: None
-
-
 def product_speed(context: DeviceContext, seconds: float = 0.5) -> float:
-    """Returns the multiply-accumulates a second that a large product of matrices reaches.
+    """Returns the MACs per second of a large product of matrices, in the context's precision.
 
-    It is what the device can do at best in a place's precision, near enough to its peak.
+    This is close to the peak of the device.
 
     Args:
-        context: where.
-        seconds: how long to try; the fastest product counts.
+        context: device and precision.
+        seconds: how long to repeat the product; the fastest one counts.
     """
     side = PRODUCT_SIDE["cuda" if context.device.type == "cuda" else "cpu"]
     matrix = torch.randn(side, side, device=context.device, dtype=context.dtype)
-    synchronize = synchronizer(context)
-    torch.mm(matrix, matrix)  # sets up what libraries set up once
-    synchronize()
+    torch.mm(matrix, matrix)  # the first call sets up libraries
+    context.synchronize()
     fastest = math.inf
     end = time.perf_counter() + seconds
     while (start := time.perf_counter()) < end:
         torch.mm(matrix, matrix)
-        synchronize()
+        context.synchronize()
         fastest = min(fastest, time.perf_counter() - start)
     return side**3 / fastest
 
@@ -296,145 +240,138 @@ def product_speed(context: DeviceContext, seconds: float = 0.5) -> float:
 # -- memory --------------------------------------------------------------------------------------
 
 
-def look_at(source: Source, mode: str, conditions: Conditions) -> Look:
-    """Runs a network twice in one mode, and returns what that took.
+def run_trial(source: Source, mode: str, setup: Setup) -> Trial:
+    """Runs a network twice in one mode, and returns its memory and time.
 
-    On a GPU this is done here; on a CPU in a process of its own, whose peak is the network's alone.
-    What compiles a network takes memory of the CPU as well, and hides how much the network takes.
+    On a CPU this happens in a separate process, whose peak is the network's alone. With a compiler
+    the memory is not reported, because the compiler's memory would count too.
     """
-    if torch.device(conditions.device).type == "cuda":
-        return _look(source, mode, conditions)
-    context = process_context()
-    receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_look_and_tell, args=(sender, source, mode, conditions))
+    if torch.device(setup.device).type == "cuda":
+        return _run_trial(source, mode, setup)
+    processes = process_context()
+    receiver, sender = processes.Pipe(duplex=False)
+    process = processes.Process(target=_send_trial, args=(sender, source, mode, setup))
     process.start()
     sender.close()
     try:
-        told: Look = receiver.recv()
+        trial: Trial = receiver.recv()
     except EOFError:
         process.join()
-        # The system kills what takes too much memory; what fails otherwise says so itself.
-        return Look(failure=f"killed: its process ended with status {process.exitcode}")
+        # The system kills a process that takes too much memory; other failures are sent.
+        return Trial(failure=f"killed: its process ended with status {process.exitcode}")
     finally:
         receiver.close()
     process.join()
-    if conditions.compute.compile:
-        told = dataclasses.replace(told, memory_mib=None)
-    return told
+    return dataclasses.replace(trial, memory_mib=None) if setup.compute.compile else trial
 
 
-def _look_and_tell(
-    sender: multiprocessing.connection.Connection, source: Source, mode: str, conditions: Conditions
+def _send_trial(
+    sender: multiprocessing.connection.Connection, source: Source, mode: str, setup: Setup
 ) -> None:
-    sender.send(_look(source, mode, conditions))
+    sender.send(_run_trial(source, mode, setup))
 
 
-def _look(source: Source, mode: str, conditions: Conditions) -> Look:
+def _run_trial(source: Source, mode: str, setup: Setup) -> Trial:
     try:
-        context = conditions.context()
-        synchronize = synchronizer(context)
-        images, labels = conditions.images(context)
-        source.load()  # what is imported is not the network's memory
+        context = setup.context()
+        batch = setup.batch(context)
+        source.load()  # imported modules are not memory of the network
         if context.device.type == "cuda":
             free_memory()
             torch.cuda.reset_peak_memory_stats(context.device)
-        # On a GPU the peak begins anew here; that of a process began as the process did.
+        # On a GPU the peak was just reset; on a CPU it is that of the process since its start.
         before = context.peak_memory()
-        resident = Resident(source, context, images, labels, [mode])
-        with resident.begin(mode) as iterate:
+        loaded = LoadedNetwork(source, context, batch, [mode])
+        with loaded.prepare(mode) as iterate:
             iterate()
-            synchronize()
+            context.synchronize()
             start = time.perf_counter()
-            iterate()  # now with the optimizer's state, which the first one made
-            synchronize()
-            return Look(context.peak_memory() - before, time.perf_counter() - start)
-    except Exception as error:  # whatever it is, the others go on
-        return Look(failure=describe_failure(error))
+            iterate()  # now with the state of the optimizer, which the first one made
+            context.synchronize()
+            return Trial(context.peak_memory() - before, time.perf_counter() - start)
+    except Exception as error:  # any failure; the others go on
+        return Trial(failure=describe_failure(error))
 
 
-# -- all of it -----------------------------------------------------------------------------------
+# -- all networks --------------------------------------------------------------------------------
+
+Plan = Sequence[tuple[BenchmarkNetwork, Sequence[Row]]]
+"""Each network with its rows, one for each mode."""
 
 
-def make_rows(contestants: Sequence[Contestant], modes: Sequence[str]) -> list[Row]:
-    """Returns a row for each network and mode, still without figures."""
+def make_plan(networks: Sequence[BenchmarkNetwork], modes: Sequence[str]) -> Plan:
+    """Returns the networks with rows that have no figures yet."""
     return [
-        Row(c.names, c.model, c.library, c.version, c.params, c.flops, mode)
-        for c in contestants
-        for mode in modes
+        (n, [Row(n.names, n.model, n.library, n.version, n.params, n.flops, m) for m in modes])
+        for n in networks
     ]
 
 
-def look_at_all(
-    contestants: Sequence[Contestant], rows: Sequence[Row], conditions: Conditions
-) -> Iterator[tuple[Row, Look]]:
-    """Looks at every network in every mode, enters memory and failures, and yields them.
+def run_trials(plan: Plan, setup: Setup) -> Iterator[tuple[Row, Trial]]:
+    """Runs the trials of all networks, enters memory and failures into the rows, and yields both.
 
     Args:
-        contestants: the networks.
-        rows: theirs, as :func:`make_rows` made them.
-        conditions: under which they are measured.
+        plan: networks and rows.
+        setup: the conditions.
     """
-    modes = len(rows) // len(contestants)
-    for number, row in enumerate(rows):
-        source = contestants[number // modes].source
-        look = look_at(source, row.mode, conditions)
-        if number == 0 and conditions.context().device.type == "cuda":
-            look = look_at(source, row.mode, conditions)  # less what a GPU's libraries set up once
-        row.memory_mib, row.failure = look.memory_mib, look.failure
-        yield row, look
+    first = torch.device(setup.device).type == "cuda"
+    for network, rows in plan:
+        for row in rows:
+            if first:  # without the memory that the libraries of a GPU take once
+                run_trial(network.source, row.mode, setup)
+                first = False
+            trial = run_trial(network.source, row.mode, setup)
+            row.memory_mib, row.failure = trial.memory_mib, trial.failure
+            yield row, trial
 
 
-def make_lanes(
-    contestants: Sequence[Contestant], rows: Sequence[Row], conditions: Conditions
-) -> list[Lane]:
-    """Puts the networks on the device, and returns a lane for each row that has not failed.
+def load_networks(plan: Plan, setup: Setup) -> list[TimedNetwork]:
+    """Puts the networks on the device, and returns them for each row that has not failed.
 
     Args:
-        contestants: the networks.
-        rows: theirs, as :func:`make_rows` made them.
-        conditions: under which they are measured.
+        plan: networks and rows.
+        setup: the conditions.
 
     Raises:
-        UsageError: for a precision that the device cannot have.
+        UsageError: for a precision that the device does not support.
     """
-    context = conditions.context()
+    context = setup.context()
     if context.compile:
-        _allow_compiling(len(rows))
-    images, labels = conditions.images(context)
-    modes = len(rows) // len(contestants)
-    lanes: list[Lane] = []
-    for number, contestant in enumerate(contestants):
-        able = [row for row in rows[number * modes : (number + 1) * modes] if not row.failure]
+        _allow_compiling(sum(len(rows) for _, rows in plan))
+    batch = setup.batch(context)
+    timed: list[TimedNetwork] = []
+    for network, rows in plan:
+        able = [row for row in rows if not row.failure]
         if not able:
             continue
         try:
-            modes_asked = [row.mode for row in able]
-            resident = Resident(contestant.source, context, images, labels, modes_asked)
-        except Exception as error:  # whatever it is, the others go on
+            loaded = LoadedNetwork(network.source, context, batch, [row.mode for row in able])
+        except Exception as error:  # any failure; the others go on
             for row in able:
                 row.failure = describe_failure(error)
             free_memory()
             continue
-        lanes += [Lane(row, functools.partial(resident.begin, row.mode)) for row in able]
-    return lanes
+        timed += [TimedNetwork(row, functools.partial(loaded.prepare, row.mode)) for row in able]
+    return timed
 
 
-def expected_seconds(looks: Sequence[Look], rounds: int, seconds: float) -> float:
-    """Returns how long the rounds will take, roughly.
+def expected_seconds(trials: Sequence[Trial], rounds: int, seconds: float) -> float:
+    """Returns roughly how long the rounds will take.
 
     Args:
-        looks: one for each lane.
+        trials: one for each network and mode.
         rounds: how many.
-        seconds: to time in each turn.
+        seconds: to time in each round.
     """
-    turns = (max(LEAST * look.seconds, seconds) + 2 * look.seconds for look in looks)
-    return rounds * sum(turns)
+    times = (max(LEAST * trial.seconds, seconds) + 2 * trial.seconds for trial in trials)
+    return rounds * sum(times)
 
 
 def _allow_compiling(count: int) -> None:
     """Lets ``torch.compile`` compile as many networks as there are.
 
-    By default it gives up without a word after 8 of one class, and runs the others as they are.
+    By default it stops after 8 networks of one class, without a message, and runs the others
+    uncompiled.
     """
     config: Any = importlib.import_module("torch._dynamo").config
     for name in ("recompile_limit", "cache_size_limit"):  # newer and older torch

@@ -1,4 +1,4 @@
-"""What a benchmark is asked to measure, and how it is carried out, shown and written."""
+"""The request for a benchmark; carries it out, shows it and writes its files."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from rich.console import Console
 
 from ablations import tables, terminal
 from ablations.benchmark import results as benchmark_results
-from ablations.benchmark.results import MODES, Benchmark, Row
+from ablations.benchmark.results import MODES, Benchmark
 from ablations.units import duration
 from modernize.errors import RoadmapError, UnknownNameError, UsageError
 from modernize.text import markdown, plural
 
 if TYPE_CHECKING:
-    from ablations.benchmark.contestants import Contestant
-    from ablations.benchmark.measurement import Conditions, Look
+    from ablations.benchmark.measurement import Plan, Setup, Trial
+    from ablations.benchmark.networks import BenchmarkNetwork
     from ablations.benchmark.throughput_figure import Accuracy
 
 PRECISIONS = ("auto", "fp32", "tf32", "bf16", "fp16")
@@ -32,18 +32,18 @@ class NothingMeasuredError(RoadmapError):
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """What is to be measured and how, as it was asked for.
+    """What to measure and how.
 
     Attributes:
         modes: of the :data:`~ablations.benchmark.results.MODES`.
-        device: ``cuda`` or ``cpu``; None: the GPU where there is one.
-        batch_size: images at once; None: as suits the device.
+        device: ``cuda`` or ``cpu``; None: the GPU, if there is one.
+        batch_size: images at once; None: a default for the device.
         image_size: height and width in pixels.
         precision: one of the :data:`PRECISIONS`.
         memory_format: one of the :data:`MEMORY_FORMATS`.
-        compile: whether ``torch.compile`` is used.
-        rounds: turns of each network in each mode.
-        seconds: timed in each turn.
+        compile: whether to use ``torch.compile``.
+        rounds: measurements of each network in each mode.
+        seconds: to time in each measurement.
     """
 
     modes: tuple[str, ...]
@@ -56,27 +56,27 @@ class Request:
     rounds: int
     seconds: float
 
-    def conditions(self) -> Conditions:
+    def setup(self) -> Setup:
         """Returns the conditions for this machine.
 
         Raises:
-            UsageError: for what the device cannot have.
+            UsageError: if the device does not exist or does not support the precision.
         """
         from ablations.devices import core_count
-        from ablations.processes import process_context
+        from ablations.processes import wait_passively
 
-        process_context()  # before torch is imported: its threads wait here as they do in training
+        wait_passively()  # before torch is imported, as in training
         import torch
 
-        from ablations.benchmark.measurement import Conditions
+        from ablations.benchmark.measurement import Setup
         from ablations.recipe import Compute
 
         device = self.device or ("cuda" if torch.cuda.is_available() else "cpu")
         if device == "cuda" and not torch.cuda.is_available():
-            raise UsageError("--device cuda: torch finds no GPU here.")
+            raise UsageError("--device cuda: torch finds no GPU on this machine.")
         if device == "cpu" and self.precision in ("tf32", "fp16"):
             raise UsageError(
-                f"--precision {self.precision} needs a CUDA GPU; take bf16, fp32 or auto on a CPU."
+                f"--precision {self.precision} needs a CUDA GPU; use bf16, fp32 or auto on a CPU."
             )
         compute = Compute(
             precision="fp32" if self.precision == "tf32" else self.precision,  # type: ignore[arg-type]  # checked by pydantic
@@ -87,11 +87,11 @@ class Request:
         )
         batch_size = self.batch_size or default_batch_size(device, self.image_size)
         threads = min(torch.get_num_threads(), core_count())
-        return Conditions(device, compute, batch_size, self.image_size, threads)
+        return Setup(device, compute, batch_size, self.image_size, threads)
 
 
 def default_batch_size(device: str, image_size: int) -> int:
-    """Returns a batch that fills a device, and that it is through with in a second or two."""
+    """Returns a batch size that fills a device and takes a second or two."""
     small = image_size <= 64
     if device == "cuda":
         return 1024 if small else 128
@@ -102,7 +102,7 @@ def parse_modes(asked: Sequence[str]) -> tuple[str, ...]:
     """Returns the modes of these names, each once.
 
     Raises:
-        UnknownNameError: for one that there is not.
+        UnknownNameError: for a mode that does not exist.
     """
     for mode in asked:
         if mode not in MODES:
@@ -111,49 +111,49 @@ def parse_modes(asked: Sequence[str]) -> tuple[str, ...]:
 
 
 def run(
-    contestants: Sequence[Contestant],
+    networks: Sequence[BenchmarkNetwork],
     request: Request,
-    conditions: Conditions,
+    setup: Setup,
     *,
     title: str,
     regime: str | None,
     console: Console,
 ) -> Benchmark:
-    """Measures, and says how it comes along.
+    """Measures the networks, and prints the progress.
 
-    Interrupted, it returns the rounds that are complete, if there are any.
+    If it is interrupted, it returns the complete rounds, if there are any.
 
     Raises:
-        NothingMeasuredError: where every network failed.
+        NothingMeasuredError: if every network failed.
     """
-    from ablations.benchmark import measurement as measure
+    from ablations.benchmark import measurement
     from ablations.records import provenance
+    from ablations.training.step import seconds_per_iteration
 
-    context = conditions.context()
+    context = setup.context()
     started = time.time()
-    rows = measure.make_rows(contestants, request.modes)
-    device = describe_device(context.describe())
+    plan = measurement.make_plan(networks, request.modes)
+    rows = [row for _, own_rows in plan for row in own_rows]
     console.print(
-        f"{title} on {device}: {plural(len(contestants), 'network')}, "
-        f"{' and '.join(request.modes)}, batches of {conditions.batch_size}. Each is run twice "
-        "first, for its memory and to say how long all will take.",
+        f"{title} on {context.name()}: {plural(len(networks), 'network')}, "
+        f"{' and '.join(request.modes)}, batches of {setup.batch_size}. First, each network runs "
+        "twice, to measure its memory and to estimate the time.",
         soft_wrap=True,
     )
-    product = measure.product_speed(context)
-    looks = _look(contestants, rows, conditions, console)
-    lanes = measure.make_lanes(contestants, rows, conditions)
-    expected = measure.expected_seconds(looks, request.rounds, request.seconds)
+    product = measurement.product_speed(context)
+    trials = _run_trials(plan, setup, console)
+    timed = measurement.load_networks(plan, setup)
+    expected = measurement.expected_seconds(trials, request.rounds, request.seconds)
     console.print(f"Measuring: {plural(request.rounds, 'round')}, about {duration(expected)}")
-    synchronize = measure.synchronizer(context)
+
+    def images_per_second(iterate: measurement.Iterate) -> float:
+        return setup.batch_size / seconds_per_iteration(
+            iterate, request.seconds, context.synchronize, at_least=measurement.LEAST
+        )
+
     done = 0
     try:
-        for done in measure.run_rounds(
-            lanes,
-            request.rounds,
-            lambda iterate: measure.take_turn(
-                iterate, conditions.batch_size, request.seconds, synchronize
-            ),
-        ):
+        for done in measurement.run_rounds(timed, request.rounds, images_per_second):
             console.print(f"round {done} of {request.rounds} done")
     except KeyboardInterrupt:
         if not done:
@@ -166,40 +166,33 @@ def run(
     return Benchmark(
         title=title,
         regime=regime,
-        device=device,
+        device=context.name(),
         settings={
             "modes": list(request.modes),
-            "batch_size": conditions.batch_size,
-            "image_size": conditions.image_size,
+            "batch_size": setup.batch_size,
+            "image_size": setup.image_size,
             "precision": describe_precision(request.precision, str(context.dtype)),
             "memory_format": request.memory_format,
             "compile": request.compile,
-            "threads": conditions.threads,
+            "threads": setup.threads,
             "rounds": done,
             "seconds": request.seconds,
             "product_macs_per_second": product,
         },
-        provenance=provenance(device, conditions.threads)
+        provenance=provenance(context.name(), setup.threads)
         | {"started": started, "ended": time.time()},
         rows=rows,
     )
 
 
-def describe_device(name: str) -> str:
-    """Returns a device's name; for a CPU its model."""
-    from ablations.training.device_name import cpu_name
-
-    return cpu_name() if name == "cpu" else name
-
-
 def describe_precision(asked: str, dtype: str) -> str:
-    """Returns the precision that was computed in, in the words of the command line."""
+    """Returns the precision that was used, as the command line names it."""
     names = {"torch.float32": "fp32", "torch.bfloat16": "bf16", "torch.float16": "fp16"}
     return asked if asked == "tf32" else names[dtype]
 
 
 def show(benchmark: Benchmark, style: str, console: Console) -> None:
-    """Prints the table, and below it what there is to say."""
+    """Prints the table and its footnotes."""
     if style in ("csv", "json"):
         terminal.echo(tables.for_programs(benchmark_results.as_values(benchmark), style))
         return
@@ -215,13 +208,13 @@ def show(benchmark: Benchmark, style: str, console: Console) -> None:
 def write(
     benchmark: Benchmark, folder: Path, known: Mapping[str, Accuracy], source: str
 ) -> list[Path]:
-    """Writes the figures, and the chart where there are accuracies; returns the paths.
+    """Writes the figures, and the chart if there are accuracies; returns the paths.
 
     Args:
         benchmark: the figures.
         folder: where the files go.
         known: network -> its accuracy.
-        source: where the accuracies are from.
+        source: of the accuracies.
     """
     from ablations.benchmark.throughput_figure import throughput_figure
     from ablations.charts import chart
@@ -234,28 +227,23 @@ def write(
 
 
 def default_folder(benchmark: Benchmark, results: Path) -> Path:
-    """Returns where a benchmark's files go if nobody says: a folder for each regime and device."""
+    """Returns the default folder of a benchmark's files, one for each regime and device."""
     from ablations.training.device_name import slug
 
     return results / f"benchmark-{benchmark.regime or 'models'}-{slug(benchmark.device)}"
 
 
-def _look(
-    contestants: Sequence[Contestant],
-    rows: Sequence[Row],
-    conditions: Conditions,
-    console: Console,
-) -> list[Look]:
-    """Returns a look for each row that has not failed."""
-    from ablations.benchmark.measurement import look_at_all
+def _run_trials(plan: Plan, setup: Setup, console: Console) -> list[Trial]:
+    """Returns the trials that did not fail; prints the others."""
+    from ablations.benchmark.measurement import run_trials
 
-    looks = []
-    for row, look in look_at_all(contestants, rows, conditions):
-        if look.failure:
+    trials = []
+    for row, trial in run_trials(plan, setup):
+        if trial.failure:
             console.print(
-                f"{', '.join(row.names)}, {row.library}, {row.mode}: {look.failure}",
+                f"{', '.join(row.names)}, {row.library}, {row.mode}: {trial.failure}",
                 soft_wrap=True,
             )
         else:
-            looks.append(look)
-    return looks
+            trials.append(trial)
+    return trials

@@ -1,4 +1,4 @@
-"""What a benchmark came to: its figures, their medians and ratios, and its files. No torch here."""
+"""The results of a benchmark: figures, medians, ratios and files. No torch here."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MODES = INFERENCE, TRAINING = "inference", "training"
 CONDITIONS = ("precision", "memory_format", "compile", "batch_size", "image_size", "threads")
 """The settings that every row of the CSV file repeats."""
 Speed = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-STEADY = 1.3  # times that the rounds of a network may differ without a word
+STEADY = 1.3  # ratio of the fastest to the slowest round above which a note is shown
 
 
 @dataclasses.dataclass
@@ -31,12 +31,12 @@ class Row:
     """The figures of one network in one mode.
 
     Attributes:
-        names, model, library, version, params, flops: as of its
-            :class:`~ablations.benchmark.contestants.Contestant`.
+        names, model, library, version, params, flops: as in
+            :class:`~ablations.benchmark.networks.BenchmarkNetwork`.
         mode: one of the :data:`MODES`.
-        images_per_second: one figure for each round.
-        memory_mib: the most memory that it takes beside the images; None where not measured.
-        failure: why it has no figures; empty where it has.
+        images_per_second: one figure per round.
+        memory_mib: the peak memory above the input batch; None if it was not measured.
+        failure: why it has no figures; empty if it has.
     """
 
     names: tuple[str, ...]
@@ -52,7 +52,7 @@ class Row:
 
     @property
     def measured(self) -> bool:
-        """Whether it ran to the end."""
+        """Whether it ran without failure."""
         return bool(self.images_per_second) and not self.failure
 
     @property
@@ -67,8 +67,8 @@ class Ratio:
 
     Attributes:
         ours, theirs: the two.
-        values: one for each round, in which both had their turns shortly after each other.
-        published: what the paper has; None: nothing.
+        values: one for each round, in which both were measured shortly after each other.
+        published: the paper's ratio; None: unknown.
     """
 
     ours: Row
@@ -83,12 +83,12 @@ class Ratio:
 
     @property
     def of_best(self) -> float:
-        """The ratio of the best round of each, which other programs disturbed least."""
+        """The ratio of their fastest rounds, which other programs disturbed least."""
         return max(self.ours.images_per_second) / max(self.theirs.images_per_second)
 
 
 class _Settings(BaseModel):
-    """Those of a benchmark's settings that are shown or counted with."""
+    """The settings of a benchmark that are shown or used in a calculation."""
 
     model_config = ConfigDict(strict=True)
     modes: Annotated[list[Literal["inference", "training"]], Field(min_length=1)]
@@ -113,11 +113,11 @@ class Benchmark:
 
     Attributes:
         title: what was measured.
-        regime: whose steps; None: models by their names.
-        device: its name.
-        settings: under which conditions: batch and image size, precision, memory format, ...
+        regime: of the steps; None: the networks are models of the paper.
+        device: name of the device.
+        settings: the conditions: batch and image size, precision, memory format, ...
         provenance: versions, commit, times.
-        rows: a network and its modes one after the other, ours before its peers.
+        rows: one per network and mode, ours before its reference models.
     """
 
     title: str
@@ -128,19 +128,19 @@ class Benchmark:
     rows: list[Row]
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns what ``benchmark.json`` holds."""
+        """Returns the content of ``benchmark.json``."""
         return dataclasses.asdict(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Returns what :meth:`to_dict` gave, be it through JSON."""
+        """Returns the benchmark of a dict from :meth:`to_dict`, also after JSON."""
         return TypeAdapter(cls).validate_python(values)
 
     def write(self, folder: Path) -> list[Path]:
         """Writes ``benchmark.json`` and ``benchmark.csv``, and returns their paths.
 
         Raises:
-            ResultsError: where they cannot be written.
+            ResultsError: if they cannot be written.
         """
         as_csv = folder / "benchmark.csv"
         make_folder(folder)
@@ -153,8 +153,8 @@ class Benchmark:
         """Returns the benchmark in a folder.
 
         Raises:
-            UsageError: where there is none.
-            ResultsError: where it cannot be read.
+            UsageError: if there is none.
+            ResultsError: if it cannot be read.
         """
         values = read_json(folder / FILE, TypeAdapter(cls), "measure it again")
         if values is None:
@@ -162,9 +162,9 @@ class Benchmark:
         return cls.from_dict(values)
 
     def share_of_peak(self, row: Row) -> float | None:
-        """Returns how much of a large product's speed a network reaches; None where not measured.
+        """Returns a network's share of a large product's speed; None if it was not measured.
 
-        Training counts three times the FLOPs of inference, as backward takes twice forward's.
+        Training counts three times the FLOPs of inference: backward has twice those of forward.
         """
         if not row.measured:
             return None
@@ -178,12 +178,12 @@ class Benchmark:
 
 
 def reference_ratios(benchmark: Benchmark) -> list[Ratio]:
-    """Returns, for each of our networks that others have as well, ours to their fastest."""
+    """Returns the ratio of each of our networks to its fastest reference model."""
     ratios = []
     for row in benchmark.rows:
         if row.library == OURS and row.model and row.measured:
             same = benchmark.measured(row.mode, row.model)
-            ratios += _to_fastest(row, [peer for peer in same if peer.library != OURS])
+            ratios += _to_fastest(row, [other for other in same if other.library != OURS])
     return ratios
 
 
@@ -194,17 +194,17 @@ def transformer_ratios(benchmark: Benchmark) -> list[Ratio]:
     speeds = {value.model: value.number for value in printed}
     ratios = []
     for row in benchmark.rows:
-        rival = _rival(row.model)
-        if row.library == OURS and rival and row.measured:
-            published = None  # the paper has no figures of training
-            if row.mode == INFERENCE and {row.model, rival} <= speeds.keys():
-                published = speeds[row.model] / speeds[rival]
-            ratios += _to_fastest(row, benchmark.measured(row.mode, rival), published)
+        swin = _swin_of(row.model)
+        if row.library == OURS and swin and row.measured:
+            published = None  # the paper has no figures for training
+            if row.mode == INFERENCE and {row.model, swin} <= speeds.keys():
+                published = speeds[row.model] / speeds[swin]
+            ratios += _to_fastest(row, benchmark.measured(row.mode, swin), published)
     return ratios
 
 
-def _rival(model: str) -> str:
-    """Returns the model of Table 12 that has the same size as another; empty where it has none."""
+def _swin_of(model: str) -> str:
+    """Returns the other model of the same size in Table 12; empty if there is none."""
     size = model.partition("-")[2]
     names = dict.fromkeys(value.model for value in paper.select(table="12"))
     if model not in names:
@@ -213,15 +213,15 @@ def _rival(model: str) -> str:
 
 
 def _to_fastest(row: Row, others: Sequence[Row], published: float | None = None) -> list[Ratio]:
-    """Returns a row's ratio to the fastest of others; none where there are none."""
-    if not others:
+    """Returns a row's ratio to the fastest of others; nothing if there are no others."""
+    best = max(others, key=lambda other: other.speed, default=None)
+    if best is None:
         return []
-    best = max(others, key=lambda other: other.speed)
     pairs = zip(row.images_per_second, best.images_per_second, strict=True)
     return [Ratio(row, best, [ours / theirs for ours, theirs in pairs], published)]
 
 
-# -- for people and for programs -----------------------------------------------------------------
+# -- output ----------------------------------------------------------------------------------------
 
 
 def as_values(benchmark: Benchmark) -> list[dict[str, Any]]:
@@ -261,9 +261,9 @@ COLUMNS = tables.Columns(
 
 
 def as_texts(benchmark: Benchmark) -> list[dict[str, str]]:
-    """Returns a row per network for people; a figure is the median, (least to most) of the rounds.
+    """Returns a row per network as text; a figure is the median (least to most) of the rounds.
 
-    ``peak`` is the share of a large product's speed, ``MiB`` the memory; with a blank: in training.
+    ``peak`` is the share of a large product's speed, ``MiB`` the memory; with a space: in training.
     """
     networks: dict[tuple[Any, ...], dict[str, Row]] = {}
     for row in benchmark.rows:
@@ -280,10 +280,10 @@ def as_texts(benchmark: Benchmark) -> list[dict[str, str]]:
         }
         for mode, (peak, memory) in _BESIDE.items():
             if mode in benchmark.settings["modes"]:
-                rank = benchmark.share_of_peak(modes[mode])
+                share = benchmark.share_of_peak(modes[mode])
                 text |= {
                     f"{mode} images/s": _speed(modes[mode]),
-                    peak: "" if rank is None else percent(100 * rank, 1),
+                    peak: "" if share is None else percent(100 * share, 1),
                     memory: _memory(modes[mode]),
                 }
         texts.append(text)
@@ -291,7 +291,7 @@ def as_texts(benchmark: Benchmark) -> list[dict[str, str]]:
 
 
 def footnotes(benchmark: Benchmark) -> list[str]:
-    """Returns lines to stand below the table: conditions, failures, ratios."""
+    """Returns the lines below the table: conditions, failures, ratios."""
     s = benchmark.settings
     lines = [
         f"{benchmark.device}; {plural(s['threads'], 'CPU thread')}, {s['precision']}, "
@@ -299,8 +299,10 @@ def footnotes(benchmark: Benchmark) -> list[str]:
         f"{s['batch_size']} at {s['image_size']} x {s['image_size']}; median (least to most) of "
         f"{plural(s['rounds'], 'round')}.",
         f"Peak: {work(s['product_macs_per_second'])} a second, "
-        "which a large product of matrices reaches here in this precision; training counts three "
-        "times the FLOPs.",
+        "the speed of a large product of matrices in this precision; training counts three times "
+        "the FLOPs.",
+        "Memory is the peak above the input batch. On a CPU it is measured in a separate process; "
+        "with --compile it is not reported, because the compiler's memory would count too.",
     ]
     lines += [
         f"{', '.join(row.names)}, {row.library}, {row.mode}: {row.failure}"
@@ -310,8 +312,9 @@ def footnotes(benchmark: Benchmark) -> list[str]:
     unsteady = max((_unsteadiness(row) for row in benchmark.rows if row.measured), default=1.0)
     if unsteady > STEADY:
         lines.append(
-            f"Rounds of the same network differ by up to {unsteady:.1f} times: something else used "
-            "the machine. Try again when it is idle, or with OMP_NUM_THREADS=1 and more --rounds."
+            f"Rounds of the same network differ by up to {unsteady:.1f} times: another program "
+            "used the machine. Try again when it is idle, or with OMP_NUM_THREADS=1 and more "
+            "--rounds."
         )
     return [*lines, *_ratio_lines([*reference_ratios(benchmark), *transformer_ratios(benchmark)])]
 
@@ -332,7 +335,7 @@ def _ratio_lines(ratios: Sequence[Ratio]) -> list[str]:
 
 
 def _unsteadiness(row: Row) -> float:
-    """Returns how many times the slowest round took as long as the fastest."""
+    """Returns the ratio of the fastest round to the slowest."""
     return max(row.images_per_second) / min(row.images_per_second)
 
 

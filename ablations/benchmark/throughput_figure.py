@@ -1,4 +1,4 @@
-"""A benchmark and accuracies -> the chart of both. No torch here."""
+"""Draws a benchmark with accuracies. No torch here."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ class Accuracy:
 
     Attributes:
         label: its name on the chart.
-        group: what it shares its colour with.
-        top1, top1_std: percent; a deviation of NaN: none.
-        parent: where a line comes from; empty: from nowhere.
+        group: networks of a group have the same colour.
+        top1, top1_std: mean and standard deviation, percent; NaN: unknown.
+        parent: the network from which a line leads here; empty: no line.
         adopted: False for a side branch.
     """
 
@@ -48,17 +48,17 @@ class Accuracy:
 def accuracies(
     source: str | None, regime: str | None, image_size: int, results: Path
 ) -> dict[str, Accuracy]:
-    """Returns network -> its accuracy; none where nobody has any.
+    """Returns network -> its accuracy; an empty dict if they are unknown.
 
     Args:
-        source: ``"paper"``, or the name of a study; None: the paper, if it has them.
-        regime: whose steps the networks are; None: the paper's models.
+        source: ``"paper"`` or the name of a study; None: the paper, if it has any.
+        regime: of the networks' steps; None: models of the paper.
         image_size: height and width of the models' images in pixels.
-        results: where studies lie.
+        results: the folder of studies.
 
     Raises:
-        UsageError: for a study that is not there or of another regime, or where the paper has no
-            accuracies of this regime and they were asked for.
+        UsageError: for a study that does not exist or has another regime, or for ``"paper"`` if it
+            has no accuracies of this regime.
     """
     if source is not None and source != PAPER:
         return _measured(source, regime, results)
@@ -80,12 +80,12 @@ def accuracies(
 def throughput_figure(
     benchmark: Benchmark, accuracy: Mapping[str, Accuracy], source: str
 ) -> Figure | None:
-    """Returns the chart of a benchmark; None where no network of known accuracy was measured.
+    """Returns the chart of a benchmark; None if it has no network of known accuracy.
 
     Args:
         benchmark: the figures; the first of its modes is drawn.
         accuracy: network -> its accuracy.
-        source: where the accuracies are from, for the chart's foot.
+        source: of the accuracies, for the note.
     """
     import pandas as pd
 
@@ -116,12 +116,12 @@ def throughput_figure(
         f"{settings['batch_size']} at {settings['image_size']} x {settings['image_size']}, "
         f"{plural(settings['threads'], 'CPU thread')}{', compiled' * settings['compile']}; median, "
         f"least and most of {plural(settings['rounds'], 'round')}. Accuracies: {source}."
-        + (f" Not drawn, for want of one: {', '.join(unknown)}." if unknown else ""),
+        + (f" Not drawn, accuracy unknown: {', '.join(unknown)}." if unknown else ""),
     )
 
 
 def _drawn(benchmark: Benchmark, mode: str) -> dict[str, Row]:
-    """Returns name -> the row that stands for it: ours, or else the fastest."""
+    """Returns name -> the row that is drawn: ours, or else the fastest."""
     chosen: dict[str, Row] = {}
     for row in benchmark.rows:
         if row.mode == mode and row.measured:
@@ -133,7 +133,7 @@ def _drawn(benchmark: Benchmark, mode: str) -> dict[str, Row]:
 
 
 def _of_table(table: pd.DataFrame) -> dict[str, Accuracy]:
-    """Returns the accuracies of a roadmap's summary, of those networks that have one."""
+    """Returns the accuracies in a roadmap's summary."""
     return {
         str(row["step"]): Accuracy(
             label=str(row["label"]),
@@ -153,8 +153,8 @@ def _measured(name: str, regime: str | None, results: Path) -> dict[str, Accurac
     own: Any = study.manifest["regime"]
     if own != regime:
         raise UsageError(
-            f"the study {name!r} is of the regime {own}, not of "
-            f"{regime or 'models, which only the paper has accuracies of'}."
+            f"the study {name!r} has the regime {own}, not "
+            f"{regime or 'models of the paper: use --accuracy paper'}."
         )
     return _of_table(read_summary(study))
 

@@ -1,4 +1,4 @@
-"""The command that measures what every step costs on this device."""
+"""The command that measures images per second and memory of every step."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ from ablations.commands.parameters import (
 from modernize.errors import UsageError
 
 if TYPE_CHECKING:
-    from ablations.benchmark.contestants import Contestant
+    from ablations.benchmark.networks import BenchmarkNetwork
 
 WITH_REDRAW = ("--redraw", "--accuracy", "--output", "--format", "--results")
 
 
 @click.command(cls=StrictCommand, short_help="Measure images per second and memory of every step.")
 @click.option("--regime", metavar="NAME", help="resnet50, resnet200 or nano.  [default: resnet50]")
-@click.option("--until", "last", metavar="STEP", help="Last step wanted: its key or index.")
-@click.option("--from", "first", metavar="STEP", help="First step wanted.")
+@click.option("--until", "last", metavar="STEP", help="Last step: its key or index.")
+@click.option("--from", "first", metavar="STEP", help="First step.")
 @list_option(
     "--only",
     metavar="STEP,...",
@@ -46,22 +46,16 @@ WITH_REDRAW = ("--redraw", "--accuracy", "--output", "--format", "--results")
     is_flag=True,
     help="Networks of the paper's Table 12 instead of steps: ConvNeXt and Swin, T, S and B.",
 )
-@click.option("--no-peers", is_flag=True, help="Leave out torchvision's and timm's networks.")
-@click.option(
-    "--official",
-    type=FilePath(file_okay=False),
-    metavar="FOLDER",
-    help="A checkout of facebookresearch/ConvNeXt, whose networks are measured as well.",
-)
+@click.option("--no-references", is_flag=True, help="Leave out torchvision's and timm's networks.")
 @list_option(
     "--mode",
     default=["inference", "training"],
     show_default=True,
     metavar="MODE,...",
-    help="What is measured; may be repeated.",
+    help="What to measure. May be repeated.",
 )
 @click.option(
-    "--device", type=click.Choice(["cuda", "cpu"]), help="[default: the GPU where there is one]"
+    "--device", type=click.Choice(["cuda", "cpu"]), help="[default: the GPU, if there is one]"
 )
 @click.option(
     "--batch-size",
@@ -89,26 +83,26 @@ WITH_REDRAW = ("--redraw", "--accuracy", "--output", "--format", "--results")
     type=IntegerType(1, limits.ROUNDS),
     default=5,
     show_default=True,
-    help="Turns of each network in each mode.",
+    help="Measurements of each network in each mode.",
 )
 @click.option(
     "--seconds",
     type=FloatType(0, 3600, min_open=True),
     default=0.5,
     show_default=True,
-    help="Timed in each turn, or 3 iterations if they take longer.",
+    help="To time in each round; at least 3 iterations.",
 )
 @click.option(
     "--accuracy",
     metavar="STUDY|paper",
-    help="Accuracies for the chart.  [default: the paper's, where it has any]",
+    help="Accuracies for the chart.  [default: the paper's, if it has any]",
 )
 @click.option(
     "--redraw",
     "source",
     type=FilePath(file_okay=False),
     metavar="FOLDER",
-    help="Measure nothing; show and draw what was measured into this folder.",
+    help="Measure nothing; show and draw the benchmark in this folder.",
 )
 @click.option(
     "--output",
@@ -130,7 +124,10 @@ def benchmark(
     results: Path | None,
     **asked: Any,
 ) -> None:
-    """Measure images per second and memory of every step on this device, beside its peers'."""
+    """Measure images per second and memory of every step on this device.
+
+    The same networks of torchvision and timm are measured as well.
+    """
     from ablations.processes import wait_passively
 
     wait_passively()
@@ -156,11 +153,10 @@ def benchmark(
             **{name: asked[name] for name in _REQUESTED},
         )
         known = accuracies(accuracy, regime.name if regime else None, image_size, results)
-        conditions = request.conditions()
         measured = benchmark_request.run(
-            _contestants(image_size, **asked),
+            _networks(image_size, **asked),
             request,
-            conditions,
+            request.setup(),
             title=f"{regime.start} to {regime.end}" if regime else "models of Table 12",
             regime=regime.name if regime else None,
             console=terminal.console(err=True),
@@ -170,7 +166,7 @@ def benchmark(
     benchmark_request.show(measured, style, console)
     if style in ("table", "markdown"):
         if not known:
-            terminal.echo("No chart, for nobody said how accurate they are: --accuracy STUDY.")
+            terminal.echo("No chart: accuracies unknown; add --accuracy STUDY.")
         terminal.echo(f"Wrote {', '.join(map(short_path, written))}")
 
 
@@ -186,7 +182,7 @@ def _refuse(ctx: click.Context, models: bool, source: Path | None) -> None:
         raise UsageError(f"{', '.join(useless)} does not go with --redraw, which measures nothing.")
 
 
-def _contestants(
+def _networks(
     pixels: int,
     *,
     regime: str | None,
@@ -194,19 +190,16 @@ def _contestants(
     last: str | None,
     only: list[str],
     models: bool,
-    no_peers: bool,
-    official: Path | None,
-    **_conditions: Any,
-) -> list[Contestant]:
-    """Returns the networks that were asked for."""
-    from ablations.benchmark import contestants
-    from ablations.benchmark.official import check_checkout
+    no_references: bool,
+    **_request: Any,
+) -> list[BenchmarkNetwork]:
+    """Returns the networks to measure."""
+    from ablations.benchmark.networks import TABLE_12, networks_of_models, networks_of_steps
     from ablations.studies import selection
     from modernize.steps import find_regime
 
-    rivals = contestants.Rivals(not no_peers, check_checkout(official) if official else None)
     if models:
-        return contestants.of_models(only or contestants.TABLE_12, pixels, rivals)
+        return networks_of_models(only or TABLE_12, pixels, not no_references)
     road = find_regime(regime or "resnet50")
     variants = selection.roadmap(road.name, first, last, only)
-    return contestants.of_steps(variants, road, pixels, rivals)
+    return networks_of_steps(variants, road, pixels, not no_references)

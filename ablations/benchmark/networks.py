@@ -1,0 +1,179 @@
+"""The networks that a benchmark measures: ours and the reference models. No torch here."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import importlib.metadata
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from ablations.costs.model_costs import OURS
+from ablations.costs.reference_costs import reference_cost
+from ablations.costs.reference_models import (
+    REFERENCE_MODELS,
+    ReferenceModel,
+    import_libraries,
+    without_stochastic_depth,
+)
+from ablations.records import PROGRAM, REPOSITORY, commit_of
+from modernize.cost import cost
+from modernize.errors import UnknownNameError
+from modernize.models import MODELS
+from modernize.spec import NetSpec
+from modernize.steps import Regime, Variant
+
+if TYPE_CHECKING:
+    from torch import nn
+
+TABLE_12 = ("ConvNeXt-T", "ConvNeXt-S", "ConvNeXt-B", "Swin-T", "Swin-S", "Swin-B")
+"""The models of the paper's Table 12 that a single GPU of any kind can train."""
+
+
+class Source(Protocol):
+    """Builds a network; can be sent to another process."""
+
+    def load(self) -> None:
+        """Imports the modules that building needs."""
+
+    def build(self) -> nn.Module:
+        """Returns it with random weights and without stochastic depth, in training mode."""
+
+
+@dataclasses.dataclass(frozen=True)
+class RoadmapSource:
+    """Builds a network of this project."""
+
+    spec: NetSpec
+
+    def load(self) -> None:
+        """Imports the modules that building needs."""
+        importlib.import_module("modernize.network")
+
+    def build(self) -> nn.Module:
+        """Returns it, from images (N, in_channels, H, W) to logits (N, num_classes)."""
+        from modernize.network import Network
+
+        return Network(self.spec.replace(drop_path=0.0))
+
+
+@dataclasses.dataclass(frozen=True)
+class ReferenceSource:
+    """Builds a reference model."""
+
+    model: ReferenceModel
+
+    def load(self) -> None:
+        """Imports the modules that building needs."""
+        import_libraries()
+
+    def build(self) -> nn.Module:
+        """Returns it, from images (N, 3, H, W) to logits (N, 1000)."""
+        return without_stochastic_depth(self.model.build())
+
+
+@dataclasses.dataclass(frozen=True)
+class BenchmarkNetwork:
+    """A network to measure.
+
+    Attributes:
+        names: the steps that have this network, or its name in the paper's tables.
+        model: its name in the paper's tables; empty if it has none.
+        library, version: where it is from.
+        params: number of parameters.
+        flops: MACs for one image, including attention.
+        source: builds it.
+    """
+
+    names: tuple[str, ...]
+    model: str
+    library: str
+    version: str
+    params: int
+    flops: int
+    source: Source
+
+
+def networks_of_steps(
+    variants: Sequence[Variant], regime: Regime, image_size: int, references: bool = True
+) -> list[BenchmarkNetwork]:
+    """Returns each different network among some steps, followed by its reference models.
+
+    Steps that differ only in the recipe share a network. The regime's Transformer follows the
+    network that the paper compares it with.
+
+    Args:
+        variants: the steps.
+        regime: which the steps are of.
+        image_size: height and width in pixels.
+        references: whether reference models are included.
+
+    Raises:
+        UsageError: for an image that is too small.
+    """
+    steps: dict[NetSpec, list[str]] = {}
+    for variant in variants:
+        steps.setdefault(variant.spec, []).append(variant.key)
+    found = []
+    for spec, keys in steps.items():
+        model = next((name for name, known in MODELS.items() if known == spec), "")
+        found.append(_own_network(tuple(keys), model, spec, image_size))
+        if references:
+            found += _reference_networks(model, tuple(keys), image_size)
+            if model == regime.end and regime.reference:
+                found += _reference_networks(regime.reference, (regime.reference,), image_size)
+    return found
+
+
+def networks_of_models(
+    models: Iterable[str], image_size: int, references: bool = True
+) -> list[BenchmarkNetwork]:
+    """Returns the networks with these names in the paper's tables: ours and reference models.
+
+    Args:
+        models: their names. A model that this project does not have is always a reference model.
+        image_size: height and width in pixels.
+        references: whether reference models follow ours.
+
+    Raises:
+        UnknownNameError: for a model that does not exist for images of this size.
+        UsageError: for an image that is too small.
+    """
+    known = [reference.model for reference in REFERENCE_MODELS if reference.takes(image_size)]
+    found: list[BenchmarkNetwork] = []
+    for model in dict.fromkeys(models):
+        if model not in MODELS and model not in known:
+            raise UnknownNameError(
+                f"model at {image_size} pixels", model, dict.fromkeys([*MODELS, *known])
+            )
+        if model in MODELS:
+            found.append(_own_network((model,), model, MODELS[model], image_size))
+        if references or model not in MODELS:
+            found += _reference_networks(model, (model,), image_size)
+    return found
+
+
+def _own_network(
+    names: tuple[str, ...], model: str, spec: NetSpec, image_size: int
+) -> BenchmarkNetwork:
+    known, counted = commit_of(REPOSITORY, *PROGRAM), cost(spec, image_size)
+    version = f"{(known['commit'] or '')[:10]}{'+' if known['dirty'] else ''}"
+    return BenchmarkNetwork(
+        names, model, OURS, version, counted.params, counted.flops, RoadmapSource(spec)
+    )
+
+
+def _reference_networks(
+    model: str, names: tuple[str, ...], image_size: int
+) -> list[BenchmarkNetwork]:
+    """Returns the reference models of one model, under these names."""
+    found = []
+    for reference in REFERENCE_MODELS:
+        if reference.model == model and reference.takes(image_size):
+            counted, library = reference_cost(reference, image_size), reference.library
+            flops, version = counted.flops + counted.attention, importlib.metadata.version(library)
+            source = ReferenceSource(reference)
+            found.append(
+                BenchmarkNetwork(names, model, library, version, counted.params, flops, source)
+            )
+    return found
