@@ -165,7 +165,7 @@ def test_what_failed_is_told_with_its_reason_and_the_end_of_its_log(study: Study
     assert failed["h3"] == ["patchify, seed 0: diverged", "patchify, seed 1: failed"]
     assert "the loss became nan at iteration 7" in failed["pre"]
     assert HOSTILE in failed["pre"]
-    assert page.unfinished == "4 without a record yet"
+    assert page.unfinished == "4 missing"
     log = next(text for text in failed["pre"] if "line 99 of seed 1" in text)
     assert "line 50" not in log
     assert log.endswith(HOSTILE)
@@ -237,7 +237,7 @@ def test_a_study_of_which_nothing_has_ended(tmp_path: Path) -> None:
     sections = "curves", "cost", "failed", "provenance"
     for words in (*(empty[key] for key in sections), "No change can be tested"):
         assert words in text
-    assert page.unfinished == "4 without a record yet"
+    assert page.unfinished == "4 missing"
 
 
 @pytest.mark.usefixtures("drawn")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
-from ablations.records import ProcessState, Record, ResultsError, RunFolder, Status, Study
+from ablations.records import Record, RunStatus, Status, Study, read_statuses
 from modernize.text import plural
 
 FEWEST_IN_RANGE = 3  # consecutive seeds from which on only the first and the last are named
@@ -18,15 +18,14 @@ class Outcomes:
     """The outcomes of the runs of one variant.
 
     Attributes:
-        records: seed -> record, of the runs that have one.
-        statuses: seed -> the record's status; without a record "running", "missing" or
-            "unreadable".
+        statuses: seed -> status.
+        records: seed -> record, of the runs that ended.
         ema: seed -> top-1 of the moving average of the weights after the last epoch, in percent, of
             the finished runs that have one.
     """
 
+    statuses: Mapping[int, Status]
     records: Mapping[int, Record]
-    statuses: Mapping[int, str]
     ema: Mapping[int, float]
 
     @property
@@ -37,34 +36,35 @@ class Outcomes:
     @property
     def unfinished(self) -> dict[int, str]:
         """The statuses of all other seeds."""
-        return {seed: status for seed, status in self.statuses.items() if status != Status.FINISHED}
+        return {s: status for s, status in self.statuses.items() if status is not Status.FINISHED}
 
 
 def read_outcomes(study: Study) -> dict[str, Outcomes]:
-    """Returns the outcomes of all runs, by the keys of the variants; each record is read once."""
-    records: dict[str, dict[int, Record]] = {variant.key: {} for variant in study.variants}
-    statuses: dict[str, dict[int, str]] = {variant.key: {} for variant in study.variants}
-    averages: dict[str, dict[int, float]] = {variant.key: {} for variant in study.variants}
-    for variant, run, folder in study.runs():
-        record = folder.record_or_fault()
-        if isinstance(record, ResultsError):
-            statuses[variant.key][run.seed] = "unreadable"
-        elif record is None:
-            alive = folder.process_state() is not ProcessState.GONE
-            statuses[variant.key][run.seed] = "running" if alive else "missing"
-        else:
-            records[variant.key][run.seed] = record
-            statuses[variant.key][run.seed] = str(record.status)
-            finished = record.status is Status.FINISHED
-            if finished and run.recipe.ema_decay is not None:
-                top1 = _ema_top1(folder, record.epochs)
-                averages[variant.key] |= {} if top1 is None else {run.seed: top1}
-    return {key: Outcomes(records[key], statuses[key], averages[key]) for key in records}
+    """Returns the outcomes of all runs, by the keys of the variants."""
+    return outcomes_of(read_statuses(study))
 
 
-def _ema_top1(folder: RunFolder, epochs: int) -> float | None:
-    """Returns the moving average's top-1 after this many epochs; None if it is not known."""
-    found = [row.get("ema_top1") for row in folder.read_metrics() if row["epoch"] == epochs]
+def outcomes_of(runs: Iterable[RunStatus]) -> dict[str, Outcomes]:
+    """Returns the outcomes of these runs, by the keys of the variants."""
+    by_variant: dict[str, dict[int, RunStatus]] = {}
+    for run in runs:
+        by_variant.setdefault(run.variant.key, {})[run.run.seed] = run
+    return {
+        key: Outcomes(
+            {seed: run.status for seed, run in found.items()},
+            {seed: run.record for seed, run in found.items() if run.record},
+            {seed: top1 for seed, run in found.items() if (top1 := _ema_top1(run)) is not None},
+        )
+        for key, found in by_variant.items()
+    }
+
+
+def _ema_top1(run: RunStatus) -> float | None:
+    """Returns the moving average's top-1 after the last epoch; None if there is none."""
+    if run.status is not Status.FINISHED or run.record is None or run.run.recipe.ema_decay is None:
+        return None
+    rows = run.folder.read_metrics()
+    found = [row.get("ema_top1") for row in rows if row["epoch"] == run.record.epochs]
     return found[-1] if found else None
 
 

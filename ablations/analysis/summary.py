@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +27,13 @@ COLUMNS = (
 EMA_COLUMNS = ("ema_top1", "ema_top1_std")
 INTEGERS = ("n", "params", "flops")  # in every row
 NUMBERS = (*INTEGERS, "top1", "top1_std", "top5", "top5_std", "top1_best", "seconds")
+PARTIAL = "partial"
+"""The status of a variant of which some runs finished, and others did not."""
+
+_MOST_IMPORTANT_FIRST = (
+    *(Status.DIVERGED, Status.COLLAPSED, Status.FAILED, Status.UNREADABLE, Status.LOST),
+    *(Status.RUNNING, Status.QUEUED, Status.STOPPED, Status.UNKNOWN),
+)
 TEXTS = ("step", "label", "status", "detail", "section", "parent")
 
 
@@ -161,7 +167,7 @@ def _row(variant: Variant, outcomes: Outcomes, costs: tuple[int, int]) -> dict[s
         "params": params,
         "flops": flops,
         "seconds": _mean_and_std([r.seconds for r in measured])[0],
-        "status": _status(Counter(outcomes.statuses.values())),
+        "status": str(_status(outcomes.statuses.values())),
         "detail": describe_seeds(outcomes.unfinished),
         "section": variant.section,
         "adopted": variant.adopted,
@@ -169,11 +175,11 @@ def _row(variant: Variant, outcomes: Outcomes, costs: tuple[int, int]) -> dict[s
     }
 
 
-def _status(counts: Counter[str]) -> str:
-    if counts[Status.FINISHED]:
-        return "finished" if len(counts) == 1 else "partial"
-    worst_first = ("diverged", "collapsed", "failed", "running")
-    return next((status for status in worst_first if counts[status]), "missing")
+def _status(statuses: Collection[Status]) -> str:
+    """Returns the status of a variant: of the runs, if all finished or none did."""
+    if Status.FINISHED in statuses:
+        return Status.FINISHED if set(statuses) == {Status.FINISHED} else PARTIAL
+    return next((status for status in _MOST_IMPORTANT_FIRST if status in statuses), Status.MISSING)
 
 
 def _mean_and_std(values: Sequence[float | None]) -> tuple[float | None, float | None]:

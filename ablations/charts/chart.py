@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 
+from ablations.analysis.summary import PARTIAL
 from ablations.charts import layout as at
 from ablations.charts.canvas import GREY, INK, STYLE, Canvas, boxes_note, render
 from ablations.charts.colors import section_hues
 from ablations.charts.layout import MARGIN, PAGE_WIDTH, SIZE, SMALL, Layout, Section, Step
 from ablations.charts.rows import COLUMNS, ELSEWHERE, Row, pair, read, unit_of
+from ablations.records import Status
 from modernize.errors import UsageError
 from modernize.files import make_folder, write_bytes
 
@@ -35,7 +37,7 @@ SUFFIXES = (".png", ".svg", ".pdf")
 
 BAND = "#f5f5f3"
 HATCH = "//////"
-MARKERS = {"missing": "o", "running": ">"}
+MARKERS = {str(Status.MISSING): "o", str(Status.RUNNING): ">"}
 """What stands beside the word in place of a bar; a cross for all others."""
 
 
@@ -226,7 +228,7 @@ def _draw_bar(canvas: Canvas, layout: Layout, row: Row, y: float, hue: str) -> N
         facecolor=(look.face or hue) if row.adopted else "white",
         edgecolor=look.edge or hue,
         linewidth=0.7,
-        linestyle="--" if row.status == "partial" else "-",
+        linestyle="--" if row.status == PARTIAL else "-",
         hatch=None if row.adopted else HATCH,
         gid=f"bar-{name}",
     )

@@ -10,6 +10,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ablations.analysis.summary import PARTIAL
+from ablations.records import Status
 from ablations.units import Unit, choose_unit, decimals, signed
 from modernize.errors import UnknownNameError, UsageError
 from modernize.text import plural
@@ -31,10 +33,10 @@ deviation in percent (NaN: unknown), ``gflops`` in 1e9 MACs, ``parent`` the step
 the step in the column ``baseline`` if there is one.
 """
 
-DRAWN = ("finished", "partial")
+DRAWN = (str(Status.FINISHED), PARTIAL)
 """The statuses with an accuracy to compare, which is drawn as a bar."""
 
-WRITTEN = ("missing", "running", "failed", "diverged", "collapsed")
+WRITTEN = tuple(str(status) for status in Status if status is not Status.FINISHED)
 """All other statuses, which are written as text instead of a bar."""
 
 MINUS = "\N{MINUS SIGN}"
@@ -106,11 +108,11 @@ class Row:
         """The status as text, if the bar does not show it."""
         if self.status in DRAWN and self.top1 is None:
             return f"{self.status}, no accuracy recorded"
-        if self.status == "partial":
-            return f"partial, {plural(self.n, 'seed')}"
-        if self.status in ("collapsed", "diverged") and self.top1 is not None:
+        if self.status == PARTIAL:
+            return f"{PARTIAL}, {plural(self.n, 'seed')}"
+        if self.status in (Status.COLLAPSED, Status.DIVERGED) and self.top1 is not None:
             return f"{self.status} at {self.top1:.1f} %"
-        return "" if self.status == "finished" else self.status
+        return "" if self.status == Status.FINISHED else self.status
 
 
 @dataclasses.dataclass(frozen=True)
@@ -263,7 +265,7 @@ def _absent(row: Row) -> Row:
     """Returns the row of the main table for a step that only the second has."""
     gone: dict[str, Any] = {"n": 0, "top1": None, "std": None, "cost": NO_COST}
     gone |= {"change": "", "baseline_label": "", "elsewhere": False}
-    return dataclasses.replace(row, series="main", status="missing", **gone)
+    return dataclasses.replace(row, series="main", status=str(Status.MISSING), **gone)
 
 
 def _text(value: Any) -> str:

@@ -8,15 +8,18 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import numpy.typing as npt
 
-from ablations.analysis.outcomes import Outcomes, read_outcomes
+from ablations.analysis.outcomes import Outcomes, outcomes_of
 from ablations.analysis.summary import only_summary
-from ablations.records import Record, RunFolder, Status, Study, last_lines
+from ablations.records import Record, RunStatus, Status, Study, last_lines, read_statuses
 from ablations.records.submissions import log_of, read_submissions
 
 FloatArray = npt.NDArray[np.float64]
 
 MOST_LOGS = 40  # failed runs that are shown with their logs; the others are only counted
 LOG_LINES = 15
+
+FAILED = (Status.DIVERGED, Status.COLLAPSED, Status.FAILED, Status.LOST, Status.UNREADABLE)
+"""The statuses of a failed run, which has no result that counts and is not under way."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,18 +43,18 @@ class Curve:
 
 @dataclasses.dataclass(frozen=True)
 class FailedRun:
-    """A run that ended without a result that counts.
+    """A failed run.
 
     Attributes:
         step, seed: which one.
-        status: diverged, collapsed, failed or unreadable.
+        status: one of :data:`FAILED`.
         reason: as text.
         log: the last lines of its log; empty if it has none.
     """
 
     step: str
     seed: int
-    status: str
+    status: Status
     reason: str
     log: str
 
@@ -82,39 +85,37 @@ def read_data(study: Study) -> ReportData | None:
     """Reads the data of a study's runs; None if only their summary is left."""
     if only_summary(study):
         return None
-    outcomes = read_outcomes(study)
+    runs = read_statuses(study)
     curves: dict[str, list[Curve]] = {variant.key: [] for variant in study.variants}
-    failed_runs: list[FailedRun] = []
-    count = 0
+    failed: list[FailedRun] = []
     submissions = read_submissions(study.folder, study.faults)
-    for variant, run, folder in study.runs():
-        key, seed = variant.key, run.seed
-        status = outcomes[key].statuses[seed]
-        curve = _curve(folder, seed, status) if status != "missing" else None
-        damage = study.faults.get(folder.metrics, "")
+    for run in runs:
+        curve = None if run.status is Status.MISSING else _curve(run)
         if curve is not None:
-            curves[key].append(curve)
-        if damage or status not in (Status.FINISHED, "running", "missing"):
-            count += 1
-            if len(failed_runs) < MOST_LOGS:
-                record = outcomes[key].records.get(seed)
-                fault = study.faults.get(folder.path / "record.json", "")
-                reason = damage or (record.reason if record else fault)
-                status = "unreadable" if damage else status
-                job_log = log_of(study.folder, submissions, run.name)
-                log = last_lines(folder.log, LOG_LINES) or (
-                    last_lines(job_log, LOG_LINES) if job_log else ""
-                )
-                failed_runs.append(FailedRun(key, seed, status, reason, log))
+            curves[run.variant.key].append(curve)
+        damage = study.faults.get(run.folder.metrics, "")
+        if damage or run.status in FAILED:
+            status = Status.UNREADABLE if damage else run.status
+            reason = damage or (run.record.reason if run.record else run.detail)
+            log = ""
+            if len(failed) < MOST_LOGS:
+                job_log = log_of(study.folder, submissions, run.run.name)
+                paths = [run.folder.log, *([job_log] if job_log else [])]
+                log = next(filter(None, (last_lines(path, LOG_LINES) for path in paths)), "")
+            failed.append(FailedRun(run.variant.key, run.run.seed, status, reason, log))
     return ReportData(
-        outcomes, {key: tuple(found) for key, found in curves.items()}, tuple(failed_runs), count
+        outcomes_of(runs),
+        {key: tuple(found) for key, found in curves.items()},
+        tuple(failed[:MOST_LOGS]),
+        len(failed),
     )
 
 
-def _curve(folder: RunFolder, seed: int, status: str) -> Curve | None:
+def _curve(run: RunStatus) -> Curve | None:
     names = ("epoch", "top1", "train_loss")
-    points = [[row.get(name) for name in names] for row in folder.read_metrics()]
+    points = [[row.get(name) for name in names] for row in run.folder.read_metrics()]
     if not points:
         return None
     array = np.array(points, dtype=float)  # None becomes NaN
-    return Curve(seed, status == Status.FINISHED, array[:, 0], array[:, 1], array[:, 2])
+    finished = run.status is Status.FINISHED
+    return Curve(run.run.seed, finished, array[:, 0], array[:, 1], array[:, 2])

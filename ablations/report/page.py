@@ -22,7 +22,7 @@ from ablations.analysis.summary import (
 )
 from ablations.records import Status, Study
 from ablations.report import pictures
-from ablations.report.data import FailedRun, ReportData, read_data
+from ablations.report.data import FAILED, FailedRun, ReportData, read_data
 from ablations.report.pictures import Picture
 from ablations.report.provenance import provenance_rows, utc
 from ablations.report.reproduction import Reproduction, reproduction
@@ -181,7 +181,7 @@ def _about(study: Study) -> str:
     )
 
 
-def _counts(data: ReportData) -> Counter[str]:
+def _counts(data: ReportData) -> Counter[Status]:
     """Returns status -> number of runs."""
     return Counter(s for outcomes in data.outcomes.values() for s in outcomes.statuses.values())
 
@@ -191,7 +191,7 @@ def _progress(study: Study, data: ReportData | None, summary: pd.DataFrame) -> s
     if data is None:
         return f"{int(summary['n'].sum())} of {plural(total, 'run')} finished."
     counts = _counts(data)
-    finished = counts.pop("finished", 0)
+    finished = counts.pop(Status.FINISHED, 0)
     others = "".join(f", {n:,} {status}" for status, n in sorted(counts.items()))
     # The page of a complete study does not depend on the time, so that it is always the same.
     when = f" As of {utc(time.time())}." if others else ""
@@ -243,7 +243,5 @@ def _without_empty_columns(rows: Rows) -> Rows:
 
 def _unfinished(data: ReportData | None) -> str:
     counts = _counts(data) if data else Counter()
-    return ", ".join(f"{counts[s]:,} {words}" for s, words in _OPEN.items() if counts[s])
-
-
-_OPEN = {"running": "running", "missing": "without a record yet"}
+    ended = (Status.FINISHED, *FAILED)
+    return ", ".join(f"{counts[s]:,} {s}" for s in Status if s not in ended and counts[s])
