@@ -22,6 +22,18 @@ def pytest_addoption(parser):
     )
 
 
+def pytest_collection_modifyitems(items):
+    """Skips the tests marked ``gpu`` where torch finds no GPU."""
+    marked = [item for item in items if item.get_closest_marker("gpu")]
+    if not marked:
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        for item in marked:
+            item.add_marker(pytest.mark.skip(reason="torch finds no CUDA GPU"))
+
+
 @pytest.fixture(autouse=True)
 def one_thread():
     """Takes back what a command that ran in this process gave itself: all cores, for good."""
