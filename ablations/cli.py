@@ -41,17 +41,18 @@ from modernize.errors import RoadmapError
 @click.version_option(package_name="convnext-roadmap")
 @click.pass_context
 def cli(ctx: click.Context, /, **options: Any) -> None:
-    """The road from ResNet to ConvNeXt, one change at a time.
+    """Rerun the ablation that turns a ResNet into a ConvNeXt, one change at a time.
 
-    Without a subcommand: builds, counts and trains every step up to --until, skips what is
-    finished, goes on with what was interrupted, and draws the chart.
+    Without a command: train every step of a study (with --until STEP, up to that step), print the
+    table and draw the chart. Finished runs are skipped, interrupted ones continue from their last
+    checkpoint.
     """
     if ctx.invoked_subcommand is None:
         launch.launch(**options)
     elif given := given_parameters(ctx):
         raise click.UsageError(
-            f"{', '.join(given)} stands before a subcommand and belongs to the main job; "
-            "put a subcommand's own options after its name."
+            f"{', '.join(given)} comes before a command, but is an option of the main job; put "
+            "the options of a command after its name."
         )
 
 
@@ -74,7 +75,7 @@ for command in (
 
 
 def main() -> None:
-    """Runs the command line; an error of ours becomes one message and an exit status."""
+    """Runs the command line; a known error becomes one message and an exit status."""
     debug = "--debug" in sys.argv
     try:
         shell.prepare()

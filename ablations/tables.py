@@ -1,4 +1,4 @@
-"""Rows -> text: a table for the terminal, CSV, JSON or Markdown. The first column is the key."""
+"""Rows as text: a table for the terminal, CSV, JSON or Markdown. The first column is the key."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ Rows = Sequence[Mapping[str, str]]
 
 @dataclasses.dataclass(frozen=True)
 class Columns:
-    """How the columns of a kind of table are shown.
+    """How the columns of a table are shown.
 
     Attributes:
-        numbers: those that are flush right.
-        least: those that a narrow terminal can do without, the one that is missed least first;
-            then go the others, from the right. The first column always stays.
-        wrapped: those that may be broken into lines, and how narrow they still read well.
+        numbers: the columns that are aligned right.
+        optional: the columns that a narrow terminal omits, the first one first; then it omits the
+            others, from the right. It always shows the first column of the table.
+        wrapped: the columns that may wrap, and their smallest widths.
     """
 
     numbers: Sequence[str] = ()
-    least: Sequence[str] = ()
+    optional: Sequence[str] = ()
     wrapped: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
 
@@ -51,9 +51,9 @@ def for_programs(rows: Sequence[Mapping[str, Any]], style: str) -> str:
 
 
 def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Returns a header and a line per row; truth as ``yes`` and ``no``, nothing as nothing.
+    """Returns a header and a line per row; Booleans as ``yes`` and ``no``, None as an empty cell.
 
-    A text that a spreadsheet would take for a formula begins with a quote.
+    A text that a spreadsheet would read as a formula gets a quote in front.
     """
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
@@ -66,18 +66,18 @@ def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def as_json(rows: Sequence[Mapping[Any, Any]]) -> str:
-    """Returns a list of objects; what is no number is null."""
+    """Returns a list of objects; NaN and infinity become null."""
     values = [{name: _value(value) for name, value in row.items()} for row in rows]
-    # JSON alone would leave this control character as it is.
+    # JSON does not escape this control character.
     return json.dumps(values, indent=1, allow_nan=False).replace("\x7f", "\\u007f")
 
 
 def change_note(parents: Mapping[str, str], change: str = "change") -> str:
-    """Returns which changes are not from the row above; nothing where all are.
+    """Returns a note on the changes that are not from the row above; empty if all are.
 
     Args:
-        parents: key of each row, in their order -> that of the row it is compared with, or "".
-        change: what the column is called.
+        parents: key of each row, in order -> key of the row it is compared with, or "".
+        change: the name of the column.
     """
     above = dict(zip(list(parents)[1:], parents, strict=False))
     others = [f"of {key} from {of}" for key, of in parents.items() if of and above.get(key) != of]
@@ -89,7 +89,7 @@ def _value(value: Any) -> Any:
 
 
 def as_markdown(rows: Rows, columns: Columns = PLAIN) -> str:
-    """Returns a Markdown table, in which every cell is shown as it is."""
+    """Returns a Markdown table, whose cells show every character as it is."""
     if not rows:
         return ""
     marks = ["---:" if name in columns.numbers else "---" for name in rows[0]]
@@ -101,7 +101,7 @@ def as_markdown(rows: Rows, columns: Columns = PLAIN) -> str:
 
 
 def print_table(console: Console, rows: Rows, columns: Columns = PLAIN, title: str = "") -> None:
-    """Prints a table, and which columns had no room; without a terminal, there is room for all."""
+    """Prints a table and the names of omitted columns; without a terminal, no column is omitted."""
     if title:
         console.print(Text(text.one_line(title)), soft_wrap=True)
     for part in for_console(console, rows, columns):
@@ -109,7 +109,7 @@ def print_table(console: Console, rows: Rows, columns: Columns = PLAIN, title: s
 
 
 def for_console(console: Console, rows: Rows, columns: Columns = PLAIN) -> list[Table | Text]:
-    """Returns what :func:`print_table` prints: the table, and what it has no room for."""
+    """Returns the output of :func:`print_table`: the table, and a note on omitted columns."""
     if not rows:
         return []
     widths, dropped = fit(rows, columns, console.width if console.is_terminal else None)
@@ -120,39 +120,39 @@ def for_console(console: Console, rows: Rows, columns: Columns = PLAIN) -> list[
     for row in rows:
         table.add_row(*(Text(text.one_line(row[name])) for name in widths))
     names = ", ".join(map(str.strip, dropped))
-    note = f"No room here for: {names}. A wider terminal shows them, and so does `| less -S`."
+    note = f"Omitted columns: {names}. Use a wider terminal, or `| less -S`."
     return [table, Text(note)] if dropped else [table]
 
 
 def fit(rows: Rows, columns: Columns, width: int | None) -> tuple[dict[str, int], list[str]]:
-    """Returns the columns that have room and their widths, and the names of the others.
+    """Returns the columns that fit and their widths, and the names of the others.
 
-    The first column is there in full, however narrow the terminal.
+    The first column is always shown in full.
 
     Args:
         rows: the texts of a table's cells.
         columns: how they are shown.
-        width: of the terminal, in characters; None: there is room for all.
+        width: of the terminal, in characters; None: unlimited.
     """
     cells = {name: [name, *(text.one_line(row[name]) for row in rows)] for name in rows[0]}
     full = {name: max(map(cell_len, column)) for name, column in cells.items()}
     if width is None:
         return full, []
-    least = {name: min(size, columns.wrapped.get(name, size)) for name, size in full.items()}
+    minimal = {name: min(size, columns.wrapped.get(name, size)) for name, size in full.items()}
     names = list(full)
-    dispensable = [name for name in columns.least if name in names[1:]]
+    optional = [name for name in columns.optional if name in names[1:]]
     dropped: list[str] = []
 
     def room() -> int:
-        return width - _total({name: least[name] for name in names if name not in dropped})
+        return width - _total({name: minimal[name] for name in names if name not in dropped})
 
-    for name in [*dispensable, *(n for n in reversed(names[1:]) if n not in dispensable)]:
+    for name in [*optional, *(n for n in reversed(names[1:]) if n not in optional)]:
         if room() < 0:
             dropped.append(name)
-    for name in reversed(dropped):  # what is narrow may have room beside what is left
-        if room() >= least[name] + _GAP:
+    for name in reversed(dropped):  # a narrow column may still fit
+        if room() >= minimal[name] + _GAP:
             dropped.remove(name)
-    widths = {name: least[name] for name in names if name not in dropped}
+    widths = {name: minimal[name] for name in names if name not in dropped}
     return _widen(widths, full, room()), dropped
 
 
@@ -160,9 +160,9 @@ def _total(widths: Mapping[str, int]) -> int:
     return sum(widths.values()) + _GAP * (len(widths) - 1) + _EDGES
 
 
-def _widen(least: Mapping[str, int], full: Mapping[str, int], room: int) -> dict[str, int]:
-    """Returns the widths of columns that share what room is left, none wider than it is in full."""
-    widths = dict(least)
+def _widen(minimal: Mapping[str, int], full: Mapping[str, int], room: int) -> dict[str, int]:
+    """Returns the widths of columns that share the remaining room, up to their full widths."""
+    widths = dict(minimal)
     narrow = sorted((n for n in widths if widths[n] < full[n]), key=lambda n: full[n] - widths[n])
     for place, name in enumerate(narrow):
         more = min(full[name] - widths[name], max(room, 0) // (len(narrow) - place))

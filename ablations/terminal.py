@@ -1,7 +1,7 @@
-"""The one place where text leaves for people to read: nothing in it is markup, nothing acts.
+"""Output for people: every text is shown as it is, without markup or control sequences.
 
 Every command prints through :func:`echo` or a :func:`console`, so that titles, paths, reasons and
-logs reach a terminal as characters to be seen, whatever they contain.
+logs reach a terminal as visible characters.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from modernize.text import plain_log, visible
 
 
 def echo(text: object = "", *, err: bool = False, nl: bool = True) -> None:
-    """Prints a text as it is, and all its characters visibly; to the error output with ``err``."""
+    """Prints a text with all its characters visible; ``err``: to standard error."""
     click.echo(visible(str(text)), err=err, nl=nl)
 
 
 def console(*, err: bool = False, quiet: bool = False, file: IO[str] | None = None) -> Console:
-    """Returns a console for tables, styles and progress bars, which takes no text for markup."""
+    """Returns a console for tables, styles and progress bars, which never reads text as markup."""
     return _Console(stderr=err, quiet=quiet, file=file, markup=False, emoji=False, highlight=False)
 
 
 class LogPrinter:
-    """Prints a log as it grows: on a terminal visibly and without colours, elsewhere its bytes."""
+    """Prints a growing log: to a terminal as visible text without colours, otherwise its bytes."""
 
     def __init__(self) -> None:
         self._write: Callable[[bytes], object] | None = None
@@ -42,10 +42,10 @@ class LogPrinter:
             out: object = sys.stdout
             self._write = (out if isinstance(out, Stream) else Stream(out)).write_bytes
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        self._rest = ""  # the beginning of what ends in the next piece
+        self._rest = ""  # the part of the last piece that is incomplete
 
     def write(self, data: bytes, *, final: bool = False) -> None:
-        """Prints the next piece; ``final``: there is no other."""
+        """Prints the next piece; ``final``: the last one."""
         if self._write is not None:
             self._write(data)
             return
@@ -59,7 +59,7 @@ _UNENDED = re.compile(r"(?:\x1b(?:\[[0-9;:]*)?|\r)\Z")
 
 
 class OutputError(Exception):
-    """Standard output takes no more: its reader is gone, or the disk is full."""
+    """Standard output cannot be written: its reader has ended, or the disk is full."""
 
     def __init__(self, error: OSError) -> None:
         super().__init__(f"cannot write the output: {error.strerror or error}")
@@ -67,70 +67,70 @@ class OutputError(Exception):
 
 
 class Stream:
-    """A standard stream that shows every text, and that may be lost.
+    """A standard stream that can show every text, and that may break.
 
-    Characters that its encoding lacks are written as escape sequences.
+    Characters that its encoding does not have are written as escape sequences.
 
     Args:
         stream: the stream.
-        lasting: whether the command goes on without it. Else OutputError is raised.
+        required: whether OutputError is raised if it breaks; otherwise the command continues.
     """
 
-    def __init__(self, stream: Any, *, lasting: bool = False) -> None:
+    def __init__(self, stream: Any, *, required: bool = True) -> None:
         self._stream: Any = stream._stream if isinstance(stream, Stream) else stream
-        self.lasting, self.lost = lasting, False
+        self.required, self.lost = required, False
         with contextlib.suppress(AttributeError, ValueError):
             self._stream.reconfigure(errors="backslashreplace")
 
     def write(self, text: str) -> int:
-        """Writes a text, if that is still possible."""
+        """Writes a text, unless the stream is lost."""
         if not self.lost:
-            with self._losing():
+            with self._writing():
                 self._stream.write(text)
         return len(text)
 
     def write_bytes(self, data: bytes) -> None:
-        """Writes bytes as they are, if that is still possible."""
+        """Writes bytes unchanged, unless the stream is lost."""
         if not self.lost:
-            with self._losing():
+            with self._writing():
                 self._stream.flush()
                 self._stream.buffer.write(data)
                 self._stream.buffer.flush()
 
     def flush(self) -> None:
-        """Writes what is still in memory, if that is still possible."""
+        """Writes the buffer, unless the stream is lost."""
         if not self.lost:
-            with self._losing():
+            with self._writing():
                 self._stream.flush()
 
     @contextlib.contextmanager
-    def _losing(self) -> Iterator[None]:
+    def _writing(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
-            self._give_up()
-            if not self.lasting:
+            self._discard()
+            if self.required:
                 raise OutputError(error) from error
             if self is not sys.stderr:
-                echo(f"Note: {OutputError(error)}. The command goes on without it.", err=True)
+                echo(f"Note: {OutputError(error)}. The command continues without it.", err=True)
 
-    def _give_up(self) -> None:
-        """Sends what is left in memory, and all that C libraries write, to nowhere."""
+    def _discard(self) -> None:
+        """Discards the rest of the buffer, and all that C libraries write."""
         self.lost = True
         with contextlib.suppress(OSError, ValueError):
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, self._stream.fileno())
-            os.close(nowhere)
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, self._stream.fileno())
+            os.close(null)
 
     def __getattr__(self, name: str) -> Any:
-        if name == "buffer":  # bytes would go past all this
+        if name == "buffer":  # bytes would bypass this class
             raise AttributeError(name)
         return getattr(self._stream, name)
 
 
 @contextlib.contextmanager
 def cursor_kept(console: Console) -> Iterator[None]:
-    """Shows the cursor again after the body, at whatever moment that ended."""
+    """Shows the cursor again after the body, even if it was interrupted."""
     try:
         yield
     finally:
@@ -138,7 +138,7 @@ def cursor_kept(console: Console) -> Iterator[None]:
 
 
 class _Console(Console):
-    """A console that shows every character of what it renders."""
+    """A console that makes every character visible."""
 
     def render_str(self, text: str, **how: Any) -> Text:
         return super().render_str(visible(text), **how)

@@ -1,4 +1,4 @@
-"""Numbers as people read them: units, digits, and nothing for what is no number."""
+"""Numbers as text: units and digits; values that are not finite become an empty text."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable
 
 SMALL = 1e8
-"""FLOPs, below which all networks of a table or chart are shown in MFLOPs."""
+"""FLOPs; a table or chart whose networks all have fewer shows them in MFLOPs."""
 
 _PREFIXES = ("", "kilo-", "mega-", "giga-", "tera-", "peta-", "exa-", "zetta-", "yotta-")
 _FLOPS = ((1e9, "GFLOPs"), (1e6, "MFLOPs"), (1e3, "kFLOPs"), (1, "FLOPs"))
@@ -15,12 +15,12 @@ _FLOPS = ((1e9, "GFLOPs"), (1e6, "MFLOPs"), (1e3, "kFLOPs"), (1, "FLOPs"))
 
 @dataclasses.dataclass(frozen=True)
 class Unit:
-    """A unit of some networks' costs.
+    """A unit for the costs of some networks.
 
     Attributes:
         name: of the unit.
-        flops: how many it is.
-        decimals: with which all of the costs have three digits.
+        flops: its size in FLOPs.
+        decimals: that show each of the costs with three digits.
     """
 
     name: str
@@ -33,10 +33,10 @@ class Unit:
 
 
 def choose_unit(costs: Iterable[float]) -> Unit:
-    """Returns MFLOPs for networks that are all small, and else GFLOPs.
+    """Returns MFLOPs if all networks are small, otherwise GFLOPs.
 
     Args:
-        costs: FLOPs of each for one image; 0 where they are not known.
+        costs: FLOPs of each for one image; 0 if unknown.
     """
     known = list(costs)
     small = 0 < max(known, default=0) < SMALL
@@ -45,7 +45,7 @@ def choose_unit(costs: Iterable[float]) -> Unit:
 
 
 def decimals(costs: Iterable[float | None]) -> int:
-    """Returns how many decimals show the least of some costs to three digits; 2 at least."""
+    """Returns the decimals that show the smallest of some costs with three digits; at least 2."""
     least = min((cost for cost in costs if cost and cost > 0), default=1.0)
     return max(2, 2 - math.floor(math.log10(least)))
 
@@ -56,7 +56,7 @@ def number(value: float | None, style: str) -> str:
 
 
 def digits(value: float, count: int = 3) -> str:
-    """Returns a number with so many digits or all before the point: "0.0314", "3.14", "31,416"."""
+    """Returns a number with this many digits: "0.0314", "3.14"; integers in full: "31,416"."""
     if not value or not math.isfinite(value):
         return number(value, "g")
     rounded = float(f"{value:.{count - 1}e}")
@@ -71,7 +71,7 @@ def flops(count: float) -> str:
 
 
 def work(macs: float) -> str:
-    """Returns the multiply-accumulates of whole trainings: "78.8 exa-MACs"."""
+    """Returns the MACs of whole trainings: "78.8 exa-MACs"."""
     power = max(math.floor(math.log10(macs)) // 3, 0) if macs > 0 and math.isfinite(macs) else 0
     power += macs / 1000**power >= 999.5  # which would be read as 1,000
     power = min(power, len(_PREFIXES) - 1)
@@ -101,7 +101,7 @@ def duration(seconds: float) -> str:
 
 
 def rate(images_per_second: float) -> str:
-    """Returns "1,234 images/s", "56.7 images/s"; says so where it was not measured."""
+    """Returns "1,234 images/s", "56.7 images/s"; "speed not measured" for 0."""
     shown = digits(images_per_second) if images_per_second else ""
     return f"{shown} images/s" if shown else "speed not measured"
 
@@ -113,7 +113,7 @@ def percent(value: float | None, decimals: int = 2) -> str:
 
 
 def signed(value: float) -> str:
-    """Returns a difference in percentage points with its sign; what rounds to zero has none."""
+    """Returns a difference in percentage points with its sign; zero has no sign."""
     text = f"{value:+.2f}"
     return "0.00" if float(text) == 0 else text
 

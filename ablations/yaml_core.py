@@ -1,9 +1,9 @@
 """YAML 1.2 with its core schema: text becomes plain values, each with its line.
 
-PyYAML scans and parses; what a plain scalar means is decided here, for PyYAML follows YAML 1.1, by
-which ``12:00:00`` is 43200, ``010`` is 8, ``no`` is false and ``4e-3`` is text. What this program
-has no use for, or what lets a small file grow without bounds, is refused: tags, merge keys, several
-documents, duplicate keys, endless aliases, deep nesting.
+PyYAML scans and parses; this module decides what a plain scalar means, because in YAML 1.1, which
+PyYAML follows, ``12:00:00`` is 43200, ``010`` is 8, ``no`` is false and ``4e-3`` is text. Features
+that this program does not need, or that let a small file grow without bounds, are refused: tags,
+merge keys, several documents, duplicate keys, recursive aliases, deep nesting.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import yaml
 
 Key: TypeAlias = tuple[str | int, ...]
 
-MAX_DEPTH = 20  # lists and mappings inside each other
-MAX_VALUES = 20_000  # of a document whose aliases are replaced by what they stand for
+MAX_DEPTH = 20  # of nested lists and mappings
+MAX_VALUES = 20_000  # of a document, with aliases expanded
 MAX_DIGITS = 100  # of an integer
 
 _NULL = re.compile(r"null|Null|NULL|~|")
@@ -45,7 +45,7 @@ class YamlError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Document:
-    """What a YAML text holds.
+    """The content of a YAML text.
 
     Attributes:
         values: null, Booleans, numbers, text, lists, and mappings whose keys are text.
@@ -57,7 +57,7 @@ class Document:
 
 
 def scalar(text: str) -> bool | int | float | str | None:
-    """Returns what a plain scalar means in YAML's core schema.
+    """Returns the value of a plain scalar in YAML's core schema.
 
     Raises:
         ValueError: for an integer of more than :data:`MAX_DIGITS` digits.
@@ -68,7 +68,7 @@ def scalar(text: str) -> bool | int | float | str | None:
         return found.group(1) is not None
     if _INT.fullmatch(text):
         if len(text) > MAX_DIGITS:
-            raise ValueError(f"a number of {len(text):,} digits; {MAX_DIGITS} are the most")
+            raise ValueError(f"a number of {len(text):,} digits; the maximum is {MAX_DIGITS}")
         return int(text, {"0o": 8, "0x": 16}.get(text[:2], 10))
     if _FLOAT.fullmatch(text):
         return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
@@ -76,7 +76,7 @@ def scalar(text: str) -> bool | int | float | str | None:
 
 
 def parse(text: str) -> Document:
-    """Returns what a YAML text holds.
+    """Returns the content of a YAML text.
 
     Raises:
         YamlError: naming every fault, or the first one if the rest cannot be read.
@@ -120,7 +120,7 @@ def _line_of(text: str, position: int) -> int:
 
 
 class _Loader(yaml.SafeLoader):
-    """Composes nodes, but none with a tag, and none nested too deeply."""
+    """Composes nodes; refuses tags and deep nesting."""
 
     depth = 0
 
@@ -144,19 +144,19 @@ _TOO_DEEP = f"nested deeper than {MAX_DEPTH} levels"
 
 
 class _Walk:
-    """Makes values of nodes, and collects lines and faults."""
+    """Converts nodes to values, and collects lines and faults."""
 
     def __init__(self) -> None:
         self.lines: dict[Key, int] = {}
         self.faults: list[tuple[int, str]] = []
         self._values = 0
-        self._open: set[int] = set()  # the nodes around the present one
+        self._open: set[int] = set()  # the nodes that contain the current one
 
     def value(self, node: yaml.Node, key: Key) -> Any:
         """Returns the value of a node.
 
         Raises:
-            YamlError: where it would be endless.
+            YamlError: if it has too many values, or is recursive.
         """
         line = node.start_mark.line + 1
         self._values += 1

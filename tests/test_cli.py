@@ -160,8 +160,8 @@ def test_the_main_job_from_nothing_to_the_chart_and_again(tmp_path: Path, few_im
         roadmap("plot", "--from", "nano", *there, "--output", path)
         assert path.stat().st_size > 5_000
 
-    # What a run came to is told from its folder or its file, and written for others as far as they
-    # have such a network: it has other images than torchvision's, but the same structure.
+    # A run is described from its folder or its file, and converted if the other library has such a
+    # network: it has other images than torchvision's, but the same structure.
     folder = next(study.glob("runs/recipe-*"))
     for source in (folder, folder / "weights.pt"):
         told = roadmap("convert", source, "--to", "timm", "--output", tmp_path / "t.pth")
@@ -227,7 +227,7 @@ def test_ctrl_c_keeps_what_is_finished_and_the_same_command_goes_on(
         (["--data", "EMPTY"], "no Fashion-MNIST images in EMPTY"),
         (["--name", "../up"], "--name '../up' cannot name a folder"),
         (["--name", "paper"], "taken by the published tables"),
-        (["--until", "ln", "flops"], "--until stands before a subcommand"),
+        (["--until", "ln", "flops"], "--until"),
         (["flops", "--step", "lnn"], "unknown step 'lnn'"),
         (["flops", "--image-size", "8"], "8"),
         (["steps", "nothing"], "unknown step 'nothing'"),

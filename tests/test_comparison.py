@@ -404,7 +404,7 @@ def test_a_narrow_terminal_shows_all_conclusions_and_names_missing_columns(
     shown_ones, dropped = fit(every, SHOWN, width)
     assert {*shown_ones, *dropped} == {*every[0]}
     words = " ".join(shown.split())
-    assert ("No room here for: " in words) == bool(dropped)
+    assert ("Omitted columns: " in words) == bool(dropped)
     assert all(name in words for name in dropped)
     assert shown.partition("Distinguishable")[0].count("distinguishable") == 8
     assert "fewer-acts" in shown

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 COLUMNS = tables.Columns(
     numbers=("n", "top-1", "std", "95 % interval", "interval of change", "bootstrap", "p",
              "p corrected", "seeds needed"),
-    least=("95 % interval", "p", "bootstrap", "std", "p corrected", "excluded",
+    optional=("95 % interval", "p", "bootstrap", "std", "p corrected", "excluded",
            "seeds needed", "interval of change", "n", "baseline"),
     wrapped={"conclusion": 30, "excluded": 16},
 )  # fmt: skip

@@ -197,7 +197,17 @@ def summary_path(study: Study) -> Path:
 
 SUMMARY_COLUMNS = tables.Columns(
     numbers=("n", "top-1", "EMA top-1", "change", "top-5", "MFLOPs", "GFLOPs", "seconds"),
-    least=("MFLOPs", "GFLOPs", "seconds", "top-5", "label", "n", "EMA top-1", "change", "baseline"),
+    optional=(
+        "MFLOPs",
+        "GFLOPs",
+        "seconds",
+        "top-5",
+        "label",
+        "n",
+        "EMA top-1",
+        "change",
+        "baseline",
+    ),
     wrapped={"label": 16, "status": 20},
 )
 """How :func:`as_texts` is shown."""

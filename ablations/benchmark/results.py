@@ -255,7 +255,7 @@ _BESIDE = dict(zip(MODES, (("peak", "MiB"), ("peak ", "MiB ")), strict=True))
 COLUMNS = tables.Columns(
     numbers=("params (M)", "GFLOPs", "MFLOPs", *(f"{mode} images/s" for mode in MODES),
              *(name for names in _BESIDE.values() for name in names)),
-    least=("MiB ", "MiB", "params (M)", "peak ", "peak", "GFLOPs", "MFLOPs"),
+    optional=("MiB ", "MiB", "params (M)", "peak ", "peak", "GFLOPs", "MFLOPs"),
 )  # fmt: skip
 """How :func:`as_texts` is shown."""
 

@@ -34,8 +34,8 @@ WITH_REDRAW = ("--redraw", "--accuracy", "--output", "--format", "--results")
 
 @click.command(cls=StrictCommand, short_help="Measure images per second and memory of every step.")
 @click.option("--regime", metavar="NAME", help="resnet50, resnet200 or nano.  [default: resnet50]")
-@click.option("--until", "last", metavar="STEP", help="Last step: its key or index.")
-@click.option("--from", "first", metavar="STEP", help="First step.")
+@click.option("--until", "last", metavar="STEP", help="The last step: its key or index.")
+@click.option("--from", "first", metavar="STEP", help="The first step: its key or index.")
 @list_option(
     "--only",
     metavar="STEP,...",

@@ -1,4 +1,4 @@
-"""The command that makes a study's table and chart, as the main job does at its end."""
+"""The command that writes a study's table and chart, as the main job does at its end."""
 
 from __future__ import annotations
 

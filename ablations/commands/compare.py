@@ -1,4 +1,4 @@
-"""The command that tests which changes stand out from the noise."""
+"""The command that tests which changes of accuracy exceed the noise."""
 
 from __future__ import annotations
 
@@ -50,10 +50,10 @@ def compare(
 def _find(
     source: str | None, regime: str | None, results: Path | None, *, best_epoch: bool
 ) -> Accuracies:
-    """Returns the paper's figures or those of a study, by default of the one launched last.
+    """Returns the accuracies of the paper or of a study, by default the one launched last.
 
     Raises:
-        UsageError: for options that do not go together, or a study that is not there.
+        UsageError: for options that exclude each other, or if there is no such study.
     """
     from ablations.analysis import accuracies
 

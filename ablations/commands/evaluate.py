@@ -1,4 +1,4 @@
-"""The command that evaluates weights on ImageNet, or a finished run on its own images."""
+"""The command that evaluates a finished run on its images, or weights on ImageNet."""
 
 from __future__ import annotations
 
@@ -37,30 +37,40 @@ from modernize.errors import UsageError
     "--weights",
     type=FilePath(path_type=str, is_path=lambda value: value != "torchvision"),
     metavar="FILE|torchvision",
-    help="A checkpoint of torchvision, timm, the official ConvNeXt or ours; or have torchvision "
-    "fetch its own. Without it: a finished run's.",
+    help="Evaluate a checkpoint of torchvision, timm, the official ConvNeXt or this program; or "
+    "torchvision: its published weights. Without it: evaluate a finished run.",
 )
-@click.option("--step", metavar="STEP", help="Which step it is; by default the weights tell.")
-@click.option("--regime", default="resnet50", show_default=True, metavar="NAME")
-@click.option("--ema", is_flag=True, help="Take the moving average that the file has besides.")
+@click.option(
+    "--step",
+    metavar="STEP",
+    help="The step: its key or index. With --weights, it is found by itself.",
+)
+@click.option(
+    "--regime",
+    default="resnet50",
+    show_default=True,
+    metavar="NAME",
+    help="Of --step with --weights.",
+)
+@click.option("--ema", is_flag=True, help="Use the file's moving average of the weights (EMA).")
 @click.option(
     "--data",
     type=ImageFolder(),
     metavar="FOLDER",
-    help="Validation images, in folders named by ImageNet's synsets; a run's: as its preset says.",
+    help="The validation images, in folders named by ImageNet's synsets.  [default: the run's]",
 )
-@click.option("--image-size", type=PIXELS, default=224, show_default=True)
+@click.option("--image-size", type=PIXELS, metavar="PIXELS", default=224, show_default=True)
 @click.option(
     "--resize",
     type=PIXELS,
     metavar="PIXELS",
-    help="Shorter side before the centre crop.  [default: 256 for 224; from 384 on, as large]",
+    help="The shorter side before the centre crop.  [default: 256 for 224; from 384 on, no margin]",
 )
-@click.option("--batch-size", type=BATCH, default=64, show_default=True)
+@click.option("--batch-size", type=BATCH, metavar="IMAGES", default=64, show_default=True)
 @click.option(
     "--precision",
     type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
-    help="auto: the fastest that the device has.  [default: fp32; a run's: as it was trained]",
+    help="auto: the fastest of the device.  [default: the run's; with --weights: fp32]",
 )
 @click.option(
     "--workers",
@@ -72,11 +82,15 @@ from modernize.errors import UsageError
     "--layers",
     type=FilePath(dir_okay=False),
     metavar="FILE",
-    help="The Python file of the network's custom layers, if it has any; it is run.",
+    help="The Python file of the network's custom layers, if it has any; it is executed.",
 )
-@click.option("--skip-bad-images", is_flag=True, help="Leave out images that cannot be read.")
-@click.option("--seed", type=SEED, default=0, show_default=True)
-@click.option("--format", "style", type=click.Choice(["table", "json"]), default="table")
+@click.option(
+    "--skip-bad-images", is_flag=True, help="Skip images that cannot be read, and count them."
+)
+@click.option("--seed", type=SEED, metavar="N", default=0, show_default=True, help="Of the run.")
+@click.option(
+    "--format", "style", type=click.Choice(["table", "json"]), default="table", show_default=True
+)
 @click.pass_context
 def evaluate(
     ctx: click.Context,
@@ -89,7 +103,7 @@ def evaluate(
     layers: Path | None,
     **options: Any,
 ) -> None:
-    """Evaluate weights on ImageNet's validation images, or a finished run of ours on its own."""
+    """Evaluate a finished run on its validation images, or --weights on ImageNet's."""
     from ablations.processes import wait_passively
 
     wait_passively()
@@ -99,7 +113,9 @@ def evaluate(
     if weights is not None and data is None:
         raise UsageError("--weights needs --data: the folder of the validation images.")
     if weights is None and options["step"] is None:
-        raise UsageError("say what to evaluate: --weights FILE --data FOLDER, or a run's --step.")
+        raise UsageError(
+            "nothing to evaluate: give --weights FILE --data FOLDER, or the --step of a run."
+        )
     if layers is not None:
         load_custom_layers(layers)
     asked = validation.Options(**options)
@@ -112,12 +128,12 @@ def evaluate(
 
 
 def _refuse_others(ctx: click.Context, *, of_weights: bool) -> None:
-    """Refuses options of `evaluate` that say nothing of what is evaluated."""
+    """Refuses options that have no effect on this kind of evaluation."""
     of_the_other = {
         True: ("STUDY", "--results", "--seed"),
         False: ("--regime", "--image-size", "--resize", "--batch-size", "--workers"),
     }
     given = [name for name in given_parameters(ctx) if name in of_the_other[of_weights]]
     if given:
-        what = "a run, not of --weights" if of_weights else "--weights, not of a run"
-        raise UsageError(f"{', '.join(given)}: an option of {what}; leave it out.")
+        kind = "a run; leave it out with" if of_weights else "weights; it needs"
+        raise UsageError(f"{', '.join(given)} is for {kind} --weights.")

@@ -11,7 +11,9 @@ from ablations.commands.parameters import PIXELS, StrictCommand
 from modernize.text import markdown
 
 
-@click.command(cls=StrictCommand, short_help="Count parameters and FLOPs, beside the paper's.")
+@click.command(
+    cls=StrictCommand, short_help="Count parameters and FLOPs; compare them with the paper's."
+)
 @click.option(
     "--regime",
     "regimes",
@@ -21,13 +23,13 @@ from modernize.text import markdown
     show_default=True,
     help="resnet50, resnet200 or nano; may be repeated.",
 )
-@click.option("--until", "last", metavar="STEP", help="Last step wanted: its key or index.")
-@click.option("--step", metavar="STEP", help="One step's breakdown by operator and by module.")
+@click.option("--until", "last", metavar="STEP", help="The last step: its key or index.")
+@click.option("--step", metavar="STEP", help="Show one step by operator and by module.")
 @click.option("--image-size", type=PIXELS, metavar="PIXELS", help="[default: the regime's]")
 @click.option(
     "--models",
     is_flag=True,
-    help="The paper's models instead of the steps, from ResNet-50 to ConvNeXt-XL, and Swin.",
+    help="Count the paper's models instead of steps, from ResNet-50 to ConvNeXt-XL, and Swin.",
 )
 @click.option("--format", "style", type=FORMATS, default="table", show_default=True)
 @click.pass_context
@@ -41,7 +43,7 @@ def flops(
     models: bool,
     style: str,
 ) -> None:
-    """Count parameters and FLOPs of the steps or the models, and set them beside the paper's."""
+    """Count parameters and FLOPs of the steps or the models, beside the paper's figures."""
     from ablations.costs import step_costs
     from ablations.studies.selection import roadmap
     from modernize.steps import find_regime
@@ -93,7 +95,7 @@ def flops(
 
 
 def _print_models(console: Console, style: str) -> None:
-    """Prints what the paper's models cost."""
+    """Prints the costs of the paper's models."""
     from ablations.costs import model_costs
 
     rows = model_costs.model_rows()

@@ -1,4 +1,4 @@
-"""The main job: what it asks for, and what a person sees of it."""
+"""The main job: its options, its progress and its results."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _OPTIONS = (
     click.option(
         "--name",
         metavar="NAME",
-        help="The study's folder in results/.  [default: its own, or for the roadmap the preset's]",
+        help="The name of the study's folder.  [default: the study's name; roadmap: the preset's]",
     ),
     click.option(
         "--jobs",
@@ -48,7 +48,7 @@ _OPTIONS = (
     click.option(
         "--skip-bad-images",
         is_flag=True,
-        help="Pass over images that cannot be read, and count them; else they stop the run.",
+        help="Skip images that cannot be read, and count them; otherwise they stop the run.",
     ),
     click.option(
         "--smoke",
@@ -59,16 +59,17 @@ _OPTIONS = (
     click.option(
         "--check-images",
         is_flag=True,
-        help="Read all images in a folder, and compare their contents with those that the study "
-        "has on record; without it, only names, sizes and modification times are compared.",
+        help="Read all images in the folder and compare their contents with the study's record; "
+        "otherwise only names, sizes and modification times are compared.",
     ),
-    click.option("--tensorboard", is_flag=True, help="Write the metrics for TensorBoard, too."),
+    click.option("--tensorboard", is_flag=True, help="Also write the metrics for TensorBoard."),
     click.option(
         "--executor",
         type=click.Choice(EXECUTORS),
         default="auto",
         show_default=True,
-        help="Where runs are trained: in the local queue, by SLURM, or here for a debugger.",
+        help="local: a queue on this machine; debug: this process. auto: slurm for a preset for "
+        "clusters if SLURM answers, otherwise local.",
     ),
     click.option(
         "--slurm-config",
@@ -77,7 +78,7 @@ _OPTIONS = (
         help="Your cluster's SLURM settings; see ablations/slurm_configs/example.yaml.",
     ),
     results_option,
-    click.option("--dry-run", is_flag=True, help="Show what would be run and skipped, and stop."),
+    click.option("--dry-run", is_flag=True, help="Print the plan, and stop."),
     speed_options,
 )
 
@@ -190,7 +191,7 @@ def design(
 
 _PLAN = tables.Columns(
     numbers=("seed", "parameters", "MFLOPs", "GFLOPs", "of base", "epochs", "time"),
-    least=("recipe", "parameters", "MFLOPs", "GFLOPs", "of base", "epochs", "time"),
+    optional=("recipe", "parameters", "MFLOPs", "GFLOPs", "of base", "epochs", "time"),
     wrapped={"what will be done": 24},
 )
 

@@ -1,4 +1,4 @@
-"""What several commands share: options, which study is meant, and how paths are shown."""
+"""Options that several commands share, the study they name, and paths in messages."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def results_folder(results: Path | None) -> Path:
 
 
 def short_path(path: Path) -> str:
-    """Returns a path as short as it can be typed from where we are."""
-    with contextlib.suppress(ValueError, OSError):  # elsewhere; or this folder is gone
+    """Returns a path relative to the current folder, if it is in it."""
+    with contextlib.suppress(ValueError, OSError):  # it is elsewhere, or this folder was deleted
         return str(path.resolve().relative_to(Path.cwd()))
     return str(path)
 
@@ -90,7 +90,7 @@ def find_study(given: str | None, results: Path | None) -> Study:
 
 
 def _last_launched(folder: Path) -> Study:
-    """Returns the study that was launched last, of those that can be read.
+    """Returns the readable study that was launched last.
 
     Raises:
         UsageError: if there is none.
@@ -111,7 +111,7 @@ def _last_launched(folder: Path) -> Study:
 
 
 def report_faults(study: Study) -> None:
-    """Has the command say at its end which of the study's files it could not read."""
+    """Lets the command print, at its end, which files of the study it could not read."""
 
     def tell() -> None:
         faults = list(study.faults.values())

@@ -1,4 +1,4 @@
-"""What is typed after an option, each value by its own type; and every option given once."""
+"""Types of option values, and commands that refuse repeated or empty options."""
 
 from __future__ import annotations
 
@@ -21,10 +21,7 @@ _SHOWN = 30  # characters of a number in a message
 
 
 class StrictCommand(click.Command):
-    """A command that refuses an option given twice or empty, instead of passing over it silently.
-
-    It takes ``--debug`` as well.
-    """
+    """A command that refuses an option given twice or empty. It adds ``--debug``."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -34,7 +31,7 @@ class StrictCommand(click.Command):
         self.params.append(debug)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parses what was typed.
+        """Parses the command line.
 
         Raises:
             UsageError: of click, for an option that is given twice, or as an empty text.
@@ -57,13 +54,13 @@ class StrictGroup(StrictCommand, click.Group):
 
 
 class IntegerType(click.IntRange):
-    """A whole number within bounds."""
+    """An integer within bounds."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Returns the number."""
         if isinstance(value, str) and not _WHOLE.fullmatch(value.strip()):
             self.fail(
-                f"{_shortened(value)} is not a whole number from {self.min} to {self.max}.",
+                f"{_shortened(value)} is not an integer from {self.min} to {self.max}.",
                 param,
                 ctx,
             )
@@ -92,8 +89,8 @@ class FilePath(click.Path):
     """A path, in which ``~``, ``~user``, ``$VAR`` and ``${VAR}`` are replaced.
 
     Args:
-        path_type: what it becomes.
-        is_path: tells whether a value is a path at all; what is none stays as it is.
+        path_type: of the result.
+        is_path: whether a value is a path; others are not changed.
         options: of :class:`click.Path`.
     """
 
@@ -108,7 +105,7 @@ class FilePath(click.Path):
         self._is_path = is_path
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Returns the path, or the value that is none."""
+        """Returns the path, or a value that is not a path unchanged."""
         if isinstance(value, str):
             if self._is_path and not self._is_path(value):
                 return value
@@ -126,17 +123,17 @@ def _is_folder(value: str) -> bool:
 
 
 class ImageFolder(FilePath):
-    """The folder of the images, or one of the words that a preset's ``data.source`` may be."""
+    """The folder of the images, or one of the keywords of a preset's ``data.source``."""
 
     def __init__(self) -> None:
         super().__init__(path_type=str, is_path=_is_folder)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Returns the folder or the word as text."""
+        """Returns the folder or the keyword as text."""
         if not _is_folder(value) and os.path.lexists(value):
             self.fail(
-                f"{value!r} is a folder here, and a word for images from elsewhere. Write "
-                f"./{value} for the folder, or --set data.source={value} for the other.",
+                f"{value!r} is a folder here, and a keyword for other images. Write ./{value} for "
+                f"the folder, or --set data.source={value} for the keyword.",
                 param,
                 ctx,
             )
@@ -148,12 +145,12 @@ def _split_names(ctx: click.Context, param: click.Parameter, values: tuple[str, 
     keys = [key.strip() for value in values for key in value.split(",") if key.strip()]
     typed = param.name and ctx.get_parameter_source(param.name) is ParameterSource.COMMANDLINE
     if typed and not keys:
-        raise click.BadParameter("it names nothing.", ctx, param)
+        raise click.BadParameter("it is an empty list.", ctx, param)
     return keys
 
 
 def list_option(name: str, **options: Any) -> Callable[..., Any]:
-    """Returns an option that takes names with commas between them, and may be repeated."""
+    """Returns an option that takes names separated by commas, and may be repeated."""
     return click.option(name, multiple=True, callback=_split_names, **options)
 
 

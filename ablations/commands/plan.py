@@ -1,4 +1,4 @@
-"""The command that says what a study would cost."""
+"""The command that estimates the cost of a study."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from ablations.commands.study_request import (
 from modernize.text import markdown, plural
 
 
-@click.command(cls=StrictCommand, short_help="List a study's variants and what each costs.")
+@click.command(cls=StrictCommand, short_help="List a study's variants and their costs.")
 @study_options
 @speed_options
 @click.option(
     "--format", "style", type=click.Choice(tables.FORMATS), default="table", show_default=True
 )
 def plan(images_per_second: float | None, measure: bool, style: str, **options: Any) -> None:
-    """List a study's variants and what each costs; nothing is trained or written."""
+    """List a study's variants and their costs; nothing is trained or written."""
     from ablations.fit import Machine, Wanted, check
     from ablations.studies import estimates
     from ablations.units import work
@@ -56,7 +56,7 @@ def plan(images_per_second: float | None, measure: bool, style: str, **options: 
     for line in cost_notes(rows, reference, request.resolved):
         terminal.echo(line)
     runs, macs = sum(row.runs for row in rows), sum(row.work for row in rows)
-    terminal.echo(f"{plural(len(rows), 'variant')}, {plural(runs, 'run')}, {work(macs)} in all")
+    terminal.echo(f"{plural(len(rows), 'variant')}, {plural(runs, 'run')}, {work(macs)} in total")
     if speed:
         terminal.echo(total_time(sum((row.hours or 0) * row.runs for row in rows), speed))
     else:

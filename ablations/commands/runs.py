@@ -1,4 +1,4 @@
-"""The commands that come back to a study's runs later: status, logs, cancel."""
+"""The commands for launched runs: status, logs, cancel."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def show_status(console: Console, study: Study, seconds: float | None) -> None:
 
 
 _COLUMNS = tables.Columns(
-    numbers=("seed",), least=("preempted", "job"), wrapped={"detail": 20, "job": 10}
+    numbers=("seed",), optional=("preempted", "job"), wrapped={"detail": 20, "job": 10}
 )
 
 
@@ -165,7 +165,9 @@ def status(study: str | None, watch: bool, every: float | None, results: Path | 
 @click.command(cls=StrictCommand, epilog=STUDY_HELP, short_help="Print the log of a run.")
 @study_argument
 @click.option("--step", required=True, metavar="STEP", help="The run's step: its key or index.")
-@click.option("--seed", type=SEED, default=0, show_default=True, help="The run's seed.")
+@click.option(
+    "--seed", type=SEED, metavar="N", default=0, show_default=True, help="The run's seed."
+)
 @click.option("--follow", is_flag=True, help="Print new lines until the run has ended.")
 def logs(study: str | None, step: str, seed: int, follow: bool, results: Path | None) -> None:
     """Print the log of one run of a study."""

@@ -8,15 +8,21 @@ from ablations import tables, terminal
 from ablations.commands.parameters import StrictCommand
 
 _COLUMNS = tables.Columns(
-    numbers=("index",), least=("title", "section"), wrapped={"title": 14, "changes": 24}
+    numbers=("index",), optional=("title", "section"), wrapped={"title": 14, "changes": 24}
 )
 
 
 @click.command(cls=StrictCommand, short_help="List the steps, or show the network of one.")
 @click.argument("step", required=False)
-@click.option("--regime", default="resnet50", show_default=True, metavar="NAME")
+@click.option(
+    "--regime",
+    default="resnet50",
+    show_default=True,
+    metavar="NAME",
+    help="resnet50, resnet200 or nano.",
+)
 def steps(step: str | None, regime: str) -> None:
-    """List the steps and what each changes, or show the network of one STEP."""
+    """List the steps and their changes, or show the network of one STEP: its key or index."""
     from ablations.studies.selection import describe_step, step_rows
 
     console = terminal.console()

@@ -256,7 +256,7 @@ def as_values(rows: Iterable[ModelRow]) -> list[dict[str, str | int | bool | Non
 
 COLUMNS = tables.Columns(
     numbers=("pixels", "parameters (M)", "conv + linear (G)", "+ attention (G)"),
-    least=("library", "tables", "agrees by", "paper (M)", "parameters (M)", "+ attention (G)"),
+    optional=("library", "tables", "agrees by", "paper (M)", "parameters (M)", "+ attention (G)"),
     wrapped={"agrees by": 16},
 )
 """How :func:`as_texts` is shown."""

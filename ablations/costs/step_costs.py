@@ -130,7 +130,7 @@ def as_values(row: CostRow) -> dict[str, str | int | bool | None]:
 
 COLUMNS = tables.Columns(
     numbers=("parameters", "GFLOPs", "MFLOPs", "with norms", "change", "paper"),
-    least=("with norms", "label", "parameters", "change", "agrees"),
+    optional=("with norms", "label", "parameters", "change", "agrees"),
     wrapped={"label": 16},
 )
 """How :func:`as_texts` is shown."""

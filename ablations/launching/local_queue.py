@@ -202,7 +202,7 @@ def _train_run(job: Job, slot: Slot, sender: Connection) -> None:
         try:
             make_folder(folder.path)
             log = stack.enter_context(folder.log.open("a", encoding="utf-8", buffering=1))
-            sys.stdout = sys.stderr = Stream(log, lasting=True)
+            sys.stdout = sys.stderr = Stream(log, required=False)
             if not keep_going():  # the launch is gone; another one may have begun the run
                 return
             record = folder.prepare(job.run) or train_in(job, folder, slot, keep_going)

@@ -1,4 +1,4 @@
-"""What a study's networks cost, before anything is launched: parameters, FLOPs, device-hours.
+"""The costs of a study's networks before a launch: parameters, FLOPs, device-hours.
 
 torch is imported only for networks with custom layers, which no formula counts, and to measure.
 """
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from ablations.studies.variants import ResolvedStudy
     from modernize.steps import Variant
 
-OUT_OF_PROPORTION = 3.0  # times the reference's FLOPs, above which a variant is pointed out
+OUT_OF_PROPORTION = 3.0  # times the reference's FLOPs; a variant with more is marked
 
-# Training images, channels and classes of the sets where they are not at hand.
+# Title, training images, channels and classes of each set, used if its images are not here.
 SETS = {
     "fashion-mnist": ("Fashion-MNIST", 60_000, 1, 10),
     "cifar10": ("CIFAR-10", 50_000, 3, 10),
@@ -56,7 +56,7 @@ class Speed:
     Attributes:
         seconds: per training image, of networks that were measured.
         reference: seconds per training image, and FLOPs, of the network that others scale from.
-        how: where this comes from, in words.
+        how: the source of the numbers, in words.
     """
 
     seconds: Mapping[NetSpec, float]
@@ -70,18 +70,18 @@ class Speed:
 
 
 def given_speed(images_per_second: float, name: str, flops: int) -> Speed:
-    """Returns the speed that a person gives for the network ``name``."""
+    """Returns the speed that the user gives for the network ``name``."""
     how = f"{rate(images_per_second)} for {name} as given, the others by their FLOPs"
     return Speed({}, (1 / images_per_second, flops), how)
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainingImages:
-    """What the cost of a study needs to know of its images.
+    """The properties of a study's training images that its costs depend on.
 
     Attributes:
         count, channels, classes: of the training images.
-        note: says so if they were not at hand, and what of them is passed over.
+        note: on images that are missing or skipped.
     """
 
     count: int
@@ -91,20 +91,20 @@ class TrainingImages:
 
 
 def find_images(data: DataChoice, *, named: bool = False) -> TrainingImages:
-    """Returns what the images are like; those not at hand are taken to be the whole published set.
+    """Returns the properties of the images; missing ones are taken to be the whole published set.
 
     Nothing is downloaded.
 
     Args:
-        data: which, and where they are.
-        named: whether the user says where they are; they must be there then.
+        data: the set, and the folder of the images.
+        named: whether the user named the folder; then they must be there.
 
     Raises:
-        DataError: for images that are there, but cannot be used; and for missing ones if ``named``.
+        DataError: for images that cannot be used; and for missing images if ``named``.
     """
     try:
         if data.source != "download":
-            images = load_dataset(data, skip_bad_images=True)  # which only training minds
+            images = load_dataset(data, skip_bad_images=True)  # only training refuses bad images
             note = " ".join(images.notes)
             return TrainingImages(len(images.train), images.channels, images.num_classes, note)
         missing = "are downloaded when the study is launched"
@@ -125,17 +125,17 @@ def find_images(data: DataChoice, *, named: bool = False) -> TrainingImages:
 
 @dataclasses.dataclass(frozen=True)
 class PlanRow:
-    """What one variant costs.
+    """The costs of one variant.
 
     Attributes:
         key, title: of the variant.
         spec: its network, as its recipe trains it.
         cost: of the network, for one image.
         times: its FLOPs over the reference's.
-        training, recipe: how it is trained.
+        training, recipe: its recipe, by name and in full.
         images: training images of an epoch.
-        runs: how many seeds.
-        hours: of one run on one device; None: nobody asked.
+        runs: the number of seeds.
+        hours: of one run on one device; None: not estimated.
     """
 
     key: str
@@ -151,7 +151,7 @@ class PlanRow:
 
     @property
     def work(self) -> float:
-        """Multiply-accumulates of its trainings; backward costs about twice forward."""
+        """MACs of all its runs; a backward pass costs about two forward passes."""
         return 3.0 * self.cost.flops * self.recipe.epochs * self.images * self.runs
 
 
@@ -162,7 +162,7 @@ def plan_rows(
     seeds: int,
     images: TrainingImages,
 ) -> tuple[list[PlanRow], PlanRow]:
-    """Returns what each variant costs, with so many seeds each; and what the reference does."""
+    """Returns the costs of each variant, with this many seeds each, and those of the reference."""
     rows: list[PlanRow] = []
     fitting = fit_to_images([resolved.reference, *variants], images.channels, images.classes)
     for v in fitting:
@@ -189,14 +189,14 @@ def timed(rows: Sequence[PlanRow], speed: Speed) -> list[PlanRow]:
 COLUMNS = tables.Columns(
     numbers=("parameters", "MFLOPs", "GFLOPs", "FLOPs / base", "epochs x images", "runs",
              "time per run"),
-    least=("recipe", "label", "runs", "parameters", "epochs x images", "MFLOPs", "GFLOPs"),
+    optional=("recipe", "label", "runs", "parameters", "epochs x images", "MFLOPs", "GFLOPs"),
     wrapped={"label": 16, "note": 10},
 )  # fmt: skip
 """How :func:`as_texts` is shown."""
 
 
 def as_texts(rows: Sequence[PlanRow]) -> list[dict[str, str]]:
-    """Returns the rows for people; without the last column where nothing is out of proportion."""
+    """Returns the rows as text; without the column ``note`` if no row has a note."""
     unit = choose_unit(row.cost.flops for row in rows)
     texts = [_as_text(row, unit) for row in rows]
     if not any(text["note"] for text in texts):
