@@ -1,7 +1,7 @@
-"""Whether recipe, network, images and machine fit together. Planning and the job ask the same.
+"""Checks that recipe, network, images and machine fit together. No torch here.
 
-Planning asks as far as it knows the machine, so that nobody waits in a queue to be refused; the job
-asks again where it trains. No torch here.
+They run when a launch is planned, as far as the machine is known, so that no job is queued only to
+fail; and again in the job, on the machine that trains it.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ COMPILERS = ("g++", "clang++", "c++", "cl")
 
 @dataclasses.dataclass(frozen=True)
 class Machine:
-    """Where a run is to be trained, as far as it is known.
+    """The machine that trains a run, as far as it is known.
 
     Attributes:
         device: torch's type of it; empty: not known.
-        processes: that train a run together.
+        processes: the number that train a run together.
         here: whether it is this machine.
         python: whether it runs this interpreter, with its packages.
-        local, gpus: how many of the processes it has, and how many GPUs; None: as many.
+        local, gpus: the number of the processes and of the GPUs on it; None: enough GPUs.
     """
 
     device: str = ""
@@ -43,14 +43,14 @@ class Machine:
 
 
 @dataclasses.dataclass(frozen=True)
-class Wanted:
-    """What is to be trained, and on what.
+class RunSetup:
+    """The settings of a run that the machine and each other must fit.
 
     Attributes:
         recipe, spec: of the run.
-        images: how many training images there are.
-        data, compute: as the preset says.
-        tensorboard: whether the metrics are written for TensorBoard, too.
+        images: the number of training images.
+        data, compute: of the preset.
+        tensorboard: whether to write the metrics for TensorBoard, too.
     """
 
     recipe: Recipe
@@ -61,7 +61,7 @@ class Wanted:
     tensorboard: bool = False
 
     def faults(self, machine: Machine) -> list[str]:
-        """Returns why a run cannot be trained so, a sentence each; empty: it can."""
+        """Returns why the run cannot be trained, a sentence for each reason."""
         recipe, processes = self.recipe, machine.processes
         return [
             *batch_faults(self.images, recipe.batch_size, recipe.micro_batch_size, processes),
@@ -86,7 +86,7 @@ class Wanted:
             return []
         return [
             f"with micro_batch_size {batch}, BatchNorm sees one value per channel where "
-            f"the image of {self.data.image_size} pixels has become {side} x {side}; "
+            f"the feature map of an image of {self.data.image_size} pixels is {side} x {side}; "
             "--set micro_batch_size to 2 or more."
         ]
 
@@ -102,15 +102,15 @@ class Wanted:
         return faults
 
 
-def check(wanted: Iterable[tuple[str, Wanted]], machine: Machine) -> None:
-    """Raises UsageError if something cannot be trained, with all faults and the steps of each.
+def check(setups: Iterable[tuple[str, RunSetup]], machine: Machine) -> None:
+    """Raises UsageError if a run cannot be trained, with all faults and the steps of each.
 
     Args:
-        wanted: key of the step, and what is to be trained.
-        machine: where.
+        setups: key of the step, and settings of its run.
+        machine: that trains them.
     """
     steps: dict[str, dict[str, None]] = {}
-    for key, one in wanted:
+    for key, one in setups:
         for fault in one.faults(machine):
             steps.setdefault(fault, {})[key] = None
     if steps:
@@ -119,29 +119,29 @@ def check(wanted: Iterable[tuple[str, Wanted]], machine: Machine) -> None:
 
 
 def batch_faults(images: int, batch_size: int, micro_batch_size: int, processes: int) -> list[str]:
-    """Returns why updates cannot be made of so many images, and shared among the processes."""
+    """Returns why updates of ``batch_size`` images cannot be divided among the processes."""
     faults = []
     if batch_size > images:
         faults.append(
-            f"batch_size {batch_size} is more than the {images} training images there are; --set "
-            "batch_size to at most that."
+            f"batch_size {batch_size} is larger than the {images} training images; --set a smaller "
+            "batch_size."
         )
     if batch_size % (micro_batch_size * processes):
         batches = batch_size // micro_batch_size
         fits = [n for n in range(1, batches + 1) if batches % n == 0]
         faults.append(
             f"{processes} processes with micro_batch_size {micro_batch_size} cannot make updates "
-            f"of batch_size {batch_size}: {batches} micro-batches are shared evenly among "
-            f"{', '.join(map(str, fits))} processes. Start that many, or --set batch_size or "
-            "micro_batch_size."
+            f"of batch_size {batch_size}: its {batches} micro-batches can be divided evenly among "
+            f"{', '.join(map(str, fits))} processes. Start one of these numbers, or --set "
+            "batch_size or micro_batch_size."
         )
     return faults
 
 
 def channel_faults(data: DataChoice, channels: int) -> list[str]:
-    """Returns why images of so many channels cannot be normalised as the preset says."""
+    """Returns why mean and std of the preset do not fit the number of channels."""
     return [
-        f"data.{name} is {values}, but the images' number of channels is {channels}; give one "
+        f"data.{name} is {values}, but the images have {plural(channels, 'channel')}; give one "
         "number for each channel, or null."
         for name, values in (("mean", data.mean), ("std", data.std))
         if values is not None and len(values) != channels
@@ -149,7 +149,7 @@ def channel_faults(data: DataChoice, channels: int) -> list[str]:
 
 
 def precision_faults(precision: str, device: str) -> list[str]:
-    """Returns why a device cannot train in a precision: fp16 needs gradients that are scaled."""
+    """Returns why a device cannot train in a precision: fp16 needs gradient scaling."""
     if precision != "fp16" or device in ("", "cuda"):
         return []
     return [

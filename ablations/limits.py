@@ -1,15 +1,16 @@
-"""The largest numbers that options and files may give.
+"""The largest numbers that options and files may have.
 
-Each is far above all use, and far below what would take minutes or gigabytes before it fails.
+Each is far above all practical values, and small enough to fail at once, without using minutes or
+gigabytes first.
 """
 
 SEEDS = 1_000  # runs of one step
-RUNS = 10_000  # of all steps that are asked for
+RUNS = 10_000  # of all requested steps
 EPOCHS = 100_000
 BATCH = 2**20  # images
 IMAGES = 10**9
 PIXELS = 8_192  # height and width of an image
-PROCESSES = 1_024  # that run or load images beside each other on one machine
+PROCESSES = 1_024  # that train or load images at the same time on one machine
 ROUNDS = 1_000
 SECONDS = 86_400.0
 SPEED = 1e9  # images per second

@@ -1,4 +1,4 @@
-"""Paths as people write them in options and files: with ``~``, ``~user``, ``$VAR``, ``${VAR}``."""
+"""Paths in options and files, with ``~``, ``~user``, ``$VAR`` and ``${VAR}`` as in a shell."""
 
 from __future__ import annotations
 
@@ -12,22 +12,23 @@ _VARIABLE = re.compile(r"\$(?:(\w+)|\{([^}]*)\})", re.ASCII)
 
 
 def expand(text: str, folder: Path = Path()) -> str:
-    """Returns a path with the user's folder and the variables in it replaced, as a shell does.
+    """Returns a path with home folder and variables replaced, as a shell does.
 
-    What exists as it is written is meant as it is written, so that any file can be named.
+    If a file exists under the path as it is written, the path is not changed, so that every file
+    can be named.
 
     Args:
-        text: as it was written.
-        folder: what a path that is not absolute starts from.
+        text: the path as it is written.
+        folder: the base of a relative path.
 
     Raises:
-        UsageError: for an empty path, a NUL in it, an unknown user, and a variable that is not set
+        UsageError: for an empty path, a NUL in it, an unknown user, or a variable that is not set
             or is empty.
     """
     if not text:
-        raise UsageError("the path is empty; write . for the folder you are in.")
+        raise UsageError("the path is empty; write . for the current folder.")
     if "\0" in text:
-        raise UsageError(f"{text!r} is not a path: no file's name has a NUL character.")
+        raise UsageError(f"{text!r} is not a path: it has a NUL character.")
     if os.path.lexists(folder / text):
         return text
     for plain, braced in _VARIABLE.findall(text):
@@ -40,7 +41,7 @@ def expand(text: str, folder: Path = Path()) -> str:
     if text.startswith("~") and (expanded == text or homeless):
         user = text.partition("/")[0]
         raise UsageError(
-            f"{text!r}: the folder of {user} is not known here. Give the whole path, or ./{text} "
-            "for a file of this name."
+            f"{text!r}: the home folder of {user} is unknown. Give the full path, or ./{text} for "
+            "a file of this name."
         )
     return os.path.expandvars(expanded)

@@ -1,4 +1,4 @@
-"""How this program starts other processes of its own: with what is imported, and which signals."""
+"""The start of this program's other processes: their imports, sockets and signals."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def process_context() -> Any:
 
 
 def start_importing() -> None:
-    """Starts to import what runs need in the server process, if there is one and it does not run.
+    """Starts the server process, if the platform has one, and its imports for runs.
 
     Signals that end a launch are often sent to all its processes, for example by Ctrl-C. They do
     not reach the server, nor a run before it can save: the launch stops both. The server imports

@@ -1,4 +1,4 @@
-"""Where processes of this program keep the sockets through which they pass files to each other."""
+"""The folder of the sockets through which processes of this program pass files to each other."""
 
 from __future__ import annotations
 
@@ -8,15 +8,14 @@ import tempfile
 
 from modernize.errors import UsageError
 
-MOST_BYTES = 70  # of a folder: a socket's path has 103 at most, and multiprocessing adds 32
-OTHERS = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108  # what is made there is this user's alone
+MOST_BYTES = 70  # of a folder's path: a socket's path has at most 103, and multiprocessing adds 32
+OTHERS = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108  # multiprocessing creates a private folder there
 
 
 def use_short_paths() -> str:
-    """Lets multiprocessing make its sockets in a folder whose path is short enough for them.
+    """Lets multiprocessing create its sockets in a folder whose path is short enough.
 
-    That is the one for temporary files, unless its path is too long. A job of a scheduler often has
-    such a one.
+    It is the folder for temporary files, unless its path is too long, as in many jobs of a cluster.
 
     Raises:
         UsageError: if there is no such folder.
@@ -31,7 +30,7 @@ def use_short_paths() -> str:
                 continue
             tempfile.tempdir = folder
             try:
-                return multiprocessing.util.get_temp_dir()  # which is the same from now on
+                return multiprocessing.util.get_temp_dir()  # the same folder from now on
             except OSError as error:
                 faults.append(f"{folder}: {error.strerror or error}")
     except OSError as error:
@@ -39,6 +38,6 @@ def use_short_paths() -> str:
     finally:
         tempfile.tempdir = given or usual
     raise UsageError(
-        "there is no folder for sockets, by which processes reach each other; set TMPDIR to one "
-        f"that is short and can be written. Tried: {'; '.join(faults)}."
+        "no folder can have the sockets that connect processes; set TMPDIR to a folder with a "
+        f"short path where you can write. Tried: {'; '.join(faults)}."
     )

@@ -192,7 +192,7 @@ def test_what_is_archived_is_not_trained_again(tmp_path: Path) -> None:
     said = " ".join(invoke(*launch, "--name", "study", "--seeds", "3").split())
     assert "1 of 3 runs to do" in said
     assert said.count("(in runs.jsonl)") == 2
-    assert "Note: taken from runs.jsonl: 2 runs; to train here" in said
+    assert "2 runs only in runs.jsonl" in said
 
 
 def test_a_lone_summary_is_not_overwritten(whole: Study) -> None:

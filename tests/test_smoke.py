@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ablations.data.datasets import load_dataset
-from ablations.fit import Machine, Wanted, check
+from ablations.fit import Machine, RunSetup, check
 from ablations.launching.slurm_config import EXAMPLE, load_slurm_config
 from ablations.recipe import load_preset, preset_names
 from ablations.studies.estimates import find_images
@@ -46,7 +46,7 @@ def test_every_shipped_preset_can_be_tried(preset: str, processes: int) -> None:
     for variant in until("ln", short.regime):
         recipe = short.recipes.of(variant.training, short.regime)
         assert images // recipe.batch_size >= 2
-        wanted = Wanted(recipe, recipe.apply_to(variant.spec), images, short.data, short.compute)
+        wanted = RunSetup(recipe, recipe.apply_to(variant.spec), images, short.data, short.compute)
         check([(variant.key, wanted)], Machine("cuda", processes))
 
 

@@ -101,11 +101,11 @@ def launch(
     results: Path | None,
     **options: Any,
 ) -> None:
-    """Trains what a study still needs, or hands it to SLURM; collects; and says what came of it.
+    """Trains the runs that a study still needs, or submits them to SLURM, and reports the results.
 
     Raises:
-        UsageError: for what does not exist, or cannot be.
-        RunsFailedError: where a run failed; the others are on record.
+        UsageError: for options that are not valid.
+        RunsFailedError: if a run failed; the records of the others are written.
     """
     if (images_per_second or measure) and not dry_run:
         raise UsageError("--images-per-second and --measure go with --dry-run, or with `plan`.")
@@ -154,20 +154,20 @@ def design(
     check_images: bool = False,
     **options: Any,
 ) -> Experiment:
-    """Returns the experiment that a command line asks for; writes nothing.
+    """Returns the experiment of a command line; writes nothing.
 
     Args:
-        name: of the study's folder; None: as the study and the preset are called.
-        skip_bad_images: whether an unreadable image is passed over.
-        tensorboard: whether the metrics are written for TensorBoard, too.
+        name: of the study's folder; None: a name from study and preset.
+        skip_bad_images: whether to skip unreadable images.
+        tensorboard: whether to write the metrics for TensorBoard, too.
         results: the folder of the studies; None: ``results`` in the current folder.
-        smoke: whether each run is made as short as can be, in a study of its own.
+        smoke: whether to make each run as short as possible, in a separate study.
         processes: that may train a run together, for a smoke test.
-        check_images: whether the contents of all images are compared with those of the study.
+        check_images: whether to compare the contents of all images with those of the study.
         options: the options of :func:`~ablations.commands.study_request.study_options`.
 
     Raises:
-        UsageError: for what does not exist, or cannot be.
+        UsageError: for options that are not valid.
     """
     from ablations.launching import experiment
 
@@ -192,7 +192,7 @@ def design(
 _PLAN = tables.Columns(
     numbers=("seed", "parameters", "MFLOPs", "GFLOPs", "of base", "epochs", "time"),
     optional=("recipe", "parameters", "MFLOPs", "GFLOPs", "of base", "epochs", "time"),
-    wrapped={"what will be done": 24},
+    wrapped={"action": 24},
 )
 
 
@@ -228,7 +228,7 @@ def _print_plan(
         }
         if row.hours is not None:
             text["time"] = duration(3600 * row.hours * p.fraction_left)
-        texts.append({**text, "what will be done": p.action})
+        texts.append({**text, "action": p.action})
     tables.print_table(console, texts, _PLAN)
     for line in experiment.cautions():
         console.print(f"Note: {line}", soft_wrap=True)
@@ -245,7 +245,7 @@ def _print_plan(
 
 
 def _train(console: Console, experiment: Experiment, executor: Executor) -> None:
-    """Trains what is needed, or submits it, and reports the results."""
+    """Trains the needed runs, or submits them, and reports the results."""
     from ablations.launching.progress import follow
 
     with executor.join() as rank, experiment.locked(rank) as experiment:
@@ -266,10 +266,10 @@ def _train(console: Console, experiment: Experiment, executor: Executor) -> None
 
 
 def _collect(console: Console, experiment: Experiment) -> bool:
-    """Makes the study's table and chart, or says why that is not possible; tells which."""
+    """Makes the study's table and chart; prints the error and returns False if it cannot."""
     try:
         collect_study(console, experiment.study)
-    except Exception as error:  # nothing here may hide how the runs ended
+    except Exception as error:  # no error here may hide the results of the runs
         kind = "" if isinstance(error, RoadmapError) else f"{type(error).__name__}: "
         console.print(f"{kind}{error}", style="bold red", soft_wrap=True)
         return False
@@ -277,7 +277,11 @@ def _collect(console: Console, experiment: Experiment) -> bool:
 
 
 def _conclude(console: Console, experiment: Experiment) -> None:
-    """Collects the records, and says loudly which runs did not finish."""
+    """Collects the records, and names the runs that did not finish.
+
+    Raises:
+        RoadmapError: if a run failed or was stopped, or there is no table and chart.
+    """
     from ablations.launching.progress import outcome
     from ablations.records import Status
 
@@ -290,8 +294,8 @@ def _conclude(console: Console, experiment: Experiment) -> None:
     failed = sum(record is not None and record.status is Status.FAILED for _, record in results)
     if failed:
         raise RunsFailedError(
-            f"{failed} of {plural(len(results), 'run')} failed; the logs named above say more. "
-            "The same command tries them again."
+            f"{failed} of {plural(len(results), 'run')} failed; see the logs named above. The same "
+            "command tries them again."
         )
     if stopped := sum(record is None for _, record in results):
         raise RunsFailedError(
@@ -300,6 +304,6 @@ def _conclude(console: Console, experiment: Experiment) -> None:
         )
     if not collected:
         raise RoadmapError(
-            "all runs ended, but there is no new table or chart, for the reason above. "
+            "all runs ended, but there is no new table or chart because of the error above. "
             "`run_roadmap.py collect` makes them."
         )

@@ -28,7 +28,7 @@ from modernize.text import markdown, plural
 )
 def plan(images_per_second: float | None, measure: bool, style: str, **options: Any) -> None:
     """List a study's variants and their costs; nothing is trained or written."""
-    from ablations.fit import Machine, Wanted, check
+    from ablations.fit import Machine, RunSetup, check
     from ablations.studies import estimates
     from ablations.units import work
 
@@ -38,7 +38,7 @@ def plan(images_per_second: float | None, measure: bool, style: str, **options: 
         request.resolved, request.variants, request.preset, request.seeds, images
     )
     rest = images.count, request.preset.data, request.preset.compute
-    check(((row.key, Wanted(row.recipe, row.spec, *rest)) for row in rows), Machine())
+    check(((row.key, RunSetup(row.recipe, row.spec, *rest)) for row in rows), Machine())
     speed = find_speed(rows, reference, request.preset, images_per_second, measure)
     if speed:
         rows = estimates.timed(rows, speed)

@@ -1,1 +1,1 @@
-"""Where and when runs are trained: the local queue, SLURM, and how a study stands."""
+"""Launches: the plan of a study's runs, and the executors that train them."""

@@ -1,4 +1,4 @@
-"""The main job: the runs of a study that are asked for, their launch and their results."""
+"""The main job: the requested runs of a study, their launch and their results."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ablations import fit
 from ablations.data.content_digest import digest_content
 from ablations.data.datasets import InMemoryDataset, load_dataset
 from ablations.data.image_folder import ImageFolder
-from ablations.fit import Machine, Wanted
+from ablations.fit import Machine, RunSetup
 from ablations.launching.executors import Event, Executor
 from ablations.launching.job import Job
 from ablations.launching.plan import Planned, plan_runs
@@ -39,15 +39,15 @@ PAPER_MICRO_BATCH_SIZE = 128  # 4 x 8 GPUs of the authors' step-by-step code
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """A study, and the runs of it that were asked for.
+    """A study and its requested runs.
 
     Attributes:
-        study, preset: what it is.
-        planned: its runs.
+        study, preset: the study, with data and recipes.
+        planned: the requested runs.
         resolved: all variants of the study, in its regime.
-        skip_bad_images: whether an unreadable image is passed over.
-        tensorboard: whether the metrics are written for TensorBoard, too.
-        notes: which of the images are passed over, a sentence each.
+        skip_bad_images: whether to skip unreadable images.
+        tensorboard: whether to write the metrics for TensorBoard, too.
+        notes: sentences about the images, such as those that are skipped.
     """
 
     study: Study
@@ -60,11 +60,11 @@ class Experiment:
 
     @property
     def needed(self) -> list[Planned]:
-        """The runs still to be run."""
+        """The runs that are still to be trained."""
         return [p for p in self.planned if p.needed]
 
     def rows(self) -> tuple[list[PlanRow], PlanRow]:
-        """Returns what each variant asked for costs, for one run; and what the reference does."""
+        """Returns the cost of one run of each requested variant, and that of the reference."""
         images, spec = self.study.manifest["images"], self.planned[0].run.spec
         return plan_rows(
             self.resolved,
@@ -116,13 +116,12 @@ class Experiment:
         return dataclasses.replace(self, study=study, planned=plan_runs(study, asked))
 
     def cautions(self) -> list[str]:
-        """Returns what its user should know beforehand, a sentence or two each."""
+        """Returns notes for the user before the launch, a sentence or two each."""
         archived = sum(p.folder.only_archived for p in self.planned if not p.needed)
         lines = list(self.notes)
         if archived:
             lines.append(
-                f"taken from {ARCHIVE}: {plural(archived, 'run')}; to train here, give another "
-                "--name."
+                f"{plural(archived, 'run')} only in {ARCHIVE}; to train again, use another --name."
             )
         seen = {
             p.run.recipe.micro_batch_size
@@ -137,7 +136,7 @@ class Experiment:
         ]
 
     def run(self, executor: Executor) -> Generator[Event, None, None]:
-        """Launches what is needed and yields the executor's events; closing it stops what runs."""
+        """Launches the needed runs and yields the executor's events; closing it stops them."""
         events = executor.launch(self.study.folder.absolute(), self.jobs())
         with contextlib.closing(events):
             for event in events:
@@ -156,14 +155,14 @@ class Experiment:
         return [(p, record) for p, record in found if record or not p.blocked]
 
     def check(self, machine: Machine) -> None:
-        """Raises UsageError if some of what is needed cannot be trained on that machine."""
+        """Raises UsageError if some of the needed runs cannot be trained on that machine."""
         images = int(self.study.manifest["images"]["train_images"])
         rest = images, self.preset.data, self.preset.compute, self.tensorboard
         runs = (p.run for p in self.needed)
-        fit.check(((run.key, Wanted(run.recipe, run.spec, *rest)) for run in runs), machine)
+        fit.check(((run.key, RunSetup(run.recipe, run.spec, *rest)) for run in runs), machine)
 
     def jobs(self) -> list[Job]:
-        """Returns the runs still to be trained; the paths in them are absolute."""
+        """Returns the jobs of the needed runs; their paths are absolute."""
         data, layers_of = self.preset.data, self.study.layers_file
         if data.is_folder:
             data = data.model_copy(update={"source": str(Path(expand(data.source)).absolute())})
@@ -183,27 +182,27 @@ class Experiment:
 
 
 def study_name(name: str | None, otherwise: str) -> str:
-    """Returns the name of a study's folder: as given, or made of what the study is called.
+    """Returns the name of a study's folder: the given one, or a default.
 
     Args:
-        name: as given, of letters and digits of any script, '.', '_' and '-'.
-        otherwise: of the study's file and preset; what cannot be in a name becomes '-'.
+        name: given by the user, of letters and digits of any script, '.', '_' and '-'.
+        otherwise: the default, from study file and preset; other characters become '-'.
 
     Raises:
-        UsageError: for a name that is no plain folder name, or that is taken.
+        UsageError: for a name that is not a plain folder name, or that is reserved.
     """
     wanted = unicodedata.normalize("NFC", otherwise if name is None else name)
     if name is None:
         wanted = re.sub(r"[^\w.-]+", "-", wanted).strip("-.")[: LONGEST_NAME // 4]
-    source = f"a study called {otherwise!r}" if name is None else f"--name {name!r}"
+    source = f"the study {otherwise!r}" if name is None else f"--name {name!r}"
     remedy = "give it another name with --name" if name is None else "choose another"
     if not re.fullmatch(r"\w[\w.-]*", wanted) or len(wanted.encode()) > LONGEST_NAME:
         raise UsageError(
-            f"{source} cannot name a folder: {remedy}, of letters, digits, '.', '_' and '-', at "
-            f"most {LONGEST_NAME} bytes, the first no '.' or '-'."
+            f"{source} cannot be the name of a folder: {remedy}, of letters, digits, '.', '_' and "
+            f"'-', at most {LONGEST_NAME} bytes, that does not start with '.' or '-'."
         )
     if wanted.casefold() == "paper":
-        raise UsageError(f"{source}: this name is taken by the published tables; {remedy}.")
+        raise UsageError(f"{source}: this name is reserved for the published tables; {remedy}.")
     return wanted
 
 
@@ -218,20 +217,20 @@ def design(
     check_images: bool = False,
     tensorboard: bool = False,
 ) -> Experiment:
-    """Returns the experiment, having read the images and whatever the folder holds; writes nothing.
+    """Reads the images and the study's folder, and returns the experiment; writes nothing.
 
     Args:
-        folder: the study's folder, there or not.
-        preset: what to train on, and how.
+        folder: the study's folder; it need not exist.
+        preset: data and recipes.
         resolved: all variants of the study, in its regime.
-        variants: what of it to train.
-        seeds: runs of each, from seeds 0, 1, ...
-        skip_bad_images: whether an unreadable image is passed over; else it stops its run.
-        check_images: whether the contents of all images are compared with those of the study.
-        tensorboard: whether the metrics are written for TensorBoard, too.
+        variants: those to train.
+        seeds: runs of each, with seeds 0, 1, ...
+        skip_bad_images: whether to skip unreadable images; otherwise they stop their run.
+        check_images: whether to compare the contents of all images with those of the study.
+        tensorboard: whether to write the metrics for TensorBoard, too.
 
     Raises:
-        UsageError: where the folder holds a study under other conditions, or the images are amiss.
+        UsageError: if the folder has a study with other conditions, or the images are not usable.
     """
     images = load_dataset(preset.data, skip_bad_images=skip_bad_images)
     variants = selection.fit_to_images(variants, images.channels, images.num_classes)
@@ -270,20 +269,20 @@ def design(
 def _notes_on_files(
     images: InMemoryDataset | ImageFolder, now: Mapping[str, str], before: Mapping[str, str]
 ) -> Iterator[str]:
-    """Yields what is known of whether the images are those that the study was begun with."""
+    """Yields notes on whether the images are those that the study started with."""
     if isinstance(images, InMemoryDataset) or not before:
         return
     if "contents" in now and "contents" in before:
-        yield f"The contents of the images in {images.source} are those of the study."
+        yield f"The images in {images.source} have the same contents as when the study started."
     elif now["times"] != before.get("times"):
         if "contents" in now:
-            more = "The study had nothing to compare their contents with; from now on it has."
+            more = "The study has no digest of their contents; this launch stores it."
         elif "contents" in before:
-            more = "--check-images reads them all, and compares their contents with those of then."
+            more = "--check-images compares the contents of all with the stored digest."
         else:
-            more = "Their contents were not on record; --check-images puts those of now there."
+            more = "The study has no digest of their contents; --check-images stores it."
         yield (
-            f"The images in {images.source} have the names and sizes of when the study was begun, "
-            f"but other modification times; they may have been replaced, or copied. The latest is "
-            f"{images.newest}. {more}"
+            f"The images in {images.source} have the same names and sizes as when the study "
+            f"started, but other modification times: they may have been replaced or copied. The "
+            f"latest is {images.newest}. {more}"
         )

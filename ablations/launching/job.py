@@ -1,4 +1,4 @@
-"""One run to be trained: what that needs to know, and how this process does it."""
+"""A job: one run to be trained, and its training in this process."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from ablations import fit
 from ablations.devices import Slot
-from ablations.fit import Machine, Wanted
+from ablations.fit import Machine, RunSetup
 from ablations.recipe import Compute, DataChoice
 from ablations.records import Record, ResultsError, Run, RunFolder, Status
 from ablations.records.lock import write_pending
@@ -24,14 +24,15 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """One run to be trained, and where its files go.
+    """One run to be trained.
 
     Attributes:
-        run, folder: what, and where to.
-        data, compute: the images, and how the network is computed.
-        skip_bad_images: whether an unreadable image is passed over.
-        tensorboard: whether the metrics are written for TensorBoard, too.
+        run, folder: the run, and the folder of its files.
+        data, compute: the images; precision and other settings of the computation.
+        skip_bad_images: whether to skip unreadable images.
+        tensorboard: whether to write the metrics for TensorBoard, too.
         layers: the study's copy of the file of the network's custom layers, if it has any.
+        macs: per training image, times the epochs left; longer jobs start first.
     """
 
     run: Run
@@ -44,7 +45,7 @@ class Job:
     macs: int = 0
 
     def load_custom_layers(self) -> None:
-        """Loads the network's custom layers from the file that it was planned with and no other.
+        """Loads the network's custom layers from the study's copy of their file.
 
         Raises:
             CustomLayersError: if that file is missing or has changed.
@@ -57,7 +58,7 @@ class Job:
 def train_in(
     job: Job, folder: RunFolder, slot: Slot, keep_going: Callable[[], bool]
 ) -> Record | None:
-    """Trains one run in this process, on a slot; arguments and errors as :func:`train_here`."""
+    """Trains one run in this process on a slot; see :func:`train_here`."""
     import torch
 
     from ablations.training.device_context import make_device_context
@@ -75,10 +76,20 @@ def train_here(
     threads: int,
     keep_going: Callable[[], bool],
 ) -> Record | None:
-    """Trains one run in this process, which may be one of several that share it.
+    """Trains one run in this process, which may be one of several that train it together.
+
+    Args:
+        job: the run.
+        folder: of the run, which this process has prepared.
+        context: device, precision and rank.
+        threads: of the CPU, for loading images.
+        keep_going: returns False when the run has to save and stop.
+
+    Returns:
+        The record; None if it stopped before the end.
 
     Raises:
-        DataError: where the images are not those the study was begun with.
+        DataError: if the images are not those that the study started with.
         UsageError: if the run cannot be trained here.
     """
     from ablations.data.datasets import load_dataset
@@ -90,10 +101,10 @@ def train_here(
     job.load_custom_layers()
     images = load_dataset(job.data, skip_bad_images=job.skip_bad_images)
     if images.identity() != job.run.images:
-        raise DataError("the images changed since this study was begun; give it another --name.")
+        raise DataError("the images changed since this study started; use another --name.")
     recipe = job.run.recipe
     run, count = job.run, len(images.train)
-    wanted = Wanted(recipe, run.spec, count, job.data, job.compute, job.tensorboard)
+    wanted = RunSetup(recipe, run.spec, count, job.data, job.compute, job.tensorboard)
     machine = Machine(context.device.type, context.rank.world_size, here=True, python=True)
     fit.check([(run.key, wanted)], machine)
     sampling = Sampling(
@@ -125,7 +136,7 @@ def train_here(
 
 
 def record_failure(folder: RunFolder, error: BaseException) -> Record:
-    """Writes into a run's log and record that it ended in this error, which is being handled."""
+    """Writes the error that is being handled into a run's log and record."""
     traceback.print_exc()
     kind = "" if isinstance(error, RoadmapError) else f"{type(error).__name__}: "
     reason = f"{kind}{error}".partition("\n")[0]
@@ -133,14 +144,16 @@ def record_failure(folder: RunFolder, error: BaseException) -> Record:
 
 
 def record_end(folder: RunFolder, record: Record) -> Record:
-    """Writes how a run ended, and returns it; where it cannot be written, it says so as well."""
+    """Writes a record and returns it; if it cannot be written, its reason includes that."""
     try:
         folder.write_record(record)
-    except ResultsError as error:  # as with a full disk
-        return dataclasses.replace(record, reason=f"{record.reason}. Not on record: {error}")
+    except ResultsError as error:  # for example on a full disk
+        return dataclasses.replace(
+            record, reason=f"{record.reason}. The record is not written: {error}"
+        )
     return record
 
 
 def write_pending_jobs(study: Path, jobs: Iterable[Job]) -> None:
-    """Writes into a study, whose lock this process holds, which jobs are still pending."""
+    """Writes the pending jobs into a study whose lock this process holds."""
     write_pending(study, [job.folder.name for job in jobs])

@@ -33,7 +33,7 @@ from modernize.text import plural
 
 POLL_SECONDS = 0.1
 STARTS = 3  # attempts to start a process
-UNKNOWN_STATUS = 255  # what multiprocessing says of a process whose start server is gone
+UNKNOWN_STATUS = 255  # exit code from multiprocessing if the start server of a process is gone
 STOP_SECONDS = 20  # how long a run may take to stop before it is killed
 
 
@@ -72,8 +72,8 @@ def run_queue(
 ) -> Generator[Event, None, None]:
     """Trains the jobs in order, one at a time on each slot, and yields events.
 
-    A run that fails stops no other. Closing the generator, as Ctrl-C does, stops those that run;
-    each continues from its last checkpoint at the next launch.
+    A run that fails does not stop the others. Closing the generator, as Ctrl-C does, stops those
+    that run; each continues from its last checkpoint at the next launch.
     """
     waiting, free = list(jobs), list(slots)
     write_pending_jobs(study, jobs)
@@ -122,11 +122,11 @@ def _start(job: Job, slot: Slot) -> _Running:
     """Starts a run's process.
 
     Raises:
-        RoadmapError: if the process that starts those of runs is killed again and again.
+        RoadmapError: if the start server is killed several times.
     """
     context = process_context()
     for _ in range(STARTS):
-        start_importing()  # a new start server, if that is gone
+        start_importing()  # starts a new server, if the old one is gone
         receiver, sender = context.Pipe(duplex=False)
         process = context.Process(target=_train_run, args=(job, slot, sender))
         try:
@@ -138,13 +138,13 @@ def _start(job: Job, slot: Slot) -> _Running:
         finally:
             sender.close()
     raise RoadmapError(
-        f"the process that starts runs was killed {STARTS} times (was the memory short?). What is "
-        "finished is kept; the same command goes on."
+        f"the process that starts runs was killed {STARTS} times (out of memory?). Finished runs "
+        "are kept; the same command continues."
     )
 
 
 def _stop(running: Sequence[_Running]) -> None:
-    """Lets runs save and end; kills those that take too long, or at once at a second Ctrl-C."""
+    """Lets runs save and stop; kills those that take too long, or all at a second Ctrl-C."""
     for one in running:
         one.send(signal.SIGTERM)
     deadline = time.monotonic() + STOP_SECONDS
@@ -161,23 +161,23 @@ def _stop(running: Sequence[_Running]) -> None:
 
 
 def _record_of(one: _Running) -> Record:
-    """Returns how a run ended: by its record, or by what its process said, or by its death."""
+    """Returns a run's record: the written one, the one its process sent, or one of its death."""
     folder, exit_code = RunFolder(one.job.folder), one.process.exitcode
-    said: Record | None = None
+    sent: Record | None = None
     with contextlib.suppress(EOFError, OSError), one.receiver:
-        said = one.receiver.recv()  # it is there, or its end is: the process has ended
+        sent = one.receiver.recv()  # does not block, because the process has ended
     with contextlib.suppress(ResultsError):
         record = folder.read_record()
         if record and record.settled:
             return record
-    if said is not None:
-        return said
+    if sent is not None:
+        return sent
     how = f"ended with status {exit_code}"
     if exit_code == 0:
-        how = "was told to stop"
+        how = "received a signal to stop"
     elif exit_code and exit_code < 0:
-        how = f"was ended by signal {-exit_code}"
-        how += " (was the memory short?)" if exit_code == -signal.SIGKILL else ""
+        how = f"was killed by signal {-exit_code}"
+        how += " (out of memory?)" if exit_code == -signal.SIGKILL else ""
     return record_end(folder, Record(Status.FAILED, f"its process {how}; see {folder.log}"))
 
 
@@ -203,7 +203,7 @@ def _train_run(job: Job, slot: Slot, sender: Connection) -> None:
             make_folder(folder.path)
             log = stack.enter_context(folder.log.open("a", encoding="utf-8", buffering=1))
             sys.stdout = sys.stderr = Stream(log, required=False)
-            if not keep_going():  # the launch is gone; another one may have begun the run
+            if not keep_going():  # the launch is gone; another one may train the run
                 return
             record = folder.prepare(job.run) or train_in(job, folder, slot, keep_going)
         except BaseException as error:

@@ -32,45 +32,45 @@ class SchedulerError(RoadmapError):
 
 
 def find_slurm() -> str:
-    """Returns why no SLURM can be used here; nothing where one answers."""
+    """Returns why SLURM cannot be used here; empty if it can."""
     for command in ("sbatch", "srun", "squeue"):
         if shutil.which(command) is None:
-            return f"there is no {command} here"
+            return f"there is no {command} on this machine"
     done = run_slurm("scontrol", "ping")
     up = done is not None and done.returncode == 0 and " UP" in done.stdout
-    return "" if up else "no controller answers"
+    return "" if up else "its controller does not answer"
 
 
 def check_usable() -> None:
-    """Raises UsageError where there is no SLURM here."""
+    """Raises UsageError if SLURM cannot be used here."""
     if why := find_slurm():
         raise UsageError(
-            f"--executor slurm: {why}. Use it on a machine from which jobs can be submitted, or "
-            "--executor local."
+            f"--executor slurm: {why}. Use it on a machine that can submit jobs, or use --executor "
+            "local."
         )
 
 
 def cancel(jobs: Sequence[str]) -> None:
-    """Ends jobs that wait or run.
+    """Cancels jobs.
 
     Raises:
         SchedulerError: with SLURM's message.
     """
     done = run_slurm("scancel", *jobs)
     if done is None:
-        raise SchedulerError(f"scancel does not answer; run `scancel {' '.join(jobs)}` yourself.")
+        raise SchedulerError(f"scancel does not answer; run it again: scancel {' '.join(jobs)}")
     if done.returncode:
         raise SchedulerError(explain(done.stderr.strip()))
 
 
 def explain(message: str) -> str:
-    """Returns SLURM's message, and the key of the SLURM config that it is about."""
+    """Returns SLURM's message, with the key of the SLURM config that it is about."""
     lines = [line.removeprefix("sbatch: ").removeprefix("error: ") for line in message.splitlines()]
-    said = " ".join(line for line in lines if line) or "nothing"
+    said = " ".join(line for line in lines if line) or "no message"
     key = next((key for words, key in CAUSES.items() if words in said.lower()), None)
     hint = (
         f" It is about the key {key} of the SLURM config."
         if key
         else " See the keys of the SLURM config."
     )
-    return f"SLURM said: {said}.{hint}"
+    return f"SLURM refused: {said}.{hint}"

@@ -1,7 +1,7 @@
-"""The program, copied into a study when its runs are handed to a scheduler.
+"""Snapshots: the program, copied into a study when its runs are submitted to SLURM.
 
-Jobs wait for hours or days; whatever happens to the repository meanwhile, they run what was
-submitted.
+Jobs may be queued for days. They run the program as it was when they were submitted, even if the
+repository has changed.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ PACKAGES = ("modernize", "ablations")
 
 
 def snapshot_path(study: Path) -> Path:
-    """Returns where the program as it is now has its copy, or would have it."""
+    """Returns the folder of the snapshot of the program as it is now, which need not exist."""
     return _path(study, _contents())
 
 
 def snapshot(study: Path) -> Path:
-    """Copies the program into a study, as far as it is not there, and returns the copy's place.
+    """Copies the program into a study, and returns the folder of the copy.
 
-    The copy's name is a digest of its files: the same code is there once. What a killed process
-    or an accident left of a copy is completed.
+    The name of the folder is a digest of the files, so that equal code is copied once. An
+    incomplete copy is completed.
 
     Raises:
-        ResultsError: where it cannot be written.
+        ResultsError: if it cannot be written.
     """
     contents = _contents()
     target = _path(study, contents)
