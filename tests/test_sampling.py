@@ -61,7 +61,7 @@ def test_going_on_from_an_update_serves_the_rest() -> None:
 def test_what_cannot_be_shared_out_is_refused_with_what_can() -> None:
     with pytest.raises(UsageError, match=r"4 processes.*evenly among 1, 2, 3, 6 processes"):
         sampling(world=4)
-    with pytest.raises(UsageError, match="batch_size 200 .* 103 training images"):
+    with pytest.raises(UsageError, match=r"batch_size 200 .* 103 training images"):
         sampling(batch_size=200)
 
 
