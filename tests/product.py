@@ -102,6 +102,7 @@ class Product:
         self.wait_for_checkpoint(step)
         pid = int(self.owner(step)["pid"])
         os.kill(pid, signal.SIGSTOP)
+        self.wait_until(lambda: _process_status(pid)["State"] == "T")
         return pid
 
     def resume(self, pid: int, after: signal.Signals | None = None) -> None:
@@ -140,10 +141,14 @@ def same(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> bool
     return ours.keys() == theirs.keys() and all(torch.equal(ours[k], theirs[k]) for k in ours)
 
 
+def _process_status(pid: int) -> dict[str, str]:
+    return dict(re.findall(r"^(\w+):\s*(\w+)", Path(f"/proc/{pid}/status").read_text(), re.M))
+
+
 def _has_signal(pid: int, number: signal.Signals) -> bool:
     """Whether a signal is pending for a suspended process, or the process is not suspended."""
     try:
-        status = dict(re.findall(r"^(\w+):\s*(\w+)", Path(f"/proc/{pid}/status").read_text(), re.M))
+        status = _process_status(pid)
     except OSError:
         return True
     return status["State"] != "T" or bool(int(status["ShdPnd"], 16) >> (number - 1) & 1)
