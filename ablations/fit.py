@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Iterable
 
 from ablations.recipe import Compute, DataChoice, Recipe
-from modernize.closed_form import smallest_map
+from modernize.closed_form import smallest_feature_map
 from modernize.errors import UsageError
 from modernize.spec import NetSpec, Norm
 from modernize.text import plural
@@ -81,7 +81,10 @@ class RunSetup:
                 f"sync_batch_norm needs CUDA GPUs, not {machine.device}; --set "
                 "sync_batch_norm=false, or train with one process."
             ]
-        side, batch = smallest_map(self.spec, self.data.image_size), self.recipe.micro_batch_size
+        side, batch = (
+            smallest_feature_map(self.spec, self.data.image_size),
+            self.recipe.micro_batch_size,
+        )
         if together or side * side * batch > 1:
             return []
         return [

@@ -187,7 +187,7 @@ class Recipe(Table):
         return next((n for n in fits if not even or n % 2 == 0), fits[0])
 
     def apply_to(self, spec: NetSpec) -> NetSpec:
-        """Returns the spec with this recipe's values of what only training sees."""
+        """Returns the spec with this recipe's values of the fields that only training uses."""
         spec = spec.replace(**{name: getattr(self, name) for name in fields_with(Role.TRAINING)})
         return spec if self.layer_scale is None else spec.replace(layer_scale=self.layer_scale)
 

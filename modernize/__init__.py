@@ -1,7 +1,7 @@
-"""Every network of the road from ResNet to ConvNeXt, one change at a time.
+"""Every network of the roadmap from ResNet to ConvNeXt, one change at a time.
 
-``build("ln", regime="resnet50")`` returns a network; ``spec_of("ln")`` its description. Importing
-this package does not import torch; building a network does.
+``build("ln", regime="resnet50")`` returns a network, and ``spec_of("ln")`` its description. To
+import this package does not import torch; to build a network does.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ def build(
     """Returns the network of one step of the roadmap, with fresh weights, in training mode.
 
     Args:
-        step: a step's key, such as ``"ln"``, or its index, 0 to 16.
+        step: a step's key, such as ``"ln"``, or its index in :data:`STEPS`.
         regime: ``"resnet50"``, ``"resnet200"`` or ``"nano"``.
         num_classes: logits per image.
         in_channels: channels of the images.
-        fields: further fields of :class:`NetSpec` to replace, such as ``drop_path=0.1``.
+        fields: other fields of :class:`NetSpec` to replace, such as ``drop_path=0.1``.
 
     Returns:
         A module from images (N, in_channels, H, W) to logits (N, num_classes).
 
     Raises:
         UnknownNameError: for an unknown step, regime or field; lists the valid ones.
-        SpecError: for an impossible value of a field.
+        SpecError: for an invalid value of a field.
     """
     from modernize.network import Network
 

@@ -1,8 +1,8 @@
-"""Counts kept on disk, so that what was counted once is not counted again.
+"""A cache on disk for the costs of networks, so that each is counted once.
 
-A file is named by a fingerprint of whatever could change a count, and holds one entry per network
-and image size. It lies in the user's cache folder; where that cannot be read or written, everything
-is counted each time.
+A file has one entry per network and image size; its name is a fingerprint of everything that could
+change a count. It is in the user's cache folder; if that cannot be read or written, costs are
+counted each time.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ import platformdirs
 
 from modernize.files import UnwritableFileError, read_bytes, write_bytes
 
-NOWHERE = Path(os.devnull) / "cache"  # where nothing can be kept
+NOWHERE = Path(os.devnull) / "cache"  # a path that cannot be written
 
 
-class Dataclass(Protocol):
+class DataclassInstance(Protocol):
     """Any dataclass."""
 
     __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
 
 
-Count = TypeVar("Count", bound=Dataclass)
+Entry = TypeVar("Entry", bound=DataclassInstance)
 
 
 def cache_folder() -> Path:
-    """Returns the user's folder for counts, whether it is there or not."""
+    """Returns the user's cache folder, whether it exists or not."""
     try:
         folder = Path(platformdirs.user_cache_dir("convnext-roadmap"))
     except RuntimeError:  # no HOME, and no entry among the system's users
@@ -43,31 +43,31 @@ def cache_folder() -> Path:
 
 
 def fingerprint(sources: Iterable[Path], packages: Iterable[str]) -> str:
-    """Returns 16 hexadecimal digits that change with these files and these packages' versions."""
+    """Returns 16 hexadecimal digits that depend on these files and these packages' versions."""
     parts = [source.read_bytes() for source in sources]
     parts += [importlib.metadata.version(name).encode() for name in packages]
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
 
 
-def remember(path: Path, key: str, kind: type[Count], count: Callable[[], Count]) -> Count:
-    """Returns the entry of a file, or else counts it and writes it there.
+def cached(path: Path, key: str, kind: type[Entry], count: Callable[[], Entry]) -> Entry:
+    """Returns an entry of a cache file; if it is missing, counts it and adds it to the file.
 
     Args:
-        path: the file; one of its own for each kind.
+        path: the file; each kind needs a separate one.
         key: the entry's name.
         kind: a dataclass whose fields are all counts.
-        count: counts the entry.
+        count: returns the entry.
     """
     known = _read(path, kind)
     if key not in known:
         known[key] = count()
-        # Another process may have written meanwhile: its entries stay, as of now.
+        # Another process may have written in the meantime: keep its entries.
         _write(path, {**_read(path, kind), key: known[key]})
     return known[key]
 
 
-def _read(path: Path, kind: type[Count]) -> dict[str, Count]:
-    """Returns the counts in a file; an unreadable one has none, an odd entry is left out."""
+def _read(path: Path, kind: type[Entry]) -> dict[str, Entry]:
+    """Returns the valid entries of a file; none if it cannot be read."""
     try:
         entries = json.loads(read_bytes(path))
     except (OSError, ValueError, RecursionError):
@@ -84,8 +84,8 @@ def _read(path: Path, kind: type[Count]) -> dict[str, Count]:
     }
 
 
-def _write(path: Path, entries: Mapping[str, Dataclass]) -> None:
-    """Replaces the file as a whole, so that no reader sees half of it; gives up where it cannot."""
+def _write(path: Path, entries: Mapping[str, DataclassInstance]) -> None:
+    """Replaces the file atomically; does nothing if it cannot be written."""
     text = json.dumps({key: dataclasses.astuple(entry) for key, entry in entries.items()})
     with contextlib.suppress(OSError, UnwritableFileError):
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,11 +1,11 @@
-"""Parameters and multiply-accumulates of a NetSpec in closed form, with pencil and paper.
+"""Parameters and MACs of a NetSpec in closed form, without torch.
 
-It checks :mod:`modernize.cost`, which counts the built network, and stands in for it where networks
-are many: it neither builds one nor imports torch. The convention is the one of the published
-tables: multiply-accumulates of convolutions and linear layers, for one image.
+It is a check of :mod:`modernize.cost`, which counts the built network, and replaces it for large
+numbers of networks, because it builds none. The convention is that of the published tables: MACs
+of convolutions and linear layers, for one image.
 
-A k x k convolution from ``a`` to ``b`` channels in ``g`` groups has a*b*k*k/g weights, and each of
-them is used once at every position of its output.
+A k x k convolution from ``a`` to ``b`` channels in ``g`` groups has a*b*k*k/g weights. It uses each
+of them once at each position of its output.
 """
 
 from __future__ import annotations
@@ -26,25 +26,25 @@ from modernize.spec import (
 
 
 class ClosedFormCost(NamedTuple):
-    """What the closed form gives.
+    """Parameters and FLOPs of a network or a part of it.
 
     Attributes:
-        params: learned numbers of the network.
-        flops: multiply-accumulates of its convolutions and linear layers, batch 1.
+        params: learned numbers.
+        flops: MACs of convolutions and linear layers, batch 1.
     """
 
     params: int
     flops: int
 
     def __add__(self, other: object) -> ClosedFormCost:
-        """Adds the parts of a network."""
+        """Returns the cost of both parts together."""
         if not isinstance(other, ClosedFormCost):
             return NotImplemented
         return ClosedFormCost(self.params + other.params, self.flops + other.flops)
 
 
 def closed_form(spec: NetSpec, image_size: int) -> ClosedFormCost:
-    """Returns the parameters and multiply-accumulates of a network, without building it.
+    """Returns the parameters and MACs of a network, without building it.
 
     Args:
         spec: the network.
@@ -52,14 +52,12 @@ def closed_form(spec: NetSpec, image_size: int) -> ClosedFormCost:
 
     Raises:
         UsageError: for an image smaller than ``spec.total_stride``.
-        CustomLayersError: for a network with layers of one's own, of which no formula knows.
+        CustomLayersError: for a network with custom layers, because no formula covers them.
     """
     spec.check_image_size(image_size)
     if spec.custom_layers:
-        raise CustomLayersError(
-            f"there is no formula for {', '.join(map(str, spec.custom_layers.values()))}; count "
-            "the built network."
-        )
+        layers = ", ".join(map(str, spec.custom_layers.values()))
+        raise CustomLayersError(f"no formula covers {layers}; count the built network.")
     total, side = _stem(spec, image_size)
     separate = spec.downsampling is Downsampling.SEPARATE
     stream = spec.width
@@ -81,8 +79,8 @@ def closed_form(spec: NetSpec, image_size: int) -> ClosedFormCost:
     return total + _conv(stream, spec.num_classes, side=1, bias=True)  # the linear head
 
 
-def smallest_map(spec: NetSpec, image_size: int) -> int:
-    """Returns the side of the smallest map that a norm of the network sees."""
+def smallest_feature_map(spec: NetSpec, image_size: int) -> int:
+    """Returns the height, in positions, of the smallest feature map that a norm of it receives."""
     if spec.downsampling is Downsampling.SEPARATE:
         return 1  # the pooled features
     _, side = _stem(spec, image_size)
@@ -92,7 +90,7 @@ def smallest_map(spec: NetSpec, image_size: int) -> int:
 
 
 def _stem(spec: NetSpec, image_size: int) -> tuple[ClosedFormCost, int]:
-    """Returns the stem's numbers and the side of what it hands on."""
+    """Returns the cost of the stem and the height of its output."""
     width = spec.width
     if spec.stem is Stem.RESNET:
         side = _strided(image_size, 2)
@@ -109,17 +107,17 @@ def _stem(spec: NetSpec, image_size: int) -> tuple[ClosedFormCost, int]:
 def _block(
     spec: NetSpec, narrow: int, stream: int, out: int, side: int, stride: int
 ) -> ClosedFormCost:
-    """One block on ``stream`` channels of side ``side``, handing on ``out`` channels.
+    """Returns the cost of a block from ``stream`` channels of height ``side`` to ``out`` channels.
 
-    Two of its three convolutions are 1x1: one in to the hidden channels, one out of them. The
-    k x k one keeps its channels, and carries the stride: what runs before it sees the larger side.
+    Two of its three convolutions are 1x1: one into the hidden channels, one out of them. The k x k
+    one keeps its number of channels and has the stride: layers before it have the larger height.
     """
     hidden = narrow if spec.bottleneck is Bottleneck.CLASSIC else 4 * narrow
     small = _strided(side, stride)
     first = spec.spatial_position is SpatialPosition.FIRST
     spatial = stream if first else hidden
     groups = spatial if spec.spatial_conv is SpatialConv.DEPTHWISE else 1
-    bias = spec.norm is Norm.LAYER  # a BatchNorm would subtract it again
+    bias = spec.norm is Norm.LAYER  # BatchNorm would subtract a bias again
 
     total = _conv(spatial, spatial, small, kernel=spec.kernel_size, groups=groups, bias=bias)
     total += _conv(stream, hidden, small if first else side, bias=bias)
@@ -137,16 +135,16 @@ def _block(
 def _conv(
     inputs: int, outputs: int, side: int, *, bias: bool, kernel: int = 1, groups: int = 1
 ) -> ClosedFormCost:
-    """A convolution with an output of side ``side``; with the default kernel, a linear layer."""
+    """Returns the cost of a convolution with an output of height ``side``, or of a linear layer."""
     weights = inputs * outputs * kernel**2 // groups
     return ClosedFormCost(weights + (outputs if bias else 0), weights * side**2)
 
 
 def _norm(width: int) -> ClosedFormCost:
-    """A scale and a shift per channel, for BatchNorm and LayerNorm alike."""
+    """Returns the cost of a norm: a scale and a shift per channel."""
     return ClosedFormCost(2 * width, 0)
 
 
 def _strided(side: int, stride: int) -> int:
-    """The side after an odd kernel with "same" padding: an odd row still starts a window."""
+    """Returns the height after an odd kernel with "same" padding: an odd row starts a window."""
     return (side + stride - 1) // stride

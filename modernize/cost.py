@@ -2,17 +2,17 @@
 
 The convention, everywhere in this project, for one image:
 
-* ``flops`` are the multiply-accumulates of convolutions and linear layers. This is what the paper's
-  tables print, and what "FLOPs" means in ours.
-* ``flops_total`` is the total fvcore gives by default. It adds 2 per element of a BatchNorm in
-  evaluation mode, 5 per element of a LayerNorm and 1 per element that the global average pooling
-  takes in; activations, additions, max pooling and Layer Scale count nothing.
+* ``flops`` are the MACs of convolutions and linear layers. This is "FLOPs" in the paper's tables
+  and in ours.
+* ``flops_total`` is fvcore's default total. It adds 2 per element of a BatchNorm in evaluation
+  mode, 5 per element of a LayerNorm and 1 per input element of the global average pooling;
+  activations, additions, max pooling and Layer Scale count as nothing.
 * ``activations`` are the outputs of all convolutions and linear layers, as fvcore's
   ``ActivationCountAnalysis`` counts them.
 * ``params`` are all learned numbers.
 
-A count holds for one network, one image size, one text of this code and one version of torch and
-fvcore, so :func:`cost` keeps it on disk under all of these, and answers from there without torch.
+A count is valid for one network, one image size, one version of this code and one version of torch
+and fvcore. :func:`cost` caches it on disk under all of these, and reads it without torch.
 """
 
 from __future__ import annotations
@@ -38,17 +38,17 @@ if TYPE_CHECKING:
 
 _COUNTED_SOURCES = ("network.py", "ops.py", "spec.py", "cost.py")
 _COUNTED_PACKAGES = ("torch", "fvcore")
-_HEADLINE_OPERATORS = ("conv", "linear", "addmm")  # fvcore's names; addmm is a linear layer as well
+_HEADLINE_OPERATORS = ("conv", "linear", "addmm")  # fvcore's names; addmm is also a linear layer
 _ACTIVATIONS = "activations"
 
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-    """What one image costs in one network; the module's text states the convention.
+    """The cost of one image in one network; the module's docstring states the convention.
 
     Attributes:
         params: learned numbers.
-        flops: multiply-accumulates of convolutions and linear layers.
+        flops: MACs of convolutions and linear layers.
         flops_total: fvcore's default total, norms and global pooling included.
         activations: outputs of convolutions and linear layers.
     """
@@ -60,7 +60,7 @@ class Cost:
 
 
 def cost(spec: NetSpec, image_size: int) -> Cost:
-    """Returns what a network costs, from the disk where it was counted before, else counted now.
+    """Returns the cost of a network, from the cache on disk or else counted now.
 
     Args:
         spec: the network.
@@ -72,11 +72,11 @@ def cost(spec: NetSpec, image_size: int) -> Cost:
     """
     spec.check_image_size(image_size)
     key = f"{spec.without_training().digest()}-{image_size}"  # one count for all recipes
-    return cache.remember(cache_path(), key, Cost, lambda: count(spec, image_size))
+    return cache.cached(cache_path(), key, Cost, lambda: count(spec, image_size))
 
 
 def count(spec: NetSpec, image_size: int) -> Cost:
-    """Builds a network and counts it; a network counted in this process is not counted again.
+    """Returns the cost of a network, counted on the built network once per process.
 
     Args:
         spec: the network.
@@ -93,19 +93,19 @@ def count(spec: NetSpec, image_size: int) -> Cost:
 def breakdown(spec: NetSpec, image_size: int, depth: int = 2) -> str:
     """Returns fvcore's tables of one network: by operator, then by module.
 
-    Their FLOPs are fvcore's, so that they sum to ``flops_total``, norms and pooling included.
+    Their FLOPs are fvcore's, so that they add up to ``flops_total``, with norms and pooling.
 
     Args:
         spec: the network.
         image_size: height and width of the image in pixels.
-        depth: how deep into the modules: 1 for the stages, 2 for the blocks, 3 for what is inside.
+        depth: of the modules: 1 for the stages, 2 for the blocks, 3 for the parts of the blocks.
 
     Raises:
         UsageError: for an image smaller than ``spec.total_stride``.
     """
     spec.check_image_size(image_size)
     with _fvcore() as fvcore:
-        network, images = _network_and_no_images(spec, image_size)
+        network, images = _network_and_empty_batch(spec, image_size)
         flops = _analysis(fvcore.FlopCountAnalysis, network, images)
         activations = _analysis(fvcore.ActivationCountAnalysis, network, images)
         rows = [
@@ -119,12 +119,12 @@ def breakdown(spec: NetSpec, image_size: int, depth: int = 2) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """What one kind of operator or one module costs, as :func:`breakdown` counts it.
+    """The cost of one kind of operator or of one module, as counted by :func:`breakdown`.
 
     Attributes:
         kind: "operator" or "module".
-        name: its name; of the whole network empty.
-        flops, activations: of all that is in it.
+        name: its name; empty for the whole network.
+        flops, activations: of everything in it.
     """
 
     kind: str
@@ -134,10 +134,10 @@ class Part:
 
 
 def parts(spec: NetSpec, image_size: int, depth: int = 2) -> list[Part]:
-    """Returns the numbers of :func:`breakdown`: the operators, and then the modules."""
+    """Returns the numbers of :func:`breakdown`: first the operators, then the modules."""
     spec.check_image_size(image_size)
     with _fvcore() as fvcore:
-        network, images = _network_and_no_images(spec, image_size)
+        network, images = _network_and_empty_batch(spec, image_size)
         flops = _analysis(fvcore.FlopCountAnalysis, network, images)
         activations = _analysis(fvcore.ActivationCountAnalysis, network, images)
         outputs, inside = activations.by_operator(), activations.by_module()
@@ -152,9 +152,9 @@ def parts(spec: NetSpec, image_size: int, depth: int = 2) -> list[Part]:
 def flops_by_module(spec: NetSpec, image_size: int) -> dict[str, int]:
     """Returns ``{module: its flops}`` of one network, as :class:`Cost` counts them.
 
-    A module is named by its path, as in the network's ``named_modules()``: ``"stages.2"`` is the
-    third stage, ``"stages.2.1"`` the second of what stands in it, ``""`` the whole network. Each
-    holds the FLOPs of all that is inside it.
+    The keys are the paths of ``named_modules()``: ``"stages.2"`` is the third stage,
+    ``"stages.2.blocks.1"`` its second block, ``""`` the whole network. The FLOPs of a module
+    include those of all modules in it.
 
     Args:
         spec: the network.
@@ -165,7 +165,7 @@ def flops_by_module(spec: NetSpec, image_size: int) -> dict[str, int]:
     """
     spec.check_image_size(image_size)
     with _fvcore() as fvcore:
-        analysis = _analysis(fvcore.FlopCountAnalysis, *_network_and_no_images(spec, image_size))
+        analysis = _analysis(fvcore.FlopCountAnalysis, *_network_and_empty_batch(spec, image_size))
         counted = analysis.by_module_and_operator()
     return {
         module: int(sum(operators.get(name, 0) for name in _HEADLINE_OPERATORS))
@@ -178,14 +178,14 @@ def flops_by_module(spec: NetSpec, image_size: int) -> dict[str, int]:
 
 @functools.lru_cache(maxsize=1024)
 def _count(spec: NetSpec, image_size: int) -> Cost:
-    """Counts everything in one trace of the network."""
+    """Returns all counts, from one trace of the network."""
     with _fvcore() as fvcore:
-        network, images = _network_and_no_images(spec, image_size)
+        network, images = _network_and_empty_batch(spec, image_size)
         flops_of, outputs_of = fvcore.jit_handles, fvcore.jit_handles.generic_activation_jit()
         handles = {
-            "aten::_convolution": _both("conv", flops_of.conv_flop_jit, outputs_of),
-            "aten::linear": _both("linear", flops_of.linear_flop_jit, outputs_of),
-            "aten::addmm": _both("addmm", flops_of.addmm_flop_jit, outputs_of),
+            "aten::_convolution": _combined("conv", flops_of.conv_flop_jit, outputs_of),
+            "aten::linear": _combined("linear", flops_of.linear_flop_jit, outputs_of),
+            "aten::addmm": _combined("addmm", flops_of.addmm_flop_jit, outputs_of),
         }
         analysis = _analysis(fvcore.FlopCountAnalysis, network, images).set_op_handle(**handles)
         with running(spec, f"be run on an image of {image_size} pixels"):
@@ -199,13 +199,13 @@ def _count(spec: NetSpec, image_size: int) -> Cost:
     )
 
 
-def _network_and_no_images(spec: NetSpec, image_size: int) -> tuple[Network, Tensor]:
-    """Returns the network in evaluation mode, and a batch (0, in_channels, H, W) of no images.
+def _network_and_empty_batch(spec: NetSpec, image_size: int) -> tuple[Network, Tensor]:
+    """Returns the network in evaluation mode and a batch (0, in_channels, H, W) of no images.
 
-    To draw weights and to convolve would take most of the time, and counting needs neither. So the
-    weights stay as the memory happens to be, and the network runs on a batch of none: every tensor
-    in it then has the shape it would have, but for the 0, and nothing is computed. Layers of one's
-    own need not bear either, so that with them it is a network like any other, and one image.
+    Initial weights and convolutions would take most of the time, and counting needs neither. So the
+    weights are uninitialised memory, and the network runs on a batch of size 0: each tensor then
+    has its usual shape, except for the 0, and nothing is computed. Custom layers may not work with
+    either, so a network with custom layers is initialised and gets one image.
     """
     import torch
 
@@ -222,35 +222,35 @@ def _network_and_no_images(spec: NetSpec, image_size: int) -> tuple[Network, Ten
 
 @contextlib.contextmanager
 def _fvcore() -> Iterator[Any]:
-    """Gives ``fvcore.nn`` to count with, without gradients and without torch's warnings of it."""
+    """Yields ``fvcore.nn``, with gradients off and without torch's warnings about it."""
     import torch
 
     with torch.no_grad(), warnings.catch_warnings():
-        # fvcore traces with torch.jit, and scripts a loss with it as it is imported; newer
-        # versions of torch warn that it is deprecated.
+        # fvcore uses torch.jit to trace, and at import to script a loss; newer versions of torch
+        # warn that it is deprecated.
         warnings.filterwarnings("ignore", message=r".*torch\.jit")
         yield importlib.import_module("fvcore.nn")
 
 
 def _analysis(kind: Any, network: Network, images: Tensor) -> Any:
-    """Returns one of fvcore's analyses, which counts one image where it has traced none."""
+    """Returns one of fvcore's analyses, modified to count one image for a batch of size 0."""
 
-    class OfOneImage(kind):  # type: ignore[misc]  # fvcore has no types
+    class ForOneImage(kind):  # type: ignore[misc]  # fvcore has no types
         def set_op_handle(self, **handles: Callable[..., Any]) -> Any:
-            return super().set_op_handle(**{name: _of_one(h) for name, h in handles.items()})
+            return super().set_op_handle(**{name: _for_one_image(h) for name, h in handles.items()})
 
-    # Operators that count nothing, and modules without any, are no news.
-    analysis = OfOneImage(network, images)
+    # No warnings of operators without a count and modules that are not called.
+    analysis = ForOneImage(network, images)
     return analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
 
 
-def _of_one(handle: Callable[..., Any]) -> Callable[..., Any]:
-    """Lets one of fvcore's handles see a batch of one image for a batch of none."""
+def _for_one_image(handle: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns one of fvcore's handles, modified to see a batch of size 1 for one of size 0."""
     return lambda inputs, outputs: handle([*map(_Value, inputs)], [*map(_Value, outputs)])
 
 
 class _Value:
-    """A value in a traced graph, as far as fvcore's handles ask for it."""
+    """A value in a traced graph, with the attributes that fvcore's handles use."""
 
     def __init__(self, value: Any) -> None:
         self._value = value
@@ -264,10 +264,10 @@ class _Value:
         return [size or 1 for size in self._value.type().sizes()]
 
 
-def _both(
+def _combined(
     name: str, flops_of: Callable[..., Any], outputs_of: Callable[..., Any]
 ) -> Callable[..., Counter[str]]:
-    """Joins two of fvcore's handles, so that one trace counts an operator's FLOPs and outputs."""
+    """Combines two of fvcore's handles: one trace counts an operator's FLOPs and outputs."""
 
     def handle(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
         flops = flops_of(inputs, outputs)  # a number, or a Counter with the operator's name
@@ -281,11 +281,11 @@ def _both(
     return handle
 
 
-# -- the counts on disk --------------------------------------------------------------------------
+# -- the cache on disk ---------------------------------------------------------------------------
 
 
 def cache_path() -> Path:
-    """Returns the file of the counts that hold for this code and these libraries."""
+    """Returns the cache file of the counts that are valid for this code and these libraries."""
     return cache.cache_folder() / f"cost-{_fingerprint()}.json"
 
 

@@ -71,7 +71,7 @@ class CustomLayersFile:
             UnknownNameError: listing the valid names of the field.
         """
         if name not in self.tables[field]:
-            raise UnknownNameError(field, name, [*builtin(field), *self.tables[field]])
+            raise UnknownNameError(field, name, [*builtin_names(field), *self.tables[field]])
         return CustomLayer(name, self.digest)
 
 
@@ -218,7 +218,7 @@ def _run(path: Path, content: bytes) -> CustomLayersFile:
     return CustomLayersFile(path, content, {field: dict(table) for field, table in tables.items()})
 
 
-def builtin(field: str) -> list[str]:
+def builtin_names(field: str) -> list[str]:
     """Returns the valid names of a field without custom layers."""
     return list(get_args(field_types()[field])[0])
 
@@ -231,7 +231,7 @@ def _faults(field: str, table: Any) -> list[str]:
     for name, make in table.items():
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             faults.append(f"{TABLES[field]} has {name!r}; write names like star-relu")
-        elif name in builtin(field):
+        elif name in builtin_names(field):
             faults.append(f"{TABLES[field]} has {name!r}, which is built in; choose another name")
         elif not callable(make):
             faults.append(f"{TABLES[field]}[{name!r}] is not a class or function")

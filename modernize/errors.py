@@ -1,4 +1,4 @@
-"""The exceptions a user can meet, and the wording they share."""
+"""The exceptions that are shown to a user as a message, and their common wording."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from collections.abc import Iterable
 
 
 class RoadmapError(Exception):
-    """Something failed although the request was sound; the command line exits with status 1."""
+    """A failure although the request was valid; the command line exits with status 1."""
 
     exit_status = 1
 
 
 class UsageError(RoadmapError):
-    """The request itself is wrong; the command line exits with status 2."""
+    """A wrong request; the command line exits with status 2."""
 
     exit_status = 2
 
 
 class SpecError(UsageError):
-    """A network description that cannot be built; names every fault it has."""
+    """A network description that is not valid; names every fault."""
 
 
 class WeightsError(UsageError):
-    """A checkpoint that cannot be read, or does not fit; names every tensor that is in the way."""
+    """A checkpoint that cannot be read or does not fit; names every tensor with a fault."""
 
 
 class CustomLayersError(UsageError):
@@ -31,12 +31,12 @@ class CustomLayersError(UsageError):
 
 
 class UnknownNameError(UsageError):
-    """A name that is not among the valid ones; says the closest match and lists them all.
+    """An unknown name; the message has the closest valid name and lists all of them.
 
     Args:
-        kind: what the name stands for, such as ``"step"``.
-        value: what was given.
-        valid: every name that would have been accepted.
+        kind: of thing that the name is for, such as ``"step"``.
+        value: the unknown name.
+        valid: all valid names.
     """
 
     def __init__(self, kind: str, value: object, valid: Iterable[object]) -> None:

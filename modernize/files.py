@@ -1,4 +1,4 @@
-"""Files written aside and renamed: whoever reads one sees the old content or the new one, whole."""
+"""Atomic writes: a reader sees the complete old content or the complete new one."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ try:
 except ImportError:  # Windows
     fcntl = None
 
-ASIDE = ".aside"  # how the names of unfinished files end; no pattern of this program matches them
-STALE_SECONDS = 3600  # without locks: an unfinished file of this age has no writer any more
-MAX_BYTES = 2**28  # of a file that is read whole
-ADVICE = "Make room or give rights there, or name another file."
+TEMPORARY = ".aside"  # suffix of temporary files; no pattern of this program matches it
+STALE_SECONDS = 3600  # without locks: age after which a temporary file has no writer any more
+MAX_BYTES = 2**28  # of a file that is read into memory
+ADVICE = "Free disk space, grant write permission there, or name another file."
 _NO_SYNC = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP)
 
 
@@ -35,32 +35,32 @@ class UnwritableFileError(RoadmapError):
 
 
 @contextlib.contextmanager
-def replacing(
+def atomic_write(
     path: Path,
     *,
     fault: type[RoadmapError] = UnwritableFileError,
     advice: str = ADVICE,
     flush: bool = True,
 ) -> Iterator[IO[bytes]]:
-    """Yields an empty file to write; it takes the place of ``path`` once it is whole.
+    """Yields an empty temporary file to write, which replaces ``path`` when it is complete.
 
-    A link is replaced, never followed; the permissions of a file that is replaced are kept, and a
-    new one has the usual ones. Where anything fails, what was there stays, and nothing else does.
-    What a killed writer left unfinished is removed by the next writer of the same file.
+    A link is replaced, never followed. A replaced file keeps its permissions; a new one has the
+    default ones. If anything fails, the old file does not change, and the temporary one is removed.
+    The temporary file of a killed writer is removed by the next writer of the same file.
 
     Args:
-        path: of the file; its folder must be there.
-        fault: the kind of error to raise.
-        advice: what the user can do about it.
-        flush: whether the content must outlast a power cut.
+        path: of the file; its folder must exist.
+        fault: type of the error to raise.
+        advice: for the user, at the end of the message.
+        flush: whether the content must survive a power failure.
 
     Raises:
-        RoadmapError: of the kind ``fault``, where it cannot be written: which file, and why.
+        RoadmapError: of type ``fault``, if the file cannot be written: which file, and why.
     """
-    aside: Path | None = None
+    temporary: Path | None = None
     try:
-        _remove_leftovers(path)
-        aside, file = _open_aside(path)
+        _remove_stale(path)
+        temporary, file = _open_temporary(path)
         with file:
             yield file
             file.flush()
@@ -68,16 +68,16 @@ def replacing(
                 _sync(file.fileno())
             with contextlib.suppress(OSError):
                 if stat.S_ISREG(mode := path.lstat().st_mode):
-                    aside.chmod(stat.S_IMODE(mode))
+                    temporary.chmod(stat.S_IMODE(mode))
             if fcntl is None:  # Windows renames no open files
                 file.close()
-            aside.replace(path)
+            temporary.replace(path)
         if flush:
             _sync_folder(path.parent)
     except BaseException as error:
-        if aside is not None:
+        if temporary is not None:
             with contextlib.suppress(OSError):
-                aside.unlink(missing_ok=True)
+                temporary.unlink(missing_ok=True)
         if (of_system := _system_error(error)) is None:
             raise
         raise _unwritable(path, of_system, fault, advice) from error
@@ -91,18 +91,18 @@ def write_bytes(
     advice: str = ADVICE,
     flush: bool = True,
 ) -> None:
-    """Writes a file, whole or not at all; arguments and errors are those of :func:`replacing`."""
-    with replacing(path, fault=fault, advice=advice, flush=flush) as file:
+    """Writes a file atomically; arguments and errors are those of :func:`atomic_write`."""
+    with atomic_write(path, fault=fault, advice=advice, flush=flush) as file:
         file.write(content)
 
 
 def make_folder(
     path: Path, *, fault: type[RoadmapError] = UnwritableFileError, advice: str = ADVICE
 ) -> None:
-    """Makes a folder and those around it, where they are not there yet.
+    """Makes a folder and its parents, if they do not exist.
 
     Raises:
-        RoadmapError: of the kind ``fault``, where it cannot be made: which folder, and why.
+        RoadmapError: of type ``fault``, if it cannot be made: which folder, and why.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -110,20 +110,20 @@ def make_folder(
         raise _unwritable(path, error, fault, advice) from error
 
 
-def read_bytes(path: Path, most: int = MAX_BYTES) -> bytes:
+def read_bytes(path: Path, limit: int = MAX_BYTES) -> bytes:
     """Returns the content of a regular file.
 
     Raises:
-        OSError: for anything else, such as a folder or a pipe, and for more than ``most`` bytes.
+        OSError: for anything else, such as a folder or a pipe, and for more than ``limit`` bytes.
     """
     with open_regular(path) as file:
-        if os.fstat(file.fileno()).st_size > most:
-            raise OSError(errno.EFBIG, f"More than {most:,} bytes", str(path))
+        if os.fstat(file.fileno()).st_size > limit:
+            raise OSError(errno.EFBIG, f"More than {limit:,} bytes", str(path))
         return file.read()
 
 
 def open_regular(path: Path | str) -> IO[bytes]:
-    """Opens a regular file to read; it never waits, as for whoever writes into a pipe.
+    """Opens a regular file to read, without waiting, as opening a pipe would.
 
     Raises:
         OSError: for anything else, such as a folder, a pipe or a device.
@@ -144,26 +144,26 @@ def _unwritable(path: Path, error: OSError, fault: type[RoadmapError], advice: s
 
 
 def _stem(path: Path) -> str:
-    return f".{path.name[:50]}."  # a name of 255 bytes has room for what is added
+    return f".{path.name[:50]}."  # a name has at most 255 bytes
 
 
-def _open_aside(path: Path) -> tuple[Path, IO[bytes]]:
-    """Makes an unfinished file, locked as long as it is open."""
+def _open_temporary(path: Path) -> tuple[Path, IO[bytes]]:
+    """Makes a temporary file, locked as long as it is open."""
     while True:
-        aside = path.with_name(f"{_stem(path)}{secrets.token_hex(4)}{ASIDE}")
-        file = aside.open("xb")
+        temporary = path.with_name(f"{_stem(path)}{secrets.token_hex(4)}{TEMPORARY}")
+        file = temporary.open("xb")
         with contextlib.suppress(OSError):
             _lock(file)
-        if aside.exists():
-            return aside, file
-        file.close()  # another writer took it for a leftover before it was locked
+        if temporary.exists():
+            return temporary, file
+        file.close()  # another writer removed it as stale before it was locked
 
 
-def _remove_leftovers(path: Path) -> None:
-    """Removes unfinished files that nobody writes any more."""
+def _remove_stale(path: Path) -> None:
+    """Removes temporary files that have no writer any more."""
     with contextlib.suppress(OSError):
-        for leftover in path.parent.glob(f"{glob.escape(_stem(path))}*{ASIDE}"):
-            with contextlib.suppress(OSError), leftover.open("r+b") as file:
+        for stale in path.parent.glob(f"{glob.escape(_stem(path))}*{TEMPORARY}"):
+            with contextlib.suppress(OSError), stale.open("r+b") as file:
                 try:
                     _lock(file)
                 except BlockingIOError:
@@ -171,15 +171,15 @@ def _remove_leftovers(path: Path) -> None:
                 except OSError:
                     if time.time() - os.fstat(file.fileno()).st_mtime < STALE_SECONDS:
                         continue
-                leftover.unlink()
+                stale.unlink()
 
 
 def _lock(file: IO[bytes]) -> None:
     """Locks a file.
 
     Raises:
-        BlockingIOError: where another process has locked it.
-        OSError: where files cannot be locked.
+        BlockingIOError: if another process has locked it.
+        OSError: if files cannot be locked.
     """
     if fcntl is None:
         raise OSError(errno.ENOLCK, "No locks")
@@ -187,7 +187,7 @@ def _lock(file: IO[bytes]) -> None:
 
 
 def _sync(handle: int) -> None:
-    """Puts a file on the disk, where the file system can be asked to."""
+    """Flushes a file to the disk, if the file system supports it."""
     try:
         os.fsync(handle)
     except OSError as error:
@@ -196,7 +196,7 @@ def _sync(handle: int) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Makes a rename outlast a power cut, where the system can; the file is there in any case."""
+    """Makes a rename survive a power failure, if the system supports it."""
     if hasattr(os, "O_DIRECTORY"):
         with contextlib.suppress(OSError):
             handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -207,7 +207,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _system_error(error: BaseException) -> OSError | None:
-    """Returns the system's error behind one that a library made of it."""
+    """Returns the system's error that caused a library's error; None if none did."""
     cause: BaseException | None = error if isinstance(error, Exception) else None
     while cause is not None and not isinstance(cause, OSError):
         cause = cause.__cause__ or cause.__context__

@@ -1,20 +1,20 @@
-"""How other implementations name and shape the tensors of our networks: tables, without torch.
+"""Names and shapes of our networks' tensors in other implementations: tables, without torch.
 
-A :class:`Layout` is a table that says what another implementation calls each part of a network, and
-which of our networks it has at all. A row names a module (or a single tensor) in both, once for the
-whole network, for a stage or for a block, by the placeholders that stand in it:
+A :class:`Layout` is a table of the names that another implementation gives to the parts of a
+network, with the structure of the networks that it has. Each rule has the names of a module (or of
+a single tensor) in both implementations, with placeholders for stages and blocks:
 
 ========== =====================================================================================
-{stage}    our number of the stage, from 0
+{stage}    index of the stage, from 0
 {from1}    the same, from 1
-{odd}      place of the stage among stages and what stands between them: 1, 3, 5, ...
-{even}     place of what stands before it: 0, 2, 4, ...; place 0 is the stem
-{block}    number of the block within its stage, from 0
+{odd}      position of the stage among stages and the downsampling between them: 1, 3, 5, ...
+{even}     position of the stem or downsampling before it: 0, 2, 4, ...
+{block}    index of the block within its stage, from 0
 {at}       our name of the block
 ========== =====================================================================================
 
-A row is used wherever our network has the tensors it names, so that a table can list what only some
-stages or blocks have. Both directions follow from the same table.
+A rule applies wherever our network has the tensors it names, so that a table may have rules for
+parts that only some stages or blocks have. The same table serves both directions.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from modernize.text import plural
 
 
 class Shape(enum.Enum):
-    """How the shape of a tensor in another implementation follows from ours."""
+    """The relation between the shape of a tensor in another implementation and in ours."""
 
     SAME = enum.auto()
     MATRIX = enum.auto()  # a linear layer (out, in) for our 1x1 convolution (out, in, 1, 1)
@@ -44,16 +44,16 @@ class Shape(enum.Enum):
             return ours[:2]
         return (*ours, 1, 1) if self is Shape.MAP else ours
 
-    def has(self, dimensions: int) -> bool:
-        """Tells whether a tensor of so many dimensions may stand in such a row."""
+    def allows(self, dimensions: int) -> bool:
+        """Returns whether a tensor with this number of dimensions can have this relation."""
         if self is Shape.SAME:
             return True
         return dimensions == 3 if self is Shape.MAP else dimensions <= 2
 
 
 @dataclasses.dataclass(frozen=True)
-class Row:
-    """One module or tensor: what it is called there and here, and how it is shaped there."""
+class NameRule:
+    """One module or tensor: its name there and here, and its shape there."""
 
     theirs: str
     ours: str
@@ -62,125 +62,129 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """What one implementation calls the parts of a network.
+    """The names and shapes of one implementation.
 
     Attributes:
-        title: whose network it is, for people.
-        names: what it is called where a layout is asked for.
-        like: a network of ours with the same structure; None: it has every network of ours, under
-            the very names that we use.
-        rows: the table.
-        scale_optional: whether it has the network without Layer Scale as well as with it.
-        wrapper: under which key of a ``torch.save`` file the tensors stand; None: they are all.
+        title: the implementation and its network, for messages.
+        names: accepted by :func:`find_layout`.
+        reference: our network with the same structure; None: it has all our networks, under our
+            names.
+        rules: the table.
+        scale_optional: whether it has the network both with and without Layer Scale.
+        wrapper: key of the state dict in a ``torch.save`` file; None: the file is the state dict.
     """
 
     title: str
     names: tuple[str, ...]
-    like: NetSpec | None
-    rows: tuple[Row, ...] = ()
+    reference: NetSpec | None
+    rules: tuple[NameRule, ...] = ()
     scale_optional: bool = False
     wrapper: str | None = None
 
-    def misfits(self, spec: NetSpec) -> list[str]:
-        """Returns why the layout has no such network, field by field; nothing if it has.
+    def mismatches(self, spec: NetSpec) -> list[str]:
+        """Returns the reasons, field by field, why the layout does not have such a network.
 
-        Sizes are free, kernel size included, even if the other implementation fixes them: a wrong
-        one shows as tensors that do not fit. Of Layer Scale, only its presence counts.
+        Sizes and the kernel size may differ, even if the other implementation fixes them: a wrong
+        one leads to tensors that do not fit. Of Layer Scale, only its presence counts.
         """
-        if self.like is None:
+        if self.reference is None:
             return []
         faults = [
-            f"{field} is {mine} where it has {theirs}"
-            for field, (mine, theirs) in spec.diff(self.like, set(Role) - {Role.STRUCTURE}).items()
+            f"{field} is {mine}, not {theirs}"
+            for field, (mine, theirs) in spec.diff(
+                self.reference, set(Role) - {Role.STRUCTURE}
+            ).items()
             if field != "kernel_size"
         ]
-        if len(spec.depths) != len(self.like.depths):
-            faults.append(f"it has {plural(len(self.like.depths), 'stage')}")
-        if not self.scale_optional and bool(spec.layer_scale) != bool(self.like.layer_scale):
-            faults.append(f"it has {'a' if self.like.layer_scale else 'no'} Layer Scale")
+        if len(spec.depths) != len(self.reference.depths):
+            faults.append(f"it has {plural(len(self.reference.depths), 'stage')}")
+        if not self.scale_optional and bool(spec.layer_scale) != bool(self.reference.layer_scale):
+            faults.append(f"it has {'a' if self.reference.layer_scale else 'no'} Layer Scale")
         return faults
 
-    def expand(self, depths: tuple[int, ...]) -> Iterator[Row]:
-        """Writes every row out for the stages and blocks of a network; some rows come twice."""
+    def expand(self, depths: tuple[int, ...]) -> Iterator[NameRule]:
+        """Yields the rules for all stages and blocks of a network; some occur more than once."""
         for stage, depth in enumerate(depths):
             for block in range(depth):
                 at = f"stages.{stage}.blocks.{block}"
-                place = {**_places(stage), "block": block, "at": at}
-                for row in self.rows:
-                    yield Row(row.theirs.format_map(place), row.ours.format_map(place), row.shape)
+                values = {**_indices(stage), "block": block, "at": at}
+                for rule in self.rules:
+                    yield NameRule(
+                        rule.theirs.format_map(values), rule.ours.format_map(values), rule.shape
+                    )
 
     def block_prefix(self, stage: int) -> str:
-        """Returns what stands before the number of a block in the names of a stage."""
-        row = next(row for row in self.rows if "{block}" in row.theirs)
-        return row.theirs.partition("{block}")[0].format_map(_places(stage))
+        """Returns the part of their names before the index of a block, for one stage."""
+        rule = next(rule for rule in self.rules if "{block}" in rule.theirs)
+        return rule.theirs.partition("{block}")[0].format_map(_indices(stage))
 
 
-def _places(stage: int) -> dict[str, Any]:
+def _indices(stage: int) -> dict[str, Any]:
     return {"stage": stage, "from1": stage + 1, "odd": 2 * stage + 1, "even": 2 * stage}
 
 
 # fmt: off
 _RESNET = (
-    Row("conv1",                               "stem.conv"),
-    Row("bn1",                                 "stem.norm"),
-    Row("layer{from1}.{block}.conv1",          "{at}.branch.expand"),
-    Row("layer{from1}.{block}.bn1",            "{at}.branch.expand_norm"),
-    Row("layer{from1}.{block}.conv2",          "{at}.branch.spatial"),
-    Row("layer{from1}.{block}.bn2",            "{at}.branch.spatial_norm"),
-    Row("layer{from1}.{block}.conv3",          "{at}.branch.project"),
-    Row("layer{from1}.{block}.bn3",            "{at}.branch.project_norm"),
-    Row("layer{from1}.{block}.downsample.0",   "{at}.shortcut.conv"),
-    Row("layer{from1}.{block}.downsample.1",   "{at}.shortcut.norm"),
-    Row("fc",                                  "head"),
+    NameRule("conv1",                               "stem.conv"),
+    NameRule("bn1",                                 "stem.norm"),
+    NameRule("layer{from1}.{block}.conv1",          "{at}.branch.expand"),
+    NameRule("layer{from1}.{block}.bn1",            "{at}.branch.expand_norm"),
+    NameRule("layer{from1}.{block}.conv2",          "{at}.branch.spatial"),
+    NameRule("layer{from1}.{block}.bn2",            "{at}.branch.spatial_norm"),
+    NameRule("layer{from1}.{block}.conv3",          "{at}.branch.project"),
+    NameRule("layer{from1}.{block}.bn3",            "{at}.branch.project_norm"),
+    NameRule("layer{from1}.{block}.downsample.0",   "{at}.shortcut.conv"),
+    NameRule("layer{from1}.{block}.downsample.1",   "{at}.shortcut.norm"),
+    NameRule("fc",                                  "head"),
 )
 _TORCHVISION_CONVNEXT = (
-    Row("features.0.0",                        "stem.conv"),
-    Row("features.0.1",                        "stem.norm"),
-    Row("features.{even}.0",                   "stages.{stage}.downsample.norm"),
-    Row("features.{even}.1",                   "stages.{stage}.downsample.conv"),
-    Row("features.{odd}.{block}.block.0",      "{at}.branch.spatial"),
-    Row("features.{odd}.{block}.block.2",      "{at}.branch.spatial_norm"),
-    Row("features.{odd}.{block}.block.3",      "{at}.branch.expand", Shape.MATRIX),
-    Row("features.{odd}.{block}.block.5",      "{at}.branch.project", Shape.MATRIX),
-    Row("features.{odd}.{block}.layer_scale",  "{at}.branch.scale.gamma", Shape.MAP),
-    Row("classifier.0",                        "norm"),
-    Row("classifier.2",                        "head"),
+    NameRule("features.0.0",                        "stem.conv"),
+    NameRule("features.0.1",                        "stem.norm"),
+    NameRule("features.{even}.0",                   "stages.{stage}.downsample.norm"),
+    NameRule("features.{even}.1",                   "stages.{stage}.downsample.conv"),
+    NameRule("features.{odd}.{block}.block.0",      "{at}.branch.spatial"),
+    NameRule("features.{odd}.{block}.block.2",      "{at}.branch.spatial_norm"),
+    NameRule("features.{odd}.{block}.block.3",      "{at}.branch.expand", Shape.MATRIX),
+    NameRule("features.{odd}.{block}.block.5",      "{at}.branch.project", Shape.MATRIX),
+    NameRule("features.{odd}.{block}.layer_scale",  "{at}.branch.scale.gamma", Shape.MAP),
+    NameRule("classifier.0",                        "norm"),
+    NameRule("classifier.2",                        "head"),
 )
 _TIMM_CONVNEXT = (
-    Row("stem.0",                                 "stem.conv"),
-    Row("stem.1",                                 "stem.norm"),
-    Row("stages.{stage}.downsample.0",            "stages.{stage}.downsample.norm"),
-    Row("stages.{stage}.downsample.1",            "stages.{stage}.downsample.conv"),
-    Row("stages.{stage}.blocks.{block}.conv_dw",  "{at}.branch.spatial"),
-    Row("stages.{stage}.blocks.{block}.norm",     "{at}.branch.spatial_norm"),
-    Row("stages.{stage}.blocks.{block}.mlp.fc1",  "{at}.branch.expand", Shape.MATRIX),
-    Row("stages.{stage}.blocks.{block}.mlp.fc2",  "{at}.branch.project", Shape.MATRIX),
-    Row("stages.{stage}.blocks.{block}.gamma",    "{at}.branch.scale.gamma"),
-    Row("head.norm",                              "norm"),
-    Row("head.fc",                                "head"),
+    NameRule("stem.0",                                 "stem.conv"),
+    NameRule("stem.1",                                 "stem.norm"),
+    NameRule("stages.{stage}.downsample.0",            "stages.{stage}.downsample.norm"),
+    NameRule("stages.{stage}.downsample.1",            "stages.{stage}.downsample.conv"),
+    NameRule("stages.{stage}.blocks.{block}.conv_dw",  "{at}.branch.spatial"),
+    NameRule("stages.{stage}.blocks.{block}.norm",     "{at}.branch.spatial_norm"),
+    NameRule("stages.{stage}.blocks.{block}.mlp.fc1",  "{at}.branch.expand", Shape.MATRIX),
+    NameRule("stages.{stage}.blocks.{block}.mlp.fc2",  "{at}.branch.project", Shape.MATRIX),
+    NameRule("stages.{stage}.blocks.{block}.gamma",    "{at}.branch.scale.gamma"),
+    NameRule("head.norm",                              "norm"),
+    NameRule("head.fc",                                "head"),
 )
 _OFFICIAL_CONVNEXT = (
-    Row("downsample_layers.0.0",               "stem.conv"),
-    Row("downsample_layers.0.1",               "stem.norm"),
-    Row("downsample_layers.{stage}.0",         "stages.{stage}.downsample.norm"),
-    Row("downsample_layers.{stage}.1",         "stages.{stage}.downsample.conv"),
-    Row("stages.{stage}.{block}.dwconv",       "{at}.branch.spatial"),
-    Row("stages.{stage}.{block}.norm",         "{at}.branch.spatial_norm"),
-    Row("stages.{stage}.{block}.pwconv1",      "{at}.branch.expand", Shape.MATRIX),
-    Row("stages.{stage}.{block}.pwconv2",      "{at}.branch.project", Shape.MATRIX),
-    Row("stages.{stage}.{block}.gamma",        "{at}.branch.scale.gamma"),
-    Row("norm",                                "norm"),
-    Row("head",                                "head"),
+    NameRule("downsample_layers.0.0",               "stem.conv"),
+    NameRule("downsample_layers.0.1",               "stem.norm"),
+    NameRule("downsample_layers.{stage}.0",         "stages.{stage}.downsample.norm"),
+    NameRule("downsample_layers.{stage}.1",         "stages.{stage}.downsample.conv"),
+    NameRule("stages.{stage}.{block}.dwconv",       "{at}.branch.spatial"),
+    NameRule("stages.{stage}.{block}.norm",         "{at}.branch.spatial_norm"),
+    NameRule("stages.{stage}.{block}.pwconv1",      "{at}.branch.expand", Shape.MATRIX),
+    NameRule("stages.{stage}.{block}.pwconv2",      "{at}.branch.project", Shape.MATRIX),
+    NameRule("stages.{stage}.{block}.gamma",        "{at}.branch.scale.gamma"),
+    NameRule("norm",                                "norm"),
+    NameRule("head",                                "head"),
 )
 _OFFICIAL_ISOTROPIC = (
-    Row("stem",                                "stem.conv"),
-    Row("blocks.{block}.dwconv",               "{at}.branch.spatial"),
-    Row("blocks.{block}.norm",                 "{at}.branch.spatial_norm"),
-    Row("blocks.{block}.pwconv1",              "{at}.branch.expand", Shape.MATRIX),
-    Row("blocks.{block}.pwconv2",              "{at}.branch.project", Shape.MATRIX),
-    Row("blocks.{block}.gamma",                "{at}.branch.scale.gamma"),
-    Row("norm",                                "norm"),
-    Row("head",                                "head"),
+    NameRule("stem",                                "stem.conv"),
+    NameRule("blocks.{block}.dwconv",               "{at}.branch.spatial"),
+    NameRule("blocks.{block}.norm",                 "{at}.branch.spatial_norm"),
+    NameRule("blocks.{block}.pwconv1",              "{at}.branch.expand", Shape.MATRIX),
+    NameRule("blocks.{block}.pwconv2",              "{at}.branch.project", Shape.MATRIX),
+    NameRule("blocks.{block}.gamma",                "{at}.branch.scale.gamma"),
+    NameRule("norm",                                "norm"),
+    NameRule("head",                                "head"),
 )
 # fmt: on
 
@@ -194,7 +198,7 @@ LAYOUTS: tuple[Layout, ...] = (
         "timm's ConvNeXt with conv_mlp",
         ("timm-conv-mlp",),
         _CONVNEXT,
-        tuple(dataclasses.replace(row, shape=Shape.SAME) for row in _TIMM_CONVNEXT),
+        tuple(dataclasses.replace(rule, shape=Shape.SAME) for rule in _TIMM_CONVNEXT),
         scale_optional=True,
     ),
     Layout(
@@ -215,23 +219,25 @@ LAYOUTS: tuple[Layout, ...] = (
     ),
     OURS,
 )
-NAMES = tuple(dict.fromkeys(name for layout in LAYOUTS for name in layout.names))
+LAYOUT_NAMES = tuple(dict.fromkeys(name for layout in LAYOUTS for name in layout.names))
 
 
 def find_layout(name: str, spec: NetSpec) -> Layout:
-    """Returns the layout of this name that has a network of this structure.
+    """Returns the layout with this name that has a network of this structure.
 
     Raises:
-        UnknownNameError: for a name that no layout has, listing :data:`NAMES`.
-        WeightsError: where the implementation has no such network, saying what keeps it from it.
+        UnknownNameError: for an unknown name, listing :data:`LAYOUT_NAMES`.
+        WeightsError: if the implementation has no such network, naming the reasons.
     """
     named = [layout for layout in LAYOUTS if name in layout.names]
     if not named:
-        raise UnknownNameError("layout", name, NAMES)
+        raise UnknownNameError("layout", name, LAYOUT_NAMES)
     for layout in named:
-        if not layout.misfits(spec):
+        if not layout.mismatches(spec):
             return layout
-    reasons = "".join(f"\n  {layout.title}: {', '.join(layout.misfits(spec))}" for layout in named)
+    reasons = "".join(
+        f"\n  {layout.title}: {', '.join(layout.mismatches(spec))}" for layout in named
+    )
     raise WeightsError(
-        f"the layout {name!r} has no network of this structure; 'ours' has all:{reasons}"
+        f"the layout {name!r} has no network of this structure; 'ours' has all networks:{reasons}"
     )

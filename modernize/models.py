@@ -1,7 +1,7 @@
-"""The paper's own networks as data: the ends of the roadmap, and what grew from ConvNeXt-T.
+"""The paper's networks as data: both ends of the roadmap, and the other sizes of ConvNeXt.
 
-A network is given by the name it has in the paper's tables. None of them fixes an image size: the
-paper uses those with stages at 224 and at 384 pixels.
+The keys are the names in the paper's tables. No network fixes an image size: the paper uses those
+with stages at 224 and at 384 pixels.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ MODELS: Mapping[str, NetSpec] = {
     "ConvNeXt-B":        _CONVNEXT.replace(depths=(3, 3, 27, 3), width=128),
     "ConvNeXt-L":        _CONVNEXT.replace(depths=(3, 3, 27, 3), width=192),
     "ConvNeXt-XL":       _CONVNEXT.replace(depths=(3, 3, 27, 3), width=256),
-    # Isotropic: one stage on 16x16 patches. Of the three, only L is trained with a Layer Scale.
+    # Isotropic: one stage on 16x16 patches. Only L is trained with a Layer Scale.
     "ConvNeXt-S (iso.)": _ISOTROPIC.replace(depths=(18,), width=384),
     "ConvNeXt-B (iso.)": _ISOTROPIC.replace(depths=(18,), width=768),
     "ConvNeXt-L (iso.)": _ISOTROPIC.replace(depths=(36,), width=1024, layer_scale=1e-6),
@@ -34,7 +34,7 @@ MODELS: Mapping[str, NetSpec] = {
 def model_of(spec: NetSpec) -> str | None:
     """Returns the name of the paper's network that this one is; None if it is none of them.
 
-    What only training sees does not count, nor the initial Layer Scale, nor the classes.
+    Fields that only training uses, the initial Layer Scale and the classes do not count.
     """
     ignoring = (Role.TRAINING, Role.INITIAL, Role.HEAD)
     return next((name for name, s in MODELS.items() if not spec.diff(s, ignoring)), None)

@@ -1,6 +1,6 @@
-"""What a set of named tensors is: its layout from the names, its NetSpec from names and shapes.
+"""Recognises a state dict: its layout from the names, its NetSpec from names and shapes.
 
-Nothing here imports torch: a tensor is a name and a shape.
+This module does not import torch: here, a tensor is a name and a shape.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from modernize.errors import SpecError, WeightsError
-from modernize.layouts import LAYOUTS, OURS, Layout, Row
+from modernize.layouts import LAYOUTS, OURS, Layout, NameRule
 from modernize.spec import NetSpec
 from modernize.text import few
 
@@ -19,12 +19,12 @@ Shapes = Mapping[str, tuple[int, ...]]
 _OUR_BLOCK = re.compile(r"stages\.\d+\.blocks\.\d+\.branch\.")
 _INSERTED = frozenset(("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"))
 _PREFIXES = frozenset(("module", "model", "network", "net"))
-_AVERAGED = "n_averaged"  # what torch's AveragedModel counts
-_SHOWN = 3  # names quoted from a file that is nothing we know
-_DIGITS = 6  # of the number of a block; more are no number of a block
+_AVERAGED = "n_averaged"  # the counter of torch's AveragedModel
+_SHOWN = 3  # names that are quoted from an unknown file
+_DIGITS = 6  # at most, of the index of a block
 
-# What networks that only look alike give themselves away by, in the lines that say what is wrong.
-_LOOKALIKES = (
+# Faults by which similar networks are recognised, and the part that makes them different.
+_UNSUPPORTED = (
     (r"unexpected: .*\.grn\.", "Global Response Normalization (ConvNeXt V2)"),
     (r"unexpected: conv1\.\d", "a stem of several convolutions (ResNet-C and -D)"),
     (r"unexpected: .*\.se\.", "squeeze and excitation"),
@@ -36,14 +36,15 @@ _LOOKALIKES = (
 )
 
 
-def plain_names(names: Iterable[str]) -> dict[str, str]:
-    """Returns each name without what programs that wrap a network add to it.
+def strip_wrappers(names: Iterable[str]) -> dict[str, str]:
+    """Returns each name without the parts that wrappers of a network add.
 
-    These are torch.compile, DataParallel, FSDP, moving averages, Lightning and the like: one word
-    before all names, or one of theirs anywhere. The counter of a moving average is left out.
+    Wrappers are torch.compile, DataParallel, FSDP, moving averages, Lightning and similar ones:
+    they add a first part to all names, or a part of their own anywhere. The counter of a moving
+    average is left out.
 
     Raises:
-        WeightsError: for two names that are then the same.
+        WeightsError: if two names are then equal.
     """
     plain = {
         name: ".".join(part for part in name.split(".") if part not in _INSERTED)
@@ -56,18 +57,18 @@ def plain_names(names: Iterable[str]) -> dict[str, str]:
         plain = {name: inner.partition(".")[2] for name, inner in plain.items()}
     if len(set(plain.values())) < len(plain):
         twice = [name for name, n in Counter(plain.values()).items() if n > 1]
-        raise WeightsError(f"there are two tensors of the same name: {few(twice)}.")
+        raise WeightsError(f"two tensors have the same name: {few(twice)}.")
     return plain
 
 
 def recognise(shapes: Shapes) -> Layout:
-    """Returns the layout that knows most of the names.
+    """Returns the layout that has most of the names.
 
     Args:
         shapes: the shape of each tensor by its name in the file.
 
     Raises:
-        WeightsError: where no layout knows even half of them, quoting some.
+        WeightsError: if no layout has more than half of them, quoting some.
     """
     if any(map(_OUR_BLOCK.match, shapes)):
         return OURS
@@ -78,40 +79,40 @@ def recognise(shapes: Shapes) -> Layout:
     titles = "; ".join(layout.title for layout in LAYOUTS)
     quoted = ", ".join(sorted(shapes)[:_SHOWN]) or "none"
     raise WeightsError(
-        f"these are weights of no network known here: tensors such as {quoted}, "
-        f"{len(shapes)} in all. Known are: {titles}."
+        f"these are not weights of a known network: {len(shapes)} tensors, such as {quoted}. "
+        f"Known are: {titles}."
     )
 
 
 def infer_spec(layout: Layout, shapes: Shapes) -> NetSpec:
-    """Returns the network of another implementation that tensors of these shapes are for.
+    """Returns the network of another implementation that has tensors of these shapes.
 
-    Where tensors disagree about a size, most of them decide; the others are then misshapen.
+    If tensors disagree about a size, the majority decides; the others are then misshapen.
 
     Args:
         layout: of another implementation.
         shapes: the shape of each tensor by its name there.
 
     Raises:
-        WeightsError: where the sizes are those of no network.
+        WeightsError: if no network has these sizes.
     """
-    if layout.like is None:
+    if layout.reference is None:
         raise WeightsError(
-            "these weights have our own names, which do not say what network they are for; name "
-            "the run's folder in place of the file, or pass its NetSpec."
+            "these weights have our own names, which do not determine the network; name "
+            "the run's folder instead of the file, or pass its NetSpec."
         )
     ours = _known(layout, shapes)
     stem = [shape for name, shape in ours.items() if name.startswith("stem.")]
     kernels = [shape[-1] for name, shape in ours.items() if ".branch." in name and len(shape) == 4]
-    like = layout.like
+    like = layout.reference
     unscaled = layout.scale_optional and not any(name.endswith(".gamma") for name in ours)
     try:
         return like.replace(
             depths=_depths(layout, shapes),
-            width=_most((shape[0] for shape in stem if shape), like.width),
-            kernel_size=_most((k for k in kernels if k > 1), like.kernel_size),
-            in_channels=_most((s[1] for s in stem if len(s) == 4), like.in_channels),
-            num_classes=_most(
+            width=_majority((shape[0] for shape in stem if shape), like.width),
+            kernel_size=_majority((k for k in kernels if k > 1), like.kernel_size),
+            in_channels=_majority((s[1] for s in stem if len(s) == 4), like.in_channels),
+            num_classes=_majority(
                 (s[0] for name, s in ours.items() if name.startswith("head.") and s),
                 like.num_classes,
             ),
@@ -121,46 +122,46 @@ def infer_spec(layout: Layout, shapes: Shapes) -> NetSpec:
         raise WeightsError(f"read as {layout.title}: {error}") from None
 
 
-def lookalikes(faults: Iterable[str]) -> list[str]:
-    """Returns what the network seems to have that ours have not, from the list of its faults."""
+def unsupported_features(faults: Iterable[str]) -> list[str]:
+    """Returns the features that the network seems to have and ours do not, from its faults."""
     lines = list(faults)
-    return [what for pattern, what in _LOOKALIKES if any(re.match(pattern, f) for f in lines)]
+    return [name for pattern, name in _UNSUPPORTED if any(re.match(pattern, f) for f in lines)]
 
 
 def _known(layout: Layout, shapes: Shapes) -> dict[str, tuple[int, ...]]:
-    """Returns the shapes of those tensors that the layout knows, by our names."""
-    rows = {row.theirs: row for row in layout.expand(_depths(layout, shapes))}
+    """Returns the shapes of those tensors that the layout has, by our names."""
+    rules = {rule.theirs: rule for rule in layout.expand(_depths(layout, shapes))}
     found = {}
     for name, shape in shapes.items():
-        ours = _our_name(rows, name)
-        if ours is not None and ours[1].shape.has(len(shape)):
+        ours = _our_name(rules, name)
+        if ours is not None and ours[1].shape.allows(len(shape)):
             found[ours[0]] = shape
     return found
 
 
-def _our_name(rows: Mapping[str, Row], name: str) -> tuple[str, Row] | None:
-    """Returns what we call a tensor, and the row that says so."""
+def _our_name(rules: Mapping[str, NameRule], name: str) -> tuple[str, NameRule] | None:
+    """Returns our name of a tensor and the rule that has it; None if none has."""
     module, _, leaf = name.rpartition(".")
-    if name in rows:
-        return rows[name].ours, rows[name]
-    return (f"{rows[module].ours}.{leaf}", rows[module]) if module in rows else None
+    if name in rules:
+        return rules[name].ours, rules[name]
+    return (f"{rules[module].ours}.{leaf}", rules[module]) if module in rules else None
 
 
 def _depths(layout: Layout, names: Iterable[str]) -> tuple[int, ...]:
-    """Returns the number of blocks of each stage: one more than the highest number in a name."""
+    """Returns the number of blocks of each stage: one more than the highest index in a name."""
     listed = list(names)
     depths = []
-    for stage in range(len(layout.like.depths) if layout.like else 0):
+    for stage in range(len(layout.reference.depths) if layout.reference else 0):
         prefix = layout.block_prefix(stage)
         after = (name[len(prefix) :] for name in listed if name.startswith(prefix))
         numbers = (rest.partition(".")[0] for rest in after)
         blocks = [int(n) + 1 for n in numbers if n.isdecimal() and len(n) <= _DIGITS]
-        # A file has more tensors than blocks: no forged number makes us build a giant.
+        # A file has more tensors than blocks: a forged index cannot lead to a huge network.
         depths.append(min(max(blocks, default=1), len(listed)))
     return tuple(depths)
 
 
-def _most(votes: Iterable[int], default: int) -> int:
-    """Returns the most frequent value, the first one of several."""
+def _majority(votes: Iterable[int], default: int) -> int:
+    """Returns the most frequent value, the first one if there are several."""
     counted = Counter(votes).most_common(1)
     return counted[0][0] if counted else default

@@ -1,7 +1,7 @@
-"""NetSpec: the whole description of one network, without torch.
+"""NetSpec: the complete description of one network, without torch.
 
-Every network of the roadmap, and every network between, beside or beyond its steps, is one value of
-:class:`NetSpec`. The fields are independent of each other, so that a step can be left out or moved.
+Every network of the roadmap, and every variation of one, is a value of :class:`NetSpec`. The fields
+are independent of each other, so that a step can be left out or moved.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from typing import Any, Self, get_args, get_origin, get_type_hints
 
 from modernize.errors import SpecError, UnknownNameError, UsageError
 
-# Far above all use, and far below what takes minutes or gigabytes to count.
+# Limits far above any use, and low enough that counting takes neither minutes nor gigabytes.
 MAX_STAGES = 8
-MAX_BLOCKS = 1_000  # of a stage
+MAX_BLOCKS = 1_000  # per stage
 MAX_WIDTH = 16_384
 MAX_KERNEL = 255
 MAX_CLASSES = 1_000_000
 
 
 class Stem(enum.StrEnum):
-    """How an image becomes the first feature map."""
+    """The layers that turn an image into the first feature map."""
 
     RESNET = "resnet"  # 7x7/2 convolution, norm, activation, 3x3/2 max pool
     PATCHIFY = "patchify"  # one 4x4/4 convolution
-    PATCHIFY_16 = "patchify-16"  # one 16x16/16 convolution: isotropic networks, of one stage
+    PATCHIFY_16 = "patchify-16"  # one 16x16/16 convolution, for isotropic networks (one stage)
 
     @property
     def stride(self) -> int:
-        """How many pixels of an image's side become one position of the first feature map."""
+        """Pixels of an image's side per position of the first feature map."""
         return 16 if self is Stem.PATCHIFY_16 else 4
 
 
@@ -47,14 +47,14 @@ class SpatialConv(enum.StrEnum):
 
 
 class Bottleneck(enum.StrEnum):
-    """Which of the two is wide (4C): the residual stream, or the inside of the block."""
+    """Which is wide (4C): the residual stream or the inside of the block."""
 
     CLASSIC = "classic"  # 4C -> C -> 4C
     INVERTED = "inverted"  # C -> 4C -> C
 
 
 class SpatialPosition(enum.StrEnum):
-    """Where the k x k convolution stands among the two 1x1 convolutions."""
+    """The position of the k x k convolution relative to the two 1x1 convolutions."""
 
     MIDDLE = "middle"
     FIRST = "first"
@@ -68,45 +68,47 @@ class Activation(enum.StrEnum):
 
 
 class Norm(enum.StrEnum):
-    """The normalisation layer, everywhere in the network."""
+    """The normalisation layer, in the whole network."""
 
     BATCH = "batch"  # BatchNorm, eps 1e-5
     LAYER = "layer"  # LayerNorm over the channels of each position, eps 1e-6
 
 
 class PerBlock(enum.StrEnum):
-    """How many of a kind of layer stand in a block."""
+    """How many layers of a kind (norms, activations) a block has."""
 
-    ALL = "all"  # as in ResNet: norms after all three convolutions, activations after the
-    #                  first, the second and the addition
+    # As in ResNet: norms after all three convolutions; activations after the first, the second and
+    # the addition.
+    ALL = "all"
     ONE = "one"  # one norm, after the k x k convolution; one activation, before the last 1x1
 
 
 class Downsampling(enum.StrEnum):
-    """How a stage halves the height and width it receives."""
+    """How a stage halves the height and width of its input."""
 
     BLOCK = "block"  # a strided first block with a projection shortcut
-    SEPARATE = "separate"  # norm and 2x2/2 convolution before the blocks; norms also after the
-    #                        4x4/4 stem and after global pooling
+    # Norm and 2x2/2 convolution before the blocks; norms also after the 4x4/4 stem and after global
+    # pooling.
+    SEPARATE = "separate"
 
 
 class Init(enum.StrEnum):
-    """Initial weights of convolutions; linear layers always take the truncated normal, std 0.02."""
+    """Initial weights of convolutions; those of linear layers are truncated normal, std 0.02."""
 
     PYTORCH = "pytorch"  # torch's default for convolutions (Kaiming uniform)
-    KAIMING = "kaiming"  # Kaiming normal, fan-out, as torchvision's ResNet; linear: torch's default
-    TRUNC_NORMAL = "trunc-normal"  # truncated normal, std 0.02, as the released ConvNeXt
+    KAIMING = "kaiming"  # as torchvision's ResNet: Kaiming normal, fan-out; linear: torch's default
+    TRUNC_NORMAL = "trunc-normal"  # as the released ConvNeXt: truncated normal, std 0.02
 
 
 class Role(enum.Enum):
-    """What a field of a NetSpec is to the network; each field states its role."""
+    """The role of a NetSpec's field; each field states its own in its metadata."""
 
     STRUCTURE = enum.auto()  # which layers, in which order; a field's role unless it says otherwise
     SIZE = enum.auto()  # how many blocks, how wide
     INPUT = enum.auto()  # decided by the images
     HEAD = enum.auto()  # decided by the images' classes
     INITIAL = enum.auto()  # an initial value that training changes
-    TRAINING = enum.auto()  # seen only by training; decided by its recipe
+    TRAINING = enum.auto()  # used only by training, and decided by its recipe
 
 
 _SIZE, _INPUT, _HEAD, _INITIAL, _TRAINING = (
@@ -119,8 +121,8 @@ class CustomLayer:
     """A layer that a Python file of the user defines; see ``modernize.custom_layers``.
 
     Attributes:
-        name: what the file calls it.
-        digest: 16 hexadecimal digits that name the file's content.
+        name: its name in the file.
+        digest: 16 hexadecimal digits that identify the file's content.
     """
 
     name: str
@@ -141,18 +143,18 @@ class NetSpec:
         depths: blocks in each stage.
         width: channels C of the narrow side of a block in stage 1; doubles at each stage.
         stem, spatial_conv, bottleneck, spatial_position, kernel_size: the convolutions.
-        activation, activations, norm, norms: what stands between them.
+        activation, activations, norm, norms: the layers between them.
         downsampling: how stages 2 and later halve height and width.
-        layer_scale: initial value of the per-channel scale of each block's branch; 0: none.
-        drop_path: stochastic depth, rising linearly over the blocks from 0 to this rate.
+        layer_scale: initial value of the per-channel scale of each block's branch; 0: no scale.
+        drop_path: stochastic-depth rate of the last block; it rises linearly from 0 at the first.
         init: initial weights of the convolutions.
         in_channels: channels of the images.
         num_classes: logits of the head.
 
-    A layer of one's own may stand where the type says so; it is built where its file is given.
+    Fields whose type includes :class:`CustomLayer` accept a custom layer.
 
     Raises:
-        SpecError: naming every field with an impossible value.
+        SpecError: naming every field with an invalid value.
     """
 
     depths: tuple[int, ...] = dataclasses.field(metadata=_SIZE)
@@ -186,7 +188,7 @@ class NetSpec:
                     "depths",
                     0 < len(self.depths) <= MAX_STAGES
                     and all(0 < depth <= MAX_BLOCKS for depth in self.depths),
-                    f"one count from 1 to {MAX_BLOCKS:,} for each of at most {MAX_STAGES} stages",
+                    f"1 to {MAX_BLOCKS:,} blocks for each of 1 to {MAX_STAGES} stages",
                 ),
                 ("width", 0 < self.width <= MAX_WIDTH, f"from 1 to {MAX_WIDTH:,}"),
                 (
@@ -206,14 +208,14 @@ class NetSpec:
             if not good
         ]
         if faults:
-            raise SpecError("no such network: " + "; ".join(faults) + ".")
+            raise SpecError("this network is not valid: " + "; ".join(faults) + ".")
 
     def replace(self, **changes: Any) -> Self:
-        """Returns this spec with other values; enums and tuples may come as plain text and lists.
+        """Returns this spec with other values; enums and tuples may be given as strings and lists.
 
         Raises:
             UnknownNameError: for a field that does not exist.
-            SpecError: for a value that a field cannot have.
+            SpecError: for an invalid value of a field.
         """
         types = field_types()
         for name in changes:
@@ -224,12 +226,12 @@ class NetSpec:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns plain numbers, strings and lists, in field order, as ``from_dict`` takes them."""
+        """Returns numbers, strings and lists by field, in field order, for :meth:`from_dict`."""
         return {name: _plain(getattr(self, name), kind) for name, kind in field_types().items()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Returns the spec that ``to_dict`` described."""
+        """Returns the spec with these values, in the form of :meth:`to_dict`."""
         return cls(depths=(1,), width=1).replace(**values)
 
     def text(self) -> str:
@@ -237,7 +239,7 @@ class NetSpec:
         return "".join(f"{name}: {_show(v)}\n" for name, v in self.to_dict().items())
 
     def digest(self) -> str:
-        """Returns 16 hexadecimal digits that name this network's content."""
+        """Returns 16 hexadecimal digits that identify this network."""
         canonical = json.dumps(self.to_dict(), sort_keys=True)
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
@@ -253,16 +255,16 @@ class NetSpec:
         return {name: (mine[name], theirs[name]) for name in names if mine[name] != theirs[name]}
 
     def without_training(self) -> Self:
-        """Returns this spec with the default values of what only training sees."""
+        """Returns this spec with the default values of the fields that only training uses."""
         training = fields_with(Role.TRAINING)
         defaults = {f.name: f.default for f in dataclasses.fields(self) if f.name in training}
         return self.replace(**defaults)
 
-    # -- what follows from the fields ------------------------------------------------------------
+    # -- derived from the fields -----------------------------------------------------------------
 
     @property
     def custom_layers(self) -> dict[str, CustomLayer]:
-        """The fields that hold a layer of one's own, with it."""
+        """Field -> custom layer, for the fields that have one."""
         values = {name: getattr(self, name) for name in CUSTOM_LAYER_FIELDS}
         return {name: value for name, value in values.items() if isinstance(value, CustomLayer)}
 
@@ -273,7 +275,7 @@ class NetSpec:
 
     @property
     def stream_widths(self) -> tuple[int, ...]:
-        """Channels of the residual stream that each stage hands on."""
+        """Channels of each stage's output, the residual stream."""
         times = 4 if self.bottleneck is Bottleneck.CLASSIC else 1
         return tuple(times * width for width in self.narrow_widths)
 
@@ -285,23 +287,23 @@ class NetSpec:
 
     @property
     def drop_path_rates(self) -> tuple[float, ...]:
-        """Stochastic-depth rate of each block, all stages in a row, rising linearly from 0."""
+        """Stochastic-depth rate of each block of the network, rising linearly from 0."""
         last = max(sum(self.depths) - 1, 1)
         return tuple(self.drop_path * block / last for block in range(sum(self.depths)))
 
     @property
     def total_stride(self) -> int:
-        """How many pixels of an image's side become one position of the last feature map."""
+        """Pixels of an image's side per position of the last feature map."""
         return self.stem.stride << (len(self.depths) - 1)
 
     def check_image_size(self, image_size: int) -> None:
-        """Refuses images too small for the last feature map to have a position.
+        """Raises an error if images are too small for the last feature map to have a position.
 
         Args:
             image_size: height and width in pixels.
 
         Raises:
-            UsageError: naming the size and the smallest one possible.
+            UsageError: naming the size and the smallest valid one.
         """
         if image_size < self.total_stride:
             raise UsageError(
@@ -347,21 +349,21 @@ def _is_a(value: Any, kind: Any) -> bool:
 
 def _wanted(kind: Any) -> str:
     if get_origin(kind) is tuple:
-        return "a list of whole numbers"
+        return "a list of integers"
     if isinstance(kind, types.UnionType):
-        return f"{_wanted(get_args(kind)[0])}, or a layer of one's own"
+        return f"{_wanted(get_args(kind)[0])}, or a custom layer"
     if issubclass(kind, enum.Enum):
         return "one of " + ", ".join(kind)
-    return "a whole number" if kind is int else "a number"
+    return "an integer" if kind is int else "a number"
 
 
 def _parse(value: Any, kind: Any) -> Any:
-    """Returns the value as the field's own type where it is plainly meant so, else as it came."""
+    """Returns a text or list as the field's type, if it is a valid value, else unchanged."""
     if get_origin(kind) is tuple:
         return tuple(value) if isinstance(value, list) else value
     if isinstance(kind, types.UnionType):
-        own = _CUSTOM_LAYER.fullmatch(value) if isinstance(value, str) else None
-        return CustomLayer(*own.groups()) if own else _parse(value, get_args(kind)[0])
+        custom = _CUSTOM_LAYER.fullmatch(value) if isinstance(value, str) else None
+        return CustomLayer(*custom.groups()) if custom else _parse(value, get_args(kind)[0])
     if isinstance(value, str) and issubclass(kind, enum.Enum):
         return kind(value) if value in list(kind) else value
     return value

@@ -1,7 +1,7 @@
-"""The roadmap as data: what each step changes, and the regimes it is walked in.
+"""The roadmap as data: what each step changes, and the regimes (sizes) in which it is applied.
 
-A step is a row: what it is called, and the few fields of a :class:`~modernize.spec.NetSpec` it
-changes. :func:`fold` applies rows one after the other; :func:`until` does so for the paper's own.
+A step is a row: its name, and the few fields of a :class:`~modernize.spec.NetSpec` that it changes.
+:func:`apply_steps` applies rows one after the other; :func:`until` applies those of :data:`STEPS`.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ class Training(enum.StrEnum):
 
 @dataclasses.dataclass(frozen=True)
 class Regime:
-    """Where the roadmap starts and ends in size (FACTS of Tables 10 and 11).
+    """The sizes of the networks at the start and the end of a roadmap (Tables 10 and 11).
 
     Attributes:
         name: its name on the command line.
-        start, end: what its first and last network are called.
-        reference: the Transformer that the paper sets beside it.
+        start, end: names of its first and last network.
+        reference: the Transformer that the paper compares it with; None: none.
         depths_before, depths: blocks per stage, before and from `stage-ratio` on.
         width_before, width_at_ratio, width: narrow width of stage 1 before `stage-ratio`, from it
-            on, and from `width` on. The larger regime widens at both, to keep FLOPs level.
-        image_size: height and width in pixels at which its FLOPs are quoted.
+            on, and from `width` on. The larger regime widens at both, to keep its FLOPs equal.
+        image_size: height and width in pixels of its published FLOPs.
     """
 
     name: str
@@ -59,17 +59,17 @@ class Regime:
     image_size: int
 
     def first(self) -> NetSpec:
-        """Returns the network that the roadmap starts from."""
+        """Returns the first network of the roadmap."""
         return NetSpec(depths=self.depths_before, width=self.width_before)
 
-    def names_in(self, title: str) -> str:
-        """Returns a title with what ``{start}`` and ``{end}`` stand for in it."""
+    def fill_names(self, title: str) -> str:
+        """Returns a title with ``{start}`` and ``{end}`` replaced by the names of those networks."""
         return title.replace("{start}", self.start).replace("{end}", self.end)
 
 
 @dataclasses.dataclass(frozen=True)
-class OfRegime:
-    """Stands in a row for the value of this attribute of the regime."""
+class RegimeValue:
+    """A placeholder in a row: the value of this attribute of the regime."""
 
     attribute: str
 
@@ -84,7 +84,7 @@ class Step:
         section: the part of the paper (Section 2) it belongs to.
         changes: NetSpec fields and their values from this step on.
         training: the recipe from this step on; None: the one before.
-        adopted: False for a side branch, which the next step does not build on.
+        adopted: False for a side branch, on which the next step does not build.
     """
 
     key: str
@@ -108,10 +108,10 @@ REGIMES: Mapping[str, Regime] = {regime.name: regime for regime in (
 STEPS: tuple[Step, ...] = (
     Step("resnet",      "{start} (classic recipe)",  "Baseline",            {}, Training.CLASSIC),
     Step("recipe",      "{start} (enhanced recipe)", "Training techniques", {}, Training.ENHANCED),
-    Step("stage-ratio", "stage ratio",               "Macro design",        {"depths": OfRegime("depths"), "width": OfRegime("width_at_ratio")}),
+    Step("stage-ratio", "stage ratio",               "Macro design",        {"depths": RegimeValue("depths"), "width": RegimeValue("width_at_ratio")}),
     Step("patchify",    "patchify stem",             "Macro design",        {"stem": Stem.PATCHIFY}),
     Step("depthwise",   "depthwise conv",            "ResNeXt-ify",         {"spatial_conv": SpatialConv.DEPTHWISE}),
-    Step("width",       "increase width",            "ResNeXt-ify",         {"width": OfRegime("width")}),
+    Step("width",       "increase width",            "ResNeXt-ify",         {"width": RegimeValue("width")}),
     Step("inverted",    "inverted bottleneck",       "Inverted bottleneck", {"bottleneck": Bottleneck.INVERTED}),
     Step("move-up",     "move up depthwise conv",    "Large kernel",        {"spatial_position": SpatialPosition.FIRST}),
     Step("kernel-5",    "kernel size 5",             "Large kernel",        {"kernel_size": 5}),
@@ -129,11 +129,11 @@ STEPS: tuple[Step, ...] = (
 
 @dataclasses.dataclass(frozen=True)
 class Variant:
-    """One network to compare, as a row of the roadmap made it.
+    """One network to compare, made by a row of the roadmap.
 
     Attributes:
         key, title, section, adopted: as in its :class:`Step`, with the regime's names filled in.
-        parent: key of the step it builds on, which its change is measured from; None for the first.
+        parent: key of the step that it changes and is compared with; None for the first.
         spec: the network.
         training: the recipe that trains it.
     """
@@ -159,7 +159,7 @@ def find_regime(name: str) -> Regime:
 
 
 def find_step(step: str | int, steps: Sequence[Step] = STEPS) -> int:
-    """Returns the index of a step given by its key, or by its index as number or text.
+    """Returns the index of a step, given as its key or as its index (integer or text).
 
     Raises:
         UnknownNameError: listing the keys.
@@ -168,23 +168,23 @@ def find_step(step: str | int, steps: Sequence[Step] = STEPS) -> int:
 
 
 def find_key(step: str | int, keys: Sequence[str]) -> int:
-    """Returns the place of a key, given by itself or by its place as number or text.
+    """Returns the index of a key, given as the key or as its index (integer or text).
 
     Raises:
         UnknownNameError: listing the keys.
     """
-    places = [str(place) for place in range(len(keys))]
-    for names in (keys, places):
+    indices = [str(index) for index in range(len(keys))]
+    for names in (keys, indices):
         if str(step) in names:
             return names.index(str(step))
     raise UnknownNameError("step", step, [*keys, f"or an index from 0 to {len(keys) - 1}"])
 
 
 def apply_steps(steps: Sequence[Step], regime: Regime) -> tuple[Variant, ...]:
-    """Applies the rows one after the other and returns the network that each leads to.
+    """Returns the variant that each row leads to, applied one after the other.
 
     Raises:
-        SpecError: for a row that changes nothing, a key used twice, or an impossible network.
+        SpecError: for a row that changes nothing, a key used twice, or an invalid network.
         UnknownNameError: for a row that changes a field that does not exist.
     """
     variants: list[Variant] = []
@@ -192,19 +192,19 @@ def apply_steps(steps: Sequence[Step], regime: Regime) -> tuple[Variant, ...]:
     for row in steps:
         if row.key in (v.key for v in variants):
             raise SpecError(
-                f"the step {row.key!r} stands twice in the list; give each its own key."
+                f"the key {row.key!r} occurs twice in the list of steps; give each step a different key."
             )
         changes = {
-            name: getattr(regime, value.attribute) if isinstance(value, OfRegime) else value
+            name: getattr(regime, value.attribute) if isinstance(value, RegimeValue) else value
             for name, value in row.changes.items()
         }
         new_spec, new_training = spec.replace(**changes), row.training or training
         if variants and (new_spec, new_training) == (spec, training):
             fields = (
-                ", ".join(f"{k} is {v} already" for k, v in changes.items()) or "no field given"
+                ", ".join(f"{k} is already {v}" for k, v in changes.items()) or "it names no field"
             )
             raise SpecError(f"the step {row.key!r} changes nothing: {fields}; leave it out.")
-        title = regime.names_in(row.title)
+        title = regime.fill_names(row.title)
         variants.append(
             Variant(row.key, title, row.section, row.adopted, parent, new_spec, new_training)
         )
@@ -223,17 +223,17 @@ def until(step: str | int, regime: str = "resnet50") -> tuple[Variant, ...]:
 
 
 def spec_of(step: str | int, regime: str = "resnet50", **fields: Any) -> NetSpec:
-    """Returns the network of one step; ``fields`` replace fields of it.
+    """Returns the network of one step, with ``fields`` replaced.
 
     Raises:
         UnknownNameError: for an unknown step, regime or field, listing the valid ones.
-        SpecError: for an impossible value of a field.
+        SpecError: for an invalid value of a field.
     """
     return until(step, regime)[-1].spec.replace(**fields)
 
 
 def step_of(spec: NetSpec) -> str | None:
-    """Returns the key of the step whose network has this structure; None: no step has it.
+    """Returns the key of the step whose network has this structure; None if no step has it.
 
     Only the structure counts. Several steps have the same structure and other sizes (`resnet`,
     `stage-ratio`): then it is the one with these depths and this width in any of the regimes, or

@@ -20,10 +20,10 @@ import torch
 from torch import Tensor
 
 from modernize.errors import UsageError, WeightsError
-from modernize.files import ADVICE, UnwritableFileError, replacing
-from modernize.weight_claims import (
-    ClaimError,
-    ObjectInFileError,
+from modernize.files import ADVICE, UnwritableFileError, atomic_write
+from modernize.weight_checks import (
+    InvalidFileError,
+    PythonObjectError,
     check_old_format,
     check_zip,
     read_header,
@@ -89,7 +89,7 @@ def _read_safetensors(path: Path, *, ema: bool) -> Content:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             said = file.metadata() or {}
         if said.get("sha256", None) not in (None, _digest(tensors)):
-            raise ClaimError("its tensors are not what its checksum says")
+            raise InvalidFileError("its tensors are not what its checksum says")
         return Content(tensors, json.loads(said["spec"]) if "spec" in said else None)
     except Exception as error:  # whatever the bytes of a damaged file lead to
         raise _damaged(path, error) from error
@@ -103,7 +103,7 @@ def _load(path: Path, *, mapped: bool) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of an unusual pickle; it is read or it is not
             return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
-    except ObjectInFileError as error:
+    except PythonObjectError as error:
         raise WeightsError(
             f"{path} holds a Python object ({error}), and reading that could run code; only "
             "tensors and plain values are read. If you trust where it comes from, save its state "
@@ -179,7 +179,7 @@ def write_file(
     # Only what a tensor shows is written, not the larger storage that it may be a part of.
     whole = {name: _compact(tensor) for name, tensor in tensors.items()}
     try:
-        with replacing(path) as file:
+        with atomic_write(path) as file:
             if path.suffix == SAFETENSORS_SUFFIX:
                 metadata = {"format": "pt", "sha256": _digest(whole)}
                 metadata |= {"spec": json.dumps(spec)} if spec else {}

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from modernize.errors import CustomLayersError, UsageError, WeightsError
 from modernize.layouts import OURS, Layout, find_layout
-from modernize.recognition import infer_spec, lookalikes, plain_names, recognise
+from modernize.recognition import infer_spec, recognise, strip_wrappers, unsupported_features
 from modernize.spec import NetSpec
 from modernize.text import plural
 
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 _COUNTER = "num_batches_tracked"  # of a BatchNorm: not learned, and files of old have none
 MAX_BLOCKS = 1000  # of a network that is told from a file
-LONGEST = 500  # characters of what is wrong with a description
-SHOWN = 5  # tensors of each kind of fault that are named
+MAX_REASON = 500  # characters of what is wrong with a description
+MAX_SHOWN = 5  # tensors of each kind of fault that are named
 
 _STATISTICS = ("running_mean", "running_var", _COUNTER)
 
@@ -61,7 +61,7 @@ class Weights:
 
 
 @dataclasses.dataclass(frozen=True)
-class Pair:
+class MappedTensor:
     """One tensor: its name and shape in another implementation and in ours."""
 
     theirs: str
@@ -112,7 +112,7 @@ def _spec_from(path: Path, values: Any) -> NetSpec:
         spec = NetSpec.from_dict(values)
         spec.text()  # which fails for numbers that are no numbers to a computer
     except Exception as error:  # whatever a forged description leads to
-        said = str(error)[:LONGEST] if isinstance(error, UsageError) else type(error).__name__
+        said = str(error)[:MAX_REASON] if isinstance(error, UsageError) else type(error).__name__
         raise WeightsError(f"{path} describes no network of ours: {said}") from error
     return spec
 
@@ -187,18 +187,18 @@ def from_state_dict(given: Mapping[str, Any], spec: NetSpec | None = None) -> We
     """
     import torch
 
-    given = {plain: given[name] for name, plain in plain_names(given).items()}
+    given = {plain: given[name] for name, plain in strip_wrappers(given).items()}
     shapes = {name: tuple(v.shape) for name, v in given.items() if isinstance(v, torch.Tensor)}
     layout = recognise(shapes)
     spec = spec or infer_spec(layout, shapes)
-    misfits = layout.misfits(spec)
-    if misfits:
-        raise WeightsError(f"these are weights of {layout.title}: {', '.join(misfits)}.")
+    mismatches = layout.mismatches(spec)
+    if mismatches:
+        raise WeightsError(f"these are weights of {layout.title}: {', '.join(mismatches)}.")
     _check_size(given, spec)
-    wanted = pairs(layout, spec)
+    wanted = map_tensors(layout, spec)
     faults = _faults(given, wanted)
     if faults:
-        seems = "; ".join(lookalikes(faults))
+        seems = "; ".join(unsupported_features(faults))
         raise WeightsError(
             f"these weights, read as {layout.title} with depths "
             f"{','.join(map(str, spec.depths))} and width {spec.width}, do not fit in "
@@ -226,27 +226,27 @@ def to_state_dict(weights: Weights | Network, layout: str) -> dict[str, Tensor]:
     tensors = weights.tensors if isinstance(weights, Weights) else weights.state_dict()
     return {
         pair.theirs: tensors[pair.ours].reshape(pair.their_shape)
-        for pair in pairs(find_layout(layout, weights.spec), weights.spec)
+        for pair in map_tensors(find_layout(layout, weights.spec), weights.spec)
     }
 
 
-def pairs(layout: Layout, spec: NetSpec) -> list[Pair]:
+def map_tensors(layout: Layout, spec: NetSpec) -> list[MappedTensor]:
     """Returns every tensor of a network in our order, with its name and shape in both layouts.
 
     Raises:
         WeightsError: if the layout's table does not name all of the network's tensors.
     """
-    rows = {row.ours: row for row in layout.expand(spec.depths)}
+    rules = {rule.ours: rule for rule in layout.expand(spec.depths)}
     found, nameless = [], []
     for name, shape in _shapes(spec):
         module, _, leaf = name.rpartition(".")
         if layout is OURS:
-            found.append(Pair(name, shape, name, shape))
-        elif name in rows:
-            found.append(Pair(rows[name].theirs, rows[name].shape.of(shape), name, shape))
-        elif module in rows:
-            row = rows[module]
-            found.append(Pair(f"{row.theirs}.{leaf}", row.shape.of(shape), name, shape))
+            found.append(MappedTensor(name, shape, name, shape))
+        elif name in rules:
+            found.append(MappedTensor(rules[name].theirs, rules[name].shape.of(shape), name, shape))
+        elif module in rules:
+            rule = rules[module]
+            found.append(MappedTensor(f"{rule.theirs}.{leaf}", rule.shape.of(shape), name, shape))
         else:
             nameless.append(name)
     if nameless:
@@ -298,13 +298,13 @@ def _first(faults: list[str]) -> list[str]:
         kinds.setdefault(fault.partition(":")[0], []).append(fault)
     lines = []
     for kind, of_kind in kinds.items():
-        lines += of_kind[:SHOWN]
-        if len(of_kind) > SHOWN:
-            lines.append(f"{kind}: {len(of_kind) - SHOWN:,} more")
+        lines += of_kind[:MAX_SHOWN]
+        if len(of_kind) > MAX_SHOWN:
+            lines.append(f"{kind}: {len(of_kind) - MAX_SHOWN:,} more")
     return lines
 
 
-def _faults(given: Mapping[str, Any], wanted: list[Pair]) -> list[str]:
+def _faults(given: Mapping[str, Any], wanted: list[MappedTensor]) -> list[str]:
     """Returns a line for every tensor that is in the way."""
     known = {pair.theirs for pair in wanted}
     faults = [
@@ -320,7 +320,7 @@ def _faults(given: Mapping[str, Any], wanted: list[Pair]) -> list[str]:
     return faults + _shared(given, wanted)
 
 
-def _shared(given: Mapping[str, Any], wanted: list[Pair]) -> list[str]:
+def _shared(given: Mapping[str, Any], wanted: list[MappedTensor]) -> list[str]:
     """Returns a line for every tensor that another one shares its memory with."""
     used: Counter[int] = Counter()
     places = {p.theirs: given[p.theirs] for p in wanted if _is_whole(given.get(p.theirs))}
@@ -333,7 +333,7 @@ def _shared(given: Mapping[str, Any], wanted: list[Pair]) -> list[str]:
     ]
 
 
-def _fault(value: Any, pair: Pair) -> str | None:
+def _fault(value: Any, pair: MappedTensor) -> str | None:
     """Returns what is wrong with one tensor, if anything."""
     import torch
 

@@ -68,9 +68,9 @@ def specs_of(layout):
     if layout is OURS:
         return small_specs()
     sizes = {name: SMALL_SIZES[name] for name in ("width", "drop_path", "in_channels")}
-    stages = len(layout.like.depths)
+    stages = len(layout.reference.depths)
     sizes["depths"] = st.lists(st.integers(1, 3), min_size=stages, max_size=stages).map(tuple)
     sizes["num_classes"] = st.integers(1, 12)
     if layout.scale_optional:
-        sizes["layer_scale"] = st.sampled_from((0.0, layout.like.layer_scale))
-    return st.builds(layout.like.replace, **sizes)
+        sizes["layer_scale"] = st.sampled_from((0.0, layout.reference.layer_scale))
+    return st.builds(layout.reference.replace, **sizes)

@@ -17,7 +17,7 @@ from reporting import write_study
 
 from ablations.cli import cli
 from ablations.records import Study
-from modernize.files import UnwritableFileError, make_folder, read_bytes, replacing, write_bytes
+from modernize.files import UnwritableFileError, atomic_write, make_folder, read_bytes, write_bytes
 
 ENDS = {"recipe": [85.0, 85.4], "stage-ratio": [85.5, None], "patchify": [84.0, 84.5]}
 ROOT = Path(__file__).parents[1]
@@ -116,7 +116,7 @@ def test_a_writer_that_fails_leaves_what_was_there(
     (tmp_path / "file").write_bytes(b"old")
 
     def write() -> None:
-        with replacing(tmp_path / "file") as file:
+        with atomic_write(tmp_path / "file") as file:
             file.write(b"new")
             raise error
 
@@ -127,8 +127,8 @@ def test_a_writer_that_fails_leaves_what_was_there(
 
 KILLED = """
 import os, pathlib, signal, sys
-from modernize.files import replacing
-with replacing(pathlib.Path(sys.argv[1])) as file:
+from modernize.files import atomic_write
+with atomic_write(pathlib.Path(sys.argv[1])) as file:
     file.write(b"half"); file.flush()
     os.kill(os.getpid(), signal.SIGKILL)
 """
@@ -141,7 +141,7 @@ def test_what_a_killed_writer_left_goes_and_a_living_ones_stays(tmp_path: Path) 
         assert done.returncode == -signal.SIGKILL
     assert not path.exists()
     assert len(tree(tmp_path)) == 2  # the second writer of the same file removed the first's
-    with replacing(path) as mine:
+    with atomic_write(path) as mine:
         mine.write(b"mine")
         write_bytes(path, b"another's")
         write_bytes(other, b"x")

@@ -13,7 +13,7 @@ from ablations.launching import scheduler
 from ablations.launching.slurm_config import EXAMPLE, load_slurm_config
 from ablations.recipe import load_preset
 from modernize import until
-from modernize.closed_form import smallest_map
+from modernize.closed_form import smallest_feature_map
 from modernize.errors import UsageError
 from modernize.network import Network
 
@@ -86,7 +86,7 @@ def test_batch_norm_fails_in_torch_exactly_where_it_is_said_to(regime: str, size
         spec = variant.spec.replace(norm="batch", width=8, depths=(1,) * len(variant.spec.depths))
         network = Network(spec).train()
         image = torch.zeros(1, 3, size, size)
-        if smallest_map(spec, size) == 1:
+        if smallest_feature_map(spec, size) == 1:
             with pytest.raises(ValueError, match="more than 1 value per channel"):
                 network(image)
         else:

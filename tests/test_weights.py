@@ -17,12 +17,12 @@ from torchvision.models.convnext import CNBlockConfig, ConvNeXt
 from torchvision.models.resnet import Bottleneck, ResNet
 
 from modernize.errors import UnknownNameError, WeightsError
-from modernize.layouts import LAYOUTS, NAMES, OURS, find_layout
+from modernize.layouts import LAYOUT_NAMES, LAYOUTS, OURS, find_layout
 from modernize.models import MODELS
 from modernize.network import Network
 from modernize.spec import NetSpec, Role
 from modernize.steps import REGIMES, STEPS, apply_steps, spec_of, step_of
-from modernize.weights import from_state_dict, load, pairs, read, to_state_dict, write
+from modernize.weights import from_state_dict, load, map_tensors, read, to_state_dict, write
 
 
 def randomise(network, seed=0):
@@ -465,15 +465,15 @@ def test_an_unknown_layout_is_refused():
 
 
 def test_every_layout_can_be_asked_for():
-    assert set(NAMES) == {"torchvision", "timm", "timm-conv-mlp", "official", "ours"}
+    assert set(LAYOUT_NAMES) == {"torchvision", "timm", "timm-conv-mlp", "official", "ours"}
     for layout in LAYOUTS:
-        spec = layout.like or SMALL_RESNET
+        spec = layout.reference or SMALL_RESNET
         assert all(find_layout(name, spec) is layout for name in layout.names)
 
 
 @every_foreign
 def test_the_table_is_one_to_one_and_keeps_sizes(make, spec, layout):
-    table = pairs(find_layout(layout, spec), spec)
+    table = map_tensors(find_layout(layout, spec), spec)
     assert [pair.ours for pair in table] == list(Network(spec).state_dict())
     assert len({pair.theirs for pair in table}) == len(table) == len(make().state_dict())
     for pair in table:

@@ -55,7 +55,7 @@ def reference_cost(reference: ReferenceModel, image_size: int) -> ProductCost:
             return count_products(reference.build(), image_size)
 
     path = cache.cache_folder() / f"reference-{_fingerprint()}.json"
-    return cache.remember(
+    return cache.cached(
         path, f"{reference.library}-{reference.name}-{image_size}", ProductCost, count
     )
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from ablations.studies.study_file import EACH, BaseVariant, StepList, StudyFile, VariantEntry
 from ablations.yaml_core import Key
-from modernize.custom_layers import TABLES, builtin
+from modernize.custom_layers import TABLES, builtin_names
 from modernize.errors import SpecError, UnknownNameError, UsageError
 from modernize.spec import NetSpec, Role, fields_with
 from modernize.steps import (
@@ -134,7 +134,7 @@ class _Steps:
             if name in SET_ELSEWHERE:
                 raise UsageError(f"a study cannot set {name}: {SET_ELSEWHERE[name]}")
         for name in TABLES.keys() & values.keys():
-            custom = isinstance(values[name], str) and values[name] not in builtin(name)
+            custom = isinstance(values[name], str) and values[name] not in builtin_names(name)
             if self.custom_layers and custom:
                 values[name] = self.custom_layers.named(name, values[name])
         return values
@@ -169,7 +169,7 @@ class _VariantBuilder:
         except UsageError as error:
             self.faults.append((("base",), str(error)))
             return
-        title = self.regime.names_in(base.title)
+        title = self.regime.fill_names(base.title)
         self.base = Variant(base.key, title, "Base", True, None, *network)
         self._append(self.base)
 
@@ -259,7 +259,7 @@ class _VariantBuilder:
         if entry.order is not None:
             steps = _reordered(steps, entry.order)
         key = entry.key or ""
-        title = self.regime.names_in(entry.title or key)
+        title = self.regime.fill_names(entry.title or key)
         network = self._network(steps, entry.fields)
         self._add_variant(key, title, entry.section or "Variants", network)
 
@@ -278,7 +278,7 @@ class _VariantBuilder:
         title = (
             step.title.removesuffix(" ({end})") if step.changes else f"the {step.training} recipe"
         )
-        return self.regime.names_in(title)
+        return self.regime.fill_names(title)
 
     def _network(
         self, steps: Sequence[Step], fields: Mapping[str, Any] | None = None

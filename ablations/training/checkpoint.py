@@ -18,8 +18,8 @@ import torch
 from ablations.records.files import ResultsError, set_aside
 from ablations.terminal import echo
 from modernize.errors import RoadmapError
-from modernize.files import read_bytes, replacing
-from modernize.weight_claims import check_zip
+from modernize.files import atomic_write, read_bytes
+from modernize.weight_checks import check_zip
 
 KEPT = 2
 
@@ -183,6 +183,6 @@ def _bytes(state: dict[str, Any]) -> memoryview:
 
 def _write(path: Path, *parts: bytes | memoryview) -> None:
     advice = "Make room and run the study again; it goes on from the last good checkpoint."
-    with replacing(path, fault=CheckpointError, advice=advice) as file:
+    with atomic_write(path, fault=CheckpointError, advice=advice) as file:
         for part in parts:
             file.write(part)

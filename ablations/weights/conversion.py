@@ -9,7 +9,7 @@ from ablations.records.schemas import CONFIG
 from ablations.training.checkpoint import WEIGHTS
 from modernize import weights
 from modernize.errors import CustomLayersError, UnknownNameError, UsageError
-from modernize.layouts import NAMES
+from modernize.layouts import LAYOUT_NAMES
 from modernize.models import model_of
 from modernize.spec import NetSpec
 from modernize.steps import step_of
@@ -23,8 +23,8 @@ def check_output(source: Path, layout: str, output: Path) -> None:
     Raises:
         UsageError: saying what is valid.
     """
-    if layout not in NAMES:
-        raise UnknownNameError("layout", layout, NAMES)
+    if layout not in LAYOUT_NAMES:
+        raise UnknownNameError("layout", layout, LAYOUT_NAMES)
     check_writable(output)
     if output.exists() and output.samefile(_file(source)):
         raise UsageError(f"--output {output} is the file that is read; name another one.")

@@ -38,11 +38,11 @@ _PLAIN = frozenset(
 _DTYPES = ("bool", "uint", "int", "float", "bfloat", "complex", "half", "double", "long", "short")
 
 
-class ClaimError(RuntimeError):
+class InvalidFileError(RuntimeError):
     """A file that claims more than it can hold, or is not what its checksums say."""
 
 
-class ObjectInFileError(Exception):
+class PythonObjectError(Exception):
     """A file that holds a Python object; the text is its name."""
 
 
@@ -53,8 +53,8 @@ def check_zip(source: Path | io.BytesIO) -> None:
         source: the file, or what it holds.
 
     Raises:
-        ClaimError: saying what is wrong.
-        ObjectInFileError: for more than tensors and plain values.
+        InvalidFileError: saying what is wrong.
+        PythonObjectError: for more than tensors and plain values.
         Exception: whatever the bytes of a damaged file lead to.
     """
     size = source.stat().st_size if isinstance(source, Path) else source.getbuffer().nbytes
@@ -62,57 +62,59 @@ def check_zip(source: Path | io.BytesIO) -> None:
         entries = {entry.filename: entry for entry in archive.infolist()}
         for name, entry in entries.items():
             if entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 1:
-                raise ClaimError(
+                raise InvalidFileError(
                     f"its entry {name} is compressed, as torch never does: unpack it and zip it "
                     "without compression"
                 )
         held = sum(entry.file_size for entry in archive.infolist())
         if held > size or len(entries) != len(archive.infolist()):
-            raise ClaimError("its entries overlap")
+            raise InvalidFileError("its entries overlap")
         pickles = [name for name in entries if name.endswith("/data.pkl")]
         if len(pickles) != 1 or entries[pickles[0]].file_size > MAX_PICKLE:
-            raise ClaimError(f"it has not one data.pkl of at most {MAX_PICKLE:,} bytes")
+            raise InvalidFileError(f"it has not one data.pkl of at most {MAX_PICKLE:,} bytes")
         if damaged := archive.testzip():
-            raise ClaimError(f"its entry {damaged} is not what its checksum says")
-        claims = _Claims(io.BytesIO(archive.read(pickles[0])), held)
-        claims.load()
-        for key, size in claims.storages.items():
+            raise InvalidFileError(f"its entry {damaged} is not what its checksum says")
+        pickled = _SafeUnpickler(io.BytesIO(archive.read(pickles[0])), held)
+        pickled.load()
+        for key, size in pickled.storages.items():
             record = entries.get(pickles[0].removesuffix("data.pkl") + f"data/{key}")
             if record is None or record.file_size < size:
-                raise ClaimError(f"its entry data/{key} lacks some of its {size:,} bytes")
+                raise InvalidFileError(f"its entry data/{key} lacks some of its {size:,} bytes")
 
 
 def check_old_format(path: Path) -> None:
     """Refuses a file of torch's old format that claims more than it holds; it has no checksums.
 
     Raises:
-        ClaimError, ObjectInFileError, Exception: as of :func:`check_zip`.
+        InvalidFileError, PythonObjectError, Exception: as of :func:`check_zip`.
     """
     size = path.stat().st_size
     with path.open("rb") as file:
         start = io.BytesIO(file.read(MAX_PICKLE))
     for _ in range(4):  # a magic number, a version, the system, and then the content
-        claims = _Claims(start, size)
-        claims.load()
+        pickled = _SafeUnpickler(start, size)
+        pickled.load()
 
 
 def read_header(file: IO[bytes]) -> None:
     """Refuses a safetensors file whose header claims to be longer than the file, or than is sane.
 
     Raises:
-        ClaimError: saying so.
+        InvalidFileError: saying so.
     """
     length = int.from_bytes(file.read(8), "little")
     left = os.fstat(file.fileno()).st_size - 8
     if length > min(left, MAX_PICKLE):
-        raise ClaimError(f"its header is of {length:,} bytes; {min(left, MAX_PICKLE):,} are read")
+        raise InvalidFileError(
+            f"its header is of {length:,} bytes; {min(left, MAX_PICKLE):,} are read"
+        )
 
 
-class _Thing:
+class _Placeholder:
     """Stands in for a tensor, or another value whose content does not matter."""
 
 
-class _Claims(pickle._Unpickler):
+class _SafeUnpickler(pickle._Unpickler):
     """Reads a pickle, and adds up the memory that it asks for. It makes nothing and runs nothing.
 
     The one in C takes memory for whatever number a pickle names, before it reads on.
@@ -133,7 +135,7 @@ class _Claims(pickle._Unpickler):
 
     def __init__(self, file: IO[bytes], most: int) -> None:
         super().__init__(file)
-        self.most, self.spent = most, 0
+        self.most, self.used = most, 0
         self.storages: dict[str, int] = {}
 
     def find_class(self, module: str, name: str) -> Any:
@@ -143,30 +145,30 @@ class _Claims(pickle._Unpickler):
         if module in ("torch", "torch.storage") and name in _STORAGES:
             return _STORAGES[name]
         if (module, name) in _PLAIN or (module == "torch" and name.startswith(_DTYPES)):
-            return self._make_thing
-        raise ObjectInFileError(f"{module}.{name}")
+            return self._make_placeholder
+        raise PythonObjectError(f"{module}.{name}")
 
     def persistent_load(self, pid: Any) -> Any:
         """Returns what stands in for a storage, after adding up its bytes."""
         _, width, key, _, values, *_ = pid
         size = width * values
         if size < 0 or self.storages.setdefault(str(key), size) != size:
-            raise ClaimError(f"its storage {key} has two sizes")
+            raise InvalidFileError(f"its storage {key} has two sizes")
         if sum(self.storages.values()) > self.most:
-            raise ClaimError(f"its tensors claim {sum(self.storages.values()):,} bytes")
-        return _Thing()
+            raise InvalidFileError(f"its tensors claim {sum(self.storages.values()):,} bytes")
+        return _Placeholder()
 
     def _make_dictionary(self, *arguments: Any) -> Any:
-        self._spend(arguments)
+        self._count_memory(arguments)
         return collections.OrderedDict()
 
-    def _make_thing(self, *arguments: Any) -> Any:
-        self._spend(arguments)
-        return _Thing()
+    def _make_placeholder(self, *arguments: Any) -> Any:
+        self._count_memory(arguments)
+        return _Placeholder()
 
-    def _spend(self, arguments: tuple[Any, ...]) -> None:
+    def _count_memory(self, arguments: tuple[Any, ...]) -> None:
         for value in arguments:
             if isinstance(value, str | list | tuple | dict):
-                self.spent += len(value) if isinstance(value, str) else _PER_ITEM * len(value)
-        if self.spent > _PER_ITEM * MAX_PICKLE:
-            raise ClaimError("its values, which are no tensors, claim too much memory")
+                self.used += len(value) if isinstance(value, str) else _PER_ITEM * len(value)
+        if self.used > _PER_ITEM * MAX_PICKLE:
+            raise InvalidFileError("its values, which are no tensors, claim too much memory")
