@@ -232,7 +232,7 @@ def test_what_is_put_before_all_names_is_left_out(prefix: str) -> None:
 def test_what_is_put_between_names_is_left_out() -> None:
     given = {name.replace("stages.", "stages._orig_mod."): v for name, v in state().items()}
     assert from_state_dict(given, SPEC).tensors.keys() == state().keys()
-    with pytest.raises(WeightsError, match="two tensors of the same name: "):
+    with pytest.raises(WeightsError, match="two tensors"):
         from_state_dict(given | state(), SPEC)
 
 

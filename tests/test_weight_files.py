@@ -39,7 +39,7 @@ def test_every_step_comes_back_from_its_file(step, suffix, tmp_path):
 def test_a_plain_state_dict_of_ours_needs_its_spec(tmp_path):
     network = small("ln")
     torch.save(network.state_dict(), tmp_path / "plain.pt")
-    with pytest.raises(WeightsError, match=r"plain\.pt: .*do not say what network they are for"):
+    with pytest.raises(WeightsError, match=r"plain\.pt: .*NetSpec"):
         read(tmp_path / "plain.pt")
     weights = read(tmp_path / "plain.pt", network.spec)
     assert torch.equal(weights.tensors["head.weight"], network.head.weight)
@@ -204,7 +204,7 @@ def test_a_full_disk_leaves_what_was_there(name, tmp_path):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
     try:
-        with pytest.raises(UnwritableFileError, match=f"cannot write .*{name}: .*Make room"):
+        with pytest.raises(UnwritableFileError, match=f"cannot write .*{name}: "):
             write(small(), path, "ours")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

