@@ -18,7 +18,7 @@ from ablations import devices
 from ablations.data.datasets import DataError, load_dataset
 from ablations.data.sampling import Rank
 from ablations.devices import Slot, find_slots
-from ablations.launching import local_queue
+from ablations.launching import executors, local_queue
 from ablations.launching.distributed import Distributed
 from ablations.launching.job import Job
 from ablations.launching.local_queue import run_queue
@@ -178,6 +178,12 @@ def test_no_run_outlives_a_killed_queue(make_job: MakeJob) -> None:
     time.sleep(2)
     assert folder.read_progress() == said
     assert folder.read_record() is None
+
+
+def test_the_option_has_every_executor() -> None:
+    from ablations.commands import launch
+
+    assert ("auto", *executors.EXECUTORS) == launch.EXECUTORS
 
 
 def test_two_processes_do_not_train_one_study(tmp_path: Path) -> None:

@@ -250,8 +250,8 @@ def design(
         whole=resolved.variants,
         name=resolved.name,
         title=resolved.title,
-        own_costs={v.key: count(v.spec, size) for v in variants if v.spec.custom_layers},
-        own_file=resolved.text,
+        custom_costs={v.key: count(v.spec, size) for v in variants if v.spec.custom_layers},
+        study_text=resolved.text,
     )
     asked = [(variant, seed) for variant in variants for seed in range(seeds)]
     planned = plan_runs(study, asked)

@@ -37,14 +37,14 @@ from ablations.records.provenance import (
 from ablations.records.record import Record, Status
 from ablations.records.run import Run, RunFolder, RunOwnershipError
 from ablations.records.status import RunStatus, last_lines, read_statuses
-from ablations.records.study import OWN_FILE, Study, study_folder, study_names
+from ablations.records.study import STUDY_FILE, Study, study_folder, study_names
 
 __all__ = [
     "ARCHIVE",
-    "OWN_FILE",
     "PROGRAM",
     "REPOSITORY",
     "SNAPSHOT",
+    "STUDY_FILE",
     "DamagedError",
     "Faults",
     "ProcessState",

@@ -110,7 +110,7 @@ class _Manifest(_Schema):
     variants: Annotated[list[_Variant], Field(min_length=1)]
     seeds: Annotated[int, Field(ge=1, le=10**6)]
     files: dict[str, str] = {}
-    own_costs: dict[str, Annotated[list[Count], Field(min_length=2, max_length=2)]] = {}
+    custom_costs: dict[str, Annotated[list[Count], Field(min_length=2, max_length=2)]] = {}
 
 
 OBJECT = TypeAdapter(dict[str, Any])

@@ -33,7 +33,7 @@ from modernize.errors import RoadmapError, UsageError
 from modernize.spec import NetSpec
 from modernize.steps import STEPS, Training, Variant, find_key, until
 
-OWN_FILE = "study.yaml"
+STUDY_FILE = "study.yaml"
 ROADMAP = "roadmap"
 
 
@@ -43,7 +43,7 @@ class Study:
     Attributes:
         folder: of its files.
         manifest: the content of study.json.
-        own_file: the text of the user's study file, before the study is written.
+        study_text: the text of the user's study file, before the study is written.
         requested: the part of the manifest that this launch requests, before the study is written.
         files_before: digests, before this launch, of the modification times of the images' files
             and, if they were read, of their contents.
@@ -55,12 +55,12 @@ class Study:
         self,
         folder: Path,
         manifest: dict[str, Any],
-        own_file: str = "",
+        study_text: str = "",
         requested: dict[str, Any] | None = None,
     ) -> None:
         self.folder = folder
         self.manifest = manifest
-        self.own_file = own_file
+        self.study_text = study_text
         self.requested = requested
         self.files_before: Mapping[str, str] = {}
         self.new_records: dict[str, Record] = {}
@@ -114,7 +114,7 @@ class Study:
         There is no formula for custom layers. Networks with any were counted when the study was
         planned, so that reading it later runs no code of the user.
         """
-        if variant.key in (known := self.manifest.get("own_costs", {})):
+        if variant.key in (known := self.manifest.get("custom_costs", {})):
             params, flops = known[variant.key]
             return params, flops
         return closed_form(variant.spec, self.preset.data.image_size)
@@ -193,8 +193,8 @@ class Study:
     def write(self) -> None:
         """Creates the folder and writes study.json, the user's study file and custom layers."""
         make_folder(self.folder / "runs")
-        if self.own_file:
-            write_text(self.folder / OWN_FILE, self.own_file)
+        if self.study_text:
+            write_text(self.folder / STUDY_FILE, self.study_text)
         for variant in self.variants:
             for file in loaded_files(variant.spec):
                 make_folder(self.folder / "layers")
@@ -232,8 +232,8 @@ class Study:
         files: Mapping[str, str] | None = None,
         name: str = ROADMAP,
         title: str = "The roadmap",
-        own_costs: Mapping[str, Sequence[int]] | None = None,
-        own_file: str = "",
+        custom_costs: Mapping[str, Sequence[int]] | None = None,
+        study_text: str = "",
     ) -> Study:
         """Returns the study in this folder, extended by variants and seeds; writes nothing.
 
@@ -250,8 +250,8 @@ class Study:
                 modification, and ``contents`` if they were read.
             name: of the study.
             title: what it compares.
-            own_costs: parameters and FLOPs of variants with custom layers.
-            own_file: the text of the user's study file; empty for a study of this package.
+            custom_costs: parameters and FLOPs of variants with custom layers.
+            study_text: the text of the user's study file; empty for a study of this package.
 
         Raises:
             UsageError: if the folder has a study with other conditions, which are named.
@@ -271,22 +271,22 @@ class Study:
             requested["sections"] = list(dict.fromkeys(variant.section for variant in whole))
         if files:
             requested["files"] = dict(files)
-        if own_costs:
-            requested["own_costs"] = {key: list(numbers) for key, numbers in own_costs.items()}
-        return cls._merged(folder, requested, own_file)
+        if custom_costs:
+            requested["custom_costs"] = {key: list(costs) for key, costs in custom_costs.items()}
+        return cls._merged(folder, requested, study_text)
 
     def reload(self) -> Study:
         """Returns the same study, merged again with its folder as it is now; writes nothing."""
         requested = self.requested or self.manifest
-        study = self._merged(self.folder, requested, self.own_file)
+        study = self._merged(self.folder, requested, self.study_text)
         study.faults = self.faults
         return study
 
     @classmethod
-    def _merged(cls, folder: Path, requested: dict[str, Any], own_file: str) -> Study:
+    def _merged(cls, folder: Path, requested: dict[str, Any], study_text: str) -> Study:
         there = _read_manifest(folder)
         if there is None:
-            return cls(folder, requested, own_file, requested)
+            return cls(folder, requested, study_text, requested)
         before = {v["key"]: v for v in there["variants"]}
         differ = [
             *_differences("", {"study": there.get("study", ROADMAP)}, requested),
@@ -318,14 +318,14 @@ class Study:
         merged = sorted(variants_now.values(), key=lambda v: places[v["key"]])
         manifest = {**requested, "variants": merged, "order": keys}
         manifest["seeds"] = max(requested["seeds"], there["seeds"])
-        for name in ("own_costs", "parents"):
+        for name in ("custom_costs", "parents"):
             if merged_values := {**there.get(name, {}), **requested.get(name, {})}:
                 manifest[name] = merged_values
         if sections := [*requested.get("sections", []), *there.get("sections", [])]:
             manifest["sections"] = list(dict.fromkeys(sections))
         if files or files_before:  # the first times stay until contents were compared
             manifest["files"] = files if "contents" in files else {**files, **files_before}
-        study = cls(folder, manifest, own_file, requested)
+        study = cls(folder, manifest, study_text, requested)
         study.files_before = files_before
         return study
 

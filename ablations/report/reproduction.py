@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from ablations.recipe import Preset, load_preset, preset_names
-from ablations.records import OWN_FILE, Study
+from ablations.records import STUDY_FILE, Study
 from ablations.studies import selection, study_file, variants
 from modernize.errors import UsageError
 from modernize.files import read_bytes
@@ -51,7 +51,7 @@ def reproduction(study: Study) -> Reproduction:
         own = _own_form(study)
         files = _own_files(study, own) if own else {}
     except (OSError, ValueError, UsageError) as error:
-        study.faults[study.folder / OWN_FILE] = f"The study's own file or custom layers: {error}"
+        study.faults[study.folder / STUDY_FILE] = f"The study's own file or custom layers: {error}"
         return Reproduction("", text, {})
     chosen = _which_variants(study, own)
     if chosen is None:
@@ -91,7 +91,7 @@ def _typed(words: Sequence[str]) -> str:
 
 def _own_form(study: Study) -> study_file.StudyFile | None:
     """Returns the study's own file, if it has one; its custom layers are not loaded."""
-    path = study.folder / OWN_FILE
+    path = study.folder / STUDY_FILE
     if not path.exists() and not path.is_symlink():
         return None
     read_bytes(path)  # or it is not a file
