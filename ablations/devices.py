@@ -26,7 +26,7 @@ def find_slots(runs: int, jobs: int | None = None) -> list[Slot]:
         jobs: runs at a time; None: one per GPU, or one per core up to 8.
 
     Raises:
-        UsageError: for less than one job.
+        UsageError: if ``jobs`` is less than 1.
     """
     import torch
 
@@ -45,7 +45,7 @@ def find_slots(runs: int, jobs: int | None = None) -> list[Slot]:
 
 
 def find_device() -> str:
-    """Returns torch's type of the device that this machine trains on."""
+    """Returns the type of the device that trains on this machine: cuda, mps or cpu."""
     import torch
 
     if torch.cuda.is_available():
@@ -54,13 +54,13 @@ def find_device() -> str:
 
 
 def count_gpus() -> int:
-    """Returns how many GPUs this process may use."""
+    """Returns the number of GPUs that this process may use."""
     import torch
 
     return torch.cuda.device_count()
 
 
 def core_count() -> int:
-    """Returns how many cores this process may use."""
+    """Returns the number of cores that this process may use."""
     affinity = getattr(os, "sched_getaffinity", None)  # Linux
     return len(affinity(0)) if affinity else os.cpu_count() or 1

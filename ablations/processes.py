@@ -1,4 +1,4 @@
-"""The start of this program's other processes: their imports, sockets and signals."""
+"""Starting other processes of this program: their imports, sockets and signals."""
 
 from __future__ import annotations
 
@@ -63,7 +63,10 @@ def start_importing() -> None:
 
 @contextlib.contextmanager
 def delayed_signals() -> Iterator[None]:
-    """Delays signals that end a launch until after the body: half a request kills the server."""
+    """Delays signals that end a launch until after the body.
+
+    If a signal interrupts a request to the server process, the server dies of it.
+    """
     if threading.current_thread() is not threading.main_thread():  # only that one gets signals
         yield
         return

@@ -22,7 +22,7 @@ from modernize.text import plural, visible
 if TYPE_CHECKING:
     from ablations.records import RunStatus, Study
 
-MANY = 200  # runs, from which on only those that have not come to their end are listed
+MANY = 200  # runs; of a larger study only the runs that are not settled are listed
 TAIL = 5  # lines shown of a failed run's log
 FOLLOW_SECONDS = 0.5
 EVERY_SECONDS = 5.0
@@ -84,10 +84,10 @@ def _status(console: Console, study: Study, statuses: list[RunStatus]) -> Group:
 
 
 def show_log(study: Study, step: str, seed: int, *, follow: bool) -> None:
-    """Prints a run's log; with ``follow``, goes on until the run has ended.
+    """Prints a run's log; with ``follow``, until the run has ended.
 
     Raises:
-        UsageError: where the study has no such run, or it has no log.
+        UsageError: if the study has no such run, or it has no log.
     """
     key = study.key_of(step)
     now = _find(study, key, seed)
@@ -97,14 +97,14 @@ def show_log(study: Study, step: str, seed: int, *, follow: bool) -> None:
         raise UsageError(f"{key}, seed {seed} has no log yet: it is {now.status}.")
     printer, shown = terminal.LogPrinter(), 0
     while True:
-        ends = not follow or not _find(study, key, seed).status.active
+        last = not follow or not _find(study, key, seed).status.active
         if path.is_file():
             with path.open("rb") as file:
-                file.seek(shown if shown <= path.stat().st_size else 0)  # it may have begun again
+                file.seek(shown if shown <= path.stat().st_size else 0)  # a new log starts at 0
                 while piece := file.read(PIECE):
                     printer.write(piece)
                 shown = file.tell()
-        if ends:
+        if last:
             break
         time.sleep(FOLLOW_SECONDS)
     printer.write(b"", final=True)
@@ -138,7 +138,7 @@ def cancel_runs(study: Study, steps: Sequence[str]) -> list[RunStatus]:
         for s in found:
             try:
                 s.folder.add_event("cancelled", job=s.job)
-            except ResultsError as error:  # the job is cancelled all the same
+            except ResultsError as error:  # the job is cancelled anyway
                 study.faults[s.folder.path] = str(error)
     return found
 
