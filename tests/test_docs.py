@@ -1,0 +1,165 @@
+"""Every command, code block and link in README and docs works as written there."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from documents import PATHS, PROGRAM, ROOT, anchors, blocks, files, links
+from PIL import Image
+
+from ablations.images.data import EMBEDDED
+from modernize import build
+from modernize.weights import to_state_dict
+
+CHECKPOINT = "convnext_tiny_1k_224_ema.pth"
+RUN_ELSEWHERE = {"torchrun": "test_together.py", "--slurm-config": "test_slurm.py"}
+NEEDS_NETWORK = "torchvision"  # as the weights to evaluate
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory, few_images: Path) -> Path:
+    """A copy of the repository with few embedded images, so that training takes seconds."""
+    folder = tmp_path_factory.mktemp("clone")
+    for name in ("modernize", "ablations", "results"):
+        skip = shutil.ignore_patterns("__pycache__", "runs")
+        shutil.copytree(ROOT / name, folder / name, ignore=skip)
+    shutil.copy(ROOT / "run_roadmap.py", folder)
+    embedded = folder / EMBEDDED.relative_to(ROOT)
+    shutil.rmtree(embedded)
+    shutil.copytree(few_images, embedded)
+    for path in PATHS:
+        for name, text in files(path).items():
+            (folder / name).write_text(text)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def users_files(clone: Path) -> None:
+    """Files that a document's reader is taken to have: a checkpoint and validation images."""
+    network = build("downsample", num_classes=1000)
+    torch.save({"model": to_state_dict(network, "official")}, clone / CHECKPOINT)
+    for synset in ("n01440764", "n01443537"):
+        folder = clone / "imagenet" / "val" / synset
+        folder.mkdir(parents=True)
+        Image.new("RGB", (80, 70), "teal").save(folder / "1.png")
+
+
+def run(words: list[str], clone: Path) -> str:
+    done = subprocess.run(
+        [sys.executable, *words[1:]], cwd=clone, capture_output=True, text=True, timeout=1800
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def is_ours(words: list[str]) -> bool:
+    return " ".join(words).startswith(PROGRAM)
+
+
+def trains(words: list[str]) -> bool:
+    """Whether a command takes more than some seconds."""
+    launches = words[2].startswith("-") and "--dry-run" not in words
+    return launches or words[2] == "benchmark" or "--measure" in words
+
+
+COMMANDS = {
+    path: [
+        (words, output)
+        for block in blocks(path, "bash", "console")
+        for words, output in block.commands()
+    ]
+    for path in PATHS
+}
+QUICK, LONG = [], []
+for _path, _commands in COMMANDS.items():
+    found = [item for item in _commands if is_ours(item[0])]
+    for item in [] if any(trains(words) for words, _ in found) else found:
+        QUICK.append(pytest.param(*item, id=f"{_path.name}: {' '.join(item[0][2:])}"))
+    if any(trains(words) for words, _ in found):
+        LONG.append(pytest.param(found, id=_path.name))
+
+
+def check(words: list[str], output: str, clone: Path) -> None:
+    """Runs a command; what it prints must be what the document shows, except times."""
+    said = run(words, clone)
+    for line in output.splitlines():
+        if line and not line.startswith("..."):
+            pattern = re.sub(r"\d+(\\\.\d+)?", r"[\\d.]+", re.escape(line.rstrip()))
+            assert re.search(pattern, said), f"{line}\n\nis not in\n\n{said}"
+
+
+def test_commands_are_ours_or_known() -> None:
+    for commands in COMMANDS.values():
+        for words, _ in commands:
+            assert is_ours(words) or words[0] == "make"
+
+
+@pytest.mark.parametrize(("words", "output"), QUICK)
+def test_quick_commands(words: list[str], output: str, clone: Path) -> None:
+    check(words, output, clone)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("commands", LONG)
+def test_documents_with_training(commands: list[tuple[list[str], str]], clone: Path) -> None:
+    """In order: later commands show what earlier ones trained."""
+    for words, output in commands:
+        check(words, output, clone)
+
+
+FOR_USERS_FILES = [
+    words
+    for path in PATHS
+    for block in blocks(path, "sh")
+    for words, _ in block.commands()
+    if not set(RUN_ELSEWHERE) & set(words)
+]
+
+
+@pytest.mark.parametrize("words", FOR_USERS_FILES, ids=lambda words: " ".join(words[2:]))
+@pytest.mark.usefixtures("users_files")
+def test_commands_for_users_files(words: list[str], clone: Path) -> None:
+    """Those that would take long are only planned, or parsed."""
+    if NEEDS_NETWORK in words or words[2] == "benchmark":
+        run([*words, "--help"], clone)  # parses what is before it
+    elif "--study" in words:
+        run([*words, "--dry-run"], clone)
+    else:
+        run(words, clone)
+
+
+def test_the_make_targets_exist() -> None:
+    targets = {w[1] for commands in COMMANDS.values() for w, _ in commands if w[0] == "make"}
+    assert {"roadmap", "test"} <= targets
+    subprocess.run(["make", "-n", *targets, "lint", "test-all", "golden"], cwd=ROOT, check=True,
+                   capture_output=True)  # fmt: skip
+
+
+PYTHON = [
+    pytest.param(block.text, id=path.name)
+    for path in PATHS
+    for block in blocks(path, "python")
+    if not block.name
+]
+
+
+@pytest.mark.parametrize("code", PYTHON)
+def test_the_python_in_it_runs(code: str, clone: Path) -> None:
+    assert run(["python", "-c", code], clone)
+
+
+LINKS = [
+    pytest.param(path, link, id=f"{path.name}: {link}") for path in PATHS for link in links(path)
+]
+
+
+@pytest.mark.parametrize(("path", "link"), LINKS)
+def test_links_lead_somewhere(path: Path, link: str) -> None:
+    file, _, anchor = link.partition("#")
+    target = path.parent / file if file else path
+    assert target.exists()
+    assert not anchor or anchor in anchors(target)
