@@ -60,3 +60,9 @@ def anchors(path: Path) -> set[str]:
     text = re.sub(r"^```.*?^```", "", path.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
     headings = re.findall(r"^#+ (.+)$", text, flags=re.MULTILINE)
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def beginning(line: str) -> str:
+    """Returns a line as far as its first number or its third word, which others do not change."""
+    found = re.match(r"\D{,3}(\s*[^\s\d]+){,2}", line)
+    return found[0] if found else ""

@@ -55,11 +55,14 @@ class Product:
     def configure(self, *lines: str) -> None:
         self.slurm_config.write_text("\n".join(["setup: ['export OMP_NUM_THREADS=1']", *lines, ""]))
 
-    def run(self, *arguments: str, status: int = 0, cores: int | None = None) -> str:
+    def run(
+        self, *arguments: str, status: int = 0, cores: int | None = None, cwd: Path | None = None
+    ) -> str:
         """Runs a command; on few cores, for a run's threads, which decide how sums are rounded."""
         command = [sys.executable, str(self.program), *arguments]
         done = subprocess.run(
             command, capture_output=True, text=True, env=self.environment, timeout=PATIENCE,
+            cwd=cwd,
             preexec_fn=lambda: os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores]),
         )  # fmt: skip
         assert done.returncode == status, done.stdout + done.stderr

@@ -2,13 +2,13 @@
 
 import json
 import os
-import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import documents
 import pytest
 from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
@@ -26,8 +26,7 @@ from ablations.report.provenance import provenance_rows
 from ablations.report.reproduction import reproduction
 from modernize.errors import RoadmapError
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
-FILES = dict(re.findall(r"```(?:yaml|python) (\S+)\n(.*?)```", README, flags=re.DOTALL))
+FILES = documents.files(documents.ROOT / "docs" / "studies.md")
 NAME = "star"
 
 

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import documents
 import pytest
 
 from ablations.cli import main
@@ -28,9 +29,12 @@ from modernize.custom_layers import load_custom_layers
 from modernize.errors import CustomLayersError, UsageError
 
 ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-FILES = dict(re.findall(r"```(?:yaml|python) (\S+)\n(.*?)```", README, flags=re.DOTALL))
-COMMANDS = re.findall(r"```sh\npython run_roadmap.py (--study \S+)\n```", README)
+FILES = documents.files(ROOT / "docs" / "studies.md")
+COMMANDS = [
+    " ".join(words[2:])
+    for block in documents.blocks(ROOT / "docs" / "studies.md", "sh")
+    for words, _ in block.commands()
+]
 ONLY = ("narrow", "star-relu")  # what of each is trained here, the second of its variants
 SHORT = ["epochs=1", "warmup_epochs=0", "batch_size=100", "micro_batch_size=100"]
 
@@ -54,7 +58,7 @@ def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
 
 @pytest.fixture
 def as_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with the files of the README, to work in."""
+    """A folder with the files of the documents, to work in."""
     folder = tmp_path / "work"
     folder.mkdir()
     for name, text in FILES.items():
@@ -78,7 +82,7 @@ def planned(study: Path, results: Path, images: Path, *settings: str) -> Experim
     )
 
 
-def test_the_readme_shows_a_study_a_layer_and_how_to_run_them() -> None:
+def test_the_document_shows_a_study_a_layer_and_how_to_run_them() -> None:
     assert list(FILES) == ["smaller.yaml", "my_layers.py", "star.yaml"]
     assert COMMANDS == ["--study smaller.yaml", "--study star.yaml"]
 

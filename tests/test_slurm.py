@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import documents
 import pytest
 from cluster import Cluster, require_slurm
 from product import PATIENCE, ROOT, Product, same
@@ -55,33 +56,27 @@ def test_many_steps_as_one_array(cluster: Cluster, tiny_images: Path, tmp_path: 
         assert len(record["provenance"]["commit"]) == 40
 
 
-def test_the_commands_of_the_readme(cluster: Cluster, tiny_images: Path, tmp_path: Path) -> None:
-    product = Product(cluster, tmp_path, tiny_images, "epochs=1", "warmup_epochs=0")
-    blocks = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
-    [block] = [text for text in blocks if "--executor slurm" in text]
-    said = []
-    for line in block.splitlines():
-        words = line.removeprefix("python run_roadmap.py ").split()
-        if words[0].startswith("--"):
-            assert words[:4] == ["--preset", "imagenet", "--data", "FOLDER"]
-            words = ["--only", "ln", *product.launching, *words[4:]]
-            words[words.index("mysite.yaml")] = str(product.slurm_config)
-        else:
-            words += ["--name", "study", "--results", str(tmp_path)]
-        said.append(product.run(*words))
-    assert len(said) == 6
-    for words, text in zip(
-        ["#SBATCH", "Submitted 1", "1 finished", "epoch 1 of 1", "finished", "0 job"], said,
-        strict=True,
-    ):  # fmt: skip
-        assert words in text
+def test_the_session_of_the_document(cluster: Cluster, tiny_images: Path, tmp_path: Path) -> None:
+    """Its commands, on fewer images and for one epoch; they print the lines that it shows."""
+    product = Product(cluster, tmp_path, tiny_images)
+    document = ROOT / "docs" / "cluster.md"
+    for name, text in documents.files(document).items():
+        (tmp_path / name).write_text(text)
+    [session] = [b for b in documents.blocks(document, "console") if b.name == "slurm"]
+    for words, output in session.commands():
+        shorter = ["--data", str(tiny_images), "--results", str(tmp_path)]
+        shorter += ["--set", "epochs=1", "--set", "warmup_epochs=0"]
+        more = shorter if "--executor" in words else ["--results", str(tmp_path)]
+        said = product.run(*words[2:], *more, cwd=tmp_path).splitlines()
+        for shown in output.splitlines():
+            beginning = documents.beginning(shown)
+            assert shown == "..." or any(line.startswith(beginning) for line in said), (shown, said)
 
 
 def test_layers_of_ones_own_go_along(cluster: Cluster, tiny_images: Path, tmp_path: Path) -> None:
     """What was submitted is what runs, be the study's files edited while its jobs wait."""
     product = Product(cluster, tmp_path, tiny_images, "epochs=1", "warmup_epochs=0")
-    readme = (ROOT / "README.md").read_text()
-    files = dict(re.findall(r"```(?:yaml|python) (\S+)\n(.*?)```", readme, flags=re.DOTALL))
+    files = documents.files(ROOT / "docs" / "studies.md")
     for name, text in files.items():
         (tmp_path / name).write_text(text)
     asked = ["--study", str(tmp_path / "star.yaml")]
