@@ -8,7 +8,7 @@ from pathlib import Path
 import documents
 import pytest
 import torch
-from ablations.data.data import EMBEDDED
+from ablations.data.datasets import EMBEDDED
 from documents import PATHS, PROGRAM, ROOT, anchors, blocks, files, links
 from PIL import Image
 
