@@ -8,10 +8,10 @@ from pathlib import Path
 import documents
 import pytest
 import torch
-from ablations.data.datasets import EMBEDDED
 from documents import PATHS, PROGRAM, ROOT, anchors, blocks, files, links
 from PIL import Image
 
+from ablations.data.datasets import EMBEDDED
 from modernize import build
 from modernize.weights import to_state_dict
 
