@@ -1,4 +1,4 @@
-"""A network made ready to infer: what follows a convolution is multiplied into its weights."""
+"""Fuses BatchNorm and Layer Scale into the convolutions before them, for inference."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
 
 @torch.no_grad()
 def fuse_for_inference(network: Network, dtype: torch.dtype = torch.float32) -> Network:
-    """Returns a copy that gives the same logits, but for rounding, in less time.
+    """Returns a copy that computes the same logits, except for rounding, in less time.
 
-    Each BatchNorm is fused into the convolution before it, as is each Layer Scale. A LayerNorm
-    stays: it depends on the image.
+    Each BatchNorm and each Layer Scale is fused into the convolution before it. A LayerNorm cannot
+    be fused, because it depends on the image.
 
     Args:
-        network: any; it stays as it is.
-        dtype: what convolutions and linear layers will compute in, by autocast. Their weights are
-            held in it, where they would otherwise be rounded anew for every batch.
+        network: any; it does not change.
+        dtype: in which convolutions and linear layers will compute, by autocast. Their weights are
+            converted to it once; otherwise autocast would convert them for every batch.
 
     Returns:
-        A network in evaluation mode, with which nothing can be trained.
+        A network in evaluation mode, which cannot be trained.
     """
     copied = copy.deepcopy(network).eval().requires_grad_(False)
     for layers in [m for m in copied.modules() if isinstance(m, nn.Sequential)]:

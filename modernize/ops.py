@@ -208,8 +208,8 @@ def _weight_gradient(x: Tensor, grad: Tensor, size: int) -> Tensor:
 class LayerNorm2d(nn.LayerNorm):
     """LayerNorm over the channels of each position of (N, C, H, W).
 
-    The two permutes are views, and free where the tensor is channels-last in memory; then this is
-    one call of torch's fused kernel, which fvcore counts (a hand-written one it would not).
+    The two permutes are views. For a channels-last tensor this is one call of torch's fused kernel,
+    which fvcore can count.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -219,10 +219,11 @@ class LayerNorm2d(nn.LayerNorm):
 
 
 class GELU(nn.GELU):
-    """The exact GELU, of a tensor taken in the order of its memory.
+    """The exact GELU, computed in the order of the tensor's memory.
 
-    torch has oneDNN's, on a CPU two thirds of the time of its own, for contiguous tensors alone;
-    with the channels last in shape as well as in memory, a tensor is one.
+    On a CPU torch uses oneDNN's GELU, which takes half to two thirds of the time of torch's own,
+    only for contiguous tensors. A channels-last tensor with its channels as the last dimension is
+    contiguous.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -234,7 +235,7 @@ class LayerScale(nn.Module):
 
     def __init__(self, width: int, init: float) -> None:
         super().__init__()
-        # One-dimensional, so that it is spared weight decay by its shape.
+        # One-dimensional: such parameters have no weight decay.
         self.gamma = nn.Parameter(torch.full((width,), init))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -242,7 +243,7 @@ class LayerScale(nn.Module):
 
 
 class DropPath(nn.Module):
-    """Stochastic depth: in training, zeroes the whole branch of an image with this probability."""
+    """Stochastic depth: in training, zeroes the branch of each image with this probability."""
 
     def __init__(self, rate: float) -> None:
         super().__init__()
@@ -253,7 +254,7 @@ class DropPath(nn.Module):
             return x
         keep = 1 - self.rate
         mask = x.new_empty(x.shape[0], 1, 1, 1).bernoulli_(keep)
-        return x * mask.div_(keep)  # the branch's expectation stays as it is
+        return x * mask.div_(keep)  # does not change the branch's expectation
 
     def extra_repr(self) -> str:
         return f"rate={self.rate:.4g}"

@@ -192,7 +192,7 @@ def test_all_networks_have_the_same_conditions(channels_last):
             iterate()
         assert all(p.grad is None for p in network.parameters())
         changed = not all(map(torch.equal, before, network.parameters()))
-        # So small an update that it is lost in rounding, but for parameters at 0.
+        # The update is lost in rounding, except for parameters at 0.
         assert not changed or one.row.mode == "training"
         seen.append(network.seen.pop())
     assert seen[:2] == seen[2:]

@@ -32,7 +32,7 @@ from modernize.network import Network
 
 PRODUCT_SIDE = {"cuda": 8192, "cpu": 2048}  # of the matrices whose product is the peak
 CLASSES = 1000  # of the labels, and of all the networks
-LEAST = 3  # iterations to time in a round, however long they take
+LEAST = 3  # iterations to time in a round, at least
 
 Iterate = Callable[[], None]
 """Does one iteration: a batch through the network, and in training an update."""

@@ -1,7 +1,7 @@
-"""Accuracy against measured throughput, and beside it against FLOPs: what a FLOP is worth here.
+"""Draws accuracy against measured throughput, and beside it against FLOPs.
 
 :func:`draw` takes a table (one row a network, see :data:`COLUMNS`) and returns a figure, which
-:func:`ablations.charts.chart.save` writes. :mod:`~ablations.charts.labels` says where labels go.
+:func:`ablations.charts.chart.save` writes. :mod:`~ablations.charts.labels` places the labels.
 """
 
 from __future__ import annotations
@@ -40,28 +40,28 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SPEED = "images_per_second"
-COST = "cost"  # the column that is made here, in the unit of the axis
+COST = "cost"  # a column computed here, in the unit of the axis
 COLUMNS = (
     *("name", "label", "group", "parent", "adopted", "top1", "top1_std", "gflops"),
     *(SPEED, f"{SPEED}_min", f"{SPEED}_max"),
 )
-"""What a table must have; further columns are ignored.
+"""The columns that a table must have; other columns are ignored.
 
-``group`` decides the colour; ``parent`` is the name of the network that a line leads here from
-(empty: none); ``adopted`` is False for a side branch, which is drawn hollow; ``top1`` and its
-deviation (NaN: none) are in percent, ``gflops`` in 1e9 multiply-accumulates.
+``group`` decides the colour; ``parent`` is the name of the network from which a line leads here
+(empty: no line); ``adopted`` is False for a side branch, which is drawn hollow; ``top1`` and its
+standard deviation (NaN: unknown) are in percent, ``gflops`` in 1e9 MACs.
 """
 
-NAMED = 8  # up to so many networks bear their names; more are numbered
+NAMED = 8  # up to this many networks are labelled by name; more are numbered
 PANEL_HEIGHT = 2.9
 LEFT, BETWEEN, RIGHT = 0.50, 0.16, 0.10  # beside the panels, which share the accuracy axis
 PANEL_WIDTH = (PAGE_WIDTH - LEFT - BETWEEN - RIGHT) / 2
 BELOW = 0.44  # ticks and names of the axes
 RADIUS = 0.038  # of a point
-ROOM = 0.10  # share of a panel's side that is left free around the points
-HAIR = 0.02  # how wide a line is to a label
+ROOM = 0.10  # fraction of a panel's side that stays free around the points
+HAIR = 0.02  # width of a line as an obstacle for labels
 KEY_COLUMNS = 3
-LEAST_TOP1 = 1.0  # points that the axis of accuracies has; with fewer its numbers are too long
+LEAST_TOP1 = 1.0  # the least range of the accuracy axis; for less its numbers are too long
 
 
 def draw(
@@ -71,10 +71,10 @@ def draw(
 
     Args:
         table: the networks, in order.
-        title: stands above.
+        title: above the panels.
         speed_label: the name of the throughput's axis.
-        note: stands below.
-        groups: all that there may be, in order, so that each has its colour whichever are drawn.
+        note: below the panels.
+        groups: all possible groups, in order, so that the colour of a group is always the same.
 
     Raises:
         UsageError: for a table without rows, with a column missing, or with a network twice.
@@ -194,7 +194,7 @@ def _draw_panel(
 
 
 def _draw_point(panel: Axes, row: dict[str, Any], column: str, hue: str) -> None:
-    """Draws one network, with the spread of its throughput and the deviation of its accuracy."""
+    """Draws one network, with its range of throughput and its standard deviation."""
     x, y = row[column], row["top1"]
     for across, up in _spread_lines(row, column):
         panel.plot(across, up, color=hue, linewidth=0.7, zorder=3)
@@ -207,12 +207,12 @@ def _draw_point(panel: Axes, row: dict[str, Any], column: str, hue: str) -> None
 
 def _spread_lines(row: dict[str, Any], column: str) -> list[tuple[list[float], list[float]]]:
     """Returns the lines of a network's spreads, in the units of the data."""
-    x, y, deviation = row[column], row["top1"], row["top1_std"]
+    x, y, std = row[column], row["top1"], row["top1_std"]
     lines = []
     if column == SPEED:
         lines.append(([row[f"{SPEED}_min"], row[f"{SPEED}_max"]], [y, y]))
-    if deviation == deviation:  # no deviation is NaN
-        lines.append(([x, x], [y - deviation, y + deviation]))
+    if std == std:  # not NaN
+        lines.append(([x, x], [y - std, y + std]))
     return lines
 
 
@@ -241,7 +241,7 @@ def _along(start: tuple[float, float], end: tuple[float, float]) -> list[Box]:
 def _draw_key(
     page: Axes, rows: list[dict[str, Any]], names: list[str], hues: dict[str, str], top: float
 ) -> None:
-    """Writes what the numbers stand for, column by column."""
+    """Writes the numbers with the names, column by column."""
     lines = math.ceil(len(rows) / KEY_COLUMNS)
     step = WIDTH / KEY_COLUMNS
     for index, (row, name) in enumerate(zip(rows, names, strict=True)):
@@ -266,7 +266,7 @@ def _write(
 
 
 def _limits(values: list[float], least: float = 0.0) -> tuple[float, float]:
-    """Returns the ends of an axis with some room around the values, and so much in all at least."""
+    """Returns the limits of an axis: some room around the values, and at least this range."""
     low, high = min(values), max(values)
     room = ROOM * (high - low) or max(0.05 * abs(high), 0.5)
     room = max(room, (least - (high - low)) / 2)

@@ -47,14 +47,14 @@ class ReferenceModel:
         return network
 
     def fetch(self, weights: str) -> Mapping[str, Tensor]:
-        """Returns trained weights, which torchvision fetches, or has fetched before.
+        """Returns trained weights, which torchvision downloads or has in its cache.
 
         Args:
             weights: torchvision's name for them, such as ``"IMAGENET1K_V1"``.
 
         Raises:
-            OSError: where there is no connection.
-            RuntimeError: for a file that is not what its checksum says.
+            OSError: if there is no connection.
+            RuntimeError: if a file does not match its checksum.
         """
         models = library("torchvision.models")
         known = models.get_model_weights(self.name)

@@ -2,8 +2,8 @@
 
     python tests/benchmarks/commands.py [--repeats N] [--main-job]
 
-Prints the median beside the figure aimed at. The main job trains into a temporary folder; its
-memory is the largest sum over all its processes of proportional set sizes (Linux).
+Prints the median with its target. The main job trains into a temporary folder; its memory is the
+peak of the sum of the proportional set sizes of all its processes (Linux).
 """
 
 import argparse
@@ -75,7 +75,7 @@ variants:
       width: [64, 80, 96, 112, 128]
       depths: [[3, 3, 9, 3], [3, 4, 6, 3], [2, 2, 6, 2], [3, 3, 27, 3], [2, 2, 12, 2]]
       spatial_position: [first, middle]
-      norms: [every, one]
+      norms: [all, one]
       norm: [batch, layer]
 """
 

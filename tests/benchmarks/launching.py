@@ -1,11 +1,11 @@
-"""Times what stands around the training: large studies, submissions, the local queue.
+"""Times everything except the training: large studies, submissions, the local queue.
 
     python tests/benchmarks/launching.py [--runs 10000] [--submit] [--local]
 
-Prints each figure beside the one aimed at: `status`, `collect` and `report` over many finished
-runs, with their memory; with --submit, the submission of 51 runs to a SLURM of its own (Debian's
-packages slurmctld, slurmd, slurm-client and munge); with --local, how much longer than its
-trainings a study of the local queue takes.
+Prints each figure with its target: `status`, `collect` and `report` over many finished
+runs, with their memory; with --submit, the submission of 51 runs to a SLURM cluster that it starts
+(Debian's packages slurmctld, slurmd, slurm-client and munge); with --local, the time of a study of
+the local queue, divided by that of its trainings.
 """
 
 import argparse
@@ -64,7 +64,7 @@ def measure(*arguments: str) -> tuple[float, float]:
 
 
 def submit(results: Path) -> float:
-    """Returns the seconds that handing 51 runs to SLURM takes, imports left out."""
+    """Returns the seconds of submitting 51 runs to SLURM, without imports."""
     from cluster import Cluster
 
     with Cluster() as cluster:

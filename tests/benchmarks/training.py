@@ -1,26 +1,26 @@
-"""Times training on the CPU: this project, timm's script, the release's defaults, taking turns.
+"""Times training on the CPU: this project, timm's script, the release's defaults, interleaved.
 
     python tests/benchmarks/training.py [--timm-script PATH/train.py] [--official PATH]
 
 The preset `imagenet`, at 224 x 224 and with small batches, on a folder of JPEGs that is made here
-(500 x 375, about 100 KB each). A side is
+(500 x 375, about 100 KB each). The programs are
 
-- ours: ablations.training.train, as the commands call it: bf16 where the CPU has instructions for
-  it, channels-last;
-- timm: its training script (which its package does not hold), the same recipe, in the same
-  precision, channels-last, its own defaults else; with --torchcompile if --compile is given, and
-  then ours is compiled, too;
-- release: the defaults of the authors' release, fp32 and contiguous memory. Its script asks for a
-  GPU after every update, so that a plain loop of the same calls stands in for it, with the
-  release's own network from a checkout (--official) or timm's, and timm's ResNet-50.
+- ours: ablations.training.train, as the commands call it: bf16 if the CPU has instructions for it,
+  channels-last;
+- timm: its training script (which its package does not contain), the same recipe, in the same
+  precision, channels-last, and otherwise its defaults; with --torchcompile if --compile is given,
+  which also compiles ours;
+- release: the defaults of the authors' release, fp32 and contiguous memory. Its script needs a GPU
+  after every update, so a plain loop of the same calls replaces it, with the release's own network
+  from a checkout (--official) or timm's, and timm's ResNet-50.
 
-Each turn is a process of its own, and the sides take turns (A B C A B C ...), so that whatever else
-the machine does meets them all. What is timed is the same on all sides: the wall clock from one
-update to the next, waiting for images included. Ours is taken from when the loop asks for images,
-timm's from what its script prints after each update, the release's after each update. The first
-updates (--warmup), and all that comes before them, are left out: imports, workers that start, the
-first iterations. So are validation and checkpoints; what one checkpoint takes is printed last.
-On a machine that others use, `fastest` is the steadier figure: the speed of the fastest update.
+Each training is a separate process, and the programs alternate (A B C A B C ...), so that other
+load on the machine affects all of them. The time is the same for all: the wall clock from one
+update to the next, including the wait for images. For ours it is taken when the loop asks for the
+next images, for timm from the output of its script, for the release after each update. The first
+updates (--warmup) and everything before them are excluded: imports, the start of workers, the first
+iterations. So are validation and checkpoints; the time of one checkpoint is printed last. On a
+machine that others use, `fastest` is the steadier figure: the speed of the fastest update.
 """
 
 from __future__ import annotations
@@ -43,8 +43,7 @@ CLASSES = 10
 SIZE = 224
 IMAGENET_100 = 126_689  # training images of the usual hundred classes
 TIMM_NAMES = {"downsample": "convnext_tiny", "resnet": "resnet50"}
-# `python SCRIPT ...`, also where torchvision needs help, and where Pillow refuses the 0 bits that
-# timm's RandAugment asks for now and then.
+# `python SCRIPT ...`, also if Pillow refuses the 0 bits that timm's RandAugment sometimes requests.
 START = """
 import runpy, sys
 sys.path.insert(0, {root!r})
@@ -85,7 +84,7 @@ def make_images(folder: Path, train: int, val: int) -> int:
 
 
 def load(options: argparse.Namespace, folder: Path):
-    """Returns the preset as it is trained here."""
+    """Returns the preset with the settings of this benchmark."""
     from ablations.recipe import load_preset
 
     values = {
@@ -139,7 +138,9 @@ def ours(options: argparse.Namespace, folder: Path, step: str) -> dict:
     def watched(*where):
         for batch in served(*where):
             yield batch
-            times.append(time.perf_counter())  # the update is through, and asks for the next
+            times.append(
+                time.perf_counter()
+            )  # the update is complete; the loop asks for the next batch
             waits.append(loaders.train.data_wait)
 
     loaders.train.epoch = watched
@@ -165,7 +166,7 @@ def ours(options: argparse.Namespace, folder: Path, step: str) -> dict:
 
 
 def between(times: list[float]) -> list[float]:
-    """Returns the differences of neighbours, and the first time in front, as if from 0."""
+    """Returns the differences between neighbours, starting with the first time itself."""
     return [b - a for a, b in zip([0.0, *times], times, strict=False)]
 
 
@@ -210,8 +211,7 @@ def timm(options: argparse.Namespace, folder: Path, step: str) -> dict:
 
 
 def release_network(options: argparse.Namespace, step: str, drop_path: float):
-    """Returns the release's network, or timm's where there is no checkout, or no such network."""
-
+    """Returns the release's network; timm's without a checkout, or if it has no such network."""
     import timm
 
     if step == "downsample" and options.official:
@@ -276,7 +276,7 @@ SIDES = {"ours": ours, "timm": timm, "release": release}
 
 
 def turn(options: argparse.Namespace, folder: Path, side: str, step: str) -> dict:
-    """Lets one side train in a process of its own; returns images per second, and what it said."""
+    """Trains with one program in a separate process; returns its output and images per second."""
     command = [sys.executable, __file__, *sys.argv[1:], "--turn", side, step, str(folder)]
     environment = {**os.environ, "OMP_NUM_THREADS": str(options.threads)}
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
@@ -291,7 +291,7 @@ def turn(options: argparse.Namespace, folder: Path, side: str, step: str) -> dic
 
 
 def why_not_official(options: argparse.Namespace) -> str:
-    """Starts the release's own script with its defaults; returns what it ends with."""
+    """Starts the release's own script with its defaults; returns its last line."""
     script = options.official / "main.py"
     start = START.format(
         root=str(ROOT), folder=str(script.parent), argv=[str(script), "--device", "cpu"]
@@ -303,7 +303,7 @@ def why_not_official(options: argparse.Namespace) -> str:
 
 
 def compare(options: argparse.Namespace, folder: Path) -> dict:
-    """Lets all sides take turns; prints the table and returns all that was measured."""
+    """Alternates between the programs; prints the table and returns all measurements."""
     sides = ["ours", "timm", "release"] if options.timm_script else ["ours", "release"]
     sides = [side for side in sides if side in options.sides]
     results: dict[str, dict[str, list[dict]]] = {}
@@ -344,17 +344,17 @@ def speeds(rounds: list[dict]) -> list[float]:
 
 
 def fastest(options: argparse.Namespace, rounds: list[dict]) -> float:
-    """Returns the images per second of the fastest update, which the machine disturbed least."""
+    """Returns the images per second of the fastest update, the least disturbed one."""
     return options.batch / min(min(said["seconds"][options.warmup :]) for said in rounds)
 
 
 def spread(values: list[float]) -> str:
-    """Returns the smallest and the largest."""
+    """Returns the least and the greatest value."""
     return f"{min(values):.2f} to {max(values):.2f}"
 
 
 def about_ours(step: str, rounds: list[dict]) -> str:
-    """Returns a line on what our side waits for images, and what a checkpoint takes."""
+    """Returns a line about our wait for images, and the time of a checkpoint."""
     wait = statistics.median(said["data_wait"] for said in rounds)
     save = statistics.median(s for said in rounds for s in said["saves"])
     epoch = IMAGENET_100 / statistics.median(speeds(rounds))
@@ -373,15 +373,15 @@ def main() -> None:
     parser.add_argument("--steps", nargs="+", choices=TIMM_NAMES, default=list(TIMM_NAMES))
     parser.add_argument("--sides", nargs="+", choices=SIDES, default=list(SIDES))
     parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--workers", type=int, default=cores(), help="on all sides alike")
+    parser.add_argument("--workers", type=int, default=cores(), help="the same for all")
     parser.add_argument(
         "--threads", type=int, default=cores(), help="of the network; 1 is steadier"
     )
     parser.add_argument("--compile", action="store_true", help="torch.compile for timm and ours")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--updates", type=int, default=5, help="timed in each turn")
+    parser.add_argument("--updates", type=int, default=5, help="timed in each training")
     parser.add_argument("--warmup", type=int, default=3, help="not timed, before them")
-    parser.add_argument("--json", type=Path, help="write all that was measured there")
+    parser.add_argument("--json", type=Path, help="file for all measurements")
     parser.add_argument("--turn", nargs=3, help=argparse.SUPPRESS)  # side, step, folder of images
     options = parser.parse_args()
     if options.official:
@@ -393,14 +393,14 @@ def main() -> None:
 
     count = options.batch * (options.warmup + options.updates)
     print(
-        f"{cores()} cores; {options.threads} threads and {options.workers} workers on each side; "
+        f"{cores()} cores; each program has {options.threads} threads and {options.workers} workers; "
         f"batches of {options.batch}"
     )
     if not options.timm_script:
-        print("timm is left out: give its script with --timm-script")
+        print("without timm: add its script with --timm-script")
     print("release: fp32, contiguous, in a plain loop, ", end="")
     if options.official:
-        print(f"for its script ends with: {why_not_official(options)}")
+        print(f"because its script ends with: {why_not_official(options)}")
     else:
         print("with timm's networks (the release's with --official)")
     with tempfile.TemporaryDirectory() as name:

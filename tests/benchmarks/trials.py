@@ -2,13 +2,13 @@
 
     python tests/benchmarks/trials.py [--kills 60] [--launches 200] [--seed 0] [--folder FOLDER]
 
-Each launch is a process of its own that trains a few steps of the roadmap on 100 images. Prints
-what was done and how it ended; exits with status 1 if
+Each launch is a separate process that trains a few steps of the roadmap on 100 images. Prints the
+numbers of launches, kills and outcomes; exits with status 1 if
 
-- a run that had come to its end was trained again, or its record changed or went;
-- a run was begun twice although no launch was killed;
-- a launch that was accepted left out a run, study.json a step or a seed, or summary.csv a row;
-- weights or metrics differ in one bit from those of launches that nobody disturbed.
+- a finished run was trained again, or its record changed or disappeared;
+- a run was started twice although no launch was killed;
+- a run of an accepted launch, a step or seed of study.json, or a row of summary.csv is missing;
+- weights or metrics differ in one bit from those of undisturbed launches.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Launch:
 
 
 class Trials:
-    """Launches into one results folder, and what was seen of them."""
+    """Launches into one results folder, with counts and faults."""
 
     def __init__(self, folder: Path, seed: int) -> None:
         self.folder, self.random = folder, random.Random(seed)  # noqa: S311
@@ -61,7 +61,7 @@ class Trials:
         self.settled: dict[Path, bytes] = {}
 
     def start(self, study: str, steps: Sequence[str], seeds: int, executor: str) -> Launch:
-        """Starts a launch in a process of its own, which has all imports already, and one core."""
+        """Starts a launch in a forked process, which has all imports already, on one core."""
         arguments = ["--name", study, "--only", ",".join(steps), "--seeds", str(seeds)]
         arguments += ["--results", str(self.folder), "--executor", executor]
         arguments += [word for setting in SHORT for word in ("--set", setting)]

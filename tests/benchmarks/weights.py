@@ -4,8 +4,8 @@
 
 Reading is torch.load, or safetensors' load_file with every tensor copied into memory. Converting is
 modernize.weights: from the file into a network of ours, and from file to file in another layout.
-They take turns. The files lie in a temporary folder (TMPDIR names another place), and are served
-from the memory that the system keeps of them. The default size is ConvNeXt-L.
+They are interleaved. The files are in a temporary folder (set TMPDIR for another place), and the
+system has them in its page cache. The default size is ConvNeXt-L.
 
 In torch's format, most of the time goes into the checksums that torch.save computes.
 """
@@ -72,9 +72,9 @@ def main() -> None:
             weights.write(network, source, layout)
             rounds = []
             for number in range(options.repeats + 1):
-                os.sync()  # what the round before wrote is on the disk, and slows nobody
+                os.sync()  # files of the round before are on the disk, and slow nothing down
                 output.unlink(missing_ok=True)
-                weights._shapes.cache_clear()  # as in a process of its own
+                weights._shapes.cache_clear()  # as in a new process
                 times = timed(read, source), timed(weights.load, source)
                 times += (timed(convert, source, output, target),)
                 rounds += [times] if number else []  # the first one warms up
