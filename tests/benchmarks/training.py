@@ -393,8 +393,8 @@ def main() -> None:
 
     count = options.batch * (options.warmup + options.updates)
     print(
-        f"{cores()} cores; each program has {options.threads} threads and {options.workers} workers; "
-        f"batches of {options.batch}"
+        f"{cores()} cores; each program has {options.threads} threads and {options.workers} "
+        f"workers; batches of {options.batch}"
     )
     if not options.timm_script:
         print("without timm: add its script with --timm-script")
