@@ -387,7 +387,7 @@ def _value(text: str, types: set[Any]) -> Any:
         return None if yaml_core.scalar(text) is None else text
     if types & {list, dict} and text.lstrip().startswith(("[", "{")):
         return yaml_core.parse(text).values
-    return yaml_core.scalar(text.strip())
+    return yaml_core.scalar(text.strip(" \t"))
 
 
 def _leaf_types() -> dict[Key, set[Any]]:

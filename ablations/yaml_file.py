@@ -158,7 +158,7 @@ def check(
     try:
         return kind.model_validate(values)
     except ValidationError as error:
-        faults = [fault for found in error.errors() for fault in _faults(found, kind, locations)]
+        faults = _faults(error, values, kind, locations)
     raise faults_error(faults, name, locations, default)
 
 
@@ -186,14 +186,33 @@ def _location(key: Key, locations: Mapping[Key, str]) -> str:
 
 
 def _faults(
-    found: Any, kind: type[BaseModel], locations: Mapping[Key, str]
+    error: ValidationError, values: object, kind: type[BaseModel], locations: Mapping[Key, str]
 ) -> list[tuple[Key, str]]:
-    """Returns key and message of a fault that pydantic found, in this program's words."""
-    key: Key = tuple(found["loc"])
-    error = found.get("ctx", {}).get("error")
-    if isinstance(error, ConflictError):
-        return [_conflict(key, conflict, locations) for conflict in error.conflicts]
-    return [(key, _message(found, kind))]
+    """Returns key and message of each fault that pydantic found, in this program's words."""
+    faults: dict[Key, list[str]] = {}
+    for found in error.errors():
+        key = _key(found["loc"], values, missing=found["type"] == "missing")
+        cause = found.get("ctx", {}).get("error")
+        if isinstance(cause, ConflictError):
+            for conflict in cause.conflicts:
+                name, message = _conflict(key, conflict, locations)
+                faults.setdefault(name, []).append(message)
+        else:
+            faults.setdefault(key, []).append(_message(found, kind))
+    return [(key, "; or ".join(dict.fromkeys(messages))) for key, messages in faults.items()]
+
+
+def _key(location: Key, values: Any, *, missing: bool) -> Key:
+    """Returns the key of a fault, without the parts that pydantic adds for alternative types."""
+    key: list[str | int] = []
+    for part in location:
+        known = isinstance(values, dict) and part in values
+        known |= isinstance(values, list) and part in range(len(values))
+        if known:
+            values = values[part]
+        if known or (missing and part == location[-1]):
+            key.append(part)
+    return tuple(key)
 
 
 def _conflict(table: Key, conflict: Conflict, locations: Mapping[Key, str]) -> tuple[Key, str]:
@@ -232,7 +251,7 @@ def _message(fault: Any, kind: type[BaseModel]) -> str:
     if fault["type"] == "bool_type":
         message = "write true or false"
     value = fault["input"]
-    if not (value is None or isinstance(value, str | int | float)):
+    if message.endswith(".") or not (value is None or isinstance(value, str | int | float)):
         return message
     quotes = fault["type"] == "string_type" and value is not None
     return f"{message}, not {show(value)}{': put it in quotes' if quotes else ''}"

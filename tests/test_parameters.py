@@ -1,5 +1,7 @@
 """What is typed: paths, names, numbers and lists, each read by its own type."""
 
+import contextlib
+import json
 import os
 import re
 import shutil
@@ -7,18 +9,19 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from ablations import limits, paths
+from ablations import limits, paths, yaml_core
 from ablations.cli import main
 from ablations.commands.parameters import ImageFolder
 from ablations.data.datasets import load_dataset
 from ablations.launching.experiment import study_name
 from ablations.launching.slurm_config import load_slurm_config
-from ablations.recipe import PRESETS, load_preset
+from ablations.recipe import PRESETS, load_preset, preset_names
 from ablations.records import Study
 from modernize.errors import UsageError
 
@@ -275,3 +278,63 @@ def test_names_of_studies(given_: str | None, otherwise: str, name: str | None) 
         return
     with pytest.raises(UsageError, match="--name"):
         study_name(given_, otherwise)
+
+
+# -- --set key=value -----------------------------------------------------------------------------
+
+
+def leaves(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Key -> value of everything in a preset that --set can replace."""
+    found = {}
+    for name, value in values.items():
+        key = f"{prefix}{name}"
+        is_table = isinstance(value, dict) and name != "drop_path"
+        found |= leaves(value, f"{key}.") if is_table else {key: value}
+    return found
+
+
+def as_text(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+PRESET_VALUES = {name: leaves(load_preset(name).model_dump(mode="json")) for name in preset_names()}
+KEYS = sorted(set().union(*PRESET_VALUES.values()))
+PLAIN = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20)
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_every_key_can_be_set_to_its_own_value(name: str) -> None:
+    known = load_preset(name)
+    for key, value in PRESET_VALUES[name].items():
+        assert load_preset(name, [f"{key}={as_text(value)}"]) == known, key
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(
+    st.sampled_from(KEYS),
+    PLAIN | st.lists(PLAIN, max_size=3) | st.dictionaries(st.text(max_size=5), PLAIN, max_size=2),
+)
+@example("data.workers", "auto")
+@example("data.source", "null")
+@example("recipes.enhanced.betas", [0.9, 0.99])
+@example("recipes.enhanced.drop_path", {"nano": 0.5})
+@example("recipes.enhanced.epochs", True)
+@example("recipes.enhanced.drop_path", {"nana": 0.5, "": None})
+@example("recipes.enhanced.drop_path", [0.5])
+@example("title", 3)
+def test_any_value_is_set_or_refused_with_its_key(key: str, value: Any) -> None:
+    text, message = as_text(value), ""
+    try:
+        found = leaves(load_preset("nano", [f"{key}={text}"]).model_dump(mode="json"))[key]
+    except UsageError as error:
+        message = str(error)
+    if message:
+        assert key.rpartition(".")[2] in message
+        assert "constrained" not in message  # one of pydantic's names
+        assert len(message) < 1000
+        return
+    meanings = [value, text]
+    if isinstance(value, str):  # of a key that is not text
+        with contextlib.suppress(yaml_core.YamlError):
+            meanings.append(yaml_core.parse(text).values)
+    assert found in meanings
