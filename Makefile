@@ -1,17 +1,23 @@
 # make roadmap: set up, run the main job, draw the chart.   make test: set up, run the tests.
+# make quick: the tests to run at every save.               make test-all: the slow ones, too.
 PYTHON ?= python3
 BIN := .venv/bin
+# Each process of the tests takes up to 1 GB of memory.
+PARALLEL := -n auto --maxprocesses 8 --dist worksteal
 
-.PHONY: roadmap test test-all test-weekly lint format golden clean
+.PHONY: roadmap quick test test-all test-weekly lint format golden clean
 
 roadmap: .venv/ready
 	$(BIN)/python run_roadmap.py --until ln
 
+quick: .venv/ready
+	$(BIN)/pytest -q $(PARALLEL) -m "not integration and not slow and not weekly"
+
 test: .venv/ready
-	$(BIN)/pytest -n auto --dist worksteal -m "not slow and not weekly"
+	$(BIN)/pytest $(PARALLEL) -m "not slow and not weekly"
 
 test-all: .venv/ready
-	$(BIN)/pytest -n auto --dist worksteal -m "not weekly" --durations 15
+	$(BIN)/pytest $(PARALLEL) -m "not weekly" --durations 15
 
 test-weekly: .venv/ready
 	$(BIN)/pytest -m weekly

@@ -3,6 +3,7 @@
 import gzip
 import os
 import sys
+from multiprocessing.process import BaseProcess
 
 import pytest
 
@@ -32,6 +33,37 @@ def pytest_collection_modifyitems(items):
     if not torch.cuda.is_available():
         for item in marked:
             item.add_marker(pytest.mark.skip(reason="torch finds no CUDA GPU"))
+
+
+_started: list[str] = []  # the Python processes that the current test has started
+
+
+def _note_process(event, arguments):
+    """Has a test know which Python processes it starts; all others are quick, such as git."""
+    if event == "os.fork":
+        _started.append("a fork")
+    elif event == "subprocess.Popen" and sys.executable in str(arguments[1]):
+        _started.append(str(arguments[1]))
+
+
+sys.addaudithook(_note_process)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup():
+    _started.clear()
+
+
+@pytest.fixture(autouse=True)
+def processes_are_marked(request, monkeypatch):
+    """Keeps `make quick` quick: a test that starts a Python process must say so by its marker."""
+    start = BaseProcess.start
+    monkeypatch.setattr(
+        BaseProcess, "start", lambda self: (_started.append(repr(self)), start(self))[1]
+    )
+    yield
+    if not any(map(request.node.get_closest_marker, ("integration", "slow", "weekly"))):
+        assert not _started, "this test starts processes; mark it with pytest.mark.integration"
 
 
 @pytest.fixture(autouse=True)

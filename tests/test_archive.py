@@ -41,6 +41,7 @@ def without_folders(study: Study) -> Study:
     return Study.open(study.folder)
 
 
+@pytest.mark.integration
 def test_the_archive_says_what_the_folders_said(whole: Study) -> None:
     table, changes, data = summarise(whole), compare(of_study(whole)), read_data(whole)
     best = compare(of_study(whole, best_epoch=True))
@@ -65,6 +66,7 @@ def test_the_archive_says_what_the_folders_said(whole: Study) -> None:
     assert not page_again.only_summary
 
 
+@pytest.mark.integration
 def test_the_page_of_a_whole_study_is_always_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

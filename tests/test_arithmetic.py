@@ -24,6 +24,7 @@ def test_every_step_of_every_regime(regime, variant):
     assert closed_form(variant.spec, size) == (counted.params, counted.flops)
 
 
+@pytest.mark.integration
 @settings(deadline=None, max_examples=40)
 @given(spec=small_specs(), extra=st.integers(0, 43))
 def test_random_networks_at_odd_image_sizes(spec, extra):
@@ -32,6 +33,7 @@ def test_random_networks_at_odd_image_sizes(spec, extra):
     assert closed_form(spec, size) == (counted.params, counted.flops), spec.text()
 
 
+@pytest.mark.integration
 def test_parameters_of_every_combination_of_choices():
     learning = {k: v for k, v in CHOICES.items() if k not in ("activation", "activations", "init")}
     for values in itertools.product(*learning.values()):

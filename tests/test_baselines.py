@@ -70,6 +70,7 @@ def test_parents_that_are_not_in_the_study(tmp_path: Path, steps, bases) -> None
     assert list(read_summary(study)["baseline"]) == list(shown["baseline"])
 
 
+@pytest.mark.integration
 def test_it_is_said_wherever_the_change_is_shown(tmp_path: Path) -> None:
     study = write_study(tmp_path / "some", {"recipe": LOW, "patchify": HIGH})
     found = of_study(study)
@@ -135,6 +136,7 @@ def test_a_study_knows_the_parents_of_steps_that_it_does_not_have(tmp_path: Path
     assert joined(1).sections == [*dict.fromkeys(variant.section for variant in whole)]
 
 
+@pytest.mark.integration
 def test_a_report_takes_the_baseline_of_compare(tmp_path, monkeypatch, capsys) -> None:
     ends = {"resnet": LOW, "recipe": HIGH, "ln": [84.0, 84.5, 84.1]}
     study = write_study(tmp_path / "some", ends)
@@ -166,6 +168,7 @@ def averaged(study: Study, values: dict[str, list[float | None]]) -> None:
             (folder.path / "metrics.jsonl").write_text("\n".join(lines) + "\n")
 
 
+@pytest.mark.integration
 def test_the_moving_averages_accuracy_is_in_the_tables(tmp_path: Path) -> None:
     study = write_study(
         tmp_path / "some", {"resnet": LOW, "recipe": HIGH}, settings=["ema_decay=0.9"]

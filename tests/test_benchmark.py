@@ -240,6 +240,7 @@ def test_training_updates_with_the_optimizers_state():
     assert torch.allclose(gamma, before, atol=1e-7)
 
 
+@pytest.mark.integration
 def test_memory_grows_with_the_batch_and_training_takes_more():
     source = RoadmapSource(NANO)
     small, large = (run_trial(source, "inference", make_setup(n)) for n in (64, 1024))
@@ -256,6 +257,7 @@ class Broken:
         raise RuntimeError("no such network\n...")
 
 
+@pytest.mark.integration
 def test_a_network_that_cannot_be_run_says_so():
     assert run_trial(Broken(), "training", make_setup()) == Trial(failure="failed: no such network")
     plan = make_plan([BenchmarkNetwork(("x",), "", "timm", "", 1, 1, Broken())], ["inference"])
@@ -297,6 +299,7 @@ def test_steps_without_reference_models():
     assert len(found) == 16  # `resnet` and `recipe` are one network
 
 
+@pytest.mark.integration
 def test_models_are_the_papers():
     found = networks_of_models(TABLE_12, 224)
     assert {n.model for n in found} == set(TABLE_12)
@@ -462,6 +465,7 @@ def command(monkeypatch, *arguments, status=0):
     assert caught.value.code == status
 
 
+@pytest.mark.integration
 def test_the_command_from_measuring_to_the_chart(tmp_path, monkeypatch, capfd):
     few = ["--regime", "nano", "--only", "resnet,recipe,patchify", "--batch-size", "2",
            "--rounds", "1", "--seconds", "1e-3", "--precision", "fp32"]  # fmt: skip
@@ -519,6 +523,7 @@ def test_wrong_use_is_status_2(arguments, message, tmp_path, monkeypatch, capsys
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.integration
 def test_redrawing_imports_no_torch(tmp_path):
     measured().write(tmp_path)
     code = (

@@ -404,6 +404,7 @@ def test_errors_name_the_fault():
         chart.draw(three().assign(step="a"), title="t")
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("suffix", [".svg", ".pdf", ".png"])
 def test_the_same_table_gives_the_same_bytes(tmp_path, suffix, monkeypatch):
     one = chart.save(chart.draw(**paper_figure()), tmp_path / f"one{suffix}").read_bytes()
@@ -444,6 +445,7 @@ def test_drawing_leaves_the_settings_alone():
     assert dict(mpl.rcParams) == before
 
 
+@pytest.mark.integration
 def test_importing_needs_neither_torch_nor_pyplot():
     code = (
         "import sys, ablations.charts.chart, ablations.paper;"

@@ -1,6 +1,5 @@
 """The command line, as a user meets it."""
 
-import contextlib
 import csv
 import io
 import json
@@ -14,36 +13,15 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from command_line import PATIENCE, ROOT, call, run_program
 
 from ablations.cli import cli, main
 
-ROOT = Path(__file__).parent.parent
 SETTINGS = ("epochs=2", "batch_size=100", "micro_batch_size=100", "enhanced.warmup_epochs=0.5")
-PATIENCE = 300  # seconds
 FAST = [word for setting in SETTINGS for word in ("--set", setting)]
 
 
-def roadmap(*arguments: str | Path, status: int = 0) -> str:
-    """Runs a command in this process; returns what it prints, and checks its exit status."""
-    printed = io.StringIO()
-    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
-        patch.setattr(sys, "argv", ["run_roadmap.py", *map(str, arguments)])
-        with contextlib.redirect_stderr(printed), pytest.raises(SystemExit) as ended:
-            main()
-    assert ended.value.code == status, printed.getvalue()
-    assert "Traceback" not in printed.getvalue()
-    return printed.getvalue()
-
-
-def process(*arguments: str | Path) -> str:
-    """Runs a command as a user does, in its own process; returns what it prints."""
-    command = [sys.executable, str(ROOT / "run_roadmap.py"), *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "Traceback" not in done.stdout + done.stderr
-    return done.stdout
-
-
+@pytest.mark.integration
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -63,7 +41,7 @@ def process(*arguments: str | Path) -> str:
 def test_quick_commands_import_no_torch(arguments: list[str], tmp_path: Path) -> None:
     arguments = [a.replace("OUT", str(tmp_path / "out")) for a in arguments]
     if arguments[0] == "flops":
-        roadmap(*arguments)  # counted once, with torch; asked again, without
+        call(*arguments)  # counted once, with torch; asked again, without
     code = (
         "import sys; sys.argv[1:] = sys.argv[1:]\n"
         "from ablations.cli import main\n"
@@ -79,16 +57,17 @@ def test_quick_commands_import_no_torch(arguments: list[str], tmp_path: Path) ->
 
 
 def test_steps_lists_the_road_and_shows_one_step() -> None:
-    listed = roadmap("steps", "--regime", "resnet200")
+    listed = call("steps", "--regime", "resnet200")
     assert "width 64 to 84" in listed
     assert listed.count("side branch") == 2
-    shown = roadmap("steps", "15")
+    shown = call("steps", "15")
     assert "norm batch to layer" in shown
     assert "kernel_size: 7" in shown
 
 
+@pytest.mark.integration
 def test_flops_as_csv() -> None:
-    text = roadmap("flops", "--format", "csv")
+    text = call("flops", "--format", "csv")
     rows = list(csv.DictReader(io.StringIO(text)))
     assert text.startswith("step,label,params,flops,flops_total,paper_gflops,agrees,")
     assert len(rows) == 17
@@ -97,41 +76,44 @@ def test_flops_as_csv() -> None:
     assert all(r["note"] for r in rows if r["agrees"] == "no")
 
 
+@pytest.mark.integration
 def test_flops_in_other_forms() -> None:
-    rows = json.loads(roadmap("flops", "--regime", "resnet200", "--format", "json"))
+    rows = json.loads(call("flops", "--regime", "resnet200", "--format", "json"))
     assert rows[-1]["params"] == 88_591_464
     assert all(row["agrees"] is True for row in rows)
-    both = roadmap("flops", "--regime", "resnet50", "--regime", "nano", "--until", "1",
+    both = call("flops", "--regime", "resnet50", "--regime", "nano", "--until", "1",
                    "--format", "markdown")  # fmt: skip
     assert both.count("| resnet |") == 2
     assert "* ln" not in both  # the star's meaning stands beneath, where there is a star
-    starred = roadmap("flops", "--format", "markdown")
+    starred = call("flops", "--format", "markdown")
     assert "\n- \\* ln: the printed cell" in starred
-    other_size = roadmap("flops", "--image-size", "64", "--until", "0", "--format", "json")
+    other_size = call("flops", "--image-size", "64", "--until", "0", "--format", "json")
     assert json.loads(other_size)[0]["paper_gflops"] is None
 
 
+@pytest.mark.integration
 def test_one_steps_breakdown() -> None:
-    text = roadmap("flops", "--step", "downsample")
+    text = call("flops", "--step", "downsample")
     assert "conv" in text
     assert "layer_norm" in text
     assert "stages.3" in text
-    parts = csv.DictReader(io.StringIO(roadmap("flops", "--step", "ln", "--format", "csv")))
+    parts = csv.DictReader(io.StringIO(call("flops", "--step", "ln", "--format", "csv")))
     assert {"conv", "stages.3"} <= {part["name"] for part in parts}
 
 
 def test_a_narrow_terminal_loses_no_digit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "60")
-    assert "25,557,032" in roadmap("flops", "--until", "0")
+    assert "25,557,032" in call("flops", "--until", "0")
 
 
+@pytest.mark.integration
 def test_the_main_job_from_nothing_to_the_chart_and_again(tmp_path: Path, few_images: Path) -> None:
     study = tmp_path / "nano"
     asked = ["--until", "recipe", "--results", tmp_path, "--data", few_images, *FAST]
-    assert "2 of 2 runs to do" in roadmap(*asked, "--dry-run")
+    assert "2 of 2 runs to do" in call(*asked, "--dry-run")
     assert not study.exists()
 
-    first = process(*asked)
+    first = run_program(*asked)
     assert "[2/2]" in first
     files = {path.name for path in study.iterdir()}
     assert {"study.json", "summary.csv", "roadmap.png", "roadmap.svg", "runs"} <= files
@@ -140,12 +122,12 @@ def test_the_main_job_from_nothing_to_the_chart_and_again(tmp_path: Path, few_im
     records = {p: p.read_text() for p in study.glob("runs/*/record.json")}
     assert len(records) == 2
 
-    again = roadmap(*asked)
+    again = call(*asked)
     assert "0 of 2 runs to do" in again
     assert again.count("skip: finished") == 2
     assert {p: p.read_text() for p in study.glob("runs/*/record.json")} == records
 
-    more = roadmap("--only", "resnet", "--seeds", "2", *asked[2:])
+    more = call("--only", "resnet", "--seeds", "2", *asked[2:])
     assert "1 of 2 runs to do" in more
     text = (study / "summary.csv").read_text()
     table = list(csv.DictReader(io.StringIO(text)))
@@ -154,36 +136,37 @@ def test_the_main_job_from_nothing_to_the_chart_and_again(tmp_path: Path, few_im
         ("recipe", "1", "partial"),
     ]
     there = ["--results", tmp_path]
-    assert "| resnet |" in roadmap("collect", "nano", "--format", "markdown", *there)
+    assert "| resnet |" in call("collect", "nano", "--format", "markdown", *there)
     for kind in ("png", "svg", "pdf"):
         path = tmp_path / f"chart.{kind}"
-        roadmap("plot", "--from", "nano", *there, "--output", path)
+        call("plot", "--from", "nano", *there, "--output", path)
         assert path.stat().st_size > 5_000
 
     # A run is described from its folder or its file, and converted if the other library has such a
     # network: it has other images than torchvision's, but the same structure.
     folder = next(study.glob("runs/recipe-*"))
     for source in (folder, folder / "weights.pt"):
-        told = roadmap("convert", source, "--to", "timm", "--output", tmp_path / "t.pth")
+        told = call("convert", source, "--to", "timm", "--output", tmp_path / "t.pth")
         assert "step            resnet\n" in told
         assert "depths          1,1,2,1\n" in told
         assert f"Wrote {tmp_path / 't.pth'}: layout timm, " in told
-    told = roadmap("convert", tmp_path / "t.pth")
+    told = call("convert", tmp_path / "t.pth")
     assert "torchvision's or timm's ResNet, all tensors fit" in told
 
     # A damaged record is reported, and its run trained again; nothing else is.
     victim = min(records)
     victim.write_text('{"status": "fini')
-    assert "1 of 2 runs to do" in roadmap(*asked, "--dry-run")
-    assert "its record is damaged" in roadmap(*asked)
+    assert "1 of 2 runs to do" in call(*asked, "--dry-run")
+    assert "its record is damaged" in call(*asked)
     assert json.loads(victim.read_text())["status"] == "finished"
 
     # Another preset does not mix with it.
-    other = roadmap(*asked, "--set", "epochs=3", status=2)
+    other = call(*asked, "--set", "epochs=3", status=2)
     assert "epochs: 2 there, 3 here" in other
     assert "--name" in other
 
 
+@pytest.mark.integration
 def test_ctrl_c_keeps_what_is_finished_and_the_same_command_goes_on(
     tmp_path: Path, few_images: Path
 ) -> None:
@@ -209,7 +192,7 @@ def test_ctrl_c_keeps_what_is_finished_and_the_same_command_goes_on(
     assert "Traceback" not in out + err
     assert len(list(runs.glob("resnet-*/record.json"))) == 1
     assert "finished" in (tmp_path / "nano" / "summary.csv").read_text()
-    dry = roadmap(*command[2:], "--dry-run")
+    dry = call(*command[2:], "--dry-run")
     assert "1 of 2 runs to do" in dry
     assert "after epoch" in dry
 
@@ -291,6 +274,7 @@ def test_debug_shows_the_traceback(
     assert "Traceback" in capsys.readouterr().err
 
 
+@pytest.mark.integration
 def test_output_can_be_cut_short() -> None:
     command = f"{sys.executable} {ROOT / 'run_roadmap.py'} flops --format csv | head -n 1"
     done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True)
@@ -298,8 +282,9 @@ def test_output_can_be_cut_short() -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.integration
 def test_collapsed_runs_are_said_loudly(tmp_path: Path, few_images: Path) -> None:
-    told = roadmap(
+    told = call(
         "--only", "patchify", "--results", tmp_path, "--data", few_images, *FAST,
         "--set", "enhanced.learning_rate=1e-9", "--set", "enhanced.final_learning_rate=0",
     )  # fmt: skip
@@ -308,11 +293,12 @@ def test_collapsed_runs_are_said_loudly(tmp_path: Path, few_images: Path) -> Non
 
 
 def test_the_list_of_commands_cuts_no_sentence() -> None:
-    listed = roadmap("--help").partition("Commands:\n")[2].splitlines()
+    listed = call("--help").partition("Commands:\n")[2].splitlines()
     assert len(listed) == 13
     assert all(line.endswith(".") and not line.endswith("...") for line in listed)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("study", ["two", "results/two", "results/two/", "ABSOLUTE", ".", None])
 def test_a_study_is_named_or_given_by_its_path(
     study: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -322,7 +308,7 @@ def test_a_study_is_named_or_given_by_its_path(
     (folder / "submissions").mkdir(exist_ok=True)  # it was launched
     monkeypatch.chdir(folder if study == "." else tmp_path)
     words = {"ABSOLUTE": [str(folder)], ".": ["./"], None: []}.get(study, [study])
-    told = [roadmap(name, *words) for name in ("status", "collect", "compare", "report", "plot")]
+    told = [call(name, *words) for name in ("status", "collect", "compare", "report", "plot")]
     assert "two: " in "".join(told)
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from reporting import write_study
 
 from ablations.analysis.accuracies import (
     BEST,
@@ -36,7 +37,6 @@ from ablations.studies.selection import roadmap
 from ablations.tables import fit
 from ablations.units import p_value, signed
 from modernize.errors import UnknownNameError, UsageError
-from modernize.steps import STEPS
 
 ROOT = Path(__file__).parent.parent
 
@@ -187,6 +187,7 @@ def test_one_run_each_is_never_tested():
     assert "No change can be tested" in notes(found, table, "parent")[-1]
 
 
+@pytest.mark.integration
 def test_a_chain_without_differences_errs_no_more_often_than_nominal(monkeypatch):
     """Neighbouring changes share a step, so their tests hang together; Holm's method allows it."""
     monkeypatch.setattr(gc, "collect", lambda: 0)  # statsmodels does so in each of its calls
@@ -214,16 +215,6 @@ DIVERGED = Record(Status.DIVERGED, "the loss became nan")
 @pytest.fixture
 def study(tmp_path):
     """Four steps and three seeds, with all kinds of ends."""
-    made = Study.merge(
-        tmp_path / "mine",
-        preset=load_preset("nano"),
-        regime="nano",
-        images={"name": "fashion-mnist", "train_images": 1, "val_images": 1, "sha256": "0"},
-        variants=roadmap("nano", last="depthwise"),
-        seeds=3,
-        order=[step.key for step in STEPS],
-    )
-    made.write()
     ends = {
         "resnet": [finished(80.0), finished(81.0), finished(80.4)],
         "recipe": [finished(85.1), finished(86.0), finished(85.6)],
@@ -231,12 +222,7 @@ def study(tmp_path):
         "patchify": [COLLAPSED, DIVERGED, None],
         "depthwise": [finished(85.0), finished(math.nan), Record(Status.FINISHED)],
     }
-    for variant, run, folder in made.runs():
-        record = ends[variant.key][run.seed]
-        if record is not None:
-            folder.prepare(run)
-            folder.write_record(record)
-    return made
+    return write_study(tmp_path / "mine", ends)
 
 
 def test_a_study_from_its_records(study):
@@ -293,6 +279,7 @@ def test_different_numbers_of_runs_are_both_said():
     assert words == "+0.10, not distinguishable from zero at n = 5 and 3"
 
 
+@pytest.mark.integration
 def test_ten_thousand_records(tmp_path):
     """A thousand variants with ten seeds each, each on top of the one before."""
     first = roadmap("nano", last="resnet")[0]
@@ -411,6 +398,7 @@ def test_a_narrow_terminal_shows_all_conclusions_and_names_missing_columns(
     assert "\N{HORIZONTAL ELLIPSIS}" not in shown
 
 
+@pytest.mark.integration
 def test_only_comparing_pays_for_the_statistics_libraries():
     code = (
         "import sys, ablations.cli, ablations.commands.compare\n"

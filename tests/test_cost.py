@@ -94,6 +94,7 @@ def test_parameters_at_both_ends_are_those_of_torchvision_and_timm(step, regime,
     assert cost.cost(spec_of(step, regime), 224).params == params
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("step", "name", "total"),
     [("resnet", "resnet50", "4.1115"), ("downsample", "convnext_tiny", "4.4704")],
@@ -204,6 +205,7 @@ def test_what_only_training_sees_shares_an_entry(counted):
     assert len(counted) == 2
 
 
+@pytest.mark.integration
 @pytest.mark.usefixtures("cache")
 def test_a_second_asking_imports_no_torch():
     first = cost.cost(NANO, 32)

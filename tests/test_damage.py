@@ -235,6 +235,7 @@ def check_damage(sound: Path, path: Path, damage: Damage, *names: str) -> None:
         }
 
 
+@pytest.mark.integration
 @settings(
     max_examples=20, deadline=None, derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture],

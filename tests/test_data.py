@@ -34,6 +34,7 @@ def test_the_embedded_subset_is_what_it_says(images: InMemoryDataset) -> None:
     assert sum(path.stat().st_size for path in EMBEDDED.glob("*.gz")) < 5.5e6
 
 
+@pytest.mark.integration
 def test_torchvision_reads_the_same(images: InMemoryDataset, tmp_path: Path) -> None:
     from torchvision.datasets import FashionMNIST
 
@@ -104,6 +105,7 @@ except DataError as error:
 """
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("claimed", [(60_000, 28, 28), (2**31, 28, 28), (0, 28, 28), (1, 1, 1)])
 def test_no_more_is_unpacked_than_a_file_claims(
     tmp_path: Path, claimed: tuple[int, int, int]

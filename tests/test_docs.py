@@ -107,6 +107,7 @@ def test_commands_are_ours_or_known() -> None:
             assert is_ours(words) or words[0] == "make"
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(("words", "output"), QUICK)
 def test_quick_commands(words: list[str], output: str, clone: Path) -> None:
     check(words, output, clone, exactly=True)
@@ -129,6 +130,7 @@ FOR_USERS_FILES = [
 ]
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("words", FOR_USERS_FILES, ids=lambda words: " ".join(words[2:]))
 @pytest.mark.usefixtures("users_files")
 def test_commands_for_users_files(words: list[str], clone: Path) -> None:
@@ -141,6 +143,7 @@ def test_commands_for_users_files(words: list[str], clone: Path) -> None:
         run(words, clone)
 
 
+@pytest.mark.integration
 def test_the_make_targets_exist() -> None:
     targets = {w[1] for commands in COMMANDS.values() for w, _ in commands if w[0] == "make"}
     assert {"roadmap", "test"} <= targets
@@ -156,6 +159,7 @@ PYTHON = [
 ]
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("code", PYTHON)
 def test_the_python_in_it_runs(code: str, clone: Path) -> None:
     assert run(["python", "-c", code], clone)

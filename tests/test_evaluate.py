@@ -67,6 +67,7 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
     return capsys.readouterr().out
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(("size", "resize"), [(224, 256), (384, 384), (160, 183)])
 def test_accuracy_is_torchvisions(
     resnet: tuple[nn.Module, Path],
@@ -179,6 +180,7 @@ def test_torchvision_fetches_its_own_weights(
     assert said.startswith("1: Error: torchvision could not fetch the weights of resnet50")
 
 
+@pytest.mark.integration
 def test_a_finished_run_is_what_its_record_says(
     few_images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

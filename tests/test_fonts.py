@@ -37,6 +37,7 @@ def texts_of(svg: bytes) -> list[str]:
     return ["".join(element.itertext()) for element in ET.fromstring(svg).iter(f"{SVG}text")]  # noqa: S314
 
 
+@pytest.mark.integration
 def test_titles_of_all_scripts_are_in_charts_and_reports(tmp_path: Path) -> None:
     """pytest makes an error of every warning, as of a glyph that is missing."""
     study = study_of(tmp_path / "scripts", {**SCRIPTS, "gelu": f"{NO_FONT} of no font"})

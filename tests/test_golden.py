@@ -41,6 +41,7 @@ def text_of(regime):
     return "\n".join(lines) + "\n"
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("regime", REGIMES)
 def test_every_network_is_what_it_was(regime, request):
     path, text = FOLDER / f"{regime}.txt", text_of(regime)

@@ -65,6 +65,7 @@ def text(regime: str) -> str:
     return "\n".join([*lines, *(described(v, regime) + "\n" for v in variants)])
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("regime", ["resnet50", "resnet200"])
 def test_the_recipe_of_every_step_is_as_written_down(
     regime: str, request: pytest.FixtureRequest

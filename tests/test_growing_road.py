@@ -57,6 +57,7 @@ def rows(text):
     return {row["step"]: row for row in csv.DictReader(text.splitlines())}
 
 
+@pytest.mark.integration
 def test_the_new_steps_are_listed_and_shown(call):
     listed = call("steps")
     assert all(text in listed for text in ("kernel-13", "relu-again", "back to ReLU"))

@@ -54,6 +54,7 @@ def wait_for(process: "subprocess.Popen[str]", code: int) -> None:
     os.waitid(os.P_PID, process.pid, code | os.WNOWAIT)
 
 
+@pytest.mark.integration
 def test_a_process_of_this_machine_is_looked_up(
     other: "subprocess.Popen[str]", silent: Path
 ) -> None:
@@ -87,6 +88,7 @@ def test_of_another_machine_the_last_touch_is_known(silent: Path, system: str | 
     assert state_of(process, silent) is ProcessState.ALIVE
 
 
+@pytest.mark.integration
 def test_where_other_users_processes_are_hidden(
     other: "subprocess.Popen[str]", silent: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -139,6 +141,7 @@ def test_a_launch_shows_what_it_has_yet_to_finish(tmp_path: Path) -> None:
     assert read_launch(tmp_path) is None
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("code", ["ENOSYS", "ENOLCK", "EOPNOTSUPP", "EIO", "EINVAL"])
 def test_one_at_a_time_where_the_file_system_has_no_locks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str

@@ -67,6 +67,7 @@ def rezip(path: Path, change: Any, method: int = zipfile.ZIP_STORED) -> None:
 # What claims too much
 
 
+@pytest.mark.integration
 def test_compressed_entries_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "deflated.pt"
     torch.save(state() | {"huge": torch.zeros(1)}, path)
@@ -95,6 +96,7 @@ CLAIMS: dict[str, Any] = {
 }
 
 
+@pytest.mark.integration
 def test_small_files_take_little_memory(tmp_path: Path) -> None:
     paths = []
     for claim, make in CLAIMS.items():
@@ -105,6 +107,7 @@ def test_small_files_take_little_memory(tmp_path: Path) -> None:
     refused(*paths)
 
 
+@pytest.mark.integration
 def test_a_storage_that_claims_more_than_the_old_format_has(tmp_path: Path) -> None:
     path = tmp_path / "old.pt"
     torch.save({"a": torch.zeros(77_777)}, path, _use_new_zipfile_serialization=False)
@@ -115,6 +118,7 @@ def test_a_storage_that_claims_more_than_the_old_format_has(tmp_path: Path) -> N
     assert "claim" in refused(path)[0]
 
 
+@pytest.mark.integration
 def test_pickles_that_name_large_numbers(tmp_path: Path) -> None:
     large = (2**35).to_bytes(8, "little")
     paths = []
@@ -155,6 +159,7 @@ ABSURD: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.integration
 def test_absurd_descriptions_are_answered_at_once(tmp_path: Path) -> None:
     paths = []
     for name, changes in ABSURD.items():
@@ -167,6 +172,7 @@ def test_absurd_descriptions_are_answered_at_once(tmp_path: Path) -> None:
     assert all(len(text) < 2000 for text in refused(*paths))
 
 
+@pytest.mark.integration
 def test_headers_of_safetensors_that_claim_too_much(tmp_path: Path) -> None:
     lengths = (2**23 + 1, 2**40, 2**64 - 1)
     paths = [tmp_path / f"{length}.safetensors" for length in lengths]

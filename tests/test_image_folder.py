@@ -1,15 +1,13 @@
 """The recipe of the paper on a folder of JPEGs, from the command line to the record."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import call
 from PIL import Image
 
-ROOT = Path(__file__).parent.parent
 SYNSETS = ("n01440764", "n01443537", "n01484850", "n01491361")
 SMALL = ["batch_size=32", "micro_batch_size=16", "epochs=2", "warmup_epochs=1",
          "data.image_size=64", "data.resize=72", "compute.workers=1"]  # fmt: skip
@@ -22,30 +20,27 @@ def jpegs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     draw = np.random.default_rng(0)
     for split, count in (("train", 24), ("val", 9)):
         for number, synset in enumerate(SYNSETS):
-            place = folder / split / synset
-            place.mkdir(parents=True)
+            class_folder = folder / split / synset
+            class_folder.mkdir(parents=True)
             for i in range(count):
                 pixels = draw.integers(0, 256, (6, 8, 3), dtype=np.uint8)
                 pixels[..., number % 3] //= 4
                 image = Image.fromarray(pixels).resize((120 + 7 * (i % 5), 110))
-                image.save(place / f"{synset}_{i}.JPEG", quality=85)
+                image.save(class_folder / f"{synset}_{i}.JPEG", quality=85)
     return folder
 
 
-def roadmap(results: Path, images: Path, *arguments: str, status: int = 0) -> str:
+def train(results: Path, images: Path, *arguments: str, status: int = 0) -> str:
     settings = [word for setting in SMALL for word in ("--set", setting)]
-    command = [sys.executable, str(ROOT / "run_roadmap.py"), "--preset", "imagenet-100"]
-    command += ["--regime", "nano", "--only", "downsample", "--name", "folder", *settings]
-    command += ["--data", str(images), "--results", str(results), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert done.returncode == status, done.stdout + done.stderr
-    assert "Traceback" not in done.stdout + done.stderr
-    return done.stdout + done.stderr
+    return call(
+        "--preset", "imagenet-100", "--regime", "nano", "--only", "downsample", "--name", "folder",
+        *settings, "--data", images, "--results", results, *arguments, status=status,
+    )  # fmt: skip
 
 
 @pytest.mark.slow
 def test_the_whole_recipe_on_a_folder_of_jpegs(jpegs: Path, tmp_path: Path) -> None:
-    told = roadmap(tmp_path, jpegs)
+    told = train(tmp_path, jpegs)
     assert "96 training images and 36 validation images" in told
     assert "top-1" in told
     run = next((tmp_path / "folder" / "runs").iterdir())
@@ -64,10 +59,10 @@ def test_an_unreadable_image_is_named_and_passed_over_on_request(
     whole = bad.read_bytes()
     try:
         bad.write_bytes(whole[:200])
-        told = roadmap(tmp_path, jpegs, status=1)
+        told = train(tmp_path, jpegs, status=1)
         assert bad.name in told
         assert "--skip-bad-images" in told
-        roadmap(tmp_path, jpegs, "--skip-bad-images")
+        train(tmp_path, jpegs, "--skip-bad-images")
         run = next((tmp_path / "folder" / "runs").iterdir())
         assert json.loads((run / "record.json").read_text())["provenance"]["bad_images"] == 1
     finally:
@@ -75,6 +70,6 @@ def test_an_unreadable_image_is_named_and_passed_over_on_request(
 
 
 def test_a_folder_without_train_and_val(tmp_path: Path) -> None:
-    told = roadmap(tmp_path / "results", tmp_path, "--dry-run", status=2)
+    told = train(tmp_path / "results", tmp_path, "--dry-run", status=2)
     assert "train" in told
     assert str(tmp_path) in told

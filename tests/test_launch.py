@@ -52,6 +52,7 @@ def make_job(few_images: Path, tmp_path: Path) -> MakeJob:
     return make
 
 
+@pytest.mark.integration
 def test_a_bounded_number_at_a_time_and_every_run_on_record(make_job: MakeJob) -> None:
     jobs = [make_job(seed) for seed in range(4)]
     most, ended = 0, []
@@ -66,6 +67,7 @@ def test_a_bounded_number_at_a_time_and_every_run_on_record(make_job: MakeJob) -
         assert record.provenance["threads"] == 1
 
 
+@pytest.mark.integration
 def test_one_failing_run_stops_no_other(make_job: MakeJob, tmp_path: Path) -> None:
     broken = make_job(0, source=tmp_path / "nowhere-\udcff")  # a name that is not UTF-8
     other_images = dataclasses.replace(
@@ -110,6 +112,7 @@ def test_what_fails_in_one_of_several_processes_is_on_record(
         signal.signal(number, handler)
 
 
+@pytest.mark.integration
 def test_a_killed_process_is_a_failed_run(make_job: MakeJob) -> None:
     job = make_job(0, epochs=500)
     records = []
@@ -122,6 +125,7 @@ def test_a_killed_process_is_a_failed_run(make_job: MakeJob) -> None:
     assert "signal 9" in records[0].reason
 
 
+@pytest.mark.integration
 def test_closing_the_queue_stops_its_runs_and_they_go_on_later(make_job: MakeJob) -> None:
     job = make_job(0, epochs=12)
     folder = RunFolder(job.folder)
@@ -143,6 +147,7 @@ def test_closing_the_queue_stops_its_runs_and_they_go_on_later(make_job: MakeJob
     assert len(folder.read_metrics()) == 12
 
 
+@pytest.mark.integration
 def test_runs_outlive_the_process_that_starts_them(make_job: MakeJob) -> None:
     """It is killed while a run trains, and again before another starts."""
     jobs = [make_job(0), make_job(1)]
@@ -162,6 +167,7 @@ def _orphan(job: Job) -> None:
         pass
 
 
+@pytest.mark.integration
 def test_no_run_outlives_a_killed_queue(make_job: MakeJob) -> None:
     job = make_job(0, epochs=500)
     folder = RunFolder(job.folder)

@@ -40,6 +40,7 @@ def test_other_errors_pass(monkeypatch):
         library("timm")
 
 
+@pytest.mark.integration
 def test_nothing_is_imported_early():
     code = "import sys, modernize.libraries; assert not {'torch', 'torchvision'} & {*sys.modules}"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

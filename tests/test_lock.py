@@ -75,6 +75,7 @@ def test_what_other_launches_did_meanwhile_counts(experiments: Callable[..., Exp
     assert study.seeds == 2
 
 
+@pytest.mark.integration
 def test_a_run_whose_end_cannot_be_written_is_told_all_the_same(
     launch: Launch, experiments: Callable[..., Experiment], tmp_path: Path
 ) -> None:
@@ -90,6 +91,7 @@ def test_a_run_whose_end_cannot_be_written_is_told_all_the_same(
     assert ",failed,seed 0 failed," in (study / "summary.csv").read_text()
 
 
+@pytest.mark.integration
 def test_what_fails_after_the_runs_hides_no_failure(launch: Launch, tmp_path: Path) -> None:
     study = tmp_path / "study"
     for name in ("summary.csv", "roadmap.png"):

@@ -74,11 +74,13 @@ PARAMETERS = {
 }
 
 
+@pytest.mark.integration
 def test_parameters_are_the_released_networks():
     counted = {name: cost(MODELS[name], 224).params for name in PARAMETERS}
     assert counted == PARAMETERS
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     "reference", [p for p in REFERENCE_MODELS if p.model in MODELS], ids=lambda p: p.name
 )
@@ -87,6 +89,7 @@ def test_costs_are_those_of_other_libraries_by_another_counter(reference):
     assert reference_cost(reference, 224) == ProductCost(ours.params, ours.flops, attention=0)
 
 
+@pytest.mark.integration
 def test_costs_are_those_of_the_closed_form(rows):
     ours = [row for row in rows if row.library == model_costs.OURS]
     assert {row.model for row in ours} == set(MODELS)

@@ -326,6 +326,7 @@ def test_every_parameter_learns_in_nano(step, training):
     assert_learning(backward(nano(step, drop_path=0.1).train(training), 64), but)
 
 
+@pytest.mark.integration
 @every_step
 def test_every_parameter_learns_in_resnet50s_regime(step):
     torch.manual_seed(0)

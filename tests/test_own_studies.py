@@ -87,6 +87,7 @@ def test_the_document_shows_a_study_a_layer_and_how_to_run_them() -> None:
     assert COMMANDS == ["--study smaller.yaml", "--study star.yaml"]
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(("command", "only"), list(zip(COMMANDS, ONLY, strict=True)))
 def test_the_readmes_studies_as_written(
     command: str, only: str, as_written: Path, few_images: Path, call: Call
@@ -137,6 +138,7 @@ def test_its_report_says_how_such_a_study_is_made_again(
         assert reproduction(Study.open(first.study.folder)).command == ""
 
 
+@pytest.mark.integration
 def test_the_file_of_layers_is_part_of_the_run_and_its_copy_is_what_runs(
     as_written: Path, few_images: Path, tmp_path: Path, call: Call
 ) -> None:
@@ -175,6 +177,7 @@ def test_the_file_of_layers_is_part_of_the_run_and_its_copy_is_what_runs(
     assert copy.stem in records[0].reason
 
 
+@pytest.mark.integration
 def test_weights_of_such_a_run_are_read_only_with_its_file(
     as_written: Path,
     few_images: Path,
@@ -325,6 +328,7 @@ def test_a_dry_run_has_the_same_numbers(call: Call, few_images: Path, tmp_path: 
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.integration
 def test_a_quick_measurement(call: Call, few_images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from ablations.studies import measure
 
@@ -365,6 +369,7 @@ def test_wrong_use_is_one_message_and_status_2(
     assert message in call(*arguments, status=2)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     "arguments",
     [["plan", "--study", "order"], ["--study", "leave-one-out", "--dry-run"], ["--dry-run"]],

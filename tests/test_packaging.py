@@ -9,6 +9,7 @@ import sys
 import tomllib
 from pathlib import Path
 
+import pytest
 import yaml
 
 ROOT = Path(__file__).parent.parent
@@ -54,6 +55,7 @@ def distributions(modules: set[str]) -> set[str]:
     return {known[module][0].lower() for module in modules}
 
 
+@pytest.mark.integration
 def test_every_import_is_declared() -> None:
     assert distributions(imported("modernize", "ablations")) <= declared()
     assert distributions(imported("notebooks")) <= declared("notebook")

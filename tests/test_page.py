@@ -278,6 +278,7 @@ def test_a_study_of_which_only_the_summary_is_kept(study: Study) -> None:
         make(study, best_epoch=True)
 
 
+@pytest.mark.integration
 @pytest.mark.usefixtures("drawn")
 def test_the_best_epoch_is_labelled_wherever_it_stands(study: Study) -> None:
     page = make(study, best_epoch=True)
@@ -363,6 +364,7 @@ def test_there_is_no_tornado_where_the_parents_differ(study: Study, star: Study)
     assert tornado_table(table) is None
 
 
+@pytest.mark.integration
 @pytest.mark.usefixtures("drawn")
 def test_the_markdown_has_it_all(study: Study) -> None:
     html_file, text_file = write(study, best_epoch=False)
@@ -387,6 +389,7 @@ def test_a_log_cannot_leave_its_block(study: Study) -> None:
     assert "`````\n```\n# a heading\n````\n`````" in text
 
 
+@pytest.mark.integration
 @pytest.mark.usefixtures("drawn")
 def test_the_same_files_give_the_same_pictures(study: Study) -> None:
     first, second = make(study), make(study)
@@ -414,6 +417,7 @@ def test_the_command_writes_both_and_says_so(study: Study, capsys, monkeypatch) 
         assert capsys.readouterr().out == "Wrote mixed/report.html, mixed/report.md\n"
 
 
+@pytest.mark.integration
 def test_the_command_imports_no_torch(star: Study) -> None:
     make(star)  # counts the networks, with torch; asked again, without
     code = (

@@ -187,6 +187,7 @@ def test_a_missing_file_is_named(tmp_path, monkeypatch):
     assert str(paper.FILE) in str(caught.value)
 
 
+@pytest.mark.integration
 def test_importing_needs_neither_torch_nor_pandas():
     code = "import sys, ablations.paper; sys.exit(bool({'torch', 'pandas'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

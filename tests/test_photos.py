@@ -280,6 +280,7 @@ def test_whole_batches_are_timms_normalised_and_erased(
 # The same whoever makes them
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("workers", [1, 2])
 def test_the_number_of_workers_changes_nothing(
     folder: ImageFolder, epoch: list[Batch], workers: int
@@ -299,6 +300,7 @@ def test_the_number_of_workers_changes_nothing(
     assert len(multiprocessing.active_children()) == running - 2 * workers
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("found", [0, None], ids=["none left", "none to be had"])
 def test_without_shared_memory_batches_travel_as_bytes(
     folder: ImageFolder, epoch: list[Batch], monkeypatch: pytest.MonkeyPatch, found: int | None
@@ -348,6 +350,7 @@ def test_two_processes_share_out_what_one_serves(folder: ImageFolder, epoch: lis
     assert same(merged, epoch)
 
 
+@pytest.mark.integration
 def test_the_global_random_states_stay_as_they_were(folder: ImageFolder) -> None:
     def states() -> bytes:
         torchs = torch.get_rng_state().numpy().tobytes()
@@ -472,6 +475,7 @@ def spoilt(root: Path, tmp_path: Path) -> ImageFolder:
     return images
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("workers", [0, 1])
 def test_an_unreadable_image_is_named(spoilt: ImageFolder, workers: int) -> None:
     batches = make(spoilt, workers=workers)
@@ -483,6 +487,7 @@ def test_an_unreadable_image_is_named(spoilt: ImageFolder, workers: int) -> None
         list(batches.validation)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("workers", [0, 2])
 def test_unreadable_images_are_passed_over_if_asked(
     folder: ImageFolder, spoilt: ImageFolder, workers: int
@@ -521,6 +526,7 @@ def test_validation_images_of_which_none_can_be_read_are_one_error(folder: Image
     assert os.fsdecode(folder.val[0]) in str(raised.value)
 
 
+@pytest.mark.integration
 def test_a_killed_worker_is_an_error_and_no_hang(folder: ImageFolder) -> None:
     batches = make(folder, workers=2, batch_size=2, micro_batch_size=2)
     before = set(multiprocessing.active_children())
@@ -537,6 +543,7 @@ def test_a_killed_worker_is_an_error_and_no_hang(folder: ImageFolder) -> None:
         list(stream)
 
 
+@pytest.mark.integration
 def test_a_process_ends_although_a_pass_has_not(folder: ImageFolder) -> None:
     kept = []
 

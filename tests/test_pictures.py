@@ -202,6 +202,7 @@ def test_absurd_sizes_are_refused_before_memory_is_taken(
     assert str(width) in str(error.value) or str(width * height) in str(error.value)
 
 
+@pytest.mark.integration
 def test_a_large_image_is_read_without_a_warning(tmp_path: Path) -> None:
     program = (
         "import sys; from PIL import Image; Image.MAX_IMAGE_PIXELS = 5_000\n"

@@ -12,6 +12,7 @@ from ablations.training.device_context import resolve_precision
 PAGE_FAULTS = Path(__file__).parent / "programs" / "page_faults.py"
 
 
+@pytest.mark.integration
 @pytest.mark.skipif(sys.platform != "linux", reason="counts page faults as Linux does")
 def test_a_process_that_trains_on_a_cpu_keeps_the_memory_that_it_frees():
     printed = subprocess.run(

@@ -16,6 +16,7 @@ from ablations.training import device_name
 MODULE = sys.modules["ablations.records.provenance"]  # the package has a function of that name
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("script", "known"),
     [
@@ -40,6 +41,7 @@ def test_git_that_fails(
     assert said["dirty"] is (True if known else None)
 
 
+@pytest.mark.integration
 def test_another_users_repository_has_its_commit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -239,6 +239,7 @@ def test_a_study_of_another_version_is_said_so(tmp_path: Path) -> None:
         _ = Study.open(tmp_path / "s").preset
 
 
+@pytest.mark.integration
 def test_only_changes_of_the_program_are_changes(tmp_path: Path) -> None:
     def git(*words: str) -> None:
         who = ["-c", "user.name=t", "-c", "user.email=t@t"]

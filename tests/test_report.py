@@ -5,6 +5,7 @@ import statistics
 from pathlib import Path
 
 import pytest
+from reporting import write_study
 
 from ablations.analysis.summary import (
     COLUMNS,
@@ -14,12 +15,9 @@ from ablations.analysis.summary import (
     write_summary,
 )
 from ablations.charts.figures import study_figure
-from ablations.recipe import load_preset
 from ablations.records import Record, Status, Study
-from ablations.studies.selection import roadmap
 from modernize.cost import cost
 from modernize.errors import RoadmapError, UsageError
-from modernize.steps import STEPS
 
 Outcomes = dict[str, list[Record | None]]
 
@@ -44,16 +42,6 @@ FAILED = Record(Status.FAILED, "no memory")
 @pytest.fixture
 def study(tmp_path: Path) -> Study:
     """A study of four steps and three seeds, each row in another state."""
-    made = Study.merge(
-        tmp_path / "study",
-        preset=load_preset("nano"),
-        regime="nano",
-        images={"name": "fashion-mnist", "train_images": 1, "val_images": 1, "sha256": "0"},
-        variants=roadmap("nano", last="width"),
-        seeds=3,
-        order=[step.key for step in STEPS],
-    )
-    made.write()
     ends: Outcomes = {
         "resnet": [finished(80.0), finished(81.0), finished(84.0)],
         "recipe": [finished(85.0), None, COLLAPSED],
@@ -62,12 +50,7 @@ def study(tmp_path: Path) -> Study:
         "depthwise": [FAILED, None, None],
         "width": [None, None, None],
     }
-    for variant, run, folder in made.runs():
-        record = ends[variant.key][run.seed]
-        if record is not None:
-            folder.prepare(run)
-            folder.write_record(record)
-    return made
+    return write_study(tmp_path / "study", ends)
 
 
 def test_rows_say_n_mean_deviation_and_what_is_missing(study: Study) -> None:

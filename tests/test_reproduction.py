@@ -39,6 +39,7 @@ def test_the_command_makes_the_same_study(tmp_path, given_ones, words) -> None:
     assert found.files == {}
 
 
+@pytest.mark.integration
 @settings(max_examples=40, deadline=None)
 @example("small: fast: wide", "{{7*7}}")
 @example("@SUM(1)", "two\nlines")

@@ -13,17 +13,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from command_line import PATIENCE, ROOT, call
 
 from ablations.launching.torchrun import TorchrunEnvironment as Torchrun
 from ablations.launching.torchrun import find_torchrun
 from modernize.errors import UsageError
 
-ROOT = Path(__file__).parent.parent
 PROGRAM = [sys.executable, str(ROOT / "run_roadmap.py")]
 TINY = ["--only", "ln", "--set", "epochs=1", "--set", "warmup_epochs=0", "--set", "batch_size=1000"]
 TINY += ["--set", "micro_batch_size=1000"]
 TORCHRUN = {"RANK": "1", "LOCAL_RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "a"}
-PATIENCE = 120
 
 
 def shell(script: str, *arguments: str, **variables: str) -> "subprocess.CompletedProcess[str]":
@@ -38,6 +37,7 @@ def shell(script: str, *arguments: str, **variables: str) -> "subprocess.Complet
     )
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("script", "status", "said"),
     [
@@ -56,6 +56,7 @@ def test_output_that_cannot_be_written(tmp_path: Path, script: str, status: int,
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     "variables",
     [{"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}],
@@ -67,6 +68,7 @@ def test_characters_that_an_encoding_lacks(variables: dict[str, str]) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.integration
 def test_charts_need_no_backend_and_no_settings_file(tmp_path: Path) -> None:
     """What matplotlib refuses to be imported with; the chart is the usual one."""
     (tmp_path / "matplotlibrc").write_bytes(b"font.size: \xff\n")
@@ -80,6 +82,7 @@ def test_charts_need_no_backend_and_no_settings_file(tmp_path: Path) -> None:
     assert drawn == [drawn[0]] * 3
 
 
+@pytest.mark.integration
 def test_without_a_home_nothing_is_kept() -> None:
     program = (
         "import pwd\n"
@@ -178,10 +181,7 @@ class Terminal:
 
 
 def status(results: Path) -> str:
-    done = subprocess.run(
-        [*PROGRAM, "status", "--results", str(results)], capture_output=True, text=True, check=True
-    )
-    return done.stdout.splitlines()[-1]
+    return call("status", "--results", results).splitlines()[-1]
 
 
 @pytest.mark.slow
@@ -219,9 +219,7 @@ def test_a_signal_to_all_processes_stops_a_launch(
     assert said.rfind("\x1b[?25l") <= said.rfind("\x1b[?25h")  # hidden, and shown again
     left = "nano: 2 missing" if early else "nano: 1 stopped, 1 missing"
     assert status(study.parent) == left
-    done = shell(f"COMMAND collect --results '{study.parent}'")
-    assert done.returncode == 0
-    assert "running" not in done.stdout
+    assert "running" not in call("collect", "--results", study.parent)
 
 
 @pytest.mark.slow

@@ -51,6 +51,7 @@ def run(words: list[str], clone: Path) -> str:
 SHIPPED = re.findall(r"\| \[(reference-[\w-]+)\]\(\S+\) \| .+? \| `(.+?)` \|", README)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(("name", "options"), SHIPPED)
 def test_the_shipped_studies_are_what_their_commands_make(
     name: str, options: str, clone: Path
@@ -62,6 +63,7 @@ def test_the_shipped_studies_are_what_their_commands_make(
     assert said.count("(in runs.jsonl)") == said.count("skip: finished") == runs
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("name", [name for name, _ in SHIPPED])
 def test_the_shipped_tables_and_reports_are_what_their_runs_say(name: str, clone: Path) -> None:
     folder = clone / "results" / name

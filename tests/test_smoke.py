@@ -16,6 +16,7 @@ from modernize import until
 Launch = Callable[..., str]
 
 
+@pytest.mark.integration
 def test_a_smoke_test_trains_two_updates_in_a_study_of_its_own(
     launch: Launch, tmp_path: Path
 ) -> None:

@@ -30,6 +30,7 @@ def deep(folder: Path, size: int) -> Path:
     return folder
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("size", [70, 71, 76, 107, 250])
 def test_sockets_have_a_short_path(size: int) -> None:
     root = Path(tempfile.mkdtemp(dir="/tmp"))

@@ -166,6 +166,7 @@ def test_images_below_the_total_stride_are_refused(resnet):
     assert resnet.replace(depths=(1,)).total_stride == 4
 
 
+@pytest.mark.integration
 def test_descriptions_need_no_torch():
     code = """
 import sys

@@ -189,6 +189,7 @@ def test_seeds_needed_fall_with_the_effect_and_rise_with_the_corrections():
         before = needed
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(("effect", "paired"), [(0.9, True), (2.0, True), (1.3, False)])
 def test_seeds_needed_give_the_power_in_a_simulation(effect, paired):
     simulations, rng = 1500, np.random.default_rng(2)
@@ -210,6 +211,7 @@ def test_seeds_needed_give_the_power_in_a_simulation(effect, paired):
     assert found[n] - found[n - 1] < 0.25
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("n", [3, 8])
 def test_false_positives_and_intervals_of_paired_tests_are_nominal(n):
     """No difference between two variants, but between seeds, and in how much they scatter."""

@@ -7,13 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from reporting import write_study
 from rich.console import Console
 
 from ablations.analysis.outcomes import read_outcomes
 from ablations.commands import runs
 from ablations.launching.scheduler import explain
 from ablations.launching.snapshot import snapshot
-from ablations.recipe import load_preset
 from ablations.records import (
     SNAPSHOT,
     Record,
@@ -29,25 +29,13 @@ from ablations.records.lock import study_lock, write_pending
 from ablations.records.squeue import SchedulerJob
 from ablations.records.status import is_active, read_statuses
 from ablations.records.submissions import Submission
-from ablations.studies.selection import roadmap
-from modernize.steps import STEPS
 
 Say = Callable[[dict[str, SchedulerJob] | None], None]
 
 
 @pytest.fixture
 def study(tmp_path: Path) -> Study:
-    made = Study.merge(
-        tmp_path / "study",
-        preset=load_preset("nano"),
-        regime="nano",
-        images={"name": "fashion-mnist", "train_images": 1, "val_images": 1, "sha256": "0"},
-        variants=roadmap("nano", last="recipe"),
-        seeds=1,
-        order=[step.key for step in STEPS],
-    )
-    made.write()
-    return made
+    return write_study(tmp_path / "study", {"resnet": [None], "recipe": [None]})
 
 
 @pytest.fixture

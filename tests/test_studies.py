@@ -45,6 +45,7 @@ def test_there_are_six() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("regime", REGIMES)
 @pytest.mark.parametrize("name", study_names())
 def test_every_variant_can_be_built(name: str, regime: str) -> None:
@@ -60,6 +61,7 @@ def test_every_variant_can_be_built(name: str, regime: str) -> None:
         assert closed_form(v.spec, 64).params == params
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("name", study_names())
 def test_what_is_planned_by_formula_is_what_fvcore_counts(name: str) -> None:
     for v in shipped(name).variants:

@@ -92,6 +92,7 @@ def test_only_texts_are_quoted(value: object, cell: object) -> None:
     assert csv_cell(value) == cell
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     "word", ["plain", "two words", "it's", "a\nb\t\x1b[0m\\'", "é\u202e", "\udcff"]
 )

@@ -50,6 +50,7 @@ def by_gid(figure, kind):
     return found
 
 
+@pytest.mark.integration
 def test_points_are_the_tables_numbers():
     frame = table()
     points = by_gid(whole(), "point")
@@ -108,6 +109,7 @@ def test_few_networks_bear_their_names_and_many_are_numbered():
     assert "BN to LN" in {text.get_text() for text in many.axes[0].texts}
 
 
+@pytest.mark.integration
 def test_the_same_table_gives_the_same_file(tmp_path):
     one, other = (
         chart.save(figure, tmp_path / f"{number}.svg").read_bytes()

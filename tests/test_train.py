@@ -61,6 +61,7 @@ def last_state(
     return kept
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("step", "settings"),
     [
@@ -86,6 +87,7 @@ def test_a_stopped_run_ends_as_one_that_was_not(
     assert [json.loads(line)["epoch"] for line in texts[0].splitlines()] == [1, 2, 3]
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("step", ["ln", "gelu"])
 def test_accumulation_is_the_whole_batch(
     images: InMemoryDataset, tmp_path: Path, step: str

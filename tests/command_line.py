@@ -1,0 +1,43 @@
+"""Commands, run as a user would give them: in the test's process, or in their own."""
+
+import contextlib
+import io
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ablations.cli import main
+
+ROOT = Path(__file__).parent.parent
+PATIENCE = 300  # seconds, for a busy machine
+
+
+def call(*arguments: str | Path, status: int = 0) -> str:
+    """Runs a command in this process; returns what it prints, and checks its exit status.
+
+    Whatever takes long to import is imported once for all tests, and so it is in the process from
+    which the local queue starts those of runs.
+    """
+    printed = io.StringIO()
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        contextlib.redirect_stdout(printed),
+        contextlib.redirect_stderr(printed),
+    ):
+        patch.setattr(sys, "argv", ["run_roadmap.py", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+    assert ended.value.code == status, printed.getvalue()
+    assert "Traceback" not in printed.getvalue()
+    return printed.getvalue()
+
+
+def run_program(*arguments: str | Path) -> str:
+    """Runs a command that succeeds in its own process; returns its standard output."""
+    command = [sys.executable, str(ROOT / "run_roadmap.py"), *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    return done.stdout
