@@ -1,8 +1,8 @@
-"""Texts that come from elsewhere, made safe for where people read them; and counted nouns.
+"""Escapes untrusted texts for their output formats, and writes counted nouns.
 
-Titles, reasons, paths, names of tensors and logs are whatever someone wrote. Each function here
-makes them safe for one place: :func:`visible` for terminals, pictures and pages, :func:`markdown`
-for Markdown, :func:`csv_cell` for spreadsheets, :func:`shell` for a command that is typed.
+Titles, reasons, paths, names of tensors and logs may contain anything. Each function escapes them
+for one format: :func:`visible` for terminals, pictures and pages, :func:`markdown` for Markdown,
+:func:`csv_cell` for spreadsheets, :func:`shell` for a command line.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ import zlib
 from collections.abc import Iterable
 from typing import Any
 
-# All but what is harmless and frequent; of the rest, :func:`_escaped` looks at each character.
+# All characters except the frequent harmless ones; :func:`_escaped` decides for each.
 _SUSPECT = re.compile("[^\n\t\x20-\x7e\xa0-\xac\xae-\u05ff]")
 _UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")  # controls, formats, surrogates, separators of lines
-_JOINERS = "\u200c\u200d"  # formats that scripts and emoji need
+_JOINERS = "\u200c\u200d"  # format characters that scripts and emoji need
 _SPACE = re.compile("[ \t-\r\x1c-\x1f\x85\u2028\u2029]+")
 _COLOUR = re.compile("\x1b\\[[0-9;:]*[mK]")
 
@@ -27,7 +27,7 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 _MARKDOWN = re.compile(
     r"[\\`*\[\]|~$]"
-    r"|(?<![^\W_])_|_(?![^\W_])"  # inside a word it is only itself
+    r"|(?<![^\W_])_|_(?![^\W_])"  # inside a word it needs no escape
     r"|<(?=[A-Za-z/!?])|&(?=#?\w+;)"
     # At the start: a quotation, a rule, a heading, a list.
     r"|^>|^[=-]+$|^(?:\#{1,6}|[+-])(?=\s|$)|^\d+(?=[.)](?:\s|$))"
@@ -35,11 +35,11 @@ _MARKDOWN = re.compile(
 
 
 def visible(text: str) -> str:
-    r"""Returns a text in which every character is seen, and none acts; newlines and tabs stay.
+    r"""Returns a text with all control and invisible characters escaped, except newlines and tabs.
 
     ESC becomes ``\x1b``, a change of direction ``\u202e``, a byte of a name that is not UTF-8
-    ``\xff``, and so on for whatever a terminal would obey or XML forbids. What is safe stays as it
-    is, so that a text may pass here more than once.
+    ``\xff``, and so on for all characters that control a terminal or that XML forbids. A text that
+    was escaped before does not change.
     """
     if text.isascii() and text.isprintable():
         return text
@@ -47,21 +47,21 @@ def visible(text: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """Returns a :func:`visible` text in one line, for a title, a name or a cell of a table."""
+    """Returns a :func:`visible` text on one line, for a title, a name or a cell of a table."""
     return visible(_SPACE.sub(" ", text).strip())
 
 
 def plain_log(log: str) -> str:
-    """Returns a log without colours and with a line for each state of a progress bar."""
+    """Returns a log without colours, with a line for each state of a progress bar."""
     return _COLOUR.sub("", log.replace("\r\n", "\n").replace("\r", "\n"))
 
 
 def _escaped(match: re.Match[str]) -> str:
     char = match.group()
     code = ord(char)
-    if 0xDC80 <= code <= 0xDCFF:  # Python's stand-in for a byte
+    if 0xDC80 <= code <= 0xDCFF:  # Python's surrogate for a byte
         return f"\\x{code - 0xDC00:02x}"
-    forbidden = code & 0xFFFE == 0xFFFE or 0xFDD0 <= code <= 0xFDEF  # no characters
+    forbidden = code & 0xFFFE == 0xFFFE or 0xFDD0 <= code <= 0xFDEF  # not characters
     if char in _JOINERS or not (forbidden or unicodedata.category(char) in _UNSEEN):
         return char
     if code < 0x100:
@@ -70,17 +70,17 @@ def _escaped(match: re.Match[str]) -> str:
 
 
 def markdown(text: str) -> str:
-    """Returns a text as one line of Markdown, in which all of it is shown as it is."""
+    """Returns a text as one line of Markdown that shows it literally."""
     return _MARKDOWN.sub(
         lambda m: f"{m.group()}\\" if m.group().isdigit() else f"\\{m.group()}", one_line(text)
     )
 
 
 def csv_cell(value: Any) -> Any:
-    """Returns a cell of a CSV file: a text that a spreadsheet would run begins with a quote.
+    """Returns a cell of a CSV file, with a quote before a text that a spreadsheet would run.
 
-    That is the spreadsheets' own mark of a text: ``'=1+1``. Numbers, as values or as text, and all
-    else stay as they are; :func:`from_csv` takes the quote away.
+    The quote is the mark of a text in spreadsheets: ``'=1+1``. Numbers, as values or as text, and
+    all other values do not change; :func:`from_csv` removes the quote.
     """
     if not isinstance(value, str):
         return value
@@ -90,12 +90,12 @@ def csv_cell(value: Any) -> Any:
 
 
 def from_csv(cell: str) -> str:
-    """Returns the text of which :func:`csv_cell` made a cell."""
+    """Returns the text of a cell that :func:`csv_cell` made."""
     return cell[1:] if _QUOTED.match(cell) else cell
 
 
 def shell(word: str) -> str:
-    r"""Returns a word as it is typed in a shell; control characters as ``$'\x1b'``."""
+    r"""Returns a word quoted for a shell, with control characters as ``$'\x1b'``."""
     if visible(word) == word and "\n" not in word and "\t" not in word:
         return shlex.quote(word)
     return "$'{}'".format("".join(map(_typed, word)))
@@ -112,7 +112,7 @@ def _typed(char: str) -> str:
 
 
 def file_name(name: str) -> str:
-    """Returns a name as a part of a file's name, of letters, digits and ``-._`` alone."""
+    """Returns a name as a part of a file's name, with only letters, digits and ``-._``."""
     plain = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip(".-")
     return plain if plain == name else f"{plain}-{zlib.crc32(repr(name).encode()):08x}"
 
@@ -124,7 +124,7 @@ def plural(number: int, noun: str) -> str:
 
 
 def few(names: Iterable[object], shown: int = 5) -> str:
-    """Returns the first names, and how many more there are: "a, b and 3 more"."""
+    """Returns the first names and the number of the others: "a, b and 3 more"."""
     listed = [str(name) for name in names]
     more = f" and {len(listed) - shown:,} more" if len(listed) > shown else ""
     return ", ".join(listed[:shown]) + more

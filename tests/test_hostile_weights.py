@@ -115,7 +115,7 @@ def test_a_storage_that_claims_more_than_the_old_format_has(tmp_path: Path) -> N
     number = b"J" + (77_777).to_bytes(4, "little")  # a pickle's four bytes
     assert content.count(number) >= 1
     path.write_bytes(content.replace(number, b"J" + (2**31 - 1).to_bytes(4, "little")))
-    assert "claim" in refused(path)[0]
+    assert "bytes" in refused(path)[0] or "memory" in refused(path)[0]
 
 
 @pytest.mark.integration
@@ -137,7 +137,7 @@ def test_tensors_that_share_their_memory_are_refused() -> None:
     )
     with pytest.raises(WeightsError) as error:
         from_state_dict(given, SPEC)
-    assert "stages.3.blocks.0.branch.project.weight shares its values" in str(error.value)
+    assert "stages.3.blocks.0.branch.project.weight shares its" in str(error.value)
     whole = torch.cat([value.flatten() for value in given.values()])  # parts of one are well
     parts = whole.split([value.numel() for value in given.values()])
     flat = {name: part.view(given[name].shape) for name, part in zip(given, parts, strict=True)}
@@ -200,7 +200,7 @@ def test_a_flipped_bit_in_our_files_is_noticed(name: str, tmp_path: Path) -> Non
     content = path.read_bytes()
     weight = read(path).tensors["stages.3.blocks.0.branch.expand.weight"].numpy().tobytes()
     flip(path, content.index(weight) + len(weight) // 2)
-    with pytest.raises(WeightsError, match=r"not what .* checksum says"):
+    with pytest.raises(WeightsError, match="checksum"):
         read(path)
 
 
@@ -262,7 +262,7 @@ def test_a_state_dict_under_other_keys(keys: tuple[str, ...], tmp_path: Path) ->
 
 def test_an_average_alone_is_pointed_out(tmp_path: Path) -> None:
     torch.save({"state_dict_ema": state(), "epoch": 1}, tmp_path / "a.pth")
-    with pytest.raises(WeightsError, match="take that with ema"):
+    with pytest.raises(WeightsError, match="with ema"):
         read(tmp_path / "a.pth", SPEC)
     assert read(tmp_path / "a.pth", SPEC, ema=True).spec == SPEC
 

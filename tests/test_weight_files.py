@@ -130,7 +130,7 @@ def test_code_in_a_file_does_not_run(how, tmp_path):
 def test_objects_in_a_file_are_named(tmp_path):
     state = {"model": small().state_dict(), "args": argparse.Namespace(lr=1.0)}
     torch.save(state, tmp_path / "training.pth")
-    with pytest.raises(WeightsError, match=r"argparse\.Namespace.*save its state dict alone"):
+    with pytest.raises(WeightsError, match=r"argparse\.Namespace.*state dict"):
         read(tmp_path / "training.pth")
 
 
@@ -144,7 +144,7 @@ def test_a_file_cut_short_is_refused(name, part, tmp_path):
         write(small(), path, "timm")
     content = path.read_bytes()
     path.write_bytes(content[: int(part * len(content))])
-    with pytest.raises(WeightsError, match=f"{name} is no whole file of weights") as error:
+    with pytest.raises(WeightsError, match=rf"{name} .*bytes") as error:
         read(path)
     assert len(str(error.value).splitlines()) == 1
 
@@ -154,14 +154,14 @@ def test_a_file_cut_short_is_refused(name, part, tmp_path):
 )
 def test_what_is_no_checkpoint_is_refused(content, tmp_path):
     (tmp_path / "photo.pth").write_bytes(content)
-    with pytest.raises(WeightsError, match=r"no whole file of weights .*name another file"):
+    with pytest.raises(WeightsError, match=r"another file"):
         read(tmp_path / "photo.pth")
 
 
 @pytest.mark.parametrize("value", [[1, 2], {"epoch": 3}, {}, {"model": {"a": 1}}, torch.zeros(3)])
 def test_a_file_without_a_state_dict_is_refused(value, tmp_path):
     torch.save(value, tmp_path / "other.pth")
-    with pytest.raises(WeightsError, match="holds no state dict"):
+    with pytest.raises(WeightsError, match="state dict"):
         read(tmp_path / "other.pth")
 
 
@@ -169,10 +169,10 @@ def test_a_forged_description_is_refused(tmp_path):
     state = small().state_dict()
     for spec in ({"depths": "many"}, {"heads": 3}, [1], 7):
         torch.save({"network": state, "spec": spec}, tmp_path / "forged.pt")
-        with pytest.raises(WeightsError, match="describes no network of ours"):
+        with pytest.raises(WeightsError, match=r"does not describe"):
             read(tmp_path / "forged.pt")
     save_file(state, tmp_path / "forged.safetensors", {"spec": "{"})
-    with pytest.raises(WeightsError, match="no whole file"):
+    with pytest.raises(WeightsError, match=r"bytes; "):
         read(tmp_path / "forged.safetensors")
 
 
@@ -186,9 +186,9 @@ def test_a_folder_and_a_missing_file_are_refused(tmp_path):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("out.onnx", r"must end in one of \.safetensors, \.pth, \.pt"),
+        ("out.onnx", r"\.safetensors, \.pth, \.pt"),
         ("nowhere/out.pth", "there is no folder .*nowhere"),
-        ("folder.pt", "is a folder; name a file"),
+        ("folder.pt", "is a folder"),
     ],
 )
 def test_where_nothing_can_be_written(name, message, tmp_path):
