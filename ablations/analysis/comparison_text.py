@@ -120,7 +120,7 @@ def how_to_read(table: pd.DataFrame) -> list[str]:
         correction = f"Holm's method corrects it for {len(tested)} comparisons"
     return [
         "Not distinguishable from zero means that these runs do not show a change. It does not "
-        "mean that there is no change: the runs agree with any change inside its 95 % interval. "
+        "mean that there is no change: the runs agree with any change inside the 95 % interval. "
         "Each interval is for its own change alone, without correction.",
         f"p is from {how}. {correction}.",
         "Seeds needed: the seeds of each step that find a change of this size in 80 of 100 studies "

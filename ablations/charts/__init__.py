@@ -1,4 +1,4 @@
-"""Summaries as pictures: the roadmap, and accuracy against throughput."""
+"""Charts: the roadmap, and accuracy against throughput."""
 
 from ablations.charts.settings import import_matplotlib
 

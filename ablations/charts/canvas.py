@@ -1,4 +1,4 @@
-"""The sheet that the chart is drawn on: its axes and settings, and lines, boxes and texts on it."""
+"""The figure of the roadmap chart: its axes and settings, and lines, boxes and texts on it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ablations.charts.layout import ELLIPSIS, LINE, PAGE_WIDTH, SIZE, SMALL, Lay
 from modernize.text import visible
 
 PNG_DPI = 200
-MOST_CHARS = 20  # that are named of those that no font has
+MOST_CHARS = 20  # missing characters that a message names
 
 INK, GREY, RULE = "#1a1a1a", "#5c5c5c", "#d9d9d9"
 
@@ -39,14 +39,14 @@ STYLE: Any = {
     "svg.fonttype": "path",
     "svg.hashsalt": "roadmap",
 }
-"""To be laid over whatever settings the process has, while drawing and while saving."""
+"""Overrides the settings of the process while drawing and saving."""
 
 
 def render(figure: Figure, kind: str) -> bytes:
-    """Returns a figure as a file of this kind; the same figure, the same bytes.
+    """Returns a figure as the bytes of a file of this kind; equal figures give equal bytes.
 
-    What its texts and names have of unseen characters is shown, as XML takes no others. A text with
-    characters that no font here has stays a text in an SVG, for the fonts of whoever looks at it.
+    Control characters in texts and names are made visible, because XML does not allow them. In an
+    SVG, a text with characters that no installed font has remains a text, for the reader's fonts.
     """
     for artist in figure.findobj():
         if name := artist.get_gid():
@@ -60,19 +60,20 @@ def render(figure: Figure, kind: str) -> bytes:
 
 
 def boxes_note(figure: Figure) -> str:
-    """Returns what is to be known of texts that no font here has; nothing if all are shown."""
+    """Returns a note about characters that no installed font has; empty if all are drawn."""
     chars = fonts.lacking(visible(artist.get_text()) for artist in figure.findobj(Text))
     if not chars:
         return ""
     some = chars if len(chars) <= MOST_CHARS else chars[:MOST_CHARS] + ELLIPSIS
     return (
-        f"No font that is installed here has {some}: a PNG or PDF shows boxes in their place, an "
-        "SVG has them as text. Install a font that has them, such as Noto Sans CJK, and draw again."
+        f"No installed font has {some}: a PNG or PDF shows boxes instead, an SVG "
+        "keeps them as text. Install a font that has them, such as Noto Sans CJK, and draw the "
+        "chart again."
     )
 
 
 def _choose_font(artist: Text) -> None:
-    """Has a text drawn in fonts that have it, or, in an SVG, written as a text."""
+    """Selects fonts that have a text's characters; without one, an SVG keeps it as a text."""
     text = visible(artist.get_text())
     if text != artist.get_text():
         artist.set_text(text)
@@ -92,10 +93,10 @@ class Canvas:
     """An empty figure.
 
     Attributes:
-        figure: of matplotlib, made without pyplot so that no window or state outlives it.
-        page: behind everything; inches from the top left.
-        panel: the bars, above the page; accuracy across, inches of the page down.
-        front: the texts, above the bars; like ``page``.
+        figure: of matplotlib, made without pyplot, which would keep it alive.
+        page: the background; inches from the top left.
+        panel: the bars, above the page; accuracy horizontally, inches vertically.
+        front: the texts, above the bars; inches as in ``page``.
     """
 
     def __init__(self, layout: Layout) -> None:
@@ -114,9 +115,9 @@ class Canvas:
         halo: float | None = None,
         **how: Any,
     ) -> None:
-        """Adds a thin line, on a white one that is wider by ``halo`` points to be seen upon bars.
+        """Adds a thin line on a white one that is wider by ``halo`` points, to be visible on bars.
 
-        With 0 the white shows between dashes alone.
+        With a halo of 0, the white is only between dashes.
         """
         how = {"color": INK, "linewidth": 0.8, "zorder": 2, **how}
         if halo is not None:
@@ -129,7 +130,7 @@ class Canvas:
     def box(
         self, axes: Axes, x: float, middle: float, width: float, height: float, **how: Any
     ) -> None:
-        """Adds a rectangle by its left edge and the middle of its height."""
+        """Adds a rectangle, given by its left edge and its vertical middle."""
         how = {"linewidth": 0.0, **how}
         axes.add_patch(Rectangle((x, middle - height / 2), width, height, **how))
 
@@ -144,7 +145,7 @@ class Canvas:
         boxed: bool = False,
         **how: Any,
     ) -> None:
-        """Writes one line of text centred on ``y``; boxed, on white to be read upon bars."""
+        """Writes one line of text centred on ``y``; boxed: on white, to be readable on bars."""
         if boxed:
             how["bbox"] = {"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none"}
         if text:
@@ -154,7 +155,7 @@ class Canvas:
     def write_lines(
         self, x: float, y: float, lines: Sequence[str], *, step: float = LINE, **how: Any
     ) -> None:
-        """Writes lines of text one below the other, the first centred on ``y``."""
+        """Writes lines of text from top to bottom, the first centred on ``y``."""
         for number, text in enumerate(lines):
             self.write(x, y + step * number, text, **how)
 

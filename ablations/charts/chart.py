@@ -1,9 +1,9 @@
-"""The roadmap as a picture: bars of accuracy by step, and beside them what each step costs.
+"""The roadmap chart: a bar of accuracy for each step, with its change and its cost.
 
-:func:`draw` takes a summary (one row a step, see :data:`COLUMNS`) and returns a figure;
-:func:`save` writes it. The chart is drawn from its head to its foot. What its cells say is decided
-in :mod:`~ablations.charts.rows`, where they stand in :mod:`~ablations.charts.layout`; the sheet and
-its lines, boxes and texts are in :mod:`~ablations.charts.canvas`.
+:func:`draw` takes a summary (one row per step, see :data:`COLUMNS`) and returns a figure;
+:func:`save` writes it. :mod:`~ablations.charts.rows` has the text of the cells,
+:mod:`~ablations.charts.layout` their places, and :mod:`~ablations.charts.canvas` the figure with
+its lines, boxes and texts.
 """
 
 from __future__ import annotations
@@ -38,25 +38,25 @@ SUFFIXES = (".png", ".svg", ".pdf")
 BAND = "#f5f5f3"
 HATCH = "//////"
 MARKERS = {str(Status.MISSING): "o", str(Status.RUNNING): ">"}
-"""What stands beside the word in place of a bar; a cross for all others."""
+"""Status -> the marker beside its name, which replaces a bar; a cross for all others."""
 
 
 @dataclasses.dataclass(frozen=True)
-class _Look:
-    """How the rows of one table are drawn; without a colour of their own, in the section's."""
+class _Style:
+    """The style of one table's rows; an empty colour means that of the section."""
 
     size: float
     color: str
-    bar: float  # its height in inches
+    bar: float  # height in inches
     face: str
     edge: str
-    whisker: float  # the height of its ends in points
-    dashes: tuple[float, float]  # of the reference
+    whisker: float  # height of its ends in points
+    dashes: tuple[float, float]  # of the reference line
 
 
-LOOKS = {
-    "main": _Look(SIZE, INK, 0.115, face="", edge="", whisker=5, dashes=(5, 2)),
-    "second": _Look(SMALL, GREY, 0.062, "#c4c4c4", "#7d7d7d", whisker=3, dashes=(1.5, 1.2)),
+STYLES = {
+    "main": _Style(SIZE, INK, 0.115, face="", edge="", whisker=5, dashes=(5, 2)),
+    "second": _Style(SMALL, GREY, 0.062, "#c4c4c4", "#7d7d7d", whisker=3, dashes=(1.5, 1.2)),
 }
 
 
@@ -72,22 +72,22 @@ def draw(
     notes: Mapping[str, str] | None = None,
     sections: Sequence[str] = (),
 ) -> Figure:
-    """Draws a roadmap, top to bottom, 170 mm wide and as high as it needs to be.
+    """Draws a roadmap from top to bottom, 170 mm wide and as high as needed.
 
     Args:
         table: the summary whose steps are the main bars, in order.
-        title: stands above the chart.
-        reference: a vertical line to hold the bars against.
-        second: another summary, as thin grey bars beneath; matched by step.
-        second_label: what the grey bars are.
-        label: what the main bars are.
+        title: of the chart.
+        reference: a vertical line to compare the bars with.
+        second: another summary, as thin grey bars below the main ones; matched by step.
+        second_label: name of the grey bars.
+        label: name of the main bars.
         second_reference: a grey vertical line.
         notes: step -> a footnote to its cost in ``table``; steps that are not drawn are ignored.
-        sections: all that there may be, in order, so that each has its colour whichever are drawn.
+        sections: all possible sections in order, so that the colours do not depend on the steps.
 
     Raises:
-        UsageError: for a table without rows, with a column missing, or with a step twice.
-        UnknownNameError: for a status that is not one of those that a summary has.
+        UsageError: for a table without rows, without a column, or with a step twice.
+        UnknownNameError: for an unknown status.
     """
     unit = unit_of(*(each for each in (table, second) if each is not None))
     lines = pair(
@@ -105,25 +105,25 @@ def draw(
         )
         canvas = Canvas(layout)
         hues = section_hues((section.title for section in layout.sections), sections)
-        _draw_head(canvas, layout, hues)
+        _draw_header(canvas, layout, hues)
         for number, section in enumerate(layout.sections):
             _draw_section(canvas, section, hues[section.title], banded=number % 2 == 0)
             for step in section.steps:
                 _draw_step(canvas, layout, step, hues[section.title])
         _draw_references(canvas, layout)
-        _draw_foot(canvas, layout)
+        _draw_footer(canvas, layout)
     return canvas.figure
 
 
 def save(figure: Figure, path: str | Path) -> Path:
-    """Writes a figure as PNG (200 dpi), SVG or PDF, by the suffix; the same figure, the same bytes.
+    """Writes a figure as PNG (200 dpi), SVG or PDF, by the suffix; equal figures give equal bytes.
 
     Returns:
         The path.
 
     Raises:
         UsageError: for another suffix.
-        UnwritableFileError: when the file cannot be written.
+        UnwritableFileError: if the file cannot be written.
     """
     path = Path(path)
     suffix = path.suffix.lower()
@@ -139,18 +139,18 @@ def save(figure: Figure, path: str | Path) -> Path:
 
 
 def as_png(figure: Figure) -> bytes:
-    """Returns a figure as :func:`save` writes it to a PNG, for a page or a notebook."""
+    """Returns the bytes of a figure's PNG file, as :func:`save` writes it."""
     return render(figure, "png")
 
 
-def _draw_head(canvas: Canvas, layout: Layout, hues: Mapping[str, str]) -> None:
-    """Draws the title, the legend and the names of the columns."""
+def _draw_header(canvas: Canvas, layout: Layout, hues: Mapping[str, str]) -> None:
+    """Draws the title, the legend and the column headers."""
     title: dict[str, Any] = {"step": at.TITLE_LINE, "size": at.TITLE, "weight": "bold"}
     canvas.write_lines(MARGIN, MARGIN + 0.08, layout.title, **title)
     first = list(dict.fromkeys(hues[section.title] for section in layout.sections))[:4]
     for entry in layout.legend:
-        _draw_glyph(canvas, entry.glyph, entry.x, entry.y, first)
-        indent = at.GLYPH if entry.glyph else 0
+        _draw_symbol(canvas, entry.symbol, entry.x, entry.y, first)
+        indent = at.SYMBOL if entry.symbol else 0
         canvas.write(entry.x + indent, entry.y, entry.text, size=SMALL)
     columns = layout.columns
     for x, text in (
@@ -162,26 +162,26 @@ def _draw_head(canvas: Canvas, layout: Layout, hues: Mapping[str, str]) -> None:
         canvas.write(x, layout.top - 0.085, text, size=SMALL, color=GREY, ha="right")
 
 
-def _draw_glyph(canvas: Canvas, glyph: str, x: float, y: float, hues: list[str]) -> None:
-    """Draws a sign of the legend; that of the main bars in some of their hues."""
-    length, height, look = 0.22, 0.09, LOOKS["second"]
+def _draw_symbol(canvas: Canvas, symbol: str, x: float, y: float, hues: list[str]) -> None:
+    """Draws a symbol of the legend; that of the main bars has some of their colours."""
+    length, height, look = 0.22, 0.09, STYLES["second"]
     how: dict[str, Any] = {"linewidth": 0.6}
-    if glyph == "main":
+    if symbol == "main":
         part = length / len(hues)
         for number, hue in enumerate(hues):
             canvas.box(canvas.page, x + number * part, y, part, height, facecolor=hue)
-    elif glyph == "second":
+    elif symbol == "second":
         how |= {"facecolor": look.face, "edgecolor": look.edge}
         canvas.box(canvas.page, x, y, length, look.bar, **how)
-    elif glyph == "hatched":
+    elif symbol == "hatched":
         how |= {"facecolor": "white", "edgecolor": GREY, "hatch": HATCH}
         canvas.box(canvas.page, x, y, length, height, **how)
-    elif glyph == "whisker":
+    elif symbol == "whisker":
         canvas.line(canvas.page, (x + 0.02, x + 0.20), (y, y), marker="|", markersize=4)
 
 
 def _draw_section(canvas: Canvas, section: Section, hue: str, *, banded: bool) -> None:
-    """Draws a section's band and coloured edge, and its name."""
+    """Draws a section's background, its coloured edge and its name."""
     page, height = canvas.page, section.height
     middle = section.top + height / 2
     if banded:
@@ -201,10 +201,10 @@ def _draw_step(canvas: Canvas, layout: Layout, step: Step, hue: str) -> None:
 
 
 def _draw_row(canvas: Canvas, layout: Layout, row: Row, y: float, hue: str) -> None:
-    """Draws a bar or what became of it, and the numbers."""
-    look, columns = LOOKS[row.series], layout.columns
+    """Draws a bar, or a status instead, and the numbers."""
+    look, columns = STYLES[row.series], layout.columns
     if row.bar is None:
-        _draw_word(canvas, layout, row, y)
+        _draw_status(canvas, layout, row, y)
     else:
         _draw_bar(canvas, layout, row, y, hue)
     star = at.width("*") if row.note else 0
@@ -221,8 +221,8 @@ def _draw_row(canvas: Canvas, layout: Layout, row: Row, y: float, hue: str) -> N
 
 
 def _draw_bar(canvas: Canvas, layout: Layout, row: Row, y: float, hue: str) -> None:
-    """Draws a bar from 0, of which the axis shows the end, and its whisker."""
-    look, name = LOOKS[row.series], f"{row.series}-{row.step}"
+    """Draws a bar, which starts at 0 even if the axis does not, and its whisker."""
+    look, name = STYLES[row.series], f"{row.series}-{row.step}"
     canvas.box(
         *(canvas.panel, 0, y, row.bar or 0, look.bar),
         facecolor=(look.face or hue) if row.adopted else "white",
@@ -235,24 +235,24 @@ def _draw_bar(canvas: Canvas, layout: Layout, row: Row, y: float, hue: str) -> N
     if row.std is not None:
         how: dict[str, Any] = {"marker": "|", "markersize": look.whisker, "zorder": 4}
         canvas.line(canvas.panel, row.extent, (y, y), halo=1.4, gid=f"whisker-{name}", **how)
-    if row.word:
-        canvas.write(layout.word_x(row), y, row.word, size=SMALL, boxed=True)
+    if row.status_text:
+        canvas.write(layout.status_x(row), y, row.status_text, size=SMALL, boxed=True)
 
 
-def _draw_word(canvas: Canvas, layout: Layout, row: Row, y: float) -> None:
-    """Writes what became of a step in place of its bar, behind a mark at the axis."""
-    look, x = LOOKS[row.series], layout.columns.bars + at.WORD_X
+def _draw_status(canvas: Canvas, layout: Layout, row: Row, y: float) -> None:
+    """Writes a step's status instead of its bar, after a marker at the axis."""
+    look, x = STYLES[row.series], layout.columns.bars + at.STATUS_X
     mark: dict[str, Any] = {"marker": MARKERS.get(row.status, "x"), "markersize": 3.5}
     mark |= {"linestyle": "none", "markerfacecolor": "none", "color": look.color}
     canvas.line(canvas.front, [x], [y], gid=f"mark-{row.series}-{row.step}", **mark)
     how: dict[str, Any] = {"size": look.size, "color": look.color, "style": "italic"}
-    canvas.write(x + 0.08, y, row.word, boxed=True, **how)
+    canvas.write(x + 0.08, y, row.status_text, boxed=True, **how)
 
 
 def _draw_references(canvas: Canvas, layout: Layout) -> None:
-    """Draws the references: over the bars, with white between the dashes; under the words."""
+    """Draws the references: above the bars, with white between the dashes, and below the texts."""
     for ref in layout.references:
-        look = LOOKS[ref.series]
+        look = STYLES[ref.series]
         canvas.write(ref.text_x, ref.text_y, ref.text, size=SMALL, color=look.color, boxed=True)
         how: dict[str, Any] = {"color": look.color, "linestyle": (0, look.dashes), "zorder": 3}
         x, y = (ref.top1, ref.top1), (ref.top, layout.bottom)
@@ -260,8 +260,8 @@ def _draw_references(canvas: Canvas, layout: Layout) -> None:
         canvas.line(canvas.panel, x, y, halo=0, clip_on=False, gid=name, **how)
 
 
-def _draw_foot(canvas: Canvas, layout: Layout) -> None:
-    """Draws the name of the axis, the break in it, and the footnotes."""
+def _draw_footer(canvas: Canvas, layout: Layout) -> None:
+    """Draws the name of the axis, its break, and the footnotes."""
     columns, bottom = layout.columns, layout.bottom
     text = "top-1 accuracy (%)"
     if layout.scale.low > 0:

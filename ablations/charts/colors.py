@@ -1,4 +1,4 @@
-"""The colours of sections, the same in every chart, whichever of the sections it has."""
+"""The colours of sections, which are the same in every chart."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 from modernize.steps import STEPS
 
-# For the sections in turn. Neighbours differ in hue and in lightness, to every kind of colour
-# vision and on paper.
+# For the sections in order. Neighbours differ in hue and in lightness, also for readers with
+# colour blindness and in print.
 HUES = ("#4a5f7f", "#6fa3c8", "#2f7f86", "#8fb98a", "#8a6d24", "#cf8558", "#8c4a5c",
         "#b59fc4")  # fmt: skip
 
@@ -17,7 +17,7 @@ def section_hues(shown: Iterable[str], known: Iterable[str] = ()) -> dict[str, s
 
     Args:
         shown: the sections of a chart.
-        known: all sections that a study may have, in order; those of the road come first.
+        known: all possible sections of a study, in order; those of the roadmap come first.
     """
     order = list(dict.fromkeys([*(step.section for step in STEPS), *known, *shown]))
     return {section: HUES[order.index(section) % len(HUES)] for section in order}

@@ -39,10 +39,13 @@ def study_figure(
     summary: pd.DataFrame | None = None,
     accuracy: str = "",
 ) -> Figure:
-    """Returns a measured study's chart, with a second one as grey bars if given.
+    """Returns the chart of a measured study.
 
-    ``summary`` is the study's, where it has just been made, and ``accuracy`` says what its
-    accuracies are of, where that is not the last epoch.
+    Args:
+        study: which one.
+        second: another study, as grey bars.
+        summary: of the study, if it has just been made.
+        accuracy: names the epoch of the accuracies if it is not the last one.
     """
     return chart.draw(
         _table(study, summary),

@@ -1,4 +1,4 @@
-"""The fonts of texts in pictures: what one font lacks is taken from others that are installed."""
+"""The fonts of texts in charts: other installed fonts supply characters that the main one lacks."""
 
 from __future__ import annotations
 
@@ -12,34 +12,34 @@ from matplotlib import font_manager
 from matplotlib.ft2font import FT2Font
 
 FONT = "DejaVu Sans"
-"""The font of all texts; matplotlib has it with it."""
+"""The font of all texts, which comes with matplotlib."""
 
-_LAST_RESORT = "Last Resort"  # a font of matplotlib that has a box for every character
-_INVISIBLE = ("Mn", "Me", "Cf", "Zs", "Cc")  # marks upon letters, joiners, spaces: no width here
+_LAST_RESORT = "Last Resort"  # a font of matplotlib with a box for every character
+_INVISIBLE = ("Mn", "Me", "Cf", "Zs", "Cc")  # accents, joiners, spaces: without a glyph of a width
 
 
 def families(text: str) -> list[str]:
-    """Returns the fonts that show a text: ours, and those installed that have what it lacks."""
+    """Returns the fonts for a text: the main one, and installed ones with characters it lacks."""
     found = [_family_of(char) for char in _strange(text)]
     return list(dict.fromkeys([FONT, *filter(None, found)]))
 
 
 def lacking(texts: Iterable[str]) -> str:
-    """Returns the characters that no font here has, each once."""
+    """Returns the characters that no installed font has, each once."""
     chars = dict.fromkeys(char for text in texts for char in _strange(text))
     return "".join(char for char in chars if _family_of(char) is None)
 
 
 @contextlib.contextmanager
 def quietly() -> Iterator[None]:
-    """Has matplotlib measure and draw without a warning of each character that no font has."""
+    """Suppresses matplotlib's warnings about characters that no font has."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
         yield
 
 
 def _strange(text: str) -> list[str]:
-    """Returns the characters that our font lacks."""
+    """Returns the characters that the main font lacks."""
     if text.isascii():
         return []
     known = _charmap(font_manager.findfont(FONT))
@@ -49,7 +49,7 @@ def _strange(text: str) -> list[str]:
 
 @functools.cache
 def _family_of(char: str) -> str | None:
-    """Returns an installed font that has a character, without serifs before others."""
+    """Returns an installed font that has a character, preferably one without serifs."""
     for name, path in _installed():
         if ord(char) in _charmap(path):
             return name
@@ -58,7 +58,7 @@ def _family_of(char: str) -> str | None:
 
 @functools.cache
 def _installed() -> list[tuple[str, str]]:
-    """Returns name and file of the upright fonts of this machine; of each the most regular."""
+    """Returns the names and files of upright fonts; of each the weight closest to regular."""
     found: dict[str, tuple[int, str]] = {}
     for entry in font_manager.fontManager.ttflist:
         if entry.style == "normal" and not entry.name.startswith(_LAST_RESORT):
@@ -71,7 +71,7 @@ def _installed() -> list[tuple[str, str]]:
 
 @functools.cache
 def _charmap(path: str) -> frozenset[int]:
-    """Returns the characters that a font has; none of one that cannot be drawn."""
+    """Returns the characters that a font has; none for a font that cannot be drawn."""
     try:
         font: FT2Font = font_manager.get_font(path)
         return frozenset(font.get_charmap()) if font.scalable else frozenset()

@@ -1,4 +1,4 @@
-"""Where the labels of points go, so that none covers a point or another label.
+"""Places the labels of points so that none covers a point or another label.
 
 Lengths are inches from the lower left corner of a panel.
 """
@@ -33,7 +33,7 @@ class Box:
         return min(max(x, self.left), self.right), min(max(y, self.low), self.high)
 
     def far_from(self, x: float, y: float, distance: float) -> bool:
-        """Returns whether all of it is farther from a point than this."""
+        """Tells whether the whole rectangle is farther than this from a point."""
         return math.dist((x, y), self.nearest(x, y)) > distance
 
 
@@ -44,16 +44,16 @@ def place_labels(
     panel: Box,
     obstacles: Sequence[Box] = (),
 ) -> list[Box]:
-    """Returns a place for the label of each point, near it and clear of all else where it can be.
+    """Returns a place for the label of each point, near it and covering as little as possible.
 
-    Those whose points are most crowded choose first.
+    Labels of the most crowded points are placed first.
 
     Args:
         points: their centres.
         sizes: width and height of each label.
         radius: of a point.
-        panel: where labels may stand.
-        obstacles: what else they should not cover.
+        panel: the area for labels.
+        obstacles: other areas that labels should not cover.
     """
     dots = [Box(x - radius, y - radius, x + radius, y + radius) for x, y in points]
 
@@ -69,19 +69,19 @@ def place_labels(
             outside = area - box.overlap(panel)
             return outside + sum(box.overlap(other) for other in taken)
 
-        # min() keeps the first of equals, and the first are the nearest.
+        # min() returns the first of equal candidates, which is the nearest.
         placed[number] = min(_candidates(*points[number], *sizes[number], radius), key=cost)
     return [placed[number] for number in range(len(points))]
 
 
 def _candidates(x: float, y: float, width: float, height: float, radius: float) -> list[Box]:
-    """Returns places around a point, the nearest first; to the right before elsewhere."""
+    """Returns places around a point, the nearest first, beginning at its right."""
     boxes = []
     for distance in DISTANCES:
         for turn in range(DIRECTIONS):
             angle = math.tau * turn / DIRECTIONS
             reach = radius + distance
-            # Towards a side, the label's near edge is that far away.
+            # The near edge of the label is at this distance in each direction.
             middle_x = x + math.cos(angle) * (reach + width / 2)
             middle_y = y + math.sin(angle) * (reach + height / 2)
             boxes.append(

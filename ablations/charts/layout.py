@@ -1,7 +1,7 @@
-"""Where everything on the chart stands: text measured and broken, columns and rows placed.
+"""The layout of the roadmap chart: texts measured and wrapped, columns and rows placed.
 
-Lengths are inches from the top left of the page. Columns and rows grow with the measured size of
-what stands in them, so that nothing is cut; the bars get the width that is left.
+Lengths are inches from the top left of the page. Columns and rows are as large as their measured
+content, so that nothing is cut; the bars get the remaining width.
 """
 
 from __future__ import annotations
@@ -37,26 +37,26 @@ WIDTH = PAGE_WIDTH - 2 * MARGIN
 GAP = 0.09
 COLUMN_GAP = 0.108
 SPREAD_GAP = 0.04
-CELL_PADDING = 0.05  # behind the last column
+CELL_PADDING = 0.05  # after the last column
 SECTION_X = MARGIN + GAP
-SECTION_WIDTH, LABEL_WIDTH = 0.80, 1.62  # at most; longer texts wrap
-GLYPH = 0.28  # a sign of the legend and the space behind it
-WORD_X = 0.07  # from the axis to a word or a mark
+SECTION_WIDTH, LABEL_WIDTH = 0.80, 1.62  # maximum; longer texts are wrapped
+SYMBOL = 0.28  # a symbol of the legend and the space after it
+STATUS_X = 0.07  # from the axis to a status or a marker
 
-# From one line of text to the next.
+# Line heights.
 LINE, TITLE_LINE, LEGEND_LINE, REFERENCE_LINE, NOTE_LINE = 0.125, 0.17, 0.16, 0.135, 0.115
 ROW_PADDING = 0.075
-MOST_LINES, MOST_NOTE_LINES = 6, 40  # of one text; longer ones are cut off
+MOST_LINES, MOST_NOTE_LINES = 6, 40  # of one text; longer texts are shortened
 ELLIPSIS = "\N{HORIZONTAL ELLIPSIS}"
 
-TOP1, CHANGE = "top-1 (%)", "change"  # names of columns
+TOP1, CHANGE = "top-1 (%)", "change"  # column headers
 
 
 @dataclasses.dataclass(frozen=True)
 class Columns:
     """The left edges of names and bars, and the right edges of numbers.
 
-    ``top1`` is that of the accuracies, ``top1_end`` that of the standard deviations after them.
+    ``top1`` is the edge of the accuracies, ``top1_end`` of the standard deviations after them.
     """
 
     label: float
@@ -71,17 +71,17 @@ class Columns:
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """A text of the legend, behind its sign if it has one."""
+    """A text of the legend, after its symbol if it has one."""
 
     x: float
     y: float
-    glyph: str
+    symbol: str
     text: str
 
 
 @dataclasses.dataclass(frozen=True)
 class Step:
-    """A step and the lines of its name: ``y`` is its first row, ``label_y`` its first line."""
+    """A step, its name in lines, and the places of its first row (``y``) and of its name."""
 
     line: Line
     label: list[str]
@@ -92,7 +92,7 @@ class Step:
 
 @dataclasses.dataclass(frozen=True)
 class Section:
-    """Neighbouring steps of one section, its name whole and in lines."""
+    """Consecutive steps of one section, with its name as one text and in lines."""
 
     title: str
     name: list[str]
@@ -104,7 +104,7 @@ class Section:
 
 @dataclasses.dataclass(frozen=True)
 class ReferenceLine:
-    """A reference: its line from ``top`` down, its text at ``text_x`` and ``text_y``."""
+    """A reference: its line starts at ``top``, its text is at ``text_x`` and ``text_y``."""
 
     series: str
     top1: float
@@ -116,7 +116,7 @@ class ReferenceLine:
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """The page: the title in lines, and everything below it with its place."""
+    """The page: the title in lines, and the places of everything below it."""
 
     title: list[str]
     legend: list[Entry]
@@ -124,7 +124,7 @@ class Layout:
     columns: Columns
     unit: str  # of the costs
     show_n: bool
-    marks: bool  # of changes that are not from the row above
+    marks: bool  # whether changes that are not from the row above are marked
     sections: list[Section]
     references: list[ReferenceLine]
     top: float  # of the first section
@@ -133,16 +133,16 @@ class Layout:
     height: float
 
     def place(self, top1: float) -> float:
-        """Returns where on the page an accuracy lies."""
+        """Returns the place of an accuracy on the page."""
         return _place(top1, self.scale, self.columns)
 
-    def word_x(self, row: Row) -> float:
-        """Returns where a word beside a bar starts: upon the bar, or behind it if it is short."""
-        size = width(row.word, SMALL)
+    def status_x(self, row: Row) -> float:
+        """Returns the left edge of a status: on its bar, or after the bar if that is short."""
+        size = width(row.status_text, SMALL)
         start, end = map(self.place, row.extent)
-        if self.columns.bars + WORD_X + size + 0.05 <= start:
-            return self.columns.bars + WORD_X
-        return min(end + WORD_X, self.columns.bars_end - size)
+        if self.columns.bars + STATUS_X + size + 0.05 <= start:
+            return self.columns.bars + STATUS_X
+        return min(end + STATUS_X, self.columns.bars_end - size)
 
 
 def lay_out(
@@ -153,14 +153,14 @@ def lay_out(
     labels: Mapping[str, str],
     references: Mapping[str, Reference],
 ) -> Layout:
-    """Finds the place of everything.
+    """Returns the places of everything.
 
     Args:
         lines: the steps, in order.
-        title: stands above the chart.
+        title: of the chart.
         unit: of the costs.
-        labels: series -> what its bars are.
-        references: series -> what it is measured against.
+        labels: series -> name of its bars.
+        references: series -> its reference.
     """
     rows = [row for line in lines for row in line.rows]
     seeds, show_n = seeds_legend(rows)
@@ -195,7 +195,7 @@ def lay_out(
 
 
 def width(text: str, size: float = SIZE, weight: str = "normal") -> float:
-    """Measures a line of text."""
+    """Returns the width of a line of text."""
     text = visible(text)
     font = FontProperties(family=fonts.families(text), size=size, weight=weight)
     with fonts.quietly():
@@ -206,9 +206,9 @@ def width(text: str, size: float = SIZE, weight: str = "normal") -> float:
 def wrap(
     text: str, limit: float, size: float = SIZE, weight: str = "normal", most: int = MOST_LINES
 ) -> list[str]:
-    """Breaks text into lines no wider than the limit: between words, else within one.
+    """Wraps text into lines no wider than the limit: between words, or within a long word.
 
-    Of a text that would take more than ``most`` lines, the last ends in an ellipsis.
+    A text of more than ``most`` lines is shortened and ends in an ellipsis.
     """
     lines = [""]
     for word in one_line(text).split():
@@ -222,17 +222,17 @@ def wrap(
             if lines[-1] and width(lines[-1] + letter, size, weight) > limit:
                 lines.append("")
             if len(lines) > most:
-                return [*lines[: most - 1], _ended(lines[most - 1], limit, size, weight)]
+                return [*lines[: most - 1], _with_ellipsis(lines[most - 1], limit, size, weight)]
             lines[-1] += letter
     return lines
 
 
 def shorten(text: str, limit: float, size: float = SIZE, weight: str = "normal") -> str:
-    """Returns a text in one line no wider than the limit, with an ellipsis for what is cut off."""
+    """Returns a text in one line no wider than the limit; a shortened one ends in an ellipsis."""
     return wrap(text, limit, size, weight, most=1)[0]
 
 
-def _ended(line: str, limit: float, size: float, weight: str) -> str:
+def _with_ellipsis(line: str, limit: float, size: float, weight: str) -> str:
     while line and width(line + ELLIPSIS, size, weight) > limit:
         line = line[:-1].rstrip()
     return line + ELLIPSIS
@@ -243,7 +243,7 @@ def _widest(texts: Iterable[str], weight: str = "normal") -> float:
 
 
 def _name(line: Line) -> tuple[list[str], list[str]]:
-    """Breaks a step's name; of the second table's name only the words that differ."""
+    """Wraps a step's name; of the second table's name only the words that differ."""
     label = wrap(line.main.label, LABEL_WIDTH)
     if line.second is None or line.second.label == line.main.label:
         return label, []
@@ -254,7 +254,7 @@ def _name(line: Line) -> tuple[list[str], list[str]]:
 
 
 def _footnotes(rows: Sequence[Row]) -> list[str]:
-    """Returns the footnotes in lines; steps that share one are named together."""
+    """Returns the footnotes in lines; steps with the same footnote share it."""
     names: dict[str, list[str]] = {}
     for row in rows:
         if row.note:
@@ -265,7 +265,7 @@ def _footnotes(rows: Sequence[Row]) -> list[str]:
 
 
 def _footnotes_to_changes(rows: Sequence[Row]) -> list[str]:
-    """Returns what changes are measured from, where that is not the row above."""
+    """Returns the baselines of changes that are not from the row above."""
     if not any(row.elsewhere for row in rows):
         return []
     if not _marks(rows):
@@ -279,7 +279,7 @@ def _footnotes_to_changes(rows: Sequence[Row]) -> list[str]:
 
 
 def _marks(rows: Sequence[Row]) -> bool:
-    """Tells whether changes not from the row above are marked: unless all are from one step."""
+    """Tells whether changes that are not from the row above are marked; not if all are from one."""
     bases = {row.baseline_label for row in rows if row.baseline_label}
     return any(row.elsewhere for row in rows) and len(bases) > 1
 
@@ -288,26 +288,26 @@ def _marks(rows: Sequence[Row]) -> bool:
 
 
 def _legend(rows: Sequence[Row], labels: Mapping[str, str], seeds: str, y: float) -> list[Entry]:
-    """Sets the signs that the chart uses one after the other, in as many lines as they need."""
+    """Places the symbols that the chart uses, in as many lines as they need."""
     used = [(series, labels[series]) for series in dict.fromkeys(row.series for row in rows)]
     if any(row.bar is not None and not row.adopted for row in rows):
         used.append(("hatched", "side branch, not adopted"))
     used.append(("whisker" if any(row.std is not None for row in rows) else "", seeds))
     entries: list[Entry] = []
     x = MARGIN
-    for glyph, text in used:
-        indent = GLYPH if glyph else 0.0
+    for symbol, text in used:
+        indent = SYMBOL if symbol else 0.0
         for number, piece in enumerate(wrap(text, WIDTH - indent, SMALL) if text else []):
             end = x + indent + width(piece, SMALL)
             if entries and (number or end > PAGE_WIDTH - MARGIN):
                 x, y, end = MARGIN, y + LEGEND_LINE, end - x + MARGIN
-            entries.append(Entry(x, y, glyph if number == 0 else "", piece))
+            entries.append(Entry(x, y, symbol if number == 0 else "", piece))
             x = end + 2 * GAP
     return entries
 
 
 def _sections(lines: Sequence[Line], top: float) -> list[Section]:
-    """Places the steps, one below the other."""
+    """Places the steps from top to bottom."""
     row_count = max(len(line.rows) for line in lines)
     sections: list[Section] = []
     for name, group in itertools.groupby(lines, key=lambda line: line.main.section):
@@ -331,7 +331,7 @@ def _sections(lines: Sequence[Line], top: float) -> list[Section]:
 
 
 def _columns(sections: Sequence[Section], rows: Sequence[Row], unit: str, show_n: bool) -> Columns:
-    """Places the columns, from the page's edges inwards."""
+    """Places the columns, from the edges of the page to its middle."""
     steps = [step for section in sections for step in section.steps]
     label = SECTION_X + _widest((text for s in sections for text in s.name), "bold")
     label += 1.5 * GAP if label > SECTION_X else 0
@@ -353,7 +353,7 @@ def _columns(sections: Sequence[Section], rows: Sequence[Row], unit: str, show_n
 def _references(
     references: Mapping[str, Reference], scale: Scale, columns: Columns, top: float
 ) -> list[ReferenceLine]:
-    """Places the references; the text of the rightmost stands highest, clear of the others."""
+    """Places the references; the text of the rightmost is at the top, clear of the others."""
     lines = []
     for level, (series, reference) in enumerate(
         sorted(references.items(), key=lambda item: item[1].top1)

@@ -104,7 +104,7 @@ class Row:
         return "" if self.std is None else f"± {self.std:.2f}"
 
     @property
-    def word(self) -> str:
+    def status_text(self) -> str:
         """The status as text, if the bar does not show it."""
         if self.status in DRAWN and self.top1 is None:
             return f"{self.status}, no accuracy recorded"

@@ -1,4 +1,4 @@
-"""Matplotlib, whatever its user has set: charts need no backend, and bring their own style."""
+"""Imports matplotlib whatever the user's settings: charts need no backend and have their style."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from pathlib import Path
 
 
 def import_matplotlib() -> None:
-    """Imports matplotlib even if it refuses the user's settings.
+    """Imports matplotlib even if it rejects the user's settings.
 
-    These are the variable ``MPLBACKEND``, as a notebook sets it, and a file ``matplotlibrc`` in the
-    current folder or the user's. Matplotlib reads its own file if it is imported in that folder.
+    The settings are the variable ``MPLBACKEND``, which a notebook sets, and a file ``matplotlibrc``
+    in the current folder or the user's. Imported from its own folder, matplotlib reads
+    its own file.
     """
     try:
         importlib.import_module("matplotlib")

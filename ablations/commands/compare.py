@@ -1,4 +1,4 @@
-"""The command that tests which changes of accuracy exceed the noise."""
+"""The command that tests which changes exceed the noise."""
 
 from __future__ import annotations
 
@@ -53,18 +53,20 @@ def _find(
     """Returns the accuracies of the paper or of a study, by default the one launched last.
 
     Raises:
-        UsageError: for options that exclude each other, or if there is no such study.
+        UsageError: for options that exclude each other, or an unknown study.
     """
     from ablations.analysis import accuracies
 
     if source == PAPER:
         if best_epoch:
             raise UsageError(
-                "--best-epoch goes with a study; the paper prints one accuracy for each step."
+                "--best-epoch applies only to a study: the paper prints one accuracy for each step."
             )
         return accuracies.of_paper(regime or DEFAULT_REGIME)
     if regime is not None:
-        raise UsageError("--regime goes with the paper; a study has the one it was launched with.")
+        raise UsageError(
+            "--regime applies only to the paper: a study has the regime of its launch."
+        )
     return accuracies.of_study(find_study(source, results), best_epoch=best_epoch)
 
 

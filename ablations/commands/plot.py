@@ -42,7 +42,7 @@ def plot(
     source = source or option
     if source == "paper":
         if second is not None:
-            raise UsageError("--second goes with a study; the paper's chart has both regimes.")
+            raise UsageError("--second needs a study: the paper's chart has both regimes.")
         figure, default = figures.paper_figure(), Path("roadmap-paper")
     else:
         study = find_study(source, results)

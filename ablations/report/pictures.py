@@ -95,7 +95,7 @@ def curves(
     for v in shown:
         curves, baseline = data.curves[v.key], data.curves.get(baselines[v.key], ())
         figure = curves_figure(v.title, curves, baseline, limits, colors[v.key], lines)
-        alt = f"Learning curve of {v.title}: {_curve_alt(curves)}."
+        alt = f"Learning curve, {v.title}: {_curve_alt(curves)}."
         path = f"report/curve-{file_name(v.key)}.svg"
         pictures.append(Picture(path, alt, render(figure, "svg")))
     return pictures

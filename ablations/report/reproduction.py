@@ -1,4 +1,4 @@
-"""How a study is made again: the command, and the preset as text."""
+"""The reproduction of a study: the command that makes it again, and its preset as text."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from modernize.text import shell
 
 ROADMAP = "roadmap"
 PRESET_FILE = "preset.yaml"
-LINE = 80  # characters of a command, beyond which it is broken
-PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_/-]*(,? [A-Za-z0-9_/-]+)*")  # a text that needs no quotes
-MOST_SETTINGS = 10  # beyond which a preset's text is easier to read than the options
+LINE = 80  # the longest command that is one line, in characters
+PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_/-]*(,? [A-Za-z0-9_/-]+)*")  # texts without quotes
+MOST_SETTINGS = 10  # of a command; a preset that needs more is a file
 
 
 @dataclasses.dataclass(frozen=True)
 class Reproduction:
-    """How a study is made again.
+    """How to make a study again.
 
     Attributes:
-        command: to be typed; empty where no command makes these variants.
+        command: for a shell; empty if no command makes these variants.
         preset: the resolved preset as YAML, which ``--preset`` takes.
-        files: name -> text of what the command reads and this program does not have.
+        files: name -> text of files that the command reads and that do not come with the program.
     """
 
     command: str
@@ -41,14 +41,14 @@ class Reproduction:
 
 
 def reproduction(study: Study) -> Reproduction:
-    """Returns how a study is made again.
+    """Returns how to make a study again.
 
     Raises:
-        ResultsError: where another version of this program wrote it.
+        ResultsError: if another version of this program wrote it.
     """
     text = as_yaml(study.preset)
     try:
-        own = _own_form(study)
+        own = _own_file(study)
         files = _own_files(study, own) if own else {}
     except (OSError, ValueError, UsageError) as error:
         study.faults[study.folder / STUDY_FILE] = f"The study's own file or custom layers: {error}"
@@ -61,16 +61,16 @@ def reproduction(study: Study) -> Reproduction:
         files[PRESET_FILE] = text
         preset = ["--preset", PRESET_FILE]
     words = [*preset, *chosen, "--seeds", str(study.seeds), "--name", study.name]
-    return Reproduction(_typed(words), text, files)
+    return Reproduction(_command(words), text, files)
 
 
 def as_yaml(preset: Preset) -> str:
-    """Returns a preset as YAML that is read back as the same, by any version of YAML."""
+    """Returns a preset as YAML, which any version of YAML reads as the same preset."""
     return yaml.dump(preset.model_dump(mode="json"), Dumper=_Dumper, sort_keys=False)
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes every text that is not plainly a word, and lets none act."""
+    """Quotes every text that YAML could read as anything but text."""
 
 
 _Dumper.add_representer(
@@ -81,20 +81,20 @@ _Dumper.add_representer(
 )
 
 
-def _typed(words: Sequence[str]) -> str:
-    """Returns the command; where it is long, a line for each option."""
+def _command(words: Sequence[str]) -> str:
+    """Returns the command; a long one with a line for each option."""
     options = [" ".join(map(shell, words[i : i + 2])) for i in range(0, len(words), 2)]
     line = " ".join(["python run_roadmap.py", *options])
     broken = " \\\n    ".join(["python run_roadmap.py", *options])
     return line if len(line) <= LINE else broken
 
 
-def _own_form(study: Study) -> study_file.StudyFile | None:
+def _own_file(study: Study) -> study_file.StudyFile | None:
     """Returns the study's own file, if it has one; its custom layers are not loaded."""
     path = study.folder / STUDY_FILE
     if not path.exists() and not path.is_symlink():
         return None
-    read_bytes(path)  # or it is not a file
+    read_bytes(path)  # raises if it is not a file
     return study_file.read_study_file(path)
 
 
@@ -103,7 +103,7 @@ def _own_name(study: Study) -> str:
 
 
 def _own_files(study: Study, own: study_file.StudyFile) -> dict[str, str]:
-    """Returns name -> text of the study's own file and its custom layers, if it has any."""
+    """Returns name -> text of the study's own file and of its custom layers, if it has any."""
     files = {_own_name(study): own.text}
     copies = [path for v in study.variants if (path := study.layers_file(v.spec))]
     if own.definition.layers and copies:
@@ -112,14 +112,14 @@ def _own_files(study: Study, own: study_file.StudyFile) -> dict[str, str]:
 
 
 def _which_variants(study: Study, own: study_file.StudyFile | None) -> list[str] | None:
-    """Returns the options that choose these variants from the study's file, or None."""
+    """Returns the options that select these variants of the study's file, or None."""
     name, regime = study.manifest.get("study", ROADMAP), study.manifest["regime"]
     if own is None and name not in study_file.study_names():
         return None
     written = own or study_file.read_study(name)
     keys = [v.key for v in study.variants]
-    # Networks with custom layers cannot be made here: that would run their file.
-    whole = study.order if written.definition.layers else _keys_if_the_same(study, written)
+    # Building networks with custom layers would run their file.
+    whole = study.order if written.definition.layers else _keys_if_equal(study, written)
     if not whole:
         return None
     if own is not None:
@@ -135,8 +135,8 @@ def _which_variants(study: Study, own: study_file.StudyFile | None) -> list[str]
     return [*options, "--only", ",".join(keys)]
 
 
-def _keys_if_the_same(study: Study, written: study_file.StudyFile) -> list[str]:
-    """Returns the keys of all that a file compares; none where it makes other networks by now."""
+def _keys_if_equal(study: Study, written: study_file.StudyFile) -> list[str]:
+    """Returns the keys of all variants of a file; none if it makes other networks now."""
     try:
         whole = variants.resolve_study(written, study.manifest["regime"]).variants
         chosen = selection.select_variants(whole, only=[v.key for v in study.variants])
@@ -153,7 +153,7 @@ def _content(variant: Variant) -> tuple[Any, ...]:
 
 
 def _which_preset(preset: Preset) -> list[str] | None:
-    """Returns the options that make a preset of one that is shipped, or None."""
+    """Returns the options that make a preset from a shipped one, or None."""
     ours = dict(_leaves(preset.model_dump(mode="json")))
     candidates = {}
     for name in preset_names():
@@ -165,12 +165,12 @@ def _which_preset(preset: Preset) -> list[str] | None:
     if len(values) > MOST_SETTINGS:
         return None
     settings = [f"{key}={_plain(value)}" for key, value in values.items()]
-    if "\0" in "".join(settings) or not _gives(name, settings, preset):
+    if "\0" in "".join(settings) or not _equals(name, settings, preset):
         return None
     return ["--preset", name, *(w for setting in settings for w in ("--set", setting))]
 
 
-def _gives(name: str, settings: Sequence[str], preset: Preset) -> bool:
+def _equals(name: str, settings: Sequence[str], preset: Preset) -> bool:
     """Tells whether a shipped preset with these settings is this one."""
     try:
         return load_preset(name, settings) == preset
@@ -183,7 +183,7 @@ def _plain(value: Any) -> str:
 
 
 def _values(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns values by key; what is the same in both recipes by its short name."""
+    """Returns key -> value; a value that is the same in both recipes has its short key."""
     found = {}
     for key, value in values.items():
         classic, _, short = key.rpartition(".")
