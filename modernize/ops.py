@@ -169,40 +169,46 @@ class _Depthwise(torch.autograd.Function):
         return grad_x, *own, None, None, None
 
 
-TILE = 32  # columns: wider tiles compute more pairs that are not needed, narrower ones copy more
+TILE = 7  # positions: larger tiles compute more pairs that are not needed, smaller ones copy more
 
 
 def _weight_gradient(x: Tensor, grad: Tensor, size: int) -> Tensor:
     """Returns the gradient of a depthwise convolution's weights, (C, 1, size, size) in float32.
 
-    For each row offset of the kernel, one product of matrices multiplies every column of ``grad``
-    by every column of ``x`` in the same tile, and sums over images and rows. The pairs that belong
-    to one column offset are a diagonal of the result.
+    One product of matrices for each channel multiplies every position of a tile of ``grad`` by
+    every position of the patch of ``x`` below it, and sums over images and tiles. The pairs of
+    positions with the same offset belong to the same weight.
 
     Args:
         x: the input, (N, C, H, W), of a convolution of stride 1 and padding ``size // 2``.
         grad: the gradient of its output, (N, C, H, W).
         size: of the kernel.
     """
-    n, channels, height, width = x.shape
-    pad, count = size // 2, math.ceil(width / TILE)
-    tile = math.ceil(width / count)
-    more = count * tile - width
-    x = F.pad(x.permute(0, 2, 3, 1), (0, 0, pad, pad + more, pad, pad))
-    grad = F.pad(grad.permute(0, 2, 3, 1), (0, 0, 0, more))
-    # (C, H, N, tile, columns), so that an offset of one row is one of N * count rows of a matrix
-    x = x.permute(3, 1, 0, 2).unfold(-1, tile + size - 1, tile)
-    rows = x.reshape(channels, -1, tile + size - 1)
-    columns = grad.permute(3, 1, 0, 2).reshape(channels, -1, tile).transpose(1, 2)
-    step = n * count
-    offsets = []
-    for first in range(0, size * step, step):
-        pairs = torch.bmm(columns, rows[:, first : first + height * step])
-        diagonals = pairs.as_strided(
-            (channels, size, tile), (tile * pairs.shape[2], 1, pairs.shape[2] + 1)
-        )
-        offsets.append(diagonals.sum(-1, dtype=torch.float32))
-    return torch.stack(offsets, 1).unsqueeze(1)
+    channels, height, width = x.shape[1:]
+    # One tile for each image would give products with too few terms.
+    rows = 1 if height <= TILE else _divide(height)
+    columns = _divide(width)
+    pad, bottom, right = size // 2, -height % rows, -width % columns
+    x = F.pad(x.permute(0, 2, 3, 1), (0, 0, pad, pad + right, pad, pad + bottom))
+    grad = grad.permute(0, 2, 3, 1)
+    if bottom or right:
+        grad = F.pad(grad, (0, 0, 0, right, 0, bottom))
+    high, wide = rows + size - 1, columns + size - 1
+    # (C, N, tiles down, tiles across, rows, columns)
+    patches = x.permute(3, 0, 1, 2).unfold(2, high, rows).unfold(3, wide, columns)
+    tiles = grad.permute(3, 0, 1, 2).unfold(2, rows, rows).unfold(3, columns, columns)
+    tiles = tiles.reshape(channels, -1, rows * columns).transpose(1, 2)
+    pairs = torch.bmm(tiles, patches.reshape(channels, -1, high * wide))
+    line, area = high * wide, rows * columns * high * wide
+    by_weight = pairs.as_strided(
+        (channels, size, size, rows, columns), (area, wide, 1, columns * line + wide, line + 1)
+    )
+    return by_weight.sum((3, 4), dtype=torch.float32).unsqueeze(1)
+
+
+def _divide(length: int) -> int:
+    """Returns the length of the parts if a length is divided evenly into parts of up to a tile."""
+    return math.ceil(length / math.ceil(length / TILE))
 
 
 class LayerNorm2d(nn.LayerNorm):
