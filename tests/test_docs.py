@@ -16,7 +16,7 @@ from modernize import build
 from modernize.weights import to_state_dict
 
 CHECKPOINT = "convnext_tiny_1k_224_ema.pth"
-RUN_ELSEWHERE = {"torchrun": "test_together.py", "--slurm-config": "test_slurm.py"}
+RUN_ELSEWHERE = {"torchrun": "test_distributed.py", "--slurm-config": "test_slurm.py"}
 NEEDS_NETWORK = "torchvision"  # as the weights to evaluate
 
 
