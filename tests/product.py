@@ -45,7 +45,7 @@ class Product:
         self.study = results / "study"
         self.slurm_config = results / "slurm.yaml"
         self.environment = {**os.environ, **cluster.env, "OMP_NUM_THREADS": "1"}
-        self.environment["LOGNAME"] = "nobody"  # jobs are found whoever asks
+        self.environment["LOGNAME"] = "nobody"  # every user finds the jobs
         self.environment.pop("SLURM_CONF")  # the commands' wrappers know it
         self.launching = ["--name", "study", "--results", str(results), "--data", str(images)]
         for setting in ("batch_size=100", "micro_batch_size=50", *settings):

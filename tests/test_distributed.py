@@ -41,8 +41,8 @@ def furthest(a: Path, b: Path) -> float:
 
 
 @pytest.mark.slow
-def test_two_processes_do_what_one_does(tiny_images: Path, tmp_path: Path) -> None:
-    """The whole recipe: the micro-batches are the same, whoever computes them."""
+def test_two_processes_train_as_one_does(tiny_images: Path, tmp_path: Path) -> None:
+    """The whole recipe: every process count computes the same micro-batches."""
     settings = ["micro_batch_size=50", "mixup=0.8", "cutmix=1.0", "drop_path=0.2"]
     alone = train(tmp_path / "1", tiny_images, 1, *settings)
     together = train(tmp_path / "2", tiny_images, 2, *settings)
@@ -67,7 +67,7 @@ def test_half_the_batch_each_is_the_whole_batch(tiny_images: Path, tmp_path: Pat
 
 
 @pytest.mark.slow
-def test_processes_go_on_from_one_checkpoint_as_if_they_had_not_stopped(tmp_path: Path) -> None:
+def test_processes_resume_from_one_checkpoint_with_equal_results(tmp_path: Path) -> None:
     program = Path(__file__).parent / "programs" / "go_on_together.py"
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
     done = subprocess.run(
@@ -85,7 +85,7 @@ def test_processes_go_on_from_one_checkpoint_as_if_they_had_not_stopped(tmp_path
 
 
 @pytest.mark.slow
-def test_what_does_not_divide_is_refused(tiny_images: Path, tmp_path: Path) -> None:
+def test_a_batch_that_cannot_be_divided_is_refused(tiny_images: Path, tmp_path: Path) -> None:
     arguments = ["--results", str(tmp_path), "--data", str(tiny_images), "--only", "ln"]
     arguments += ["--set", "batch_size=100", "--set", "micro_batch_size=100"]
     command = [*TORCHRUN, "2", str(ROOT / "run_roadmap.py"), *arguments]

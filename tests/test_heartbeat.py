@@ -58,7 +58,7 @@ def wait_for(process: "subprocess.Popen[str]", code: int) -> None:
 def test_a_process_of_this_machine_is_looked_up(
     other: "subprocess.Popen[str]", silent: Path
 ) -> None:
-    """However long it was silent, and as soon as it is killed."""
+    """It is alive without a heartbeat, and gone as soon as it is killed."""
     assert state_of(this_process(), silent) is ProcessState.ALIVE
     assert other.stdout is not None
     said = json.loads(other.stdout.readline())
@@ -79,7 +79,9 @@ def test_a_process_of_this_machine_is_looked_up(
 
 
 @pytest.mark.parametrize("system", ["another machine", None])
-def test_of_another_machine_the_last_touch_is_known(silent: Path, system: str | None) -> None:
+def test_a_process_of_another_machine_is_judged_by_its_heartbeat(
+    silent: Path, system: str | None
+) -> None:
     process = {**this_process(), "system": system}
     assert state_of(process, silent) is ProcessState.GONE
     assert state_of(process, silent.with_name("nowhere")) is ProcessState.GONE
@@ -89,7 +91,7 @@ def test_of_another_machine_the_last_touch_is_known(silent: Path, system: str | 
 
 
 @pytest.mark.integration
-def test_where_other_users_processes_are_hidden(
+def test_hidden_processes_are_judged_by_their_heartbeat(
     other: "subprocess.Popen[str]", silent: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert other.stdout is not None
@@ -103,7 +105,7 @@ def test_where_other_users_processes_are_hidden(
     assert state_of(said, silent) is ProcessState.GONE
 
 
-def test_a_heartbeat_touches_only_what_is_its_own(
+def test_a_heartbeat_touches_only_files_of_its_process(
     silent: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(heartbeat_module, "BEAT_SECONDS", 0.001)
@@ -123,7 +125,7 @@ def test_a_heartbeat_touches_only_what_is_its_own(
             time.sleep(0.001)
 
 
-def test_a_launch_shows_what_it_has_yet_to_finish(tmp_path: Path) -> None:
+def test_a_launch_shows_its_pending_runs(tmp_path: Path) -> None:
     assert read_launch(tmp_path) is None
     write_pending(tmp_path, ["a"])  # by nobody that holds the study
     assert read_launch(tmp_path) is None
@@ -143,7 +145,7 @@ def test_a_launch_shows_what_it_has_yet_to_finish(tmp_path: Path) -> None:
 
 @pytest.mark.integration
 @pytest.mark.parametrize("code", ["ENOSYS", "ENOLCK", "EOPNOTSUPP", "EIO", "EINVAL"])
-def test_one_at_a_time_where_the_file_system_has_no_locks(
+def test_one_launch_at_a_time_without_file_locks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str
 ) -> None:
     def flock(*_: object) -> None:

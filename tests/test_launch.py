@@ -37,7 +37,7 @@ SLOTS = [Slot("cpu", 1), Slot("cpu", 1)]
 
 @pytest.fixture
 def make_job(few_images: Path, tmp_path: Path) -> MakeJob:
-    """Makes jobs that take a second or so, in folders of their own."""
+    """Makes jobs that take about a second, each in its own folder."""
     settings = ["batch_size=100", "micro_batch_size=100", "epochs=2"]
     preset = load_preset("nano", [*settings, f"data.source={few_images}"])
     identity = load_dataset(preset.data).identity()
@@ -53,7 +53,7 @@ def make_job(few_images: Path, tmp_path: Path) -> MakeJob:
 
 
 @pytest.mark.integration
-def test_a_bounded_number_at_a_time_and_every_run_on_record(make_job: MakeJob) -> None:
+def test_at_most_one_run_per_slot_and_a_record_of_each(make_job: MakeJob) -> None:
     jobs = [make_job(seed) for seed in range(4)]
     most, ended = 0, []
     for tick in run_queue(jobs[0].folder.parent, jobs, SLOTS):
@@ -68,7 +68,7 @@ def test_a_bounded_number_at_a_time_and_every_run_on_record(make_job: MakeJob) -
 
 
 @pytest.mark.integration
-def test_one_failing_run_stops_no_other(make_job: MakeJob, tmp_path: Path) -> None:
+def test_a_failed_run_does_not_stop_the_others(make_job: MakeJob, tmp_path: Path) -> None:
     broken = make_job(0, source=tmp_path / "nowhere-\udcff")  # a name that is not UTF-8
     other_images = dataclasses.replace(
         make_job(1), run=dataclasses.replace(make_job(1).run, images={})
@@ -87,10 +87,10 @@ def test_one_failing_run_stops_no_other(make_job: MakeJob, tmp_path: Path) -> No
     assert records[2].status is Status.FINISHED
 
 
-def test_what_fails_in_one_of_several_processes_is_on_record(
+def test_a_failure_in_one_of_several_processes_is_recorded(
     make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its reason is kept: those that fail next say only that a process is gone."""
+    """The first reason is kept: later failures only report that a process is gone."""
     job = dataclasses.replace(make_job(0), run=dataclasses.replace(make_job(0).run, images={}))
     folder = RunFolder(job.folder)
     folder.write_config(job.run)
@@ -126,7 +126,7 @@ def test_a_killed_process_is_a_failed_run(make_job: MakeJob) -> None:
 
 
 @pytest.mark.integration
-def test_closing_the_queue_stops_its_runs_and_they_go_on_later(make_job: MakeJob) -> None:
+def test_closing_the_queue_stops_its_runs_and_they_continue_later(make_job: MakeJob) -> None:
     job = make_job(0, epochs=12)
     folder = RunFolder(job.folder)
     queue = run_queue(job.folder.parent, [job], SLOTS[:1])
@@ -203,7 +203,7 @@ def test_two_processes_do_not_train_one_study(tmp_path: Path) -> None:
         pass
 
 
-def test_cores_are_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cores_are_divided_among_slots(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(devices.os, "sched_getaffinity", lambda _: range(4), raising=False)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
@@ -220,10 +220,10 @@ def test_cores_are_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
     assert find_slots(17) == [Slot("cuda:0", 2), Slot("cuda:1", 2)]
 
 
-def test_a_process_that_starts_after_its_launch_has_gone_takes_nothing_over(
+def test_a_process_whose_launch_is_gone_does_not_take_a_run(
     make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As when a launch was killed while its first run was about to start, and another began it."""
+    """A launch was killed before its first run started, and another launch started that run."""
     job = make_job()
     mine = RunFolder(job.folder)
     mine.prepare(job.run)

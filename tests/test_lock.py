@@ -25,7 +25,7 @@ def snapshot(folder: Path) -> dict[str, tuple[int, bytes]]:
 
 @pytest.fixture
 def experiments(few_images: Path, tmp_path: Path) -> Callable[..., Experiment]:
-    """Plans the main job for some steps, and does not begin it."""
+    """Plans the main job for some steps, and does not launch it."""
     from ablations.commands.launch import design
 
     def plan(only: str, seeds: int = 1) -> Experiment:
@@ -60,7 +60,9 @@ def test_a_refused_launch_changes_nothing(
     assert snapshot(tmp_path) == before
 
 
-def test_what_other_launches_did_meanwhile_counts(experiments: Callable[..., Experiment]) -> None:
+def test_finished_runs_of_other_launches_are_skipped(
+    experiments: Callable[..., Experiment],
+) -> None:
     planned = [experiments("ln,gelu"), experiments("resnet"), experiments("ln", seeds=2)]
     with experiments("ln").locked() as first:
         finish(first)
@@ -76,10 +78,10 @@ def test_what_other_launches_did_meanwhile_counts(experiments: Callable[..., Exp
 
 
 @pytest.mark.integration
-def test_a_run_whose_end_cannot_be_written_is_told_all_the_same(
+def test_a_record_that_cannot_be_written_is_reported(
     launch: Launch, experiments: Callable[..., Experiment], tmp_path: Path
 ) -> None:
-    """A file stands where the run's folder should be: neither log nor record can be written."""
+    """A file has the name of the run's folder: neither log nor record can be written."""
     study = tmp_path / "study"
     [planned] = experiments("ln").planned
     planned.folder.path.parent.mkdir(parents=True)
@@ -92,7 +94,7 @@ def test_a_run_whose_end_cannot_be_written_is_told_all_the_same(
 
 
 @pytest.mark.integration
-def test_what_fails_after_the_runs_hides_no_failure(launch: Launch, tmp_path: Path) -> None:
+def test_an_error_after_the_runs_hides_no_failure(launch: Launch, tmp_path: Path) -> None:
     study = tmp_path / "study"
     for name in ("summary.csv", "roadmap.png"):
         (study / name).mkdir(parents=True)
@@ -109,7 +111,7 @@ def test_what_fails_after_the_runs_hides_no_failure(launch: Launch, tmp_path: Pa
     assert "summary.csv" in told
 
 
-def test_what_needs_no_training_need_not_be_possible(
+def test_only_needed_runs_must_fit_the_machine(
     launch: Launch, experiments: Callable[..., Experiment], tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip

@@ -30,7 +30,7 @@ def cluster() -> Iterator[Cluster]:
 
 
 def test_many_steps_as_one_array(cluster: Cluster, tiny_images: Path, tmp_path: Path) -> None:
-    """The main job: submitted, forgotten, looked at, collected; and nothing runs twice."""
+    """The main job: submitted, followed and collected; no run is trained twice."""
     product = Product(cluster, tmp_path, tiny_images, "epochs=1", "warmup_epochs=0")
     script = product.submit("--until", "width", "--dry-run")
     assert "#SBATCH --array=0-5%3" in script
@@ -73,8 +73,10 @@ def test_the_session_of_the_document(cluster: Cluster, tiny_images: Path, tmp_pa
             assert shown == "..." or any(line.startswith(beginning) for line in said), (shown, said)
 
 
-def test_layers_of_ones_own_go_along(cluster: Cluster, tiny_images: Path, tmp_path: Path) -> None:
-    """What was submitted is what runs, be the study's files edited while its jobs wait."""
+def test_custom_layers_are_copied_when_submitted(
+    cluster: Cluster, tiny_images: Path, tmp_path: Path
+) -> None:
+    """Jobs train the study as it was submitted, even if its files are edited while they wait."""
     product = Product(cluster, tmp_path, tiny_images, "epochs=1", "warmup_epochs=0")
     files = documents.files(ROOT / "docs" / "studies.md")
     for name, text in files.items():
@@ -100,7 +102,7 @@ FAULTS = ["patchify", "depthwise", "width", "gelu"]
 def undisturbed(
     cluster: Cluster, tiny_images: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Product:
-    """The runs that things happen to in other tests, trained by the local queue."""
+    """The runs that other tests disturb, trained by the local queue."""
     product = Product(cluster, tmp_path_factory.mktemp("undisturbed"), tiny_images, *SOME)
     product.run("--only", ",".join(FAULTS), *product.launching, "--executor", "local", cores=2)
     return product
@@ -144,7 +146,7 @@ def test_faults_change_nothing(
         assert ours.read_text() == theirs.read_text()
 
 
-def test_a_time_limit_is_no_end(
+def test_a_run_continues_after_its_time_limit(
     cluster: Cluster, tiny_images: Path, tmp_path: Path, undisturbed: Product
 ) -> None:
     """A run that is suspended outlasts the warning on a machine of any speed.
@@ -195,7 +197,7 @@ def test_two_nodes_share_a_run(cluster: Cluster, tiny_images: Path, tmp_path: Pa
     assert same(product.weights("ln"), alone.weights("ln"))
 
 
-def test_cancelled_runs_go_on_when_submitted_again(
+def test_cancelled_runs_continue_when_submitted_again(
     cluster: Cluster, tiny_images: Path, tmp_path: Path
 ) -> None:
     product = Product(cluster, tmp_path, tiny_images, *SOME)
@@ -218,7 +220,7 @@ def test_cancelled_runs_go_on_when_submitted_again(
     assert "1 finished" in product.command("status")
 
 
-def test_what_the_scheduler_refuses_is_said(
+def test_refusals_of_slurm_name_the_key(
     cluster: Cluster, tiny_images: Path, tmp_path: Path
 ) -> None:
     product = Product(cluster, tmp_path, tiny_images)

@@ -47,7 +47,7 @@ def test_another_job_takes_the_nodes(cluster: Cluster, tiny_images: Path, tmp_pa
 def test_the_program_is_the_one_that_was_submitted(
     cluster: Cluster, tiny_images: Path, tmp_path: Path
 ) -> None:
-    """Jobs that wait do not see what becomes of the repository."""
+    """Queued jobs do not see later changes of the repository."""
     copy = tmp_path / "copy"
     for package in ("modernize", "ablations"):
         shutil.copytree(ROOT / package, copy / package)
@@ -67,10 +67,10 @@ def test_the_program_is_the_one_that_was_submitted(
     assert "2 finished" in product.command("status")
 
 
-def test_a_preset_for_clusters_goes_to_the_cluster_by_itself(
+def test_a_preset_for_clusters_uses_slurm_by_default(
     cluster: Cluster, tiny_images: Path, tmp_path: Path
 ) -> None:
-    """Where it is asked for GPUs, it says so; and the accounting, where there is one, agrees."""
+    """Its job asks for GPUs, and SLURM's accounting shows it."""
     product = Product(cluster, tmp_path, tiny_images, *SHORT, "cluster=true")
     product.configure("gpus_per_node: 1", "cpus_per_task: 2")
     product.environment["CONVNEXT_ROADMAP_SLURM_CONFIG"] = str(product.slurm_config)

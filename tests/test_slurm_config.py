@@ -12,7 +12,7 @@ def write(folder: Path, *lines: str) -> Path:
     return path
 
 
-def test_the_example_has_every_key_and_is_whole() -> None:
+def test_the_example_has_every_key() -> None:
     slurm_config = load_slurm_config(EXAMPLE)
     assert slurm_config.model_fields_set == set(SlurmConfig.model_fields)
     assert slurm_config.processes == 32
@@ -49,7 +49,7 @@ def test_a_name_is_one_line_of_text(tmp_path: Path, line: str) -> None:
         (["time_limit_minutes: 1", "warning_seconds: 60"], "below the time limit, 60"),
     ],
 )
-def test_what_does_not_fit_together(tmp_path: Path, lines: list[str], message: str) -> None:
+def test_keys_that_do_not_fit_together(tmp_path: Path, lines: list[str], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         load_slurm_config(write(tmp_path, *lines))
 

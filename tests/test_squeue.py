@@ -42,8 +42,8 @@ def submit(study: Path, token: str, runs: list[str], jobs: str | None) -> Submis
     return made
 
 
-def test_jobs_are_found_whoever_asks(answer: Answer, tmp_path: Path) -> None:
-    """By number; and by name if the submission died before it knew the number."""
+def test_every_user_finds_the_jobs(answer: Answer, tmp_path: Path) -> None:
+    """By number, or by name if the submission was killed before it knew the number."""
     answer("squeue", SQUEUE)
     numbered = submit(tmp_path, "one", ["a", "b"], "7")
     found = find_jobs(tmp_path, [numbered, submit(tmp_path, "two", ["c"], None)])
@@ -70,7 +70,7 @@ def test_jobs_are_found_whoever_asks(answer: Answer, tmp_path: Path) -> None:
         ("printf 'one|7|0|RUNNING|\\377\\n'", PRIVATE, 12345, True),
     ],
 )
-def test_no_answer_is_not_taken_for_an_end(
+def test_no_answer_does_not_mean_that_a_job_ended(
     answer: Answer,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

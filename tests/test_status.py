@@ -81,7 +81,7 @@ def test_without_a_scheduler(study: Study) -> None:
     assert stands(study) is Status.UNREADABLE
 
 
-def test_a_run_that_is_silent_for_long_is_running_as_long_as_its_process_lives(
+def test_a_run_is_running_as_long_as_its_process_is_alive(
     study: Study,
 ) -> None:
     _, run, folder = next(study.runs())
@@ -96,7 +96,7 @@ def test_a_run_that_is_silent_for_long_is_running_as_long_as_its_process_lives(
     assert "missing" in read_outcomes(study)[run.key].statuses.values()
 
 
-def test_what_a_launch_has_yet_to_do_is_queued(study: Study) -> None:
+def test_pending_runs_of_a_launch_are_queued(study: Study) -> None:
     runs_there = list(study.runs())
     _, failed, folder = runs_there[1]
     folder.write_config(failed)
@@ -125,7 +125,7 @@ def test_with_a_scheduler(study: Study, say: Say) -> None:
     say(None)
     assert stands(study) is Status.UNKNOWN
     assert read_statuses(study)[0].with_scheduler
-    with study_lock(study.folder):  # a launch must not take it for one of its own
+    with study_lock(study.folder):  # a launch must not train it
         assert read_statuses(study)[0].with_scheduler
     say({})
     folder.add_event("cancelled", job="7_0")
@@ -135,7 +135,7 @@ def test_with_a_scheduler(study: Study, say: Say) -> None:
     assert read_statuses(study)[0].detail == "top-1 80.00 %"
 
 
-def test_who_was_overtaken_writes_no_more(study: Study) -> None:
+def test_a_process_that_lost_a_run_writes_no_more(study: Study) -> None:
     _, run, _ = next(study.runs())
     mine, other = study.folder_of(run), study.folder_of(run)
     mine.prepare(run, job="7_0", restart=0)

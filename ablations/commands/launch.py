@@ -109,7 +109,7 @@ def launch(
     """
     if (images_per_second or measure) and not dry_run:
         raise UsageError("--images-per-second and --measure go with --dry-run, or with `plan`.")
-    from ablations.launching.executors import Settings, choose_executor
+    from ablations.launching.executors import choose_executor
     from ablations.launching.slurm_config import load_slurm_config
     from ablations.launching.torchrun import find_torchrun
 
@@ -123,7 +123,7 @@ def launch(
     processes = torchrun.world_size if torchrun else config.processes
     experiment = design(results=results, processes=processes, **options)
     report_faults(experiment.study)
-    chosen, reason = choose_executor(executor, experiment.preset, Settings(jobs, config))
+    chosen, reason = choose_executor(executor, experiment.preset, jobs, config)
     experiment.check(chosen.machine(experiment.preset))
     _print_plan(console, experiment, images_per_second, measure)
     if options["smoke"]:

@@ -73,54 +73,43 @@ class Executor(abc.ABC):
         return contextlib.nullcontext()
 
 
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    """Settings of executors.
-
-    Attributes:
-        jobs: runs at a time; None: as many as the machine or the SLURM config allows.
-        slurm_config: what SLURM is asked for.
-    """
-
-    jobs: int | None
-    slurm_config: SlurmConfig
-
-
-def _local(settings: Settings) -> Executor:
+def _local(jobs: int | None, _config: SlurmConfig) -> Executor:
     from ablations.launching.local_queue import LocalQueue
 
-    return LocalQueue(settings.jobs)
+    return LocalQueue(jobs)
 
 
-def _slurm(settings: Settings) -> Executor:
+def _slurm(jobs: int | None, config: SlurmConfig) -> Executor:
     from ablations.launching.slurm import Slurm
 
     check_usable()
-    config, jobs = settings.slurm_config, settings.jobs
     return Slurm(config if jobs is None else config.model_copy(update={"max_running": jobs}))
 
 
-def _debug(_settings: Settings) -> Executor:
+def _debug(_jobs: int | None, _config: SlurmConfig) -> Executor:
     from ablations.launching.in_process import InProcess
 
     return InProcess()
 
 
-EXECUTORS: Mapping[str, Callable[[Settings], Executor]] = {
+EXECUTORS: Mapping[str, Callable[[int | None, SlurmConfig], Executor]] = {
     "local": _local,
     "slurm": _slurm,
     "debug": _debug,
 }
-"""Name -> what makes it. Processes that torchrun started use another one."""
+"""Name -> function of runs at a time and SLURM config. Under torchrun another executor is used."""
 
 
-def choose_executor(name: str, preset: Preset, settings: Settings) -> tuple[Executor, str]:
+def choose_executor(
+    name: str, preset: Preset, jobs: int | None, config: SlurmConfig
+) -> tuple[Executor, str]:
     """Returns an executor, and its name with the reason for it.
 
     Args:
         name: one of :data:`EXECUTORS`, or "auto".
         preset: says whether it is made for a cluster.
-        settings: of the executor.
+        jobs: runs at a time; None: as many as the machine or the SLURM config allows.
+        config: what SLURM is asked for.
 
     Raises:
         UsageError: if it cannot be used here.
@@ -136,4 +125,4 @@ def choose_executor(name: str, preset: Preset, settings: Settings) -> tuple[Exec
         reason = f"because {missing or 'its controller answers'}"
     else:
         reason = "as requested"
-    return EXECUTORS[name](settings), f"{name}, {reason}"
+    return EXECUTORS[name](jobs, config), f"{name}, {reason}"

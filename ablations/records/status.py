@@ -121,10 +121,10 @@ def _status(
         if job.waits:
             return Status.QUEUED, "" if job.reason == "None" else job.reason
         return Status.RUNNING, _progress(folder) or "starting"
-    life = folder.process_state() if end is None else ProcessState.GONE
+    process = folder.process_state() if end is None else ProcessState.GONE
     by_hand = "job" not in (folder.read_owner() or {"job": ""})
-    if life is not ProcessState.GONE and (by_hand or jobs is None):
-        suspended = "suspended by a signal" if life is ProcessState.SUSPENDED else ""
+    if process is not ProcessState.GONE and (by_hand or jobs is None):
+        suspended = "suspended by a signal" if process is ProcessState.SUSPENDED else ""
         return Status.RUNNING, suspended or _progress(folder) or "starting"
     if end is None and (unnamed := (jobs or {}).get("")) is not None:
         return Status.UNKNOWN, f"perhaps it is job {unnamed.job}, whose file is damaged"
