@@ -79,9 +79,7 @@ def test_a_process_of_this_machine_is_looked_up(
 
 
 @pytest.mark.parametrize("system", ["another machine", None])
-def test_a_process_of_another_machine_is_judged_by_its_heartbeat(
-    silent: Path, system: str | None
-) -> None:
+def test_processes_of_other_machines_need_a_heartbeat(silent: Path, system: str | None) -> None:
     process = {**this_process(), "system": system}
     assert state_of(process, silent) is ProcessState.GONE
     assert state_of(process, silent.with_name("nowhere")) is ProcessState.GONE
@@ -91,7 +89,7 @@ def test_a_process_of_another_machine_is_judged_by_its_heartbeat(
 
 
 @pytest.mark.integration
-def test_hidden_processes_are_judged_by_their_heartbeat(
+def test_hidden_processes_need_a_heartbeat(
     other: "subprocess.Popen[str]", silent: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert other.stdout is not None

@@ -60,7 +60,7 @@ def test_a_refused_launch_changes_nothing(
     assert snapshot(tmp_path) == before
 
 
-def test_finished_runs_of_other_launches_are_skipped(
+def test_runs_of_other_launches_are_skipped(
     experiments: Callable[..., Experiment],
 ) -> None:
     planned = [experiments("ln,gelu"), experiments("resnet"), experiments("ln", seeds=2)]

@@ -73,9 +73,7 @@ def test_the_session_of_the_document(cluster: Cluster, tiny_images: Path, tmp_pa
             assert shown == "..." or any(line.startswith(beginning) for line in said), (shown, said)
 
 
-def test_custom_layers_are_copied_when_submitted(
-    cluster: Cluster, tiny_images: Path, tmp_path: Path
-) -> None:
+def test_custom_layers_are_copied(cluster: Cluster, tiny_images: Path, tmp_path: Path) -> None:
     """Jobs train the study as it was submitted, even if its files are edited while they wait."""
     product = Product(cluster, tmp_path, tiny_images, "epochs=1", "warmup_epochs=0")
     files = documents.files(ROOT / "docs" / "studies.md")
