@@ -5,7 +5,7 @@ BIN := .venv/bin
 # Each process of the tests takes up to 1 GB of memory.
 PARALLEL := -n auto --maxprocesses 8 --dist worksteal
 
-.PHONY: roadmap quick test test-all test-weekly lint format golden clean
+.PHONY: roadmap quick test test-all test-weekly lint format golden lock clean
 
 roadmap: .venv/ready
 	$(BIN)/python run_roadmap.py --until ln
@@ -34,9 +34,17 @@ format: .venv/ready
 golden: .venv/ready
 	$(BIN)/pytest tests/test_golden.py tests/test_golden_recipe.py --refresh-golden
 
-.venv/ready: pyproject.toml
+# The newest versions that go together, of all that .[dev] needs.
+lock:
+	$(PYTHON) -m venv --clear build/lock
+	build/lock/bin/pip install --quiet --disable-pip-version-check '.[dev]'
+	build/lock/bin/pip freeze --exclude convnext-roadmap >requirements.txt
+	rm -r build/lock
+
+.venv/ready: pyproject.toml requirements.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint requirements.txt \
+		--editable '.[dev]'
 	touch $@
 
 clean:

@@ -59,7 +59,7 @@ def distributions(modules: set[str]) -> set[str]:
 def test_every_import_is_declared() -> None:
     assert distributions(imported("modernize", "ablations")) <= declared()
     assert distributions(imported("notebooks")) <= declared("notebook")
-    assert distributions(imported("tests")) <= declared("dev")
+    assert distributions(imported("tests")) <= declared("test")
 
 
 def rooms() -> dict[str, set[str]]:
