@@ -1,7 +1,7 @@
-"""Presets and recipes: what a study trains on, and how.
+"""Presets and recipes: the data set of a study, and how its networks are trained.
 
 A preset is a YAML file: a regime, a data set and two recipes, ``classic`` for the roadmap's first
-row and ``enhanced`` for all others. It is checked whole; every fault is reported at once.
+row and ``enhanced`` for all others. All its faults are reported at once.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SOURCE: Key = ("data", "source")
 SIZE: Key = ("data", "image_size")
 SOURCES = ("embedded", "on-disk", "download")  # any other data.source is a folder
 
-# timm itself asserts some of this, and silently passes over the rest, such as "inc" for "inc1".
+# timm asserts some of this, and silently ignores the rest, such as "inc" for "inc1".
 RAND_AUGMENT = re.compile(
     r"rand(-(m\d{1,3}|n[1-9]\d?|p(0|1|0?\.\d{1,9}|1\.0{1,9})|mstd\d{1,3}(\.\d{1,9})?"
     r"|mmax[1-9]\d{0,2}|inc[01]"
@@ -70,30 +70,30 @@ class Recipe(Table):
     Attributes:
         optimizer: ``sgd`` (with ``momentum``) or ``adamw`` (with ``betas``).
         learning_rate: the peak, for updates of ``batch_size`` images.
-        momentum, betas, epsilon: of the optimizer; those it has must be given, the others not.
+        momentum, betas, epsilon: of the optimizer; required if it has them, else not allowed.
         weight_decay: on weights of two or more dimensions; biases, norms and Layer Scale have none.
         batch_size: images per update, over all devices.
-        micro_batch_size: images that pass through the network at once, which is what BatchNorm
-            sees. The rest of ``batch_size`` is accumulated, or shared among devices.
+        micro_batch_size: images that pass through the network at once, and of BatchNorm's
+            statistics. The rest of ``batch_size`` is accumulated, or divided among devices.
         epochs: passes over the training images.
         warmup_epochs: linear rise of the learning rate from 0.
         schedule: ``cosine`` to ``final_learning_rate``, or ``step``: a tenth at each third of the
             epochs (as 30, 60 of 90).
-        final_learning_rate: where ``cosine`` ends; 0 for ``step``, which does not use it.
-        label_smoothing: share of each label spread over all classes.
-        crop_padding: pixels of padding around an image before a random crop of its own size; null
-            where there is ``resized_crop``.
-        resized_crop: smallest and largest share of an image's area that a random crop takes, before
-            it is resized; null where there is ``crop_padding``.
+        final_learning_rate: the end of ``cosine``; 0 for ``step``, which does not use it.
+        label_smoothing: fraction of each label that is spread over all classes.
+        crop_padding: pixels of padding around an image before a random crop of the image's size;
+            null with ``resized_crop``.
+        resized_crop: smallest and largest fraction of an image's area in a random crop, before it
+            is resized; null with ``crop_padding``.
         flip: probability of a horizontal flip.
-        rand_augment: timm's text for it, such as ``rand-m9-mstd0.5-inc1``; null: none.
-        mixup, cutmix: parameter of the Beta distribution each draws from; 0: none. Where there are
-            both, each ``micro_batch_size`` has the one or the other, with even chances.
+        rand_augment: timm's notation, such as ``rand-m9-mstd0.5-inc1``; null: none.
+        mixup, cutmix: parameter of the Beta distribution; 0: none. With both, each micro-batch has
+            one of them, with equal probability.
         random_erasing: probability that a region of an image becomes noise.
-        drop_path: stochastic depth of the last block; or one for each regime that has any.
-        ema_decay: of a moving average of the weights, which is evaluated beside them; null: none.
-        sync_batch_norm: whether BatchNorm takes its statistics over all devices.
-        layer_scale: initial Layer Scale of every step it trains; null: as the step has it.
+        drop_path: stochastic depth of the last block; or a value for each regime that has any.
+        ema_decay: of a moving average of the weights, which is evaluated as well; null: none.
+        sync_batch_norm: whether BatchNorm computes its statistics over all devices.
+        layer_scale: initial Layer Scale of all steps with this recipe; null: that of the step.
         init: initial weights of convolutions.
     """
 
@@ -205,13 +205,13 @@ class Recipe(Table):
 
 
 class Recipes(Table):
-    """The two recipes of a preset; a step's row says which one trains it."""
+    """The two recipes of a preset; each step names its recipe."""
 
     classic: Recipe
     enhanced: Recipe
 
     def of(self, training: Training, regime: str) -> Recipe:
-        """Returns the recipe of this name, as it is in this regime."""
+        """Returns the recipe of this name for a regime."""
         recipe = self.classic if training is Training.CLASSIC else self.enhanced
         if isinstance(recipe.drop_path, dict):
             rate = recipe.drop_path.get(regime, 0.0)
@@ -220,16 +220,16 @@ class Recipes(Table):
 
 
 class DataChoice(Table):
-    """Which images, and how they are prepared.
+    """The data set, and how its images are prepared.
 
     Attributes:
         name: the data set; ``image-folder`` is a folder with ``train`` and ``val`` (or
             ``validation``), each with a folder of images per class.
-        source: ``embedded``, the subset shipped here; ``on-disk``, the full set where this machine
-            has it; ``download``, by torchvision; or a folder.
+        source: ``embedded``, the subset in this package; ``on-disk``, the full set on this
+            machine; ``download``, by torchvision; or a folder.
         image_size: height and width in pixels that the network sees.
         resize: pixels of the shorter side before the centre crop of an evaluation; null: images are
-            padded or cropped as they are.
+            padded or cropped, not resized.
         interpolation: how images are resized.
         mean, std: of each channel, of pixels from 0 to 1; null: measured on the training images.
         limit: only this many training and validation images, evenly spaced; null: all.
@@ -246,22 +246,22 @@ class DataChoice(Table):
 
     @property
     def is_folder(self) -> bool:
-        """Whether ``source`` is a folder, and none of the :data:`SOURCES`."""
+        """Whether ``source`` is a folder, not one of the :data:`SOURCES`."""
         return self.name == "image-folder" or self.source not in SOURCES
 
 
 class Compute(Table):
-    """How a network is computed: what decides speed and, but for rounding, not the result.
+    """How a network is computed: this decides speed and, except for rounding, not the result.
 
     Attributes:
-        precision: of convolutions and products in training; ``auto``: bf16 where the device has
-            instructions for it (on a GPU from compute capability 8.0 on), else fp16 on a
+        precision: of convolutions and products in training; ``auto``: bf16 if the device has
+            instructions for it (a GPU from compute capability 8.0 on); otherwise fp16 on a
             GPU and fp32 on a CPU.
-        channels_last: whether tensors are laid out (N, H, W, C) in memory.
+        channels_last: whether the memory format of tensors is (N, H, W, C).
         compile: whether ``torch.compile`` is used.
         tf32: whether fp32 products on a GPU may round to TF32.
-        workers: processes that decode and augment images; ``auto``: as many as the run has CPU
-            threads to spare.
+        workers: processes that decode and augment images; ``auto``: one for each CPU thread of
+            the run.
     """
 
     precision: Literal["auto", "fp32", "bf16", "fp16"]
@@ -272,15 +272,15 @@ class Compute(Table):
 
 
 class Preset(Table):
-    """A whole experiment but for the steps and the number of seeds.
+    """A complete experiment, except for the steps and the number of seeds.
 
     Attributes:
-        title: one line for the head of tables and charts.
+        title: one line, for tables and charts.
         regime: the default regime.
         data: the images.
-        recipes: how they are learnt.
-        compute: how that is computed; no part of a run's identity.
-        cluster: whether its runs are made for a cluster rather than for one machine.
+        recipes: how networks are trained.
+        compute: how they are computed; not part of a run's identity.
+        cluster: whether its runs are meant for a cluster rather than for one machine.
     """
 
     title: Text
@@ -291,9 +291,9 @@ class Preset(Table):
     cluster: bool
 
     def smoke(self, processes: int) -> Preset:
-        """Returns what shows in the least time that runs come to their end, and nothing else.
+        """Returns the shortest version of this preset, to test only that runs reach their end.
 
-        One epoch of a few updates, each of one micro-batch for every process.
+        It has one epoch of a few updates, each of one micro-batch per process.
         """
 
         def short(recipe: Recipe) -> Recipe:
@@ -314,22 +314,22 @@ class Preset(Table):
 
 
 def preset_names() -> list[str]:
-    """Returns the names of the presets shipped here."""
+    """Returns the names of the presets in this package."""
     return yaml_file.shipped_names(PRESETS)
 
 
 def load_preset(name: str, settings: Sequence[str] = (), source: str | None = None) -> Preset:
-    """Returns a preset with some keys set otherwise.
+    """Returns a preset with changed values of some keys.
 
     Args:
         name: a shipped preset's name, or the path of a YAML file.
         settings: ``key=value`` texts; a key is a path such as ``recipes.enhanced.epochs`` or
             ``data.image_size``. A recipe's key alone, such as ``epochs``, means both recipes. The
             last setting of a key counts.
-        source: where the images are, instead of the preset's ``data.source``.
+        source: replaces the preset's ``data.source``.
 
     Raises:
-        UsageError: naming every fault at once, with file and line where there is one.
+        UsageError: naming all faults, with file and line if known.
     """
     path = yaml_file.find(name, PRESETS, "preset")
     values, places = yaml_file.read(path, Preset, "preset")
@@ -338,20 +338,20 @@ def load_preset(name: str, settings: Sequence[str] = (), source: str | None = No
         places.update(dict.fromkeys(_apply(setting, values), f"{SET}{_shortened(setting)}"))
     if source is not None and isinstance(values.get("data"), dict):
         if places.get(SOURCE, "").startswith(SET) and values["data"]["source"] != source:
-            raise UsageError("--data and --set data.source name two folders; give one of them.")
+            raise UsageError("--data and --set data.source name two folders; give only one.")
         values["data"]["source"] = source
         places[SOURCE] = "--data"
     preset = yaml_file.check(values, Preset, f"the preset {path.stem!r}", places, path.name)
     if places.get(("title",), "").startswith(SET):
         return preset
-    # A title that states the size of the images states that of these.
+    # A title with the size of the images gets the new size.
     now = preset.data.image_size
     title = re.sub(rf"\b{size} x {size}\b", f"{now} x {now}", preset.title)
     return preset.model_copy(update={"title": title})
 
 
 def _apply(setting: str, values: dict[str, Any]) -> list[Key]:
-    """Puts one ``key=value`` into the values and returns the keys it set."""
+    """Sets one ``key=value`` in the values, and returns the keys that were set."""
     name, equals, text = setting.partition("=")
     if not equals:
         raise UsageError(f"{SET}{_shortened(setting)}: write it as key=value, such as epochs=3.")
@@ -377,9 +377,9 @@ def _shortened(text: str) -> str:
 
 
 def _value(text: str, types: set[Any]) -> Any:
-    """Returns what a text means for a key that takes values of these types.
+    """Returns the value of a text for a key with these types.
 
-    Where only text is asked for, that is what it is; nothing in it is read as YAML.
+    If the key takes only text, the text is not parsed as YAML.
     """
     if types == {str}:
         return text
@@ -391,7 +391,7 @@ def _value(text: str, types: set[Any]) -> Any:
 
 
 def _leaf_types() -> dict[Key, set[Any]]:
-    """Returns the keys that may be set, each with the types of its value."""
+    """Returns the keys that can be set, with the types of their values."""
     tables: dict[Key, type[Table]] = {
         ("recipes", "classic"): Recipe,
         ("recipes", "enhanced"): Recipe,
@@ -420,7 +420,7 @@ def _types(kind: Any) -> set[Any]:
 
 
 def _short_forms(key: Key) -> list[Key]:
-    """A recipe's key may be given from the recipe's name on, or alone for both recipes."""
+    """Returns a recipe's key without "recipes", and without the recipe's name (for both)."""
     return [key[1:], key[2:]] if key[0] == "recipes" else []
 
 

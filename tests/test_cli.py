@@ -220,7 +220,7 @@ def test_ctrl_c_keeps_what_is_finished_and_the_same_command_goes_on(
         (["plot", "--from", "paper", "--output", "x.gif"], ".gif"),
         (["collect", "nowhere"], "no study 'nowhere'"),
         (["convert", "nothing.pth"], "there is no file nothing.pth"),
-        (["convert", "EMPTY"], "EMPTY is no folder of a finished run"),
+        (["convert", "EMPTY"], "EMPTY is not the folder of a finished run"),
         (["convert", "a.pth", "--to", "timm"], "--to LAYOUT and --output FILE go together"),
         (["convert", "a.pth", "--to", "tim", "--output", "b.pth"], "Did you mean 'timm'?"),
         (["convert", "a.pth", "--to", "timm", "--output", "b.h5"], "b.h5"),

@@ -81,7 +81,7 @@ def test_processes_resume_from_one_checkpoint_with_equal_results(tmp_path: Path)
     )
     assert whole == pieces
     assert len(list((tmp_path / "pieces").glob("*.unusable"))) == 1
-    assert done.stdout.count("going on after") == 2  # one of them speaks
+    assert done.stdout.count("resuming after") == 2  # one of them speaks
 
 
 @pytest.mark.slow

@@ -26,7 +26,7 @@ KILLS = 22
 def train_one(folder: Path, source: Path) -> None:
     """Trains one small run, with a checkpoint after every update."""
     torch.set_num_threads(1)
-    train.CHECKPOINT_SHARE = float("inf")  # whatever they cost
+    train.CHECKPOINT_FRACTION = float("inf")  # whatever they cost
     preset = load_preset(
         "nano",
         [f"data.source={source}", f"epochs={EPOCHS}", "batch_size=200", "micro_batch_size=100",

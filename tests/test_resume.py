@@ -290,7 +290,7 @@ def test_far_more_threads_than_cores_are_not_kept_and_that_is_said(
     images: InMemoryDataset, stopped: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = shutil.copytree(stopped, tmp_path / "run")
-    many = resume.OVERBOOKED * (os.cpu_count() or 1) + 1
+    many = resume.MAX_THREADS_PER_CORE * (os.cpu_count() or 1) + 1
     spoil(folder, put(many, "conditions", "threads"))
     record = go(small(images, "ema_decay=0.9"), images, folder)
     assert record is not None
@@ -330,7 +330,7 @@ def test_bf16_stays_on_a_gpu_that_would_take_fp16(monkeypatch: pytest.MonkeyPatc
     found = {"conditions": {"precision": "bfloat16", "threads": 1}}
     for emulated, expected in ((True, torch.bfloat16), (False, torch.float16)):
         monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda has=emulated: has)
-        assert resume._keep(gpu, found).dtype is expected
+        assert resume._restore_conditions(gpu, found).dtype is expected
     assert supports(gpu.device, torch.float16)
     assert not supports(torch.device("cpu"), torch.float16)
     assert not supports(torch.device("mps"), torch.bfloat16)
@@ -355,7 +355,7 @@ def test_precision_that_a_device_lacks_changes_and_that_is_on_record(
     assert change == {
         "epoch": 2, "update": 3, "what": "precision", "from": "float16", "to": "float32",
     }  # fmt: skip
-    assert "going on after 1 epoch and 3 updates" in capsys.readouterr().out
+    assert "resuming after 1 epoch and 3 updates" in capsys.readouterr().out
 
 
 def test_changes_add_up(images: InMemoryDataset, stopped: Path, tmp_path: Path) -> None:

@@ -1,1 +1,1 @@
-"""Images on their way to the device: found, checked, decoded, augmented, put in order."""
+"""Images on their way to the device: found, checked, decoded, augmented, loaded in order."""

@@ -1,4 +1,4 @@
-"""What the files of a folder of images hold, as one digest: all of them are read."""
+"""A digest of the content of all image files in a folder; reads every file."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ READERS = 8  # threads; most of the time is spent waiting for the disk
 
 
 def digest_content(images: ImageFolder) -> str:
-    """Returns what names the contents of all files, in the order of their paths.
+    """Returns a digest of the content of all files, in the order of their paths.
 
-    A file that cannot be read counts as one without content, so that it is noticed once it can be.
+    A file that cannot be read counts as empty; once it can be read, the digest changes.
     """
     paths = [os.fsdecode(path) for split in (images.train, images.val) for path in split]
 
     def digest_file(path: str) -> bytes:
         try:
-            if not (place := Path(images.root, path)).is_file():  # a pipe would wait for a writer
+            if not (file_path := Path(images.root, path)).is_file():  # a pipe would block
                 return b""
-            with place.open("rb") as file:
+            with file_path.open("rb") as file:
                 return hashlib.file_digest(file, "sha256").digest()
         except OSError:
             return b""

@@ -1,7 +1,7 @@
-"""Images: found, read, checked and named by their content. No torch here.
+"""Data sets: found, read, checked and identified by their content. Does not import torch.
 
 Fashion-MNIST comes as four IDX files; a subset of it ships beside this module. CIFAR comes as
-torchvision keeps it. Any other images, ImageNet's among them, stay in their folder: see
+torchvision keeps it. All other images, such as ImageNet, stay in their folder: see
 :mod:`ablations.data.image_folder`.
 """
 
@@ -55,8 +55,8 @@ FILES = {  # name: dimensions of an item
     "t10k-labels-idx1-ubyte": 1,
 }
 
-MOST_BYTES = 2**30  # of images in a file that is kept in memory
-PART_BYTES = 2**20  # that are read at a time
+MAX_BYTES = 2**30  # of images in one file
+PART_BYTES = 2**20  # read at a time
 _AGAIN = "get the file again"
 
 CIFAR = {"CIFAR10": "cifar-10-batches-py", "CIFAR100": "cifar-100-python"}  # and their folders
@@ -70,8 +70,8 @@ class InMemoryDataset:
         name: the data set.
         train, val: uint8 (N, channels, height, width).
         train_labels, val_labels: int64 (N,), from 0 to ``num_classes`` - 1.
-        digest: names the content of all four.
-        notes: what was passed over; nothing.
+        digest: of the content of all four arrays.
+        notes: always empty; an image folder may have some.
     """
 
     name: str
@@ -89,12 +89,12 @@ class InMemoryDataset:
 
     @property
     def source(self) -> str:
-        """Where the images are, for people."""
+        """Where the images are, for messages."""
         return self.name
 
     @property
     def majority(self) -> float:
-        """Part of the validation images that belongs to the most common class."""
+        """Fraction of the validation images that belongs to the most common class."""
         return largest_fraction(self.val_labels)
 
     @property
@@ -103,7 +103,7 @@ class InMemoryDataset:
         return int(self.train.shape[1])
 
     def identity(self) -> dict[str, str | int]:
-        """Returns what a run's identity and record say of these images."""
+        """Returns the values that identify these images in a run's identity and record."""
         return {
             "name": self.name,
             "train_images": len(self.train),
@@ -116,14 +116,14 @@ Dataset: TypeAlias = InMemoryDataset | ImageFolder
 
 
 def load_dataset(choice: DataChoice, *, skip_bad_images: bool = False) -> Dataset:
-    """Returns the images that a preset asks for.
+    """Returns the data set of a preset.
 
     Args:
-        choice: which, and where they are.
-        skip_bad_images: whether files that clearly hold no image are allowed in a folder.
+        choice: which data set, and where it is.
+        skip_bad_images: whether an image folder may have files that clearly are no images.
 
     Raises:
-        DataError: naming the folder and what was expected there, or the file and what is wrong.
+        DataError: naming the folder and its expected content, or the file and its fault.
     """
     images: Dataset
     if choice.name == "image-folder":
@@ -132,21 +132,21 @@ def load_dataset(choice: DataChoice, *, skip_bad_images: bool = False) -> Datase
         images = LOADERS[choice.name](choice)
     if images.num_classes < 2:
         raise DataError(
-            f"the training images of {images.source} are all of one class; there is nothing to "
-            "learn or to compare. Give at least two classes."
+            f"the training images of {images.source} are all of one class; "
+            "training needs at least two classes."
         )
     return images if choice.limit is None else _some(images, choice.limit)
 
 
 def _some(images: Dataset, count: int) -> Dataset:
-    """Returns only ``count`` training and validation images, evenly spaced; or all, if no more."""
+    """Returns at most ``count`` training and ``count`` validation images, evenly spaced."""
     if count >= max(len(images.train), len(images.val)):
         return images
     train, val = (
         np.unique(np.linspace(0, len(labels) - 1, min(count, len(labels))).astype(np.int64))
         for labels in (images.train_labels, images.val_labels)
     )
-    train[-1] = images.train_labels.argmax()  # of the last class, so that there are as many
+    train[-1] = images.train_labels.argmax()  # of the last class, so that no class is lost
     train.sort()
     few: dict[str, Any] = {
         "train": images.train[train],
@@ -192,7 +192,7 @@ def find_folder(source: str) -> Path:
     """Returns the folder that a preset's ``source`` means.
 
     Raises:
-        DataError: naming the places looked at.
+        DataError: naming the folders that were searched.
     """
     if source == "embedded":
         return EMBEDDED
@@ -232,10 +232,10 @@ def _read_idx(path: Path, dims: int) -> NDArray[np.uint8]:
                 raise DataError(f"{path} is no IDX file of {dims}-dimensional bytes; {_AGAIN}.")
             shape = tuple(int(n) for n in np.frombuffer(header, ">u4", offset=4))
             size = math.prod(shape)
-            if not 0 < size <= MOST_BYTES:
+            if not 0 < size <= MAX_BYTES:
                 raise DataError(
                     f"{path} says that it holds {size:,} bytes ({' x '.join(map(str, shape))}); "
-                    f"from 1 to {MOST_BYTES:,} are read."
+                    f"from 1 to {MAX_BYTES:,} are read."
                 )
             items = _read_items(file.read, size)
             more = bool(file.read(1))  # at the end of a gzip file its checksum is compared
@@ -250,7 +250,7 @@ def _read_idx(path: Path, dims: int) -> NDArray[np.uint8]:
 
 
 def _read_items(read: Callable[[int], bytes], size: int) -> bytes:
-    """Returns so many bytes, or fewer at the end; memory grows with what is there."""
+    """Returns ``size`` bytes, or fewer at the end; allocates no more than it reads."""
     parts: list[bytes] = []
     while size and (part := read(min(size, PART_BYTES))):
         parts.append(part)
@@ -259,11 +259,11 @@ def _read_items(read: Callable[[int], bytes], size: int) -> bytes:
 
 
 def _read_cifar(dataset: str, choice: DataChoice) -> InMemoryDataset:
-    """Returns CIFAR as torchvision reads it, checksums and all.
+    """Returns CIFAR, read by torchvision, which checks the checksums.
 
     Args:
         dataset: torchvision's class.
-        choice: says where it is; ``download`` fetches what is not there yet.
+        choice: its source; ``download`` fetches missing files.
     """
     datasets = library("torchvision.datasets")
 
@@ -287,7 +287,7 @@ def _read_cifar(dataset: str, choice: DataChoice) -> InMemoryDataset:
             ) from error
         raise DataError(
             f"{root / base} is not {choice.name} as published (torchvision says: {error}). Fetch "
-            "it anew; --set data.source=download does."
+            "it again: --set data.source=download."
         ) from error
     images, labels, val, val_labels = arrays
     return InMemoryDataset(
@@ -301,7 +301,7 @@ def _read_cifar(dataset: str, choice: DataChoice) -> InMemoryDataset:
 
 
 def _cifar_root(source: str, base: str) -> Path:
-    """Returns the folder that holds the folder ``base``, or will after a download."""
+    """Returns the parent of the folder ``base``, which a download may create."""
     downloads = cache_folder() / "data"
     if source == "download":
         return downloads
@@ -315,7 +315,7 @@ def _cifar_root(source: str, base: str) -> Path:
         if folder.is_dir():
             return folder.parent
     raise MissingImagesError(
-        f"no such folder: {', '.join(map(str, folders))}. Name the one that holds {base} with "
+        f"no such folder: {', '.join(map(str, folders))}. Name the folder that holds {base} with "
         "--data, or --set data.source=download."
     )
 

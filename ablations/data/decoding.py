@@ -1,6 +1,6 @@
-"""Image files: opened safely, and turned into RGB whatever their mode. No torch here.
+"""Decodes image files safely, and converts any mode to RGB. Does not import torch.
 
-Only formats that Pillow decodes by itself are opened: others start programs (EPS starts
+Only formats that Pillow decodes itself are opened: others start programs (EPS starts
 Ghostscript). Only regular files are opened: a pipe or a device may never end. The first frame of
 an animation is read. The orientation in EXIF is ignored, as torchvision ignores it.
 """
@@ -16,19 +16,19 @@ from modernize.files import open_regular
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
 BACKGROUND = (255, 255, 255)  # white, on which a transparent image is shown
-RATIO = 1000  # of the sides; resized by its shorter one, a thinner image could fill the memory
+MAX_RATIO = 1000  # of the sides; resizing a thinner image by its shorter side could fill memory
 
 
 def decode_image(path: str) -> Image.Image:
     """Returns the image in a file, as RGB.
 
     Raises:
-        OSError: for what is no regular file, cannot be read, is no image of :data:`FORMATS`, or is
-            cut short.
-        ValueError: for more pixels than Pillow deems safe, and whatever else a decoder raises.
+        OSError: if the file is not regular, cannot be read, is no image of :data:`FORMATS`, or is
+            truncated.
+        ValueError: for more pixels than Pillow allows. A decoder may raise other errors, too.
     """
     with open_regular(path) as file, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about odd metadata; the image is read or it is not
+        warnings.simplefilter("ignore")  # about unusual metadata
         with Image.open(file, formats=FORMATS) as image:
             _check_shape(*image.size)
             image.load()
@@ -38,10 +38,10 @@ def decode_image(path: str) -> Image.Image:
 def to_rgb(image: Image.Image) -> Image.Image:
     """Returns an image of any mode as RGB; itself if it is RGB already.
 
-    Of 16 bits the upper 8 are kept. What is transparent is shown on :data:`BACKGROUND`.
+    Of 16 bits the upper 8 are kept. Transparent pixels show :data:`BACKGROUND`.
 
     Raises:
-        ValueError: for a mode whose values have no range, so that black and white are not known.
+        ValueError: for a mode whose values have no defined black and white.
     """
     if image.mode in ("I", "F"):
         raise ValueError(f"its mode is {image.mode}, which does not say what values are white")
@@ -53,15 +53,15 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def explain(error: Exception) -> str:
-    """Returns why an image cannot be read, for the end of a sentence that names it."""
+    """Returns why an image cannot be read, as the end of a sentence."""
     if isinstance(error, UnidentifiedImageError):  # its text repeats the path
         return f"it is no image of the formats {', '.join(FORMATS)}"
     return (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
 
 
 def _check_shape(width: int, height: int) -> None:
-    if max(width, height) > RATIO * min(width, height):
-        raise ValueError(f"{width} x {height} pixels are more than {RATIO} to 1")
+    if max(width, height) > MAX_RATIO * min(width, height):
+        raise ValueError(f"{width} x {height} pixels are more than {MAX_RATIO} to 1")
 
 
 def _from_16_bits(image: Image.Image) -> Image.Image:

@@ -1,4 +1,4 @@
-"""What a folder's entries are: folders, files with their sizes and times, or neither."""
+"""The entries of a folder: folders, and files with their sizes and times."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import os
 import stat
 from typing import NamedTuple
 
-NO_FILE = -1  # in place of the size of what is no regular file, or a link that leads nowhere
+NO_FILE = -1  # the "size" of a special file, and of a broken link
 
 
 class File(NamedTuple):
-    """A file, or what is named like one.
+    """A file, or another entry with the name of one.
 
     Attributes:
-        path: as far as the caller knows it.
+        path: relative to a folder that the caller knows.
         size: in bytes, or NO_FILE.
-        time: of its last modification, in whole seconds, which every file system keeps.
+        time: of its last modification, in seconds, which every file system stores.
     """
 
     path: bytes
@@ -24,7 +24,7 @@ class File(NamedTuple):
 
 
 def is_folder(entry: os.DirEntry[str]) -> bool:
-    """Tells whether an entry is a folder, or a link to one."""
+    """Returns whether an entry is a folder, or a link to one."""
     try:
         return entry.is_dir()
     except OSError:  # a link to itself
@@ -32,7 +32,7 @@ def is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def stat_entry(entry: os.DirEntry[str], path: str) -> File:
-    """Returns an entry's size and time; its path is given."""
+    """Returns an entry's size and time, with the given path."""
     try:
         status = entry.stat()
     except OSError:
@@ -42,5 +42,5 @@ def stat_entry(entry: os.DirEntry[str], path: str) -> File:
 
 
 def suffix_of(name: str) -> str:
-    """Returns what stands behind the last dot, in lower case; nothing without a dot."""
+    """Returns the text after the last dot, in lower case; empty without a dot."""
     return name.rpartition(".")[2].lower() if "." in name else ""

@@ -1,7 +1,7 @@
-"""Images in folders, one for each class: listed and named, not read. No torch here.
+"""Image folders, with a folder for each class: listed, not read. Does not import torch.
 
-Everything that is wrong with a folder is said at once: faults as one error, and what is only passed
-over as notes. Hidden files and folders, whose names begin with a dot, do not count.
+All faults of a folder are reported at once, as one error; skipped files are reported as notes.
+Hidden files and folders, whose names begin with a dot, are ignored.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SUFFIXES = frozenset(("jpg", "jpeg", "png", "webp", "bmp"))  # of images, in any case
-SPLITS = (("train",), ("val", "validation"))  # what their folders may be called
+SPLITS = (("train",), ("val", "validation"))  # possible names of their folders
 
-# Folders that systems and programs leave among others, in lower case.
+# Folders that operating systems and programs create, in lower case.
 SYSTEM = frozenset(
     ("lost+found", "__macosx", "__pycache__", "@eadir", "@recycle", "@recently-snapshot",
      "#recycle", "#snapshot", "$recycle.bin", "recycler", "system volume information", "found.000",
      "network trash folder", "temporary items")
 )  # fmt: skip
 
-_READ = f"The suffixes that are read, in any case: .{', .'.join(sorted(SUFFIXES))}"
+_READ = f"Suffixes of images, in any case: .{', .'.join(sorted(SUFFIXES))}"
 
 
 class DataError(UsageError):
-    """Images that are not where they were said to be, or are not what they should be."""
+    """Images that are missing, or not as expected."""
 
 
 class MissingImagesError(DataError):
-    """Images that are not there at all."""
+    """Images that do not exist."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,14 +53,14 @@ class ImageFolder:
     Attributes:
         name: the data set.
         root: the folder that holds them all.
-        train, val: bytes (N,), the images' paths from ``root`` on. One array, for a list of a
-            million texts would be copied into every worker process as soon as it is read there.
-        train_labels, val_labels: int64 (N,), places in ``classes``.
+        train, val: bytes (N,), the images' paths relative to ``root``. One array: a list of a
+            million strings would be copied to every worker process when it is first read there.
+        train_labels, val_labels: int64 (N,), indices of ``classes``.
         classes: the names of the class folders, sorted.
-        digest: names all paths and file sizes.
-        times: names all paths and modification times, which are no part of the identity.
+        digest: of all paths and file sizes.
+        times: digest of all paths and modification times; not part of the identity.
         newest: path of the file that was modified last.
-        notes: what was passed over, a sentence each.
+        notes: sentences about skipped files.
     """
 
     name: str
@@ -77,26 +77,26 @@ class ImageFolder:
 
     @property
     def num_classes(self) -> int:
-        """Class folders there are for training."""
+        """Number of classes: the class folders of the training images."""
         return len(self.classes)
 
     @property
     def source(self) -> str:
-        """Where the images are, for people."""
+        """Where the images are, for messages."""
         return str(self.root)
 
     @property
     def majority(self) -> float:
-        """Part of the validation images that belongs to the most common class."""
+        """Fraction of the validation images that belongs to the most common class."""
         return largest_fraction(self.val_labels)
 
     @property
     def channels(self) -> int:
-        """Channels of an image, as it is served: always 3."""
+        """Channels of a decoded image: always 3."""
         return 3
 
     def identity(self) -> dict[str, str | int]:
-        """Returns what a run's identity and record say of these images; not where they lie."""
+        """Returns the values that identify these images in a run's record; not their folder."""
         return {
             "name": self.name,
             "train_images": len(self.train),
@@ -106,19 +106,19 @@ class ImageFolder:
 
 
 def largest_fraction(labels: NDArray[np.int64]) -> float:
-    """Returns the part of the labels that are of the most common class."""
+    """Returns the fraction of the labels that are of the most common class."""
     return float(np.bincount(labels).max()) / len(labels)
 
 
 def list_folder(source: str, *, skip_bad_images: bool = False) -> ImageFolder:
-    """Returns the images of a folder; a class is what its training images have a folder for.
+    """Returns the images of a folder; its folders of training images define the classes.
 
     Args:
         source: the folder, which has ``train`` and ``val`` (or ``validation``).
-        skip_bad_images: whether files that clearly hold no image are noted; else they are an error.
+        skip_bad_images: whether files that clearly are no images become notes, not errors.
 
     Raises:
-        DataError: for a folder without these, and naming everything that is wrong with it.
+        DataError: naming all faults of the folder.
     """
     root = Path(expand(source))
     expected = (
@@ -131,7 +131,7 @@ def list_folder(source: str, *, skip_bad_images: bool = False) -> ImageFolder:
     if not all(found):
         lacks = [" or ".join(names) for names, name in zip(SPLITS, found, strict=True) if not name]
         raise DataError(f"{root} has no folder {', nor '.join(lacks)}; {expected}.")
-    train, val = (_Split(root / name) for name in found)
+    train, val = (_SplitListing(root / name) for name in found)
     classes = train.classes
     for split in (train, val):
         split.list_classes(classes)
@@ -139,7 +139,7 @@ def list_folder(source: str, *, skip_bad_images: bool = False) -> ImageFolder:
     if strange := sorted(set(val.classes).difference(classes)):
         faults.append(
             f"{val.folder} has {plural(len(strange), 'class')} that {train.folder} lacks: "
-            f"{few(strange)}. Both must call their classes the same"
+            f"{few(strange)}. Both must have the same class names"
         )
     else:
         faults += val.faults()
@@ -154,43 +154,43 @@ def list_folder(source: str, *, skip_bad_images: bool = False) -> ImageFolder:
 def list_validation(
     folder: Path, classes: Sequence[str] | int, *, skip_bad_images: bool = False
 ) -> ImageFolder:
-    """Returns the images of a folder of class folders, to evaluate on; there are none to train on.
+    """Returns the images of a folder of class folders, for evaluation only.
 
     Args:
         folder: of the class folders.
         classes: the names of all classes, in the order of a network's logits; not all need a
-            folder. Or how many there must be; then they are in the order of their names.
-        skip_bad_images: whether files that clearly hold no image are noted; else they are an error.
+            folder. Or their number; then the classes are in the order of their names.
+        skip_bad_images: whether files that clearly are no images become notes, not errors.
 
     Raises:
-        DataError: for a folder that is not there or holds no images, and for other class folders.
+        DataError: if the folder is missing or has no images, and for other class folders.
     """
     folder = Path(expand(str(folder))).resolve()
     if not folder.is_dir():
-        raise DataError(f"there is no folder {folder}; name one that has a folder per class.")
-    split = _Split(folder)
+        raise DataError(f"there is no folder {folder}; name a folder that has a folder per class.")
+    split = _SplitListing(folder)
     found, faults = split.classes, []
     if isinstance(classes, int) and len(found) != classes:
         faults.append(
             f"{folder} has {len(found)} class folders, but the network has {classes} "
-            "classes; name the folder of the images that it was trained for"
+            "classes; name a folder of images with its classes"
         )
     known = found if isinstance(classes, int) else classes
     if strange := sorted(set(found).difference(known)):
         faults.append(
             f"{folder} has class folders such as {strange[0]!r}; the network's {len(known)} "
-            f"classes are called {known[0]}, ..., {known[-1]}, and each image must lie in the "
+            f"classes are named {known[0]}, ..., {known[-1]}, and each image must be in the "
             "folder of its class"
         )
     split.list_classes(known)
     faults = [*split.faults(), *faults]
-    splits = (_Split(None), split)
+    splits = (_SplitListing(None), split)
     return _folder(folder.parent, splits, known, faults, skip_bad_images=skip_bad_images)
 
 
 def _folder(
     root: Path,
-    splits: tuple[_Split, _Split],
+    splits: tuple[_SplitListing, _SplitListing],
     classes: Sequence[str],
     faults: list[str],
     *,
@@ -199,9 +199,9 @@ def _folder(
     notes = [note for split in splits for note in split.notes()]
     for split in splits:
         if (bad := split.unreadable()) and skip_bad_images:
-            notes.append(f"{bad}; with --skip-bad-images they are passed over.")
+            notes.append(f"{bad}; skipped, because of --skip-bad-images.")
         elif bad:
-            cure = "replace these, or pass over such images with --skip-bad-images"
+            cure = "replace them, or skip such images with --skip-bad-images"
             faults.append(f"{bad}; {cure}")
     if faults:
         raise DataError(". ".join(faults) + ".")
@@ -231,13 +231,13 @@ def _folder(
 
 
 @dataclasses.dataclass
-class _Listed:
-    """What there is below one folder.
+class _Listing:
+    """The entries below one folder.
 
     Attributes:
-        images: each of them.
-        others: how many other files end in which suffix.
-        system: folders of the system's, which are passed over.
+        images: the image files.
+        others: number of other files, by suffix.
+        system: folders of operating systems and programs, which are skipped.
         faults: folders that cannot be listed, with the reason.
     """
 
@@ -247,33 +247,33 @@ class _Listed:
     faults: list[str] = dataclasses.field(default_factory=list)
 
 
-class _Split:
-    """The class folders of training or of validation.
+class _SplitListing:
+    """The class folders of the training or the validation images.
 
     Args:
-        folder: that holds them; None: there is none, and no image.
+        folder: their parent; None: there are no images.
 
     Attributes:
         classes: names of the class folders, sorted.
-        images: how many were found in the classes asked for.
+        images: number of images in the listed classes.
     """
 
     def __init__(self, folder: Path | None) -> None:
         self.folder = folder
         self.classes: list[str] = []
-        self.top = _Listed()
-        self.listed: dict[str, _Listed] = {}
+        self.top = _Listing()
+        self.listed: dict[str, _Listing] = {}
         if folder is None:
             return
         try:
             with os.scandir(folder) as entries:
                 for entry in entries:
-                    self._sort_in(entry)
+                    self._add(entry)
         except OSError as error:
             raise DataError(f"{folder} cannot be listed: {error.strerror or error}.") from error
         self.classes.sort()
 
-    def _sort_in(self, entry: os.DirEntry[str]) -> None:
+    def _add(self, entry: os.DirEntry[str]) -> None:
         if entry.name.startswith("."):
             return
         if is_folder(entry):
@@ -282,12 +282,12 @@ class _Split:
         elif suffix_of(entry.name) in SUFFIXES:
             self.top.images.append(stat_entry(entry, entry.name))
         elif entry.is_symlink() and stat_entry(entry, entry.name).size == NO_FILE:
-            self.top.faults.append(f"{entry.path} leads nowhere")
+            self.top.faults.append(f"{entry.path} is a broken link")
 
     def list_classes(self, classes: Sequence[str]) -> None:
-        """Lists those of the classes that have a folder."""
-        there = set(self.classes)
-        named = [name for name in classes if name in there]
+        """Lists the images of these classes, as far as they have a folder."""
+        existing = set(self.classes)
+        named = [name for name in classes if name in existing]
         if self.folder is None or not named:
             return
         folder, above = self.folder, frozenset(_ancestors(self.folder))
@@ -305,11 +305,11 @@ class _Split:
             yield from listed.images
 
     def empty(self, classes: Sequence[str]) -> list[str]:
-        """Returns the classes that have no image."""
+        """Returns the classes without images."""
         return [n for n in classes if n not in self.listed or not self.listed[n].images]
 
     def faults(self) -> list[str]:
-        """Returns why the folder cannot be used."""
+        """Returns the reasons why the folder cannot be used."""
         faults = [
             *self.top.faults,
             *(fault for listed in self.listed.values() for fault in listed.faults),
@@ -327,7 +327,7 @@ class _Split:
         if self.top.images:
             return (
                 f"{len(self.top.images):,} images are directly in it ({self._loose()}); put each "
-                "into a folder that is called as its class"
+                "into the folder of its class"
             )
         others = self._others()
         files = f", with other files: {_counted(others)}" if others else ""
@@ -340,29 +340,29 @@ class _Split:
         return sum((listed.others for listed in self.listed.values()), collections.Counter[str]())
 
     def notes(self) -> Iterator[str]:
-        """Yields what was passed over."""
+        """Yields sentences about skipped files."""
         system = [
             *self.top.system,
             *(path for listed in self.listed.values() for path in listed.system),
         ]
         if system:
             yield (
-                f"passed over in {self.folder}: {plural(len(system), 'folder')} of the system "
+                f"skipped in {self.folder}: {plural(len(system), 'system folder')} "
                 f"({few(sorted(system))})."
             )
         if self.top.images:
             yield (
-                f"passed over in {self.folder}: {plural(len(self.top.images), 'image')} of no "
-                f"class, directly in it ({self._loose()})."
+                f"skipped in {self.folder}: {plural(len(self.top.images), 'image')} without "
+                f"a class, directly in it ({self._loose()})."
             )
         if others := self._others():
             yield (
-                f"passed over in {self.folder}: {plural(sum(others.values()), 'file')} in class "
-                f"folders, for the suffix ({_counted(others)}). {_READ}."
+                f"skipped in {self.folder}: {plural(sum(others.values()), 'file')} in class "
+                f"folders, because of the suffix ({_counted(others)}). {_READ}."
             )
 
     def unreadable(self) -> str:
-        """Returns which files clearly hold no image; nothing if there is none."""
+        """Returns a text that names the files that clearly are no images, or an empty one."""
         parts = []
         for wanted, kind in (
             (NO_FILE, "missing or special file"),
@@ -377,7 +377,7 @@ class _Split:
     def arrays(
         self, classes: Sequence[str], digest: hashlib._Hash
     ) -> tuple[NDArray[np.bytes_], NDArray[np.int64]]:
-        """Returns paths (N,), from the folder's parent on, and labels (N,); adds to the digest."""
+        """Returns paths (N,) from the folder's parent on, and labels (N,); updates the digest."""
         if self.folder is None:
             return np.empty(0, "S1"), np.empty(0, np.int64)
         digest.update(b"%d\n" % self.images)
@@ -385,37 +385,38 @@ class _Split:
         prefix = os.fsencode(self.folder.name) + b"/"
         paths = [prefix + file.path for file in self.files()]
         counts = [len(listed.images) for listed in self.listed.values()]
-        places = {name: place for place, name in enumerate(classes)}
-        labels = np.repeat([places[name] for name in self.listed], counts)
+        indices = {name: index for index, name in enumerate(classes)}
+        labels = np.repeat([indices[name] for name in self.listed], counts)
         return np.array(paths), labels.astype(np.int64)
 
 
 def _ancestors(folder: Path) -> Iterator[tuple[int, int]]:
+    """Yields device and inode of a folder and of all its parents."""
     whole = folder.resolve()
     for path in (whole, *whole.parents):
         status = path.stat()
         yield status.st_dev, status.st_ino
 
 
-def _list_class(folder: Path, name: str, above: frozenset[tuple[int, int]]) -> _Listed:
-    """Returns what there is below a class folder; paths begin with its name.
+def _list_class(folder: Path, name: str, above: frozenset[tuple[int, int]]) -> _Listing:
+    """Returns the entries below a class folder; paths begin with its name.
 
     Args:
-        folder: that holds the class folder.
+        folder: the parent of the class folder.
         name: of the class folder.
-        above: the device and number of each folder that must not be entered again.
+        above: device and inode of each folder that must not be entered again.
     """
-    found, entered, waiting = _Listed(), set(above), [name]
+    found, entered, waiting = _Listing(), set(above), [name]
     while waiting:
         path = waiting.pop()
-        place = folder / path
+        inner_folder = folder / path
         try:
-            status = place.stat()
+            status = inner_folder.stat()
             if (status.st_dev, status.st_ino) in entered:
-                found.faults.append(f"{place} leads to a folder that is listed already")
+                found.faults.append(f"{inner_folder} links to a folder that is listed already")
                 continue
             entered.add((status.st_dev, status.st_ino))
-            with os.scandir(place) as entries:
+            with os.scandir(inner_folder) as entries:
                 for entry in entries:
                     inner = f"{path}/{entry.name}"
                     if entry.name.startswith("."):
@@ -428,7 +429,7 @@ def _list_class(folder: Path, name: str, above: frozenset[tuple[int, int]]) -> _
                     else:
                         found.others[suffix] += 1
         except OSError as error:
-            found.faults.append(f"{place}: {error.strerror or error}")
+            found.faults.append(f"{inner_folder}: {error.strerror or error}")
     found.images.sort()
     return found
 

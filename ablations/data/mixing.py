@@ -1,4 +1,4 @@
-"""Mixup and CutMix, timm's, drawn from a seed of their own."""
+"""Mixup and CutMix of timm, with a separate seed for every micro-batch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from modernize.libraries import library
 
 
 class Mixing:
-    """Mixes each image of a micro-batch with another, and their labels alike.
+    """Mixes each image of a micro-batch with another, and their labels in the same way.
 
     Args:
         recipe: its ``mixup``, ``cutmix`` and ``label_smoothing``.
@@ -37,9 +37,9 @@ class Mixing:
             )
 
     def __call__(self, x: Tensor, labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-        """Returns images (B, C, H, W) and what they should be called (B, num_classes).
+        """Returns images (B, C, H, W) and class probabilities (B, num_classes).
 
-        The images given may be changed.
+        The given images may be changed in place.
         """
         if self._mixup is None:
             smooth = self.recipe.label_smoothing
@@ -52,7 +52,7 @@ class Mixing:
 
 @contextlib.contextmanager
 def numpy_seed(seed: int) -> Iterator[None]:
-    """Seeds numpy's global generator, which timm draws from, and puts it back after."""
+    """Seeds NumPy's global generator, which timm uses, and restores its state at the end."""
     state = np.random.get_state()
     np.random.seed(seed % 2**32)
     try:

@@ -1,9 +1,8 @@
-"""Which image stands where in an epoch, and whose turn it is; seed and position alone decide it.
+"""The order of the images in an epoch, and each process's part of them.
 
-An update's images fall into micro-batches of a fixed size. Devices and accumulation only share the
-micro-batches out, so that the same run on one device or on thirty-two sees the same images, in the
-same company, with the same augmentation; and a run that goes on from any update sees what it would
-have seen.
+Only seed and position decide the order. The images of an update form micro-batches of a fixed size;
+the processes only divide the micro-batches among them. Thus a run has the same micro-batches with
+the same augmentation on one device or on thirty-two, and after it is resumed at any update.
 """
 
 from __future__ import annotations
@@ -21,11 +20,11 @@ from modernize.errors import UsageError
 
 @dataclasses.dataclass(frozen=True)
 class Rank:
-    """Which of the processes that train one network together this one is.
+    """This process among all processes that train one network.
 
     Attributes:
         rank: its number, from 0.
-        world_size: how many there are.
+        world_size: number of processes.
     """
 
     rank: int = 0
@@ -37,8 +36,8 @@ class MicroBatch:
     """Images that pass through the network at once.
 
     Attributes:
-        update: the update they count towards, from 0 within the epoch.
-        seed: for what is drawn for the batch as a whole.
+        update: its update, counted from 0 within the epoch.
+        seed: for random numbers that concern the whole micro-batch.
         indices: (B,) numbers of the images.
         seeds: a seed for each image's augmentation.
     """
@@ -51,17 +50,17 @@ class MicroBatch:
 
 @dataclasses.dataclass(frozen=True)
 class Sampling:
-    """How the training images of one run are served.
+    """The order of the training images of one run.
 
     Attributes:
-        images: how many there are.
+        images: number of training images.
         batch_size: images per update, over all processes.
-        micro_batch_size: images at once.
+        micro_batch_size: images that pass through the network at once.
         seed: the run's.
-        rank: this process's part.
+        rank: this process.
 
     Raises:
-        UsageError: where the micro-batches of an update cannot be shared out evenly.
+        UsageError: if the micro-batches of an update cannot be divided evenly among the processes.
     """
 
     images: int
@@ -77,17 +76,17 @@ class Sampling:
 
     @property
     def batches(self) -> int:
-        """Device batches in an update, over all processes."""
+        """Micro-batches in an update, over all processes."""
         return self.batch_size // self.micro_batch_size
 
     @property
     def accumulation(self) -> int:
-        """Device batches in an update that this process sees, one after the other."""
+        """Micro-batches in an update that this process handles, one after the other."""
         return self.batches // self.rank.world_size
 
     @property
     def updates(self) -> int:
-        """Updates in an epoch; an incomplete last one is left out, as by the paper."""
+        """Updates in an epoch; an incomplete last one is omitted, as in the paper."""
         return self.images // self.batch_size
 
     def epoch(self, epoch: int, first_update: int = 0) -> Iterator[MicroBatch]:
@@ -108,6 +107,6 @@ class Sampling:
 
 
 def derive(*parts: int | str) -> int:
-    """Returns a seed of 63 bits that these parts alone decide, and any other parts change."""
+    """Returns a seed of 63 bits; other parts give another seed."""
     text = "/".join(map(str, parts)).encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest()) >> 1

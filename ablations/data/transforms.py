@@ -32,7 +32,7 @@ Transform: TypeAlias = Callable[[Image.Image], Image.Image]
 
 
 def evaluation_transform(choice: DataChoice) -> Transform:
-    """Returns what prepares an image for evaluation: resize where asked for, and centre crop."""
+    """Returns the transform for evaluation: resize, if the preset has it, and centre crop."""
     transforms = library("torchvision.transforms")
     crop = transforms.CenterCrop(choice.image_size)
     if choice.resize is None:
@@ -42,14 +42,15 @@ def evaluation_transform(choice: DataChoice) -> Transform:
 
 
 def training_transform(choice: DataChoice, recipe: Recipe, mean: Sequence[float]) -> Transform:
-    """Returns what augments an image: random crop, flip, RandAugment, in timm's order.
+    """Returns the transform for training: random crop, flip, RandAugment, in timm's order.
 
-    Its draws come from the global states of ``random``, NumPy and torch; see ``seed_draws``.
+    Its random numbers come from the global states of ``random``, NumPy and torch; see
+    :func:`seed_draws`.
 
     Args:
         choice: size and interpolation.
-        recipe: which of them, and how much.
-        mean: of the channels, which RandAugment fills uncovered corners with.
+        recipe: the augmentation.
+        mean: of the channels; RandAugment fills uncovered corners with it.
     """
     transforms = library("torchvision.transforms")
     size = choice.image_size
@@ -72,7 +73,7 @@ def training_transform(choice: DataChoice, recipe: Recipe, mean: Sequence[float]
 
 
 def rand_augment(text: str, choice: DataChoice, mean: Sequence[float]) -> Transform:
-    """Returns timm's RandAugment as its training script would set it up for these images."""
+    """Returns timm's RandAugment, set up as in timm's training script."""
     transform = library("timm.data.auto_augment").rand_augment_transform(
         text,
         {
@@ -90,9 +91,9 @@ def rand_augment(text: str, choice: DataChoice, mean: Sequence[float]) -> Transf
 def _posterize(
     timms: Callable[..., Image.Image], image: Image.Image, bits: int, **options: Any
 ) -> Image.Image:
-    """Does what timm's does, and goes on to make images black at 0 bits, which Pillow 13 refuses.
+    """Calls timm's function, except for 0 bits, which Pillow 13 refuses: the image becomes black.
 
-    The strongest magnitude of RandAugment, reached now and then with ``mstd``, asks for 0 bits.
+    RandAugment's strongest magnitude, which occurs at times with ``mstd``, requests 0 bits.
     """
     return timms(image, bits, **options) if bits else image.point([0] * 256 * len(image.getbands()))
 

@@ -1,1 +1,1 @@
-"""One run, from fresh weights or its last checkpoint to its record."""
+"""One run: from initial weights, or its last checkpoint, to its record."""

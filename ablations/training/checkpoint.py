@@ -1,7 +1,7 @@
-"""The state of a run between two updates: written aside, flushed and renamed; two are kept.
+"""Checkpoints: the state of a run between two updates. The last two are kept.
 
-A file holds a line with the SHA-256 of what follows, and then what ``torch.save`` wrote. Reading
-takes tensors and plain values only: a checkpoint can run no code.
+A file has a line with the SHA-256 of the rest, which ``torch.save`` wrote. Only tensors and plain
+values are read: a checkpoint can run no code.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ class UnusableError(Exception):
 
 
 WEIGHTS = "weights.pt"
-"""What a finished run keeps: a plain ``torch.save`` of its state dict, and of the average's."""
+"""File of a finished run: a ``torch.save`` of its state dict, and of its moving average's."""
 
 
 def save(folder: Path, update: int, state: dict[str, Any]) -> None:
-    """Writes a checkpoint, whole and on the disk or not at all, and removes all but the last two.
+    """Writes a checkpoint, completely or not at all, and removes all except the last two.
 
     Args:
         folder: the run's folder.
-        update: updates done so far; orders the checkpoints.
+        update: number of updates done; orders the checkpoints.
         state: tensors and plain values.
 
     Raises:
-        CheckpointError: naming the file and the reason; the checkpoints before it stay.
+        CheckpointError: naming the file and the reason; earlier checkpoints are kept.
     """
     content = _bytes(state)
     digest = hashlib.sha256(content).hexdigest().encode() + b"\n"
@@ -55,7 +55,7 @@ def save(folder: Path, update: int, state: dict[str, Any]) -> None:
 
 
 def save_weights(folder: Path, weights: dict[str, Any]) -> None:
-    """Writes what a run came to, as :func:`modernize.weights.read` takes it.
+    """Writes the weights of a finished run, for :func:`modernize.weights.read`.
 
     Args:
         folder: the run's folder.
@@ -69,31 +69,31 @@ def save_weights(folder: Path, weights: dict[str, Any]) -> None:
 
 
 def run_of_weights(folder: Path) -> str | None:
-    """Returns the run whose weights a finished run's folder holds; None if they do not say."""
+    """Returns the run that the weights in a folder name; None if they name none."""
     try:
         held = torch.load(folder / WEIGHTS, map_location="cpu", weights_only=True, mmap=True)
-    except Exception:  # whatever is wrong, who reads the weights names it
+    except Exception:  # the reader of the weights reports it
         return None
     named = held.get("run") if isinstance(held, dict) else None
     return named if isinstance(named, str) else None
 
 
 def load(
-    folder: Path, most: int, check: Callable[[Any, int], None] = lambda _state, _update: None
+    folder: Path, max_bytes: int, check: Callable[[Any, int], None] = lambda _state, _update: None
 ) -> dict[str, Any] | None:
-    """Returns the newest checkpoint that can be used, or None if there is none; on the CPU.
+    """Returns the newest usable checkpoint, on the CPU, or None if there is none.
 
-    Every other one on the way is named on standard output, with the reason, and set aside.
+    Newer ones that cannot be used are renamed, and reported on standard output with the reason.
 
     Args:
         folder: the run's folder.
-        most: bytes that a checkpoint of the run may have.
-        check: is given a checkpoint's content, and the updates that its name says; raises
-            UnusableError.
+        max_bytes: bytes that a checkpoint of the run may have.
+        check: called with a checkpoint's content, and the updates that its file name states;
+            raises UnusableError.
     """
     for path in _candidates(folder):
         try:
-            state = read(path, most)
+            state = read(path, max_bytes)
             check(state, _update_of(path) or 0)
             return state
         except UnusableError as error:
@@ -101,33 +101,33 @@ def load(
     return None
 
 
-def read(path: Path, most: int) -> dict[str, Any]:
-    """Returns what a checkpoint holds; it can run no code, and claim no more memory than it has.
+def read(path: Path, max_bytes: int) -> dict[str, Any]:
+    """Returns the content of a checkpoint; it can run no code, and needs no memory beyond its size.
 
     Raises:
-        UnusableError: for anything but a whole file that :func:`save` wrote.
+        UnusableError: for anything except a complete file that :func:`save` wrote.
     """
     try:
         if _update_of(path) is None:
-            raise ValueError("its name does not say after which update it was written")
-        digest, _, content = read_bytes(path, most).partition(b"\n")
+            raise ValueError("its name does not state the update after which it was written")
+        digest, _, content = read_bytes(path, max_bytes).partition(b"\n")
         if hashlib.sha256(content).hexdigest().encode() != digest:
-            raise ValueError("its content is not what its checksum says")
+            raise ValueError("its content does not match its checksum")
         check_zip(io.BytesIO(content))
         state: dict[str, Any] = torch.load(
             io.BytesIO(content), map_location="cpu", weights_only=True
         )
         return state
-    except Exception as error:  # whatever the bytes of such a file lead to
+    except Exception as error:  # damaged bytes can raise any error
         reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
         reason = reason or type(error).__name__
         raise UnusableError(reason.removesuffix(".")) from error
 
 
 def remove(folder: Path) -> None:
-    """Removes every checkpoint of a run that has come to its end, and what a killed one left.
+    """Removes all checkpoints of a finished run, and unfinished files of killed processes.
 
-    What was set aside stays.
+    Unusable checkpoints, which were renamed, are kept.
     """
     remove_leftovers(folder)
     for path in find(folder):
@@ -135,24 +135,24 @@ def remove(folder: Path) -> None:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Removes the unfinished files that a killed process left; it can come back no more."""
+    """Removes unfinished files of killed processes."""
     for path in [*folder.glob(".checkpoint-*"), *folder.glob(f".{WEIGHTS}.*")]:
         path.unlink(missing_ok=True)
 
 
 def find(folder: Path) -> list[Path]:
-    """Returns a run's checkpoints, newest first, whether or not they can be used."""
+    """Returns a run's checkpoints, newest first, usable or not."""
     found = [path for path in _candidates(folder) if _update_of(path) is not None]
     return [path for path in found if path.is_file()]
 
 
 def path_of(folder: Path, update: int) -> Path:
-    """Returns where the checkpoint after so many updates is."""
+    """Returns the path of the checkpoint after this number of updates."""
     return folder / f"checkpoint-{update:09d}.pt"
 
 
 def _candidates(folder: Path) -> list[Path]:
-    """Returns everything that is called like a checkpoint, newest first, and of any kind."""
+    """Returns all entries with the name of a checkpoint, newest first."""
 
     def newness(path: Path) -> tuple[bool, int, str]:
         update = _update_of(path)
@@ -167,12 +167,12 @@ def _update_of(path: Path) -> int | None:
 
 
 def _set_aside(path: Path) -> str:
-    """Renames what cannot be used, so that it is not tried again, and tells about it."""
+    """Renames an unusable checkpoint, so that it is not tried again; returns a message."""
     try:
         name = set_aside(path, "unusable").name
     except ResultsError as error:
         return str(error)
-    return f"It is called {name} now; the one before it is tried, or the beginning."
+    return f"It was renamed to {name}. The run resumes from an earlier checkpoint, or starts again."
 
 
 def _bytes(state: dict[str, Any]) -> memoryview:
@@ -182,7 +182,7 @@ def _bytes(state: dict[str, Any]) -> memoryview:
 
 
 def _write(path: Path, *parts: bytes | memoryview) -> None:
-    advice = "Make room and run the study again; it goes on from the last good checkpoint."
+    advice = "Make room and launch the study again; it resumes from the last good checkpoint."
     with atomic_write(path, fault=CheckpointError, advice=advice) as file:
         for part in parts:
             file.write(part)

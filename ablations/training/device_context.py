@@ -1,4 +1,4 @@
-"""Where a run is computed: the device, the processes that share the work, and the precision."""
+"""A process's device, its rank among the processes of a run, and the precision."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ Module = TypeVar("Module", bound=nn.Module)
 
 @dataclasses.dataclass(frozen=True)
 class DeviceContext:
-    """One process's place in the training of a network.
+    """How one process computes its part of a run.
 
     Attributes:
-        device: where it computes.
-        rank: which of the processes it is.
-        dtype: of convolutions and products in training; float32: no mixed precision.
+        device: of this process.
+        rank: of this process.
+        dtype: of convolutions and matrix products; float32: no mixed precision.
         channels_last, compile: as in :class:`~ablations.recipe.Compute`.
     """
 
@@ -56,7 +56,7 @@ class DeviceContext:
         return torch.autocast(self.device.type, dtype=self.dtype, enabled=mixed)
 
     def put(self, network: Module) -> Module:
-        """Moves a network here, laid out as this place wants it, and returns it."""
+        """Moves a network to the device, in the memory format of this context, and returns it."""
         network.to(self.device)
         if self.channels_last:
             network.to(memory_format=torch.channels_last)
@@ -69,7 +69,7 @@ class DeviceContext:
         return x
 
     def broadcast(self, x: Tensor) -> None:
-        """Overwrites a tensor with the first process's."""
+        """Overwrites a tensor with that of the first process."""
         if self.rank.world_size > 1:
             dist.broadcast(x, 0)
 
@@ -81,10 +81,10 @@ class DeviceContext:
             torch.mps.synchronize()
 
     def peak_memory(self) -> float:
-        """Returns the most memory used so far, in MiB: the GPU's, or this process's."""
+        """Returns the peak memory so far in MiB: of the GPU, or of this process."""
         if self.device.type == "cuda":
             return torch.cuda.max_memory_allocated(self.device) / 2**20
-        unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
+        unit = 1 if sys.platform == "darwin" else 1024  # bytes on macOS, KiB on others
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
 
     def name(self) -> str:
@@ -94,43 +94,43 @@ class DeviceContext:
         return cpu_name() if self.device.type == "cpu" else str(self.device.type)
 
     def describe(self) -> str:
-        """Returns the names of all processes' devices, as records have them."""
+        """Returns the devices of all processes, as a text for records."""
         several = self.device.type == "cuda" and self.rank.world_size > 1
         return f"{self.rank.world_size} x {self.name()}" if several else self.name()
 
 
 def make_device_context(device: str, compute: Compute, rank: Rank | None = None) -> DeviceContext:
-    """Returns this process's place on a device, with the precision resolved for it.
+    """Returns this process's context on a device, with the precision resolved.
 
     Raises:
-        UsageError: for a precision that the device cannot have.
+        UsageError: for a precision that the device does not support.
     """
-    where = torch.device(device)
-    if where.type == "cuda":
-        torch.cuda.set_device(where)
+    torch_device = torch.device(device)
+    if torch_device.type == "cuda":
+        torch.cuda.set_device(torch_device)
         torch.backends.cuda.matmul.allow_tf32 = compute.tf32
         torch.backends.cudnn.allow_tf32 = compute.tf32
-    elif where.type == "cpu":
+    elif torch_device.type == "cpu":
         keep_freed_memory()
     return DeviceContext(
-        device=where,
+        device=torch_device,
         rank=rank or Rank(),
-        dtype=resolve_precision(compute.precision, where),
+        dtype=resolve_precision(compute.precision, torch_device),
         channels_last=compute.channels_last,
         compile=compute.compile,
     )
 
 
 def keep_freed_memory() -> bool:
-    """Lets this process keep the memory that it frees, and returns whether the system can.
+    """Makes this process keep the memory that it frees; returns whether the system supports it.
 
-    An update frees every activation that it made, and the next one makes them again. glibc gives
-    such large blocks back to the system, which then has to hand out and clear some 100,000 pages
-    an update: a sixth of the time that ResNet-50 takes at 224 on one core. The peak stays the same.
+    An update frees all its activations, and the next one allocates them again. glibc returns such
+    large blocks to the system, which then allocates and clears some 100,000 pages per update: a
+    sixth of the time of ResNet-50 at 224 on one core. The peak is the same.
     """
     if sys.platform != "linux":
         return False
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # glibc has it, musl has not
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # glibc has it, musl does not
     if mallopt is None:
         return False
     trim_threshold, mmap_max = -1, -4  # their numbers in malloc.h
@@ -138,10 +138,10 @@ def keep_freed_memory() -> bool:
 
 
 def resolve_precision(precision: str, device: torch.device) -> torch.dtype:
-    """Returns the data type that a preset's ``precision`` means on a device.
+    """Returns the data type of a preset's ``precision`` on a device.
 
     Raises:
-        UsageError: for fp16 anywhere but on a GPU, where its gradients cannot be scaled.
+        UsageError: for fp16 on any device except a GPU, because gradients are scaled only there.
     """
     if precision == "auto":
         return _best(device)
@@ -151,7 +151,7 @@ def resolve_precision(precision: str, device: torch.device) -> torch.dtype:
 
 
 def supports(device: torch.device, dtype: torch.dtype) -> bool:
-    """Tells whether training can go on in a precision on a device, fast or slowly."""
+    """Returns whether a device can train in a precision, fast or slowly."""
     if dtype is torch.float16:
         return device.type == "cuda"
     if dtype is torch.bfloat16 and device.type == "cuda":
@@ -171,10 +171,10 @@ def _best(device: torch.device) -> torch.dtype:
 
 
 def _has_bf16_units(device: torch.device) -> bool:
-    """Tells whether a GPU computes in bf16 itself; torch emulates it on others, slowly."""
+    """Returns whether a GPU has bf16 instructions; torch emulates them on others, slowly."""
     try:
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    except TypeError:  # an older torch, which counts emulation
+    except TypeError:  # an older torch, which includes emulation
         return torch.cuda.get_device_capability(device) >= (8, 0)
 
 
@@ -182,14 +182,14 @@ def _has_bf16_units(device: torch.device) -> bool:
 def process_group(
     local_rank: int, rank: Rank | None = None, store: Any = None
 ) -> Iterator[tuple[str, Rank]]:
-    """Joins the processes that share a run, and gives this one's device and share.
+    """Joins the processes of a run, and yields this one's device and rank.
 
-    NCCL joins GPUs, one to a process; gloo joins CPUs.
+    Processes with GPUs use NCCL, others gloo.
 
     Args:
         local_rank: this process's number on its machine.
-        rank: which of all processes it is; None: as torchrun's variables say.
-        store: where they find each other; None: as torchrun's variables say.
+        rank: of this process; None: from torchrun's environment variables.
+        store: through which the processes connect; None: from torchrun's variables.
     """
     cuda = torch.cuda.is_available()
     # A scheduler may show each process only its own GPU.
@@ -208,7 +208,7 @@ def process_group(
 
 
 def agree(rank: Rank, decide: Callable[[], T]) -> T:
-    """Returns in all processes what the first one decides; if it cannot, all raise its error."""
+    """Returns the first process's decision in all processes; if it raises, all raise its error."""
     if rank.world_size == 1:
         return decide()
     said: list[Any] = [None, None]  # the decision; exit status and message of an error
@@ -230,32 +230,32 @@ def agree(rank: Rank, decide: Callable[[], T]) -> T:
 
 
 def rendezvous(path: Path, host: str, rank: Rank, seconds: float = 300) -> Any:
-    """Returns the store through which processes on several machines find each other.
+    """Returns the store through which processes on several machines connect.
 
-    The first one opens it on a free port, and says where in a file that all see.
+    The first process opens it on a free port, and writes host and port to a shared file.
 
     Args:
-        path: of that file; one that was not there before.
-        host: this process's machine, as others call it.
-        rank: which of the processes this is.
-        seconds: how long to wait for the first one.
+        path: of that file; it must not exist before.
+        host: the name of this machine for the others.
+        rank: of this process.
+        seconds: how long to wait for the first process.
 
     Raises:
-        TimeoutError: where it did not come.
+        TimeoutError: if the first process did not write the file.
     """
-    patience = datetime.timedelta(seconds=seconds)
+    timeout = datetime.timedelta(seconds=seconds)
     open_store: Any = dist.TCPStore  # type: ignore[attr-defined]  # public, but not for mypy
     if rank.rank == 0:
         store = open_store(
-            host, 0, rank.world_size, is_master=True, timeout=patience, wait_for_workers=False
+            host, 0, rank.world_size, is_master=True, timeout=timeout, wait_for_workers=False
         )
         write_json(path, {"host": host, "port": store.port})
         return store
     deadline = time.monotonic() + seconds
-    while (said := read_json(path)) is None:
+    while (address := read_json(path)) is None:
         if time.monotonic() > deadline:
-            raise TimeoutError(f"the first process did not say where it is, in {path}")
+            raise TimeoutError(f"the first process did not write its address to {path}")
         time.sleep(0.1)
     return open_store(
-        said["host"], said["port"], rank.world_size, is_master=False, timeout=patience
+        address["host"], address["port"], rank.world_size, is_master=False, timeout=timeout
     )

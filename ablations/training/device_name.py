@@ -1,4 +1,4 @@
-"""What this machine's processor is called."""
+"""The name of this machine's processor."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 
 def cpu_name() -> str:
-    """Returns the CPU's model as its maker calls it, as far as the system knows."""
+    """Returns the CPU's model name, as far as the system knows it."""
     name = ""
     with contextlib.suppress(OSError, subprocess.SubprocessError):
         if sys.platform == "darwin":
@@ -26,7 +26,7 @@ def cpu_name() -> str:
 
 
 def parse_cpuinfo(text: str) -> str:
-    """Returns the model's name from Linux's ``/proc/cpuinfo``; empty where it has none."""
+    """Returns the model's name from Linux's ``/proc/cpuinfo``; empty if it has none."""
     found = re.search(r"^(?:model name|Model)\s*:\s*(.+)$", text, flags=re.MULTILINE)
     return found[1] if found else ""
 

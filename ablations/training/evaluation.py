@@ -1,4 +1,4 @@
-"""How many validation images a network gets right: of a run, or of weights from elsewhere."""
+"""Evaluates a network on validation images: of a run, or of weights from other sources."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from modernize.libraries import library
 if TYPE_CHECKING:
     from modernize.network import Network
 
-LARGE = 384  # pixels from which on the whole image is seen, as the paper's larger evaluations do
+LARGE = 384  # pixels from which on the whole image is used, as in the paper
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,10 +33,10 @@ class Accuracy:
     """The result of an evaluation.
 
     Attributes:
-        top1, top5: percent of the images whose class is the first, or among the first five.
-        images: how many there were, in all processes.
-        not_finite: images whose logits are not all finite numbers; they count as wrong.
-        seconds: from asking for the first image to the last logits.
+        top1, top5: percent of the images whose class is ranked first, or among the first five.
+        images: number of images, over all processes.
+        not_finite: images with an infinite or NaN logit; they count as wrong.
+        seconds: from the request for the first image to the last logits.
         data_wait: fraction of that time spent waiting for images.
     """
 
@@ -111,10 +111,10 @@ def evaluate_weights(
         network: takes images of 3 channels.
         images: as :func:`list_images` returns them.
         choice: how they are prepared.
-        context: where, and in which precision.
-        batch_size: images at once.
+        context: device and precision.
+        batch_size: images per batch.
         workers: processes that decode images.
-        skip_bad_images: whether an unreadable image is left out; else it is an error.
+        skip_bad_images: whether unreadable images are left out; otherwise they are an error.
 
     Raises:
         BadImageError: naming an unreadable image, or that none of the images can be read.
@@ -140,7 +140,7 @@ def imagenet_transform(image_size: int, resize: int | None = None) -> DataChoice
     Args:
         image_size: height and width in pixels that the network sees.
         resize: pixels of the shorter side before the centre crop; None: 256 for 224, in proportion
-            for other sizes below 384, and the size itself from 384 on, where all is seen.
+            for other sizes below 384, and the size itself from 384 on, which uses the whole image.
     """
     if resize is None:
         resize = image_size if image_size >= LARGE else round(image_size * 256 / 224)
@@ -157,13 +157,13 @@ def list_images(folder: Path, num_classes: int, *, skip_bad_images: bool = False
     """Returns the images of class folders, labelled in the order of a network's logits.
 
     Args:
-        folder: has a folder of images for each class. Where the network has ImageNet's 1000, it is
-            named by its synset (n01440764, ...), and some may be missing; else all must be there.
+        folder: has a folder of images for each class. For a network of ImageNet's 1000 classes, the
+            synset is its name (n01440764, ...), and some may be missing; otherwise none may.
         num_classes: logits of the network.
-        skip_bad_images: whether files that clearly hold no image are allowed.
+        skip_bad_images: whether files that clearly are no images are allowed.
 
     Raises:
-        DataError: for a folder that is not there or empty, or has other classes.
+        DataError: if the folder is missing or empty, or has other classes.
     """
     names = synsets()
     classes = names if num_classes == len(names) else num_classes

@@ -1,8 +1,8 @@
-"""Where a run goes on from: the newest checkpoint that is its own and whole, or its beginning.
+"""Resumes a run from its newest usable checkpoint; without one, the run starts.
 
-A checkpoint is checked before anything of it is taken over. One that cannot be used is named, with
-the reason, and set aside. Number of threads and precision decide the last digits of a result; they
-stay those that the run was begun with. Where they cannot, the change is said, and goes on record.
+A checkpoint is checked completely before it is used. An unusable one is reported, with the reason,
+and renamed. Number of threads and precision decide the last digits of a result; they remain those
+of the start of the run. If they cannot, the change is printed and recorded.
 """
 
 from __future__ import annotations
@@ -25,29 +25,29 @@ from ablations.training.device_context import DeviceContext, supports
 from ablations.training.state import PLAIN, TrainingState, initial_state
 from modernize.text import plural
 
-ROOM = 2**26  # bytes of a checkpoint beside the tensors of its network
-TENSORS = 8  # at most so many times the network's: moments, moving average
-OVERBOOKED = 4  # more threads than this for each core are not kept
+OTHER_BYTES = 2**26  # of a checkpoint, besides its tensors
+COPIES = 8  # of the size of the network, at most: moments, moving average
+MAX_THREADS_PER_CORE = 4  # a larger number of threads is not restored
 TYPES = {str(t).removeprefix("torch."): t for t in (torch.float32, torch.bfloat16, torch.float16)}
 
 
 def resume_run(
     run: Run, folder: RunFolder, context: DeviceContext, sampling: Sampling
 ) -> tuple[DeviceContext, TrainingState]:
-    """Returns a run's state, and its place with the precision that the run was begun with.
+    """Returns a run's state, and the context with the precision of the run's start.
 
-    The first of the processes that share a run chooses the checkpoint; all call this. The number of
-    CPU threads becomes that of the run's beginning.
+    All processes of the run call this; the first one chooses the checkpoint. The number of CPU
+    threads is set to that of the run's start.
 
     Args:
-        run: which.
+        run: the run.
         folder: of its files; prepared for it.
-        context: where this process computes.
+        context: of this process.
         sampling: of its training images.
     """
     state = initial_state(run, context)
     tensors = [*state.network.parameters(), *state.network.buffers()]
-    most = TENSORS * sum(t.numel() * t.element_size() for t in tensors) + ROOM
+    max_bytes = COPIES * sum(t.numel() * t.element_size() for t in tensors) + OTHER_BYTES
 
     def check(found: Any, done: int) -> None:
         if fault := next(_faults(found, done, run, state, sampling), None):
@@ -57,25 +57,25 @@ def resume_run(
     if context.first:
         folder.check_owner()
         checkpoint.remove_leftovers(folder.path)
-        chosen = checkpoint.load(folder.path, most, check)
+        chosen = checkpoint.load(folder.path, max_bytes, check)
     done = -1 if chosen is None else _updates(chosen, sampling)
     number = torch.tensor(done, device=context.device)
     context.broadcast(number)
     if not context.first and number >= 0:
-        chosen = checkpoint.read(checkpoint.path_of(folder.path, int(number)), most)
+        chosen = checkpoint.read(checkpoint.path_of(folder.path, int(number)), max_bytes)
     if chosen is None:
         state.conditions = conditions(context)
         return context, state
-    context = _keep(context, chosen)
+    context = _restore_conditions(context, chosen)
     state.load(chosen, context)
     _note_changes(state, context)
     if context.first:
-        echo(f"going on after {plural(state.epoch, 'epoch')} and {plural(state.update, 'update')}")
+        echo(f"resuming after {plural(state.epoch, 'epoch')} and {plural(state.update, 'update')}")
     return context, state
 
 
 def conditions(context: DeviceContext) -> dict[str, Any]:
-    """Returns what decides the last digits of a result, beside what a run is."""
+    """Returns the conditions that decide the last digits of a result, besides the run itself."""
     return {
         "precision": str(context.dtype).removeprefix("torch."),
         "threads": torch.get_num_threads(),
@@ -85,17 +85,17 @@ def conditions(context: DeviceContext) -> dict[str, Any]:
     }
 
 
-def _keep(context: DeviceContext, found: Mapping[str, Any]) -> DeviceContext:
-    """Returns the place with the precision of a checkpoint, and sets its number of threads."""
+def _restore_conditions(context: DeviceContext, found: Mapping[str, Any]) -> DeviceContext:
+    """Returns the context with a checkpoint's precision; sets the number of threads, too."""
     begun, dtype = found["conditions"], TYPES[found["conditions"]["precision"]]
     cores = os.cpu_count() or 1
-    if begun["threads"] <= OVERBOOKED * cores:
+    if begun["threads"] <= MAX_THREADS_PER_CORE * cores:
         torch.set_num_threads(begun["threads"])
     return dataclasses.replace(context, dtype=dtype) if supports(context.device, dtype) else context
 
 
 def _note_changes(state: TrainingState, context: DeviceContext) -> None:
-    """Adds to a state what changed since its checkpoint, and says it."""
+    """Adds to a state the conditions that changed since its checkpoint, and prints them."""
     before, state.conditions = state.conditions, conditions(context)
     for what, now in state.conditions.items():
         if before.get(what) != now:
@@ -118,13 +118,13 @@ def _updates(found: Mapping[str, Any], sampling: Sampling) -> int:
 def _faults(
     found: Any, done: int, run: Run, state: TrainingState, sampling: Sampling
 ) -> Iterator[str]:
-    """Yields what is wrong with a checkpoint; what comes later stands on what came before.
+    """Yields the faults of a checkpoint. Later checks rely on the success of earlier ones.
 
     Args:
         found: its content.
-        done: updates that its name says.
-        run: whose it should be.
-        state: of the run at its beginning.
+        done: updates that its file name states.
+        run: that it must belong to.
+        state: of the run at its start.
         sampling: of the run's training images.
     """
     if not isinstance(found, dict):
@@ -146,12 +146,12 @@ def _faults(
     yield from _list_faults(found, with_ema=state.ema is not None)
     moments = found["optimizer"]
     skipped = found["scaler"] or run.spec.custom_layers  # fp16 skips steps; a layer may be unused
-    likely = {
+    expected_moments = {
         number: value
         for number, value in _moments(state.optimizer).items()
         if not skipped or not isinstance(moments, dict) or number in moments
     }
-    yield from _difference(moments, likely, "optimizer")
+    yield from _difference(moments, expected_moments, "optimizer")
     scale = torch.amp.GradScaler("cpu", enabled=found["conditions"]["precision"] == "float16")
     yield from _difference(found["scaler"], scale.state_dict(), "scaler")
 
@@ -167,7 +167,7 @@ def _position_faults(
             f"{sampling.updates} updates"
         )
     if _updates(found, sampling) != done:
-        yield f"its name says {done} updates, but it is of {_updates(found, sampling)}"
+        yield f"its name states {done} updates, but it is of {_updates(found, sampling)}"
     if not (found["seconds"] >= 0 and math.isfinite(found["seconds"])):
         yield f"seconds is {found['seconds']}"
     if not (found["evaluated"] > 0 or epoch == 0):
@@ -175,8 +175,8 @@ def _position_faults(
 
 
 def _condition_faults(found: Mapping[str, Any]) -> Iterator[str]:
-    like = {"precision": "", "threads": 0, "processes": 0, "device": "", "torch": ""}
-    yield from _difference(found["conditions"], like, "conditions")
+    pattern = {"precision": "", "threads": 0, "processes": 0, "device": "", "torch": ""}
+    yield from _difference(found["conditions"], pattern, "conditions")
     begun = found["conditions"]
     if begun["precision"] not in TYPES:
         yield f"conditions.precision is {begun['precision']!r}"
@@ -187,7 +187,7 @@ def _condition_faults(found: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _list_faults(found: Mapping[str, Any], *, with_ema: bool) -> Iterator[str]:
-    """Yields what is wrong with the lists of a checkpoint: a row for each epoch."""
+    """Yields the faults of a checkpoint's lists, which have a row for each epoch."""
     names = ["train_loss", "learning_rate", "top1", "top5"]
     names += ["ema_top1", "ema_top5"] if with_ema else []
     for name in ("metrics", "speed", "changes"):
@@ -200,11 +200,11 @@ def _list_faults(found: Mapping[str, Any], *, with_ema: bool) -> Iterator[str]:
     for row in found["metrics"]:
         yield from _difference(row, {"epoch": 0, **dict.fromkeys(names, 0.0)}, "metrics")
         if not all(math.isfinite(row[name]) for name in names):
-            yield f"metrics of epoch {row['epoch']} has values that are no finite numbers"
+            yield f"metrics of epoch {row['epoch']} has infinite or NaN values"
 
 
 def _moments(optimizer: torch.optim.Optimizer) -> dict[int, dict[str, Tensor]]:
-    """Returns what an optimizer that has begun remembers, by the number of a parameter."""
+    """Returns the state of an optimizer after its first update, by the number of a parameter."""
     names = ["exp_avg", "exp_avg_sq"]
     more = {"step": torch.zeros(())}
     if isinstance(optimizer, torch.optim.SGD):
@@ -216,7 +216,7 @@ def _moments(optimizer: torch.optim.Optimizer) -> dict[int, dict[str, Tensor]]:
 
 
 def _difference(found: Any, expected: Any, where: str) -> Iterator[str]:
-    """Yields where something differs in shape from what is expected: names, types, tensors."""
+    """Yields differences in structure from an expected value: names, types, shapes of tensors."""
     if isinstance(expected, Tensor):
         if _shape(found) != _shape(expected):
             yield f"{where} is {_kind(found)}, not {_kind(expected)}"
@@ -226,7 +226,8 @@ def _difference(found: Any, expected: Any, where: str) -> Iterator[str]:
         if lacks := [str(name) for name in expected if name not in found]:
             yield f"{where} lacks {', '.join(lacks[:3])}{' and others' * (len(lacks) > 3)}"
         if unknown := [str(name) for name in found if name not in expected]:
-            yield f"{where} has {', '.join(unknown[:3])}{' and others' * (len(unknown) > 3)}, too"
+            others = " and others" * (len(unknown) > 3)
+            yield f"{where} has unknown {', '.join(unknown[:3])}{others}"
         for name, value in expected.items():
             yield from _difference(found[name], value, f"{where}.{name}")
     elif type(found) is not type(expected):

@@ -1,4 +1,4 @@
-"""What a run goes on from: network, optimizer, moving average, and what it has been through."""
+"""The state of a run: network, optimizer, moving average, position and metrics."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from modernize.network import Network
 
 @dataclasses.dataclass
 class TrainingState:
-    """What a run goes on from.
+    """All that a run needs to resume.
 
-    Random states are not among it: whatever is drawn is drawn from a seed that the run's seed and
-    the place in the epoch decide.
+    It has no random states: all random numbers come from seeds that the run's seed and the position
+    in the epoch decide.
     """
 
-    run: str  # its name, which is that of its content
+    run: str  # its name, which its content decides
     network: Network
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
     ema: AveragedModel | None
-    loss_sum: Tensor  # of this process's part of the updates of the epoch so far
+    loss_sum: Tensor  # of this process, over the updates of the epoch so far
     epoch: int = 0
-    update: int = 0  # done in this epoch
+    update: int = 0  # number of updates done in this epoch
     evaluated: int = 0  # validation images of the last epoch
     seconds: float = 0.0  # of all attempts
     metrics: list[dict[str, Any]] = dataclasses.field(default_factory=list)
@@ -40,7 +40,7 @@ class TrainingState:
     changes: list[dict[str, Any]] = dataclasses.field(default_factory=list)  # of the conditions
 
     def to_dict(self, context: DeviceContext) -> dict[str, Any]:
-        """Returns what a checkpoint holds; all processes that share the run call this."""
+        """Returns the content of a checkpoint; all processes of the run call this."""
         loss_sums = torch.zeros(
             context.rank.world_size, dtype=self.loss_sum.dtype, device=context.device
         )
@@ -55,7 +55,7 @@ class TrainingState:
         }
 
     def load(self, values: dict[str, Any], context: DeviceContext) -> None:
-        """Takes over what a checkpoint held; it must be of this run, and whole."""
+        """Restores the content of a checkpoint, which must be of this run, and complete."""
         self.network.load_state_dict(values["network"])
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": values["optimizer"], "param_groups": groups})
@@ -78,7 +78,7 @@ PLAIN = (
 
 
 def initial_state(run: Run, context: DeviceContext) -> TrainingState:
-    """Returns a run's state before its first update; the seed alone decides the weights."""
+    """Returns a run's state before its first update; only the seed decides the weights."""
     torch.manual_seed(run.seed)
     network = context.put(Network(run.spec))
     if run.recipe.sync_batch_norm and context.rank.world_size > 1:
@@ -88,7 +88,7 @@ def initial_state(run: Run, context: DeviceContext) -> TrainingState:
     if run.recipe.ema_decay is not None:
         average: Any = get_ema_multi_avg_fn  # untyped
         ema = AveragedModel(network, multi_avg_fn=average(run.recipe.ema_decay), use_buffers=True)
-    precise = torch.float if context.device.type == "mps" else torch.double  # which that has not
+    precise = torch.float if context.device.type == "mps" else torch.double  # mps has no double
     return TrainingState(
         run=run.name,
         network=network,

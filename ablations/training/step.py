@@ -77,7 +77,7 @@ def seconds_per_iteration(
         iterate: does one iteration.
         seconds: how long to time.
         synchronize: waits until the device has finished its work.
-        at_least: iterations to time, however long they take.
+        at_least: the least number of iterations to time.
         clock: returns the time in seconds.
     """
     iterate()

@@ -1,4 +1,4 @@
-"""One run, from fresh weights or its last checkpoint to its record."""
+"""Trains one run, from initial weights or its last checkpoint, and writes its record."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ from ablations.data.sampling import MicroBatch
 from ablations.records import Record, Run, RunFolder, provenance
 from ablations.terminal import echo
 from ablations.training import checkpoint
+from ablations.training.chance import ChanceLevel, final_record
 from ablations.training.device_context import DeviceContext
 from ablations.training.evaluation import Accuracy, evaluate
 from ablations.training.resume import resume_run
 from ablations.training.state import TrainingState
 from ablations.training.step import TrainingStep
-from ablations.training.verdict import Chance, judge
 
-CHECK_UPDATES = 20  # how often all processes look whether the loss is finite, and whether to stop
-PROGRESS_SECONDS = 0.5  # how often a run says where it stands
-CHECKPOINT_SECONDS = 60.0  # how often a checkpoint is written, and then only ...
-CHECKPOINT_SHARE = 0.01  # ... as often as takes up to this share of the time
+CHECK_UPDATES = 20  # updates between two checks of losses, of signals and for a checkpoint
+PROGRESS_SECONDS = 0.5  # between two reports of progress
+CHECKPOINT_SECONDS = 60.0  # between two checkpoints, or more, so that ...
+CHECKPOINT_FRACTION = 0.01  # ... they take at most this fraction of the time
 
 
 class DivergedError(Exception):
-    """A loss, a weight or an output became infinite or no number; the message says where."""
+    """A loss, a weight or an output became infinite or NaN; the message says which and when."""
 
 
 class StoppedError(Exception):
-    """The run was told to stop; it goes on from its last checkpoint another time."""
+    """The run was asked to stop; a later launch resumes it from its last checkpoint."""
 
 
 def train(
@@ -51,76 +51,32 @@ def train(
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
     tensorboard: bool = False,
 ) -> Record | None:
-    """Trains one run to its end and writes its record; all processes that share it call this.
+    """Trains one run to its end and writes its record; all its processes call this.
 
-    A run that has a checkpoint goes on from there, with the same result. What changed meanwhile of
-    what decides its last digits is in the record's provenance, under ``changes``.
+    A run that has a checkpoint resumes from it, with the same result. If a condition changed that
+    decides the last digits, the record's provenance lists it under ``changes``.
 
     Args:
         run: what to train.
-        folder: where its files go; prepared for this run.
-        loaders: of this process's part of the run's images.
-        context: where this process computes.
-        keep_going: asked now and then; once it says no, a checkpoint is written and training stops.
-        checkpoint_seconds: at least so long between checkpoints, but for the one of an epoch's end.
-        tensorboard: whether the metrics are written for TensorBoard, too.
+        folder: of its files; prepared for this run.
+        loaders: of this process's part of the images.
+        context: this process's device, rank and precision.
+        keep_going: called regularly; if it returns False, the run is saved and training stops.
+        checkpoint_seconds: the least time between two checkpoints; each epoch ends with one, too.
+        tensorboard: whether to write the metrics for TensorBoard, too.
 
     Returns:
-        The record, or None where it was stopped.
+        The record, or None if it was stopped.
     """
     threads = torch.get_num_threads()
     try:
         context, state = resume_run(run, folder, context, loaders.train.sampling)
-        trainer = _Trainer(run, folder, loaders, context, keep_going, checkpoint_seconds, state)
-        trainer.tensorboard = tensorboard
-        return _train(trainer)
+        trainer = _Trainer(
+            run, folder, loaders, context, state, keep_going, checkpoint_seconds, tensorboard
+        )
+        return trainer.train()
     finally:
-        torch.set_num_threads(threads)  # one that goes on has a number of its own
-
-
-def _train(trainer: _Trainer) -> Record | None:
-    """Trains what is left of a run, and writes its record."""
-    run, folder, state = trainer.run, trainer.folder, trainer.state
-    context, loaders = trainer.context, trainer.loaders
-    if (
-        context.first
-    ):  # a killed process, or a checkpoint that cannot be used, may leave more epochs
-        folder.write_metrics(state.metrics)
-        folder.write_speed(state.speed)
-    started = time.time()
-    # Of the program as it is now: files may change while it runs.
-    made_with = provenance(context.describe(), torch.get_num_threads())
-    try:
-        diverged = ""
-        trainer.run_all_epochs()
-    except StoppedError:
-        return None
-    except DivergedError as error:
-        diverged = str(error)
-    record = dataclasses.replace(
-        judge(state.metrics, Chance(state.evaluated, loaders.majority), diverged),
-        seconds=trainer.seconds(),
-        provenance=made_with
-        | {
-            "processes": context.rank.world_size,
-            "precision": state.conditions["precision"],
-            **({"changes": state.changes} if state.changes else {}),
-            "bad_images": loaders.bad_images,
-            "started": started,
-            "ended": time.time(),
-        },
-    )
-    if context.first:
-        folder.check_owner()
-        if not diverged:
-            ema = state.ema.module.state_dict() if state.ema else None
-            network = state.network.state_dict()
-            spec = run.spec.to_dict()
-            weights = {"network": network, "ema": ema, "spec": spec, "run": run.name}
-            checkpoint.save_weights(folder.path, weights)
-        folder.write_record(record)
-        checkpoint.remove(folder.path)
-    return record
+        torch.set_num_threads(threads)  # a resumed run keeps its own number
 
 
 class _Trainer:
@@ -132,23 +88,23 @@ class _Trainer:
         folder: RunFolder,
         loaders: Loaders,
         context: DeviceContext,
+        state: TrainingState,
         keep_going: Callable[[], bool],
         checkpoint_seconds: float,
-        state: TrainingState,
+        tensorboard: bool,
     ) -> None:
-        self.run, self.recipe, self.folder = run, run.recipe, folder
+        self.run, self.recipe, self.folder, self.state = run, run.recipe, folder, state
         self.loaders, self.sampling, self.context = loaders, loaders.train.sampling, context
         self.keep_going, self.checkpoint_seconds = keep_going, checkpoint_seconds
+        self.tensorboard = tensorboard
         self.mixing = Mixing(run.recipe, loaders.num_classes)
-        self.state = state
-        self.before = self.state.seconds
-        self.clock = self.last_saved = time.perf_counter()
-        self.tensorboard = False
-        self.save_seconds = 0.0  # what a checkpoint takes
-        self.said = 0.0
-        self.losses: list[Tensor] = []  # since they were last checked
+        self.seconds_before = state.seconds  # of earlier attempts
+        self.start = self.last_saved = time.perf_counter()
+        self.last_progress = 0.0
+        self.save_seconds = 0.0  # that the last checkpoint took
+        self.losses: list[Tensor] = []  # since the last check
         self.rate: dict[str, float | None] = {"images_per_second": None, "data_wait": None}
-        model: nn.Module = self.state.network
+        model: nn.Module = state.network
         if context.rank.world_size > 1:
             model = DistributedDataParallel(
                 model, device_ids=[context.device] if context.device.type == "cuda" else None
@@ -156,24 +112,61 @@ class _Trainer:
         self.model: Any = torch.compile(model) if context.compile else model
         self.step = TrainingStep(self.model, state.optimizer, state.scaler, context)
 
+    def train(self) -> Record | None:
+        """Trains the rest of the run; returns its record, or None if it was stopped."""
+        state, context = self.state, self.context
+        if context.first:  # the files may have more epochs than the checkpoint
+            self.folder.write_metrics(state.metrics)
+            self.folder.write_speed(state.speed)
+        started = time.time()
+        # Read now: the program's files may change during the run.
+        software = provenance(context.describe(), torch.get_num_threads())
+        diverged = ""
+        try:
+            self.run_all_epochs()
+        except StoppedError:
+            return None
+        except DivergedError as error:
+            diverged = str(error)
+        chance = ChanceLevel(state.evaluated, self.loaders.majority)
+        record = dataclasses.replace(
+            final_record(state.metrics, chance, diverged),
+            seconds=self.seconds(),
+            provenance=software
+            | {
+                "processes": context.rank.world_size,
+                "precision": state.conditions["precision"],
+                **({"changes": state.changes} if state.changes else {}),
+                "bad_images": self.loaders.bad_images,
+                "started": started,
+                "ended": time.time(),
+            },
+        )
+        if context.first:
+            self.folder.check_owner()
+            if not diverged:
+                self._save_weights()
+            self.folder.write_record(record)
+            checkpoint.remove(self.folder.path)
+        return record
+
     def seconds(self) -> float:
         """Returns the time spent on the run, over all attempts."""
-        return self.before + time.perf_counter() - self.clock
+        return self.seconds_before + time.perf_counter() - self.start
 
     def run_all_epochs(self) -> None:
-        """Trains what is left.
+        """Trains the rest of the run.
 
         Raises:
-            DivergedError: naming the first loss that was no finite number.
-            StoppedError: where it was told to stop.
+            DivergedError: for a loss, a weight or an output that is infinite or NaN.
+            StoppedError: if the run was asked to stop.
         """
-        state = self.state
-        while state.epoch < self.recipe.epochs:
+        while self.state.epoch < self.recipe.epochs:
             self._epoch()
             self._finish_epoch()
 
     def _epoch(self) -> None:
-        """Trains what is left of an epoch."""
+        """Trains the rest of an epoch."""
         state = self.state
         state.network.train()
         self.loaders.train.data_wait = 0.0
@@ -193,7 +186,7 @@ class _Trainer:
             }
 
     def _update(self, micro_batches: Iterator[tuple[MicroBatch, Tensor, Tensor]]) -> None:
-        """Takes one step of the optimizer."""
+        """Does one update of the weights, from one or more micro-batches."""
         state, count = self.state, self.sampling.accumulation
         iteration = state.epoch * self.sampling.updates + state.update
         rate = self.recipe.learning_rate_at(iteration, self.sampling.updates)
@@ -201,10 +194,10 @@ class _Trainer:
             group["lr"] = rate
         total = torch.zeros_like(state.loss_sum)
         for turn, (batch, images, labels) in enumerate(micro_batches, start=1):
-            torch.manual_seed(batch.seed)  # what stochastic depth draws from
+            torch.manual_seed(batch.seed)  # for stochastic depth
             x, target = self.mixing(images, labels, batch.seed)
-            wait = self.model.no_sync if turn < count and self.context.rank.world_size > 1 else None
-            with wait() if wait else contextlib.nullcontext():
+            accumulates = turn < count and self.context.rank.world_size > 1
+            with self.model.no_sync() if accumulates else contextlib.nullcontext():
                 total += self.step.backward(x, target, count)
         self.step.update()
         if state.ema:
@@ -213,20 +206,20 @@ class _Trainer:
         self.losses.append(total)
 
     def _check_signals(self, last: bool) -> None:
-        """Checks the losses, says where the run stands, saves, and stops if told to."""
+        """Checks the losses, reports progress, saves if it is time, and stops if asked to."""
         state, now = self.state, time.perf_counter()
         done = state.epoch * self.sampling.updates + state.update
         due = self.context.first and now - self.last_saved > max(
-            self.checkpoint_seconds, self.save_seconds / CHECKPOINT_SHARE
+            self.checkpoint_seconds, self.save_seconds / CHECKPOINT_FRACTION
         )
-        speak = now - self.said > PROGRESS_SECONDS
+        report = now - self.last_progress > PROGRESS_SECONDS
         asked = torch.tensor([not self.keep_going(), due], device=self.context.device).int()
         stopping, due = (self.context.sum(asked) > 0).tolist()
-        # Time tells each process another thing, so together they look whenever they come by.
-        if speak or due or last or stopping or self.context.rank.world_size > 1:
+        # Clocks differ: several processes, which must do the same, check every time.
+        if report or due or last or stopping or self.context.rank.world_size > 1:
             self._check_losses(done)
-        if speak and self.context.first:
-            self.said = now
+        if report and self.context.first:
+            self.last_progress = now
             self.folder.write_progress(
                 epoch=state.epoch,
                 epochs=self.recipe.epochs,
@@ -240,7 +233,7 @@ class _Trainer:
             self._save()
 
     def _check_losses(self, done: int) -> None:
-        """Raises DivergedError for the first loss since the last look that is no finite number."""
+        """Raises DivergedError for the first loss since the last check that is infinite or NaN."""
         if not self.losses:
             return
         losses = self.context.sum(torch.stack(self.losses))
@@ -255,9 +248,9 @@ class _Trainer:
             )
 
     def _finish_epoch(self) -> None:
-        """Evaluates, and writes what the epoch came to."""
+        """Evaluates the network, and writes the results of the epoch."""
         state = self.state
-        for buffer in state.network.buffers():  # BatchNorm's, which each process has its own of
+        for buffer in state.network.buffers():  # of BatchNorm, which differ between processes
             self.context.broadcast(buffer)
         loss = self.context.sum(state.loss_sum.clone()) / self.context.rank.world_size
         iteration = (state.epoch + 1) * self.sampling.updates - 1
@@ -266,14 +259,14 @@ class _Trainer:
             "train_loss": loss.item() / self.sampling.updates,
             "learning_rate": self.recipe.learning_rate_at(iteration, self.sampling.updates),
         }
-        reached = self._evaluate(state.network)
-        row |= {"top1": reached.top1, "top5": reached.top5}
+        accuracy = self._evaluate(state.network)
+        row |= {"top1": accuracy.top1, "top5": accuracy.top5}
         if state.ema:
             averaged = self._evaluate(state.ema.module)
             row |= {"ema_top1": averaged.top1, "ema_top5": averaged.top5}
-        state.evaluated = reached.images
+        state.evaluated = accuracy.images
         if self.context.first:
-            self._say(row)
+            self._print(row)
         state.metrics.append(row)
         memory = self.context.peak_memory()
         state.speed.append({"epoch": state.epoch + 1, **self.rate, "memory_mib": memory})
@@ -289,24 +282,24 @@ class _Trainer:
     def _evaluate(self, network: nn.Module) -> Accuracy:
         """Returns a network's accuracy; raises DivergedError if it or its outputs are not finite.
 
-        A loss is of the weights before its update, so that the last update shows in none.
+        No loss shows the last update, because a loss is computed before its update.
         """
         epoch = self.state.epoch + 1
         weights = {name: w for name, w in network.state_dict().items() if w.is_floating_point()}
         finite = torch.stack([w.isfinite().all() for w in weights.values()])
         if not finite.all():
             name = list(weights)[int(finite.int().argmin())]
-            raise DivergedError(f"{name} became infinite or no number by the end of epoch {epoch}")
-        reached = evaluate(network, self.loaders.validation, self.context)
-        if reached.not_finite:
+            raise DivergedError(f"{name} became infinite or NaN by the end of epoch {epoch}")
+        accuracy = evaluate(network, self.loaders.validation, self.context)
+        if accuracy.not_finite:
             raise DivergedError(
-                f"the outputs for {reached.not_finite:,} of {reached.images:,} validation images "
-                f"are infinite or no numbers at the end of epoch {epoch}"
+                f"the outputs for {accuracy.not_finite:,} of {accuracy.images:,} validation images "
+                f"are infinite or NaN at the end of epoch {epoch}"
             )
-        return reached
+        return accuracy
 
-    def _say(self, row: dict[str, Any]) -> None:
-        """Prints an epoch's line; the run's log keeps it."""
+    def _print(self, row: dict[str, Any]) -> None:
+        """Prints the results of an epoch; the run's log keeps the line."""
         rate = self.rate["images_per_second"]
         echo(
             f"epoch {row['epoch']} of {self.recipe.epochs}: loss {row['train_loss']:.4f}, "
@@ -315,6 +308,7 @@ class _Trainer:
         )
 
     def _save(self) -> None:
+        """Writes a checkpoint; all processes call this."""
         self.state.seconds = self.seconds()
         self.last_saved = time.perf_counter()
         values = self.state.to_dict(self.context)
@@ -324,11 +318,17 @@ class _Trainer:
             checkpoint.save(self.folder.path, done, values)
             self.save_seconds = time.perf_counter() - self.last_saved
 
+    def _save_weights(self) -> None:
+        ema = self.state.ema.module.state_dict() if self.state.ema else None
+        network, spec = self.state.network.state_dict(), self.run.spec.to_dict()
+        weights = {"network": network, "ema": ema, "spec": spec, "run": self.run.name}
+        checkpoint.save_weights(self.folder.path, weights)
+
 
 def write_tensorboard(
     folder: Path, metrics: list[dict[str, Any]], speed: list[dict[str, Any]]
 ) -> None:
-    """Writes the last epoch's numbers for TensorBoard, which the extra ``tensorboard`` installs."""
+    """Writes the last epoch's numbers for TensorBoard; needs the extra ``tensorboard``."""
     from torch.utils.tensorboard import SummaryWriter
 
     kind: Any = SummaryWriter  # untyped

@@ -1,1 +1,1 @@
-"""Weights from elsewhere, and of runs: told, converted and evaluated."""
+"""Weights from other sources: conversion and evaluation."""

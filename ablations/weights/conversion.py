@@ -1,4 +1,4 @@
-"""Checkpoints of other implementations, and runs: told what they are, and written anew."""
+"""Describes and converts weights: checkpoints of other implementations, and of runs."""
 
 from __future__ import annotations
 
@@ -18,55 +18,55 @@ from modernize.weight_files import check_writable
 
 
 def check_output(source: Path, layout: str, output: Path) -> None:
-    """Refuses, before anything is read, what could not be written at the end.
+    """Checks, before anything is read, that the output can be written.
 
     Raises:
-        UsageError: saying what is valid.
+        UsageError: if it cannot.
     """
     if layout not in LAYOUT_NAMES:
         raise UnknownNameError("layout", layout, LAYOUT_NAMES)
     check_writable(output)
     if output.exists() and output.samefile(_file(source)):
-        raise UsageError(f"--output {output} is the file that is read; name another one.")
+        raise UsageError(f"--output {output} is also the input; name another file.")
 
 
 def read(source: Path, *, ema: bool) -> weights.Weights:
-    """Returns the weights of a file, or of a run's folder, whose configuration says the network.
+    """Returns the weights of a file, or of a run's folder, whose configuration has the network.
 
     Args:
         source: the file or folder.
-        ema: whether the moving average is meant.
+        ema: whether to read the moving average.
 
     Raises:
         CustomLayersError: for a network whose custom layers are not loaded.
-        WeightsError: where they cannot be read, or are of no network known here.
-        UsageError: for a folder that is no run's.
+        WeightsError: if they cannot be read, or belong to no known network.
+        UsageError: for a folder that is not a run's.
     """
     spec = None
     if source.is_dir():
         config = read_json(source / "config.json", CONFIG)
         if config is None or not _file(source).is_file():
             raise UsageError(
-                f"{source} is no folder of a finished run: it needs config.json and {WEIGHTS}. "
-                "Name a folder in results/<study>/runs/, or a file of weights."
+                f"{source} is not the folder of a finished run, which has config.json and "
+                f"{WEIGHTS}. Name a folder in results/<study>/runs/, or a file of weights."
             )
         spec = NetSpec.from_dict(config["spec"])
     try:
         return weights.read(_file(source), spec, ema=ema)
     except CustomLayersError as error:
-        raise CustomLayersError(f"{error} {_where_layers_are(_file(source), str(error))}") from None
+        raise CustomLayersError(f"{error} {_layers_hint(_file(source), str(error))}") from None
 
 
-def _where_layers_are(file: Path, fault: str) -> str:
-    """Returns how to name the custom layers that are missing: the study's copy, if there is one."""
-    copies = (file.parent.parent.parent / "layers").glob("*.py")  # beside runs/RUN/weights.pt
+def _layers_hint(file: Path, fault: str) -> str:
+    """Returns advice on missing custom layers; it names the study's copy, if there is one."""
+    copies = (file.parent.parent.parent / "layers").glob("*.py")  # next to runs/RUN/weights.pt
     copy = next((path for path in copies if path.stem in fault), None)
-    named = f"the study's copy is {copy}" if copy else "it was beside the study's file"
-    return f"Name it with --layers FILE, which runs it; {named}."
+    hint = f"the study's copy is {copy}" if copy else "it was next to the study file"
+    return f"Name it with --layers FILE, which runs the file; {hint}."
 
 
 def describe(source: Path, found: weights.Weights) -> list[str]:
-    """Returns lines that say what a file holds."""
+    """Returns lines that describe the weights of a file."""
     spec = found.spec
     rows = {
         "model": model_of(spec) or "none of the paper's",
@@ -86,7 +86,7 @@ def describe(source: Path, found: weights.Weights) -> list[str]:
 
 
 def write(found: weights.Weights, layout: str, output: Path) -> str:
-    """Writes weights in another layout, and returns a line that says so."""
+    """Writes weights in another layout, and returns a message."""
     weights.write(found, output, layout)
     size = output.stat().st_size
     tensors = plural(len(found.tensors), "tensor")

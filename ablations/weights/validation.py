@@ -1,4 +1,4 @@
-"""What weights score on ImageNet, or a finished run on its own images, beside the paper's."""
+"""Evaluates weights on ImageNet, or a finished run on its data set, next to published figures."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ if TYPE_CHECKING:
     from ablations.records import Study
     from ablations.training.evaluation import Accuracy
 
-FETCHED = "IMAGENET1K_V1"  # torchvision's name of the weights by the recipe that the paper quotes
+FETCHED = "IMAGENET1K_V1"  # torchvision's name of the weights that the paper cites
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """The command's options, as it explains them."""
+    """The command's options; its help describes them."""
 
     step: str | None
     regime: str
@@ -50,22 +50,22 @@ class Options:
 
 
 class FetchError(RoadmapError):
-    """Weights that torchvision could not fetch."""
+    """Weights that torchvision could not download."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Evaluated:
-    """An evaluation, for people.
+    """The result of an evaluation, with its description.
 
     Attributes:
-        title: what was evaluated, and where it came from.
-        accuracy: what came out.
-        classes: how many classes the images are of.
-        bad_images: images that could not be read.
-        known: whose figure stands beside ours, and the figure as text.
-        context: where it was computed.
+        title: the network, and the source of its weights.
+        accuracy: the result.
+        classes: number of classes of the images.
+        bad_images: number of images that could not be read.
+        known: the source of a known figure, and the figure as text.
+        context: device and precision.
         details: more names and values.
-        notes: which images were passed over, a sentence each.
+        notes: sentences about skipped images.
     """
 
     title: str
@@ -78,11 +78,11 @@ class Evaluated:
     notes: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
-        """Returns what a terminal shows."""
+        """Returns lines for a terminal."""
         a, (whose, figure) = self.accuracy, self.known
         left_out = f", {self.bad_images:,} unreadable left out" if self.bad_images else ""
         if a.not_finite:
-            left_out += f"; {a.not_finite:,} outputs are infinite or no numbers and count as wrong"
+            left_out += f"; {a.not_finite:,} outputs are infinite or NaN and count as wrong"
         rows = {
             "images": f"{plural(a.images, 'image')} of {plural(self.classes, 'class')}{left_out}",
             "top-1": f"{percent(a.top1, 3)}  ({whose}: {figure})",
@@ -95,7 +95,7 @@ class Evaluated:
         return [self.title, *told, *(f"Note: {note}" for note in self.notes)]
 
     def values(self) -> dict[str, Any]:
-        """Returns everything by name."""
+        """Returns all values by name."""
         whose, figure = self.known
         return {
             "title": self.title,
@@ -116,10 +116,10 @@ def _precision(context: DeviceContext) -> str:
 
 
 def check_step(spec: NetSpec, step: str, regime: str) -> None:
-    """Refuses weights that are of another step's network than was asked for.
+    """Checks that weights belong to the network of a step.
 
     Raises:
-        WeightsError: saying which they are of.
+        WeightsError: if they do not, with the differences.
     """
     wanted = spec_of(step, regime)
     differs = spec.diff(wanted, (Role.INPUT, Role.HEAD, Role.INITIAL, Role.TRAINING))
@@ -127,19 +127,19 @@ def check_step(spec: NetSpec, step: str, regime: str) -> None:
         of = step_of(spec)
         listed = "; ".join(f"{name} is {a}, not {b}" for name, (a, b) in differs.items())
         raise WeightsError(
-            f"these weights are not of the step {step!r} of the regime {regime}: {listed}. "
-            + (f"They are of {of!r}; leave --step away, and they are told by their tensors." if of
-               else "Leave --step away, and they are told by their tensors.")
+            f"these weights do not belong to the step {step!r} of the regime {regime}: {listed}. "
+            + (f"They belong to {of!r}. Omit --step to find the step from the tensors." if of
+               else "Omit --step to find the network from the tensors.")
         )  # fmt: skip
 
 
 def find_weights(source: str, step: str | None, regime: str, *, ema: bool) -> Weights:
-    """Returns the weights of a file, or those that torchvision fetches.
+    """Returns the weights of a file, or those that torchvision downloads.
 
     Raises:
         UsageError: for weights that torchvision does not have.
-        FetchError: where it cannot be reached.
-        WeightsError: for a file that cannot be read or is of another step.
+        FetchError: if the download fails.
+        WeightsError: for a file that cannot be read or belongs to another step.
     """
     if source == "torchvision":
         if step is None:
@@ -164,24 +164,24 @@ def _fetch(spec: NetSpec) -> Weights:
         tensors = reference.fetch(FETCHED)
     except (OSError, RuntimeError) as error:  # no connection, or a file that is cut off
         raise FetchError(
-            f"torchvision could not fetch the weights of {reference.name} ({error}). Fetch them "
+            f"torchvision could not download the weights of {reference.name} ({error}). Fetch them "
             "on a computer with a connection, and give the file as --weights."
         ) from error
     return from_state_dict(tensors, spec)
 
 
 def of_weights(source: str, data: Path, options: Options) -> Evaluated:
-    """Evaluates weights on a folder of class folders, prepared as the paper does.
+    """Evaluates weights on a folder of class folders, with the paper's preparation of images.
 
     Args:
         source: a file, a run's folder, or ``torchvision``.
-        data: holds a folder of images for each class.
-        options: those of the command.
+        data: has a folder of images for each class.
+        options: of the command.
 
     Raises:
-        WeightsError: for weights that cannot be read, or are of another step than asked for.
-        FetchError: where torchvision cannot fetch its own.
-        DataError: for images that are not there, or not of the network's classes.
+        WeightsError: for weights that cannot be read, or belong to another step.
+        FetchError: if torchvision cannot download its weights.
+        DataError: for images that are missing, or have other classes.
         UsageError: for images that are too small for the network.
     """
     found = find_weights(source, options.step, options.regime, ema=options.ema)
@@ -222,7 +222,7 @@ def of_weights(source: str, data: Path, options: Options) -> Evaluated:
 
 
 def printed(spec: NetSpec, image_size: int) -> str:
-    """Returns the accuracies that the paper prints of a network at an image size, as text."""
+    """Returns the paper's accuracies of a network at an image size, as text."""
     model = model_of(spec)
     found = []
     if model:
@@ -241,7 +241,7 @@ def printed(spec: NetSpec, image_size: int) -> str:
 
 def _compute(precision: str) -> Compute:
     return Compute(
-        precision=precision,  # type: ignore[arg-type]  # the command offers no other
+        precision=precision,  # type: ignore[arg-type]  # the command allows no other
         channels_last=True,
         compile=False,
         tf32=False,
@@ -250,15 +250,15 @@ def _compute(precision: str) -> Compute:
 
 
 def of_run(study: Study, data: str | None, options: Options) -> Evaluated:
-    """Evaluates a finished run on its study's validation images, as its training did.
+    """Evaluates a finished run on its study's validation images, as during training.
 
     Args:
-        study: which has the run.
-        data: where the images are now; None: as the preset says.
-        options: those of the command.
+        study: that has the run.
+        data: the folder of the images; None: the one of the preset.
+        options: of the command.
 
     Raises:
-        UsageError: where the study has no such run, it is not finished, or it has no average.
+        UsageError: if the study has no such run, or it is not finished or has no moving average.
         CustomLayersError: for a network whose custom layers are not loaded; the copy in the study
             is run only if the user asks for it.
     """
@@ -278,13 +278,13 @@ def of_run(study: Study, data: str | None, options: Options) -> Evaluated:
     if options.ema and run.recipe.ema_decay is None:
         raise UsageError(
             f"{run.key}, seed {run.seed}, was trained without a moving average of the weights "
-            "(its ema_decay is null); leave out --ema."
+            "(its ema_decay is null); omit --ema."
         )
     found = conversion.read(folder.path, ema=options.ema)
     if (named := run_of_weights(folder.path)) not in (None, run.name):
         raise WeightsError(
-            f"{folder.path / WEIGHTS} holds the weights of another run, {named}. Put back those of "
-            "this run; or delete its folder, and the same launch trains it again."
+            f"{folder.path / WEIGHTS} has the weights of another run, {named}. Restore those of "
+            "this run, or delete its folder and launch the study again."
         )
     preset, recipe = study.preset, run.recipe
     choice = preset.data.model_copy(update={"source": data} if data is not None else {})

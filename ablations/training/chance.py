@@ -1,7 +1,7 @@
-"""How a run ended, told from its epochs: finished, collapsed or diverged.
+"""How a run ended: finished, collapsed or diverged.
 
 A run that was trained to its end has collapsed if it is no better than chance: if a network that
-always names the most common class could be right as often, by an exact binomial test.
+always predicts the most common class could be right as often, by an exact binomial test.
 """
 
 from __future__ import annotations
@@ -12,55 +12,57 @@ from typing import Any
 
 from ablations.records import Record, Status
 
-LEVEL = 0.01  # how often a network at chance passes for a better one
-FEWEST = 10  # fewer validation images tell nothing
+LEVEL = 0.01  # probability that a network at chance is taken for a better one
+FEWEST = 10  # the test needs at least this number of validation images
 
 
 @dataclasses.dataclass(frozen=True)
-class Chance:
-    """What a network that learnt nothing gets right.
+class ChanceLevel:
+    """The accuracy of a network that learnt nothing.
 
     Attributes:
         images: validation images that were evaluated.
-        share: part of the validation images that belongs to the most common class.
+        fraction: of the validation images, those of the most common class.
     """
 
     images: int
-    share: float
+    fraction: float
 
     def limit(self) -> int | None:
         """Returns the most images that are still right by chance, at the level :data:`LEVEL`.
 
-        None if there are too few images to tell: fewer than :data:`FEWEST`, or so few that a
+        None if there are too few images for a test: fewer than :data:`FEWEST`, or so few that a
         network halfway from chance to 100 % would be taken for one at chance.
         """
         import numpy as np
-        from scipy.special import bdtrc  # a tenth of the time that scipy.stats takes
+        from scipy.special import bdtrc  # imports in a tenth of the time of scipy.stats
 
-        if self.images < FEWEST or self.share >= 1:
+        if self.images < FEWEST or self.fraction >= 1:
             return None
-        more = bdtrc(np.arange(self.images + 1), self.images, self.share)  # P(X > k)
+        more = bdtrc(np.arange(self.images + 1), self.images, self.fraction)  # P(X > k)
         most = int(np.argmax(more <= LEVEL))
-        return most if 2 * most < (1 + self.share) * self.images else None
+        return most if 2 * most < (1 + self.fraction) * self.images else None
 
-    def explains(self, top1: float) -> str:
+    def explain(self, top1: float) -> str:
         """Returns why an accuracy in percent is at chance; an empty text if it is not."""
         most = self.limit()
         if most is None or round(top1 * self.images / 100) > most:
             return ""
         return (
-            f"top-1 of {top1:.2f} % is at chance: of {self.images:,} images, a network that knows "
-            f"only the most common class, {100 * self.share:.2f} % of them, gets up to "
+            f"top-1 of {top1:.2f} % is at chance: of {self.images:,} images, a network that always "
+            f"predicts the most common class ({100 * self.fraction:.2f} % of them) gets up to "
             f"{100 * most / self.images:.2f} % right ({100 * LEVEL:.0f} % level)"
         )
 
 
-def judge(metrics: Sequence[Mapping[str, Any]], chance: Chance, diverged: str = "") -> Record:
-    """Returns how a run with these metrics ended.
+def final_record(
+    metrics: Sequence[Mapping[str, Any]], chance: ChanceLevel, diverged: str = ""
+) -> Record:
+    """Returns the record of a run with these metrics.
 
     Args:
         metrics: of each epoch, oldest first.
-        chance: what its last top-1 is compared with.
+        chance: the level that its last top-1 is compared with.
         diverged: why it diverged; an empty text if it did not.
     """
     if not metrics:
@@ -70,7 +72,7 @@ def judge(metrics: Sequence[Mapping[str, Any]], chance: Chance, diverged: str = 
     if diverged:
         status, reason = Status.DIVERGED, diverged
     else:
-        reason = chance.explains(last["top1"])
+        reason = chance.explain(last["top1"])
         status = Status.COLLAPSED if reason else Status.FINISHED
     return Record(
         status,
