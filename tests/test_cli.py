@@ -225,7 +225,7 @@ def test_ctrl_c_keeps_what_is_finished_and_the_same_command_goes_on(
         (["convert", "a.pth", "--to", "tim", "--output", "b.pth"], "Did you mean 'timm'?"),
         (["convert", "a.pth", "--to", "timm", "--output", "b.h5"], "b.h5"),
         (["convert", "README.md", "--to", "timm", "--output", "no/b.pt"], "there is no folder no"),
-        (["convert", "SELF", "--to", "timm", "--output", "SELF"], "is the file that is read"),
+        (["convert", "SELF", "--to", "timm", "--output", "SELF"], "self.pt"),
         (["--jobs", "0"], "--jobs"),
         (["flop"], "flop"),
     ],

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from ablations.data.decoding import BACKGROUND, RATIO, decode_image, explain, to_rgb
+from ablations.data.decoding import BACKGROUND, MAX_RATIO, decode_image, explain, to_rgb
 from ablations.data.image_folder import SUFFIXES
 
 W = BACKGROUND[0]
@@ -191,7 +191,7 @@ def png(width: int, height: int) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("width", "height"), [(20_000, 20_000), (2**31 - 1, 1), (1, RATIO + 1), (200_000, 150)]
+    ("width", "height"), [(20_000, 20_000), (2**31 - 1, 1), (1, MAX_RATIO + 1), (200_000, 150)]
 )
 def test_absurd_sizes_are_refused_before_memory_is_taken(
     width: int, height: int, tmp_path: Path

@@ -177,7 +177,7 @@ def test_torchvision_fetches_its_own_weights(
 
     monkeypatch.setattr(ReferenceModel, "fetch", unreachable)
     said = message(capsys, *of)
-    assert said.startswith("1: Error: torchvision could not fetch the weights of resnet50")
+    assert said.startswith("1: Error: torchvision could not download the weights of resnet50")
 
 
 @pytest.mark.integration
