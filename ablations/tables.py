@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ablations import terminal
 from modernize import text
 
 FORMATS = ("table", "csv", "json", "markdown")
@@ -45,9 +46,40 @@ class Columns:
 PLAIN = Columns()
 
 
-def for_programs(rows: Sequence[Mapping[str, Any]], style: str) -> str:
-    """Returns rows as ``csv`` or ``json``."""
-    return as_csv(rows) if style == "csv" else as_json(rows)
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """Rows for programs and for people, with a title and notes.
+
+    Attributes:
+        values: the rows for CSV and JSON.
+        texts: the rows of the table.
+        columns: how the table is shown.
+        title: above the table, if any.
+        notes: below the table.
+    """
+
+    values: Sequence[Mapping[str, Any]]
+    texts: Rows
+    columns: Columns = PLAIN
+    title: str = ""
+    notes: Sequence[str] = ()
+
+    def show(self, console: Console, style: str) -> None:
+        """Prints the report in one of :data:`FORMATS`."""
+        if style != "table":
+            terminal.echo(self.as_text(style))
+            return
+        print_table(console, self.texts, self.columns, self.title)
+        for note in self.notes:
+            console.print(note, soft_wrap=True)
+
+    def as_text(self, style: str) -> str:
+        """Returns the report as ``csv``, ``json`` or ``markdown``."""
+        if style != "markdown":
+            return as_csv(self.values) if style == "csv" else as_json(self.values)
+        title = [text.markdown(self.title), ""] if self.title else []
+        notes = ["", *(f"- {text.markdown(note)}" for note in self.notes)] if self.notes else []
+        return "\n".join([*title, as_markdown(self.texts, self.columns), *notes])
 
 
 def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -7,11 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from ablations import tables
 from ablations.analysis.accuracies import BEST, PUBLISHED, Accuracies
-from ablations.analysis.baselines import PARENT
 from ablations.analysis.comparison import PAIRED, sensitivity
 from ablations.analysis.statistics import LEVEL
 from ablations.units import number, p_value, signed
-from modernize.text import markdown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,19 +37,6 @@ def as_texts(table: pd.DataFrame, *, every_column: bool = False) -> list[dict[st
         name for name in next(iter(rows), {}) if every_column or any(row[name] for row in rows)
     ]
     return [{name: row[name] for name in filled} for row in rows]
-
-
-def as_markdown(accuracies: Accuracies, table: pd.DataFrame, baseline: str = PARENT) -> str:
-    """Returns a comparison as a Markdown table, below its title and above its :func:`notes`.
-
-    Args:
-        accuracies: the accuracies that were compared.
-        table: the comparison of them.
-        baseline: that they were compared with.
-    """
-    lines = [f"- {markdown(line)}" for line in notes(accuracies, table, baseline)]
-    rows = tables.as_markdown(as_texts(table), COLUMNS)
-    return "\n".join([markdown(title(accuracies)), "", rows, "", *lines])
 
 
 def title(accuracies: Accuracies) -> str:

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from ablations import tables, terminal
+from ablations import tables
 from ablations.benchmark import results as benchmark_results
 from ablations.benchmark.results import MODES, Benchmark
 from ablations.units import duration
 from modernize.errors import RoadmapError, UnknownNameError, UsageError
-from modernize.text import markdown, plural
+from modernize.text import plural
 
 if TYPE_CHECKING:
     from ablations.benchmark.measurement import Plan, Setup, Trial
@@ -193,16 +193,13 @@ def describe_precision(asked: str, dtype: str) -> str:
 
 def show(benchmark: Benchmark, style: str, console: Console) -> None:
     """Prints the table and its footnotes."""
-    if style in ("csv", "json"):
-        terminal.echo(tables.for_programs(benchmark_results.as_values(benchmark), style))
-        return
-    texts = benchmark_results.as_texts(benchmark)
-    if style == "markdown":
-        terminal.echo(f"{tables.as_markdown(texts, benchmark_results.COLUMNS)}\n")
-    else:
-        tables.print_table(console, texts, benchmark_results.COLUMNS, benchmark.title)
-    for line in benchmark_results.footnotes(benchmark):
-        terminal.echo(f"- {markdown(line)}" if style == "markdown" else line)
+    tables.Report(
+        benchmark_results.as_values(benchmark),
+        benchmark_results.as_texts(benchmark),
+        benchmark_results.COLUMNS,
+        benchmark.title,
+        benchmark_results.footnotes(benchmark),
+    ).show(console, style)
 
 
 def write(

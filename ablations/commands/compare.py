@@ -79,13 +79,10 @@ def _show(console: Console, accuracies: Accuracies, baseline: str, style: str) -
     from ablations.analysis import comparison, comparison_text
 
     table = comparison.compare(accuracies, baseline)
-    if style in ("csv", "json"):
-        terminal.echo(tables.for_programs(comparison_text.as_values(table), style))
-        return
-    if style == "markdown":
-        terminal.echo(comparison_text.as_markdown(accuracies, table, baseline))
-        return
-    texts, title = comparison_text.as_texts(table), comparison_text.title(accuracies)
-    tables.print_table(console, texts, comparison_text.COLUMNS, title)
-    for line in comparison_text.notes(accuracies, table, baseline):
-        console.print(line, soft_wrap=True)
+    tables.Report(
+        comparison_text.as_values(table),
+        comparison_text.as_texts(table),
+        comparison_text.COLUMNS,
+        comparison_text.title(accuracies),
+        comparison_text.notes(accuracies, table, baseline),
+    ).show(console, style)

@@ -8,7 +8,6 @@ from rich.console import Console
 from ablations import tables, terminal
 from ablations.commands.options import FORMATS, given_parameters
 from ablations.commands.parameters import PIXELS, StrictCommand
-from modernize.text import markdown
 
 
 @click.command(
@@ -70,28 +69,20 @@ def flops(
         values = [
             row for regime, size in sizes for row in step_costs.step_parts(step, regime, size)
         ]
-        if style == "markdown":
-            texts = [{name: str(value) for name, value in row.items()} for row in values]
-            terminal.echo(tables.as_markdown(texts))
-        else:
-            terminal.echo(tables.for_programs(values, style))
+        texts = [{name: str(value) for name, value in row.items()} for row in values]
+        tables.Report(values, texts).show(console, style)
         return
     counted = [
         step_costs.cost_rows(roadmap(r.name, last=last), r, image_size or r.image_size)
         for r in chosen
     ]
-    if style in ("csv", "json"):
-        values = [step_costs.as_values(row) for rows in counted for row in rows]
-        terminal.echo(tables.for_programs(values, style))
+    if style in ("csv", "json"):  # one list for all regimes
+        step_costs.report([row for rows in counted for row in rows]).show(console, style)
         return
-    for regime, rows in zip(chosen, counted, strict=True):
-        title = step_costs.title(rows, regime)
-        if style == "markdown":
-            terminal.echo(f"{markdown(title)}\n\n{step_costs.as_markdown(rows)}\n")
-            continue
-        tables.print_table(console, step_costs.as_texts(rows), step_costs.COLUMNS, title)
-        for note in step_costs.footnotes(rows):
-            console.print(note, soft_wrap=True)
+    for number, (regime, rows) in enumerate(zip(chosen, counted, strict=True)):
+        if style == "markdown" and number:
+            terminal.echo()
+        step_costs.report(rows, step_costs.title(rows, regime)).show(console, style)
 
 
 def _print_models(console: Console, style: str) -> None:
@@ -99,13 +90,9 @@ def _print_models(console: Console, style: str) -> None:
     from ablations.costs import model_costs
 
     rows = model_costs.model_rows()
-    if style in ("csv", "json"):
-        terminal.echo(tables.for_programs(model_costs.as_values(rows), style))
-        return
-    texts = [model_costs.as_texts(row) for row in rows]
-    if style == "markdown":
-        terminal.echo(f"{tables.as_markdown(texts, model_costs.COLUMNS)}\n")
-    else:
-        tables.print_table(console, texts, model_costs.COLUMNS)
-    for note in model_costs.footnotes(rows):
-        terminal.echo(note if style == "table" else f"- {markdown(note)}")
+    tables.Report(
+        model_costs.as_values(rows),
+        [model_costs.as_texts(row) for row in rows],
+        model_costs.COLUMNS,
+        notes=model_costs.footnotes(rows),
+    ).show(console, style)

@@ -17,7 +17,7 @@ from ablations.commands.study_request import (
     study_options,
     total_time,
 )
-from modernize.text import markdown, plural
+from modernize.text import plural
 
 
 @click.command(cls=StrictCommand, short_help="List a study's variants and their costs.")
@@ -42,22 +42,17 @@ def plan(images_per_second: float | None, measure: bool, style: str, **options: 
     speed = find_speed(rows, reference, request.preset, images_per_second, measure)
     if speed:
         rows = estimates.timed(rows, speed)
-    if style in ("csv", "json"):
-        terminal.echo(tables.for_programs([estimates.as_values(row) for row in rows], style))
-        return
-    title = f"{request.resolved.title}: {request.preset.title}, regime {request.resolved.regime}"
-    texts = estimates.as_texts(rows)
-    if style == "markdown":
-        terminal.echo(f"{markdown(title)}\n\n{tables.as_markdown(texts, estimates.COLUMNS)}\n")
-    else:
-        tables.print_table(terminal.console(), texts, estimates.COLUMNS, title)
-    if images.note:
-        terminal.echo(f"Note: {images.note}")
-    for line in cost_notes(rows, reference, request.resolved):
-        terminal.echo(line)
     runs, macs = sum(row.runs for row in rows), sum(row.work for row in rows)
-    terminal.echo(f"{plural(len(rows), 'variant')}, {plural(runs, 'run')}, {work(macs)} in total")
-    if speed:
-        terminal.echo(total_time(sum((row.hours or 0) * row.runs for row in rows), speed))
-    else:
-        terminal.echo(HOURS_HINT)
+    hours = sum((row.hours or 0) * row.runs for row in rows)
+    tables.Report(
+        [estimates.as_values(row) for row in rows],
+        estimates.as_texts(rows),
+        estimates.COLUMNS,
+        f"{request.resolved.title}: {request.preset.title}, regime {request.resolved.regime}",
+        [
+            *([f"Note: {images.note}"] if images.note else []),
+            *cost_notes(rows, reference, request.resolved),
+            f"{plural(len(rows), 'variant')}, {plural(runs, 'run')}, {work(macs)} in total",
+            total_time(hours, speed) if speed else HOURS_HINT,
+        ],
+    ).show(terminal.console(), style)

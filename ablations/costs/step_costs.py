@@ -11,7 +11,7 @@ from ablations.paper import printed_flops
 from ablations.units import Unit, choose_unit
 from modernize.cost import breakdown, cost, parts
 from modernize.steps import Regime, Variant, until
-from modernize.text import markdown, plural
+from modernize.text import plural
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,6 +177,10 @@ def footnotes(rows: Sequence[CostRow]) -> list[str]:
 
 def as_markdown(rows: Sequence[CostRow]) -> str:
     """Returns the rows as a Markdown table, with the meaning of its stars below."""
-    notes = [f"- {markdown(note)}" for note in footnotes(rows)]
-    table = tables.as_markdown(as_texts(rows), COLUMNS)
-    return "\n".join([table, "", *notes] if notes else [table])
+    return report(rows).as_text("markdown")
+
+
+def report(rows: Sequence[CostRow], title: str = "") -> tables.Report:
+    """Returns the rows for programs and for people."""
+    values = [as_values(row) for row in rows]
+    return tables.Report(values, as_texts(rows), COLUMNS, title, footnotes(rows))
