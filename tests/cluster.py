@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn, Self
 
@@ -103,6 +104,17 @@ class Cluster:
         init.terminate()
         init.wait()
 
+    @contextlib.contextmanager
+    def drained(self) -> Iterator[None]:
+        """Lets no job start while the body runs."""
+        for name in self.nodes:
+            self.command("scontrol", "update", f"node={name}", "state=drain", "reason=test")
+        try:
+            yield
+        finally:
+            for name in self.nodes:
+                self.command("scontrol", "update", f"node={name}", "state=resume")
+
     def stop(self) -> None:
         """Powers everything off and removes the folder."""
         for name in reversed(list(self._inits)):
@@ -110,10 +122,10 @@ class Cluster:
         shutil.rmtree(self.root, ignore_errors=True)
 
     def command(self, *argv: str) -> str:
-        """Runs a command such as squeue, and returns what it writes.
+        """Runs a command such as squeue, and returns its output.
 
         Raises:
-            RuntimeError: where it fails; with what it says about that.
+            RuntimeError: if it fails, with its message.
         """
         environment = {**os.environ, **self.env}
         done = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=120)

@@ -36,13 +36,14 @@ def test_many_steps_as_one_array(cluster: Cluster, tiny_images: Path, tmp_path: 
     assert "#SBATCH --array=0-5%3" in script
     assert not product.study.exists()
 
-    said = product.submit("--until", "width")
-    assert "Submitted 6 runs" in said
-    jobs = product.jobs()
+    with cluster.drained():
+        assert "Submitted 6 runs" in product.submit("--until", "width")
+        assert "6 queued" in product.command("status")
+        assert "Nothing to submit" in product.submit("--until", "width")
+        jobs = product.jobs()
     assert len({job.partition("_")[0] for job in jobs}) == 1  # one call, one array
-    assert sum(" RUNNING" in job for job in jobs) <= 3
-    assert "queued" in product.command("status")
-    assert "Nothing to submit" in product.submit("--until", "width")
+    product.wait_until(lambda: any(" RUNNING" in job for job in product.jobs()))
+    assert sum(" RUNNING" in job for job in product.jobs()) <= 3
     product.wait_for_end()
 
     assert "6 finished" in product.command("status")
@@ -82,10 +83,10 @@ def test_custom_layers_are_copied(cluster: Cluster, tiny_images: Path, tmp_path:
     asked = ["--study", str(tmp_path / "star.yaml")]
     assert "#SBATCH --array=0-1" in product.submit(*asked, "--dry-run")
     assert not product.study.exists()
-    product.configure("max_running: 1")
-    assert "Submitted 2 runs" in product.submit(*asked)
-    (tmp_path / "my_layers.py").write_text("raise SystemExit('the edited file')")
-    (tmp_path / "star.yaml").write_text("no study any more")
+    with cluster.drained():
+        assert "Submitted 2 runs" in product.submit(*asked)
+        (tmp_path / "my_layers.py").write_text("raise SystemExit('the edited file')")
+        (tmp_path / "star.yaml").write_text("no study any more")
     product.wait_for_end()
     assert "2 finished" in product.command("status")
     assert "epoch 1 of 1" in product.command("logs", "--step", "star-relu")
@@ -200,16 +201,16 @@ def test_cancelled_runs_continue_when_submitted_again(
 ) -> None:
     product = Product(cluster, tmp_path, tiny_images, *SOME)
     product.configure("max_running: 1", "max_array_size: 2")
-    said = product.submit("--until", "patchify")
-    assert "Submitted 4 runs" in said
-    assert len({job.partition("_")[0] for job in product.jobs()}) == 2  # two arrays, one by one
-    product.wait_for_checkpoint("resnet")
+    with cluster.drained():
+        assert "Submitted 4 runs" in product.submit("--until", "patchify")
+        assert len({job.partition("_")[0] for job in product.jobs()}) == 2  # two arrays in turn
+    product.suspend("resnet")
     assert "1 job " in product.command("cancel", "--only", "recipe")
     assert "3 jobs" in product.command("cancel")
     product.wait_for_end()
     assert "0 jobs" in product.command("cancel")
     shown = product.command("status")
-    assert "launch again to go on" in shown
+    assert "launch again to continue" in shown
     assert "3 missing" in shown
     product.slurm_config.write_text("max_running: 4")
     product.submit("--only", "resnet")

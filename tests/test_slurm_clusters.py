@@ -54,14 +54,11 @@ def test_the_program_is_the_one_that_was_submitted(
     shutil.copy(ROOT / "run_roadmap.py", copy)
     program = copy / "run_roadmap.py"
     product = Product(cluster, tmp_path / "results", tiny_images, *SHORT, program=program)
-    for node in cluster.nodes:
-        cluster.command("scontrol", "update", f"node={node}", "state=drain", "reason=test")
-    product.submit("--until", "recipe")
-    for package in ("modernize", "ablations"):
-        for module in (copy / package).rglob("*.py"):
-            module.write_text("raise SystemExit('this was edited')\n")
-    for node in cluster.nodes:
-        cluster.command("scontrol", "update", f"node={node}", "state=resume")
+    with cluster.drained():
+        product.submit("--until", "recipe")
+        for package in ("modernize", "ablations"):
+            for module in (copy / package).rglob("*.py"):
+                module.write_text("raise SystemExit('this was edited')\n")
     product.wait_for_end()
     product.program = ROOT / "run_roadmap.py"
     assert "2 finished" in product.command("status")
