@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -59,6 +60,12 @@ def submit(study: Study) -> None:
 
 def stands(study: Study) -> Status:
     return read_statuses(study)[0].status
+
+
+def test_the_documents_list_every_status() -> None:
+    text = (Path(__file__).parent.parent / "docs" / "studies.md").read_text()
+    section = text.partition("## Status of a run")[2]
+    assert re.findall(r"^\| `(\w+)`", section, re.MULTILINE) == [str(s) for s in Status]
 
 
 def test_without_a_scheduler(study: Study) -> None:
