@@ -29,9 +29,9 @@ def cluster() -> Iterator[Cluster]:
         yield cluster
 
 
-def test_many_steps_as_one_array(cluster: Cluster, tiny_images: Path, tmp_path: Path) -> None:
+def test_many_steps_as_one_array(cluster: Cluster, few_images: Path, tmp_path: Path) -> None:
     """The main job: submitted, followed and collected; no run is trained twice."""
-    product = Product(cluster, tmp_path, tiny_images, "epochs=1", "warmup_epochs=0")
+    product = Product(cluster, tmp_path, few_images, "epochs=1", "warmup_epochs=0")
     script = product.submit("--until", "width", "--dry-run")
     assert "#SBATCH --array=0-5%3" in script
     assert not product.study.exists()
@@ -57,15 +57,15 @@ def test_many_steps_as_one_array(cluster: Cluster, tiny_images: Path, tmp_path: 
         assert len(record["provenance"]["commit"]) == 40
 
 
-def test_the_session_of_the_document(cluster: Cluster, tiny_images: Path, tmp_path: Path) -> None:
+def test_the_session_of_the_document(cluster: Cluster, few_images: Path, tmp_path: Path) -> None:
     """Its commands, on fewer images and for one epoch; they print the lines that it shows."""
-    product = Product(cluster, tmp_path, tiny_images)
+    product = Product(cluster, tmp_path, few_images)
     document = ROOT / "docs" / "cluster.md"
     for name, text in documents.files(document).items():
         (tmp_path / name).write_text(text)
     [session] = [b for b in documents.blocks(document, "console") if b.name == "slurm"]
     for words, output in session.commands():
-        shorter = ["--data", str(tiny_images), "--results", str(tmp_path)]
+        shorter = ["--data", str(few_images), "--results", str(tmp_path)]
         shorter += ["--set", "epochs=1", "--set", "warmup_epochs=0"]
         more = shorter if "--executor" in words else ["--results", str(tmp_path)]
         said = product.run(*words[2:], *more, cwd=tmp_path).splitlines()
@@ -74,9 +74,9 @@ def test_the_session_of_the_document(cluster: Cluster, tiny_images: Path, tmp_pa
             assert shown == "..." or any(line.startswith(beginning) for line in said), (shown, said)
 
 
-def test_custom_layers_are_copied(cluster: Cluster, tiny_images: Path, tmp_path: Path) -> None:
+def test_custom_layers_are_copied(cluster: Cluster, few_images: Path, tmp_path: Path) -> None:
     """Jobs train the study as it was submitted, even if its files are edited while they wait."""
-    product = Product(cluster, tmp_path, tiny_images, "epochs=1", "warmup_epochs=0")
+    product = Product(cluster, tmp_path, few_images, "epochs=1", "warmup_epochs=0")
     files = documents.files(ROOT / "docs" / "studies.md")
     for name, text in files.items():
         (tmp_path / name).write_text(text)
@@ -197,9 +197,9 @@ def test_two_nodes_share_a_run(cluster: Cluster, tiny_images: Path, tmp_path: Pa
 
 
 def test_cancelled_runs_continue_when_submitted_again(
-    cluster: Cluster, tiny_images: Path, tmp_path: Path
+    cluster: Cluster, few_images: Path, tmp_path: Path
 ) -> None:
-    product = Product(cluster, tmp_path, tiny_images, *SOME)
+    product = Product(cluster, tmp_path, few_images, "epochs=4", "warmup_epochs=0")
     product.configure("max_running: 1", "max_array_size: 2")
     with cluster.drained():
         assert "Submitted 4 runs" in product.submit("--until", "patchify")
@@ -219,10 +219,8 @@ def test_cancelled_runs_continue_when_submitted_again(
     assert "1 finished" in product.command("status")
 
 
-def test_refusals_of_slurm_name_the_key(
-    cluster: Cluster, tiny_images: Path, tmp_path: Path
-) -> None:
-    product = Product(cluster, tmp_path, tiny_images)
+def test_refusals_of_slurm_name_the_key(cluster: Cluster, few_images: Path, tmp_path: Path) -> None:
+    product = Product(cluster, tmp_path, few_images)
     for line, message in [
         ("partition: nowhere", "invalid partition specified: nowhere.* key partition"),
         ("memory: 900000G", "key memory"),

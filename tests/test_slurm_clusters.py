@@ -45,7 +45,7 @@ def test_another_job_takes_the_nodes(cluster: Cluster, tiny_images: Path, tmp_pa
 
 
 def test_the_program_is_the_one_that_was_submitted(
-    cluster: Cluster, tiny_images: Path, tmp_path: Path
+    cluster: Cluster, few_images: Path, tmp_path: Path
 ) -> None:
     """Queued jobs do not see later changes of the repository."""
     copy = tmp_path / "copy"
@@ -53,7 +53,7 @@ def test_the_program_is_the_one_that_was_submitted(
         shutil.copytree(ROOT / package, copy / package)
     shutil.copy(ROOT / "run_roadmap.py", copy)
     program = copy / "run_roadmap.py"
-    product = Product(cluster, tmp_path / "results", tiny_images, *SHORT, program=program)
+    product = Product(cluster, tmp_path / "results", few_images, *SHORT, program=program)
     with cluster.drained():
         product.submit("--until", "recipe")
         for package in ("modernize", "ablations"):
@@ -65,10 +65,10 @@ def test_the_program_is_the_one_that_was_submitted(
 
 
 def test_a_preset_for_clusters_uses_slurm_by_default(
-    cluster: Cluster, tiny_images: Path, tmp_path: Path
+    cluster: Cluster, few_images: Path, tmp_path: Path
 ) -> None:
     """Its job asks for GPUs, and SLURM's accounting shows it."""
-    product = Product(cluster, tmp_path, tiny_images, *SHORT, "cluster=true")
+    product = Product(cluster, tmp_path, few_images, *SHORT, "cluster=true")
     product.configure("gpus_per_node: 1", "cpus_per_task: 2")
     product.environment["CONVNEXT_ROADMAP_SLURM_CONFIG"] = str(product.slurm_config)
     said = product.run("--only", "ln", *product.launching)
@@ -82,9 +82,9 @@ def test_a_preset_for_clusters_uses_slurm_by_default(
 
 
 def test_a_preset_for_one_machine_stays_on_it(
-    cluster: Cluster, tiny_images: Path, tmp_path: Path
+    cluster: Cluster, few_images: Path, tmp_path: Path
 ) -> None:
-    product = Product(cluster, tmp_path, tiny_images, *SHORT)
+    product = Product(cluster, tmp_path, few_images, *SHORT)
     said = product.run("--only", "ln", *product.launching)
     assert "Submitted" not in said
     assert product.jobs() == []
