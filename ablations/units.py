@@ -112,10 +112,16 @@ def percent(value: float | None, decimals: int = 2) -> str:
     return f"{shown} %" if shown else ""
 
 
-def signed(value: float) -> str:
+def mean_and_std(mean: float | None, std: float | None) -> str:
+    """Returns "81.25 ± 0.30"; "81.25" if the standard deviation is unknown."""
+    spread = number(std, ".2f")
+    return number(mean, ".2f") + (f" ± {spread}" if spread else "")
+
+
+def signed(value: float | None) -> str:
     """Returns a difference in percentage points with its sign; zero has no sign."""
-    text = f"{value:+.2f}"
-    return "0.00" if float(text) == 0 else text
+    text = number(value, "+.2f")
+    return "0.00" if text and float(text) == 0 else text
 
 
 def p_value(p: float, level: float) -> str:

@@ -112,7 +112,7 @@ def test_a_parent_without_a_finished_run(tmp_path: Path, end: Record | None) -> 
 
 
 def test_a_study_knows_the_parents_of_steps_that_it_does_not_have(tmp_path: Path) -> None:
-    """A road of its own: what builds on what is in study.json, for all that there may be."""
+    """study.json has the parents of all steps of a custom roadmap, also of absent ones."""
     road = until("patchify", "nano")
     keys = {variant.key: f"own-{variant.key}" for variant in road}
     whole = [dataclasses.replace(v, key=keys[v.key], parent=keys.get(v.parent or "")) for v in road]

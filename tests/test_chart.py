@@ -94,7 +94,7 @@ def all_missing():
 
 
 def spread():
-    """From 10 % to 99 %, with a deviation that passes 100 %."""
+    """From 10 % to 99 %, with a standard deviation that passes 100 %."""
     frame = paper.published("resnet50")
     frame["top1"] = [10 + 89 * i / 16 for i in range(17)]
     frame.loc[16, "top1_std"] = 3.0
@@ -132,7 +132,7 @@ CASES = {
     "spread-second": lambda: {**paper_figure(), "table": spread()},
     "close": lambda: {
         "table": three().assign(top1=[93.11, 93.12, 93.10], n=8, top1_std=0.05),
-        "title": "Within a deviation",
+        "title": "Within a standard deviation",
         "reference": Reference("target", 93.12, 0.02),
     },
 }
@@ -202,18 +202,18 @@ def test_bars_end_at_the_accuracy(name):
     figure = draw(name)
     bars, whiskers = named(figure, "bar"), named(figure, "whisker")
     low, high = figure.axes[1].get_xlim()
-    ends, deviations = {}, {}
+    ends, stds = {}, {}
     for which, key in (("main", "table"), ("second", "second")):
         frame = given.get(key)
         for row in [] if frame is None else frame.to_dict("records"):
             if row["status"] in ("finished", "partial") and not math.isnan(row["top1"]):
                 ends[f"{which}-{row['step']}"] = row["top1"]
                 if not math.isnan(row["top1_std"]):
-                    deviations[f"{which}-{row['step']}"] = (row["top1"], row["top1_std"])
+                    stds[f"{which}-{row['step']}"] = (row["top1"], row["top1_std"])
     assert {k: bar.get_x() + bar.get_width() for k, bar in bars.items()} == ends
     assert all(low < end <= high for end in ends.values())
-    assert set(whiskers) == set(deviations)
-    for key, (mean, std) in deviations.items():
+    assert set(whiskers) == set(stds)
+    for key, (mean, std) in stds.items():
         assert list(whiskers[key].get_xdata()) == pytest.approx([mean - std, mean + std])
 
 
@@ -298,7 +298,7 @@ def test_without_a_bar_the_axis_is_whole():
     assert draw("all-missing-reference").axes[1].get_xlim() == (0, 100)
 
 
-def test_seeds_without_a_deviation():
+def test_seeds_without_a_standard_deviation():
     figure = chart.draw(published(width={"top1_std": NAN}), title="t")
     assert line_of(figure, "seed") == ["mean over n seeds"]
 

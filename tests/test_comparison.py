@@ -165,7 +165,7 @@ def test_the_papers_own_table():
     assert table.loc["gelu", "conclusion"] == "+0.05, not distinguishable from zero at n = 3"
     assert table.loc["ln", "conclusion"] == "+0.06, not distinguishable from zero at n = 3"
     assert table.loc["recipe", "conclusion"] == "+2.69; resnet has one run: no test"
-    # Equal deviations: Welch's t is Student's with 4 degrees of freedom, whose tail is elementary.
+    # With equal standard deviations, Welch's t is Student's with 4 degrees of freedom.
     t = 0.54 / (0.07 * math.sqrt(2 / 3))
     tail = 1 - t * (t * t + 6) / (t * t + 4) ** 1.5
     assert table.loc["stage-ratio", "p"] == pytest.approx(tail, abs=1e-9)

@@ -1,4 +1,4 @@
-"""Reports: what stands in them is what the records say, nothing more, and text stays text."""
+"""Reports agree with the records, and show the text of files as text."""
 
 import dataclasses
 import itertools

@@ -1,4 +1,4 @@
-"""Records -> table: means, deviations, and what is missing said so."""
+"""Summaries: means, standard deviations, and missing runs."""
 
 import csv
 import statistics

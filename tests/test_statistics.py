@@ -53,19 +53,19 @@ def quantile(freedom):
 
 
 def by_hand(values):
-    """Mean, deviation and interval, in fractions as far as that goes."""
+    """Mean, standard deviation and interval, computed with fractions where possible."""
     exact = [Fraction(str(v)) for v in values]
     n, mean = len(exact), sum(exact) / len(exact)
-    deviation = mpmath.sqrt(mpmath.mpf(float(sum((v - mean) ** 2 for v in exact) / (n - 1))))
-    half = quantile(n - 1) * deviation / mpmath.sqrt(n)
-    return float(mean), float(deviation), float(mean) - float(half), float(mean) + float(half)
+    std = mpmath.sqrt(mpmath.mpf(float(sum((v - mean) ** 2 for v in exact) / (n - 1))))
+    half = quantile(n - 1) * std / mpmath.sqrt(n)
+    return float(mean), float(std), float(mean) - float(half), float(mean) + float(half)
 
 
 def power_by_quadrature(effect, n, freedom):
     """The chance that a t-test at 5 % finds an effect, with its sign, from the definition of t."""
     degrees, shift, bound = (n - 1) * freedom, effect * math.sqrt(n), quantile((n - 1) * freedom)
 
-    def density(s):  # of a deviation over the true one
+    def density(s):  # of a standard deviation over the true one
         log = (
             (degrees - 1) * mpmath.log(s)
             - degrees * s * s / 2
@@ -97,14 +97,14 @@ def test_summaries_agree_with_formulas_to_1e_6(n):
 def test_paired_differences_agree_with_formulas_to_1e_6(n):
     values, baseline = FIXED[n]
     exact = [Fraction(str(a)) - Fraction(str(b)) for a, b in zip(values, baseline, strict=True)]
-    mean, deviation, low, high = by_hand([float(d) for d in exact])
+    mean, std, low, high = by_hand([float(d) for d in exact])
     found = paired_difference(values, baseline)
     assert found.n == n
-    assert (found.mean, found.std) == pytest.approx((mean, deviation), abs=1e-6)
+    assert (found.mean, found.std) == pytest.approx((mean, std), abs=1e-6)
     assert (found.low, found.high) == pytest.approx((low, high), abs=1e-6)
-    t = mean / deviation * math.sqrt(n)
+    t = mean / std * math.sqrt(n)
     assert found.p == pytest.approx(float(tail(t, n - 1)), abs=1e-6)
-    assert found.effect == pytest.approx(abs(mean) / deviation, abs=1e-6)
+    assert found.effect == pytest.approx(abs(mean) / std, abs=1e-6)
 
 
 def test_students_own_example():
@@ -196,7 +196,7 @@ def test_seeds_needed_give_the_power_in_a_simulation(effect, paired):
     n = int(seeds_needed([effect], [1.0 if paired else 2.0])[0])
     found = {}
     for seeds in (n - 1, n):
-        # The deviation of a difference between single runs is 1.
+        # The standard deviation of a difference between single runs is 1.
         ours, theirs = rng.normal(0, math.sqrt(0.5), (2, simulations, seeds))
         ours += effect
         tests = (
@@ -234,11 +234,11 @@ def test_intervals_of_means_hold_the_truth_as_often_as_they_say(n):
     assert within_sampling_error(covered, 0.95, simulations)
 
 
-@pytest.mark.parametrize("deviations", [(0.1, 0.1), (0.02, 0.18)])
-def test_welchs_false_positives_at_three_seeds_are_at_most_a_little_above_nominal(deviations):
-    """It is an approximation: known to be careful for equal deviations, nearly exact for others."""
+@pytest.mark.parametrize("stds", [(0.1, 0.1), (0.02, 0.18)])
+def test_welchs_false_positives_at_three_seeds_are_at_most_a_little_above_nominal(stds):
+    """An approximation: conservative for equal standard deviations, nearly exact for others."""
     simulations, rng = 5000, np.random.default_rng(4)
-    ours, theirs = (rng.normal(80, s, (simulations, 3)) for s in deviations)
+    ours, theirs = (rng.normal(80, s, (simulations, 3)) for s in stds)
     found = [
         welch_difference(summarise_values(a), summarise_values(b))
         for a, b in zip(ours, theirs, strict=True)

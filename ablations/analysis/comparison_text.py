@@ -124,8 +124,8 @@ def _texts(row: Mapping[str, Any]) -> dict[str, str]:
         "95 % interval": _span(number(row["top1_low"], ".2f"), number(row["top1_high"], ".2f")),
         "excluded": row["excluded"],
         "baseline": row["baseline"],
-        "interval of change": _span(_signed(row["change_low"]), _signed(row["change_high"])),
-        "bootstrap": _span(_signed(row["boot_low"]), _signed(row["boot_high"])),
+        "interval of change": _span(signed(row["change_low"]), signed(row["change_high"])),
+        "bootstrap": _span(signed(row["boot_low"]), signed(row["boot_high"])),
         "p": _p(row["p"]),
         "p corrected": _p(row["p_holm"]),
         "seeds needed": alone if alone == corrected else f"{alone} ({corrected})",
@@ -141,10 +141,6 @@ def _with_changes(rows: pd.DataFrame) -> str:
     """Returns the steps, each with its change."""
     pairs = zip(rows["step"], rows["change"], strict=True)
     return ", ".join(f"{step} {signed(change)}" for step, change in pairs) or "none"
-
-
-def _signed(value: float | None) -> str:
-    return "" if value is None else signed(value)
 
 
 def _span(low: str, high: str) -> str:

@@ -12,7 +12,7 @@ from ablations import tables
 from ablations.analysis.baselines import baseline_of
 from ablations.analysis.outcomes import Outcomes, describe_seeds, read_outcomes
 from ablations.records import ResultsError, Status, Study, write_text
-from ablations.units import choose_unit, number
+from ablations.units import choose_unit, mean_and_std, number, signed
 from modernize.errors import UsageError
 from modernize.steps import Variant
 from modernize.text import csv_cell, from_csv
@@ -225,11 +225,11 @@ def as_texts(table: pd.DataFrame) -> list[dict[str, str]]:
                 "step": str(row["step"]),
                 "label": str(row["label"]),
                 "n": str(row["n"]),
-                "top-1": _mean_text(row["top1"], row["top1_std"]),
+                "top-1": mean_and_std(row["top1"], row["top1_std"]),
                 **ema_cell(row),
-                "change": number(change, "+.2f"),
+                "change": signed(change),
                 "baseline": str(row["baseline"]) if change == change else "",
-                "top-5": _mean_text(row["top5"], row["top5_std"]),
+                "top-5": mean_and_std(row["top5"], row["top5_std"]),
                 unit.name: unit.show(row["flops"]),
                 "seconds": number(row["seconds"], ".0f"),
                 "status": status_text(row),
@@ -242,14 +242,9 @@ def ema_cell(row: Mapping[Any, Any]) -> dict[str, str]:
     """Returns the cell with the accuracy of the moving average; none if the table has none."""
     if "ema_top1" not in row:
         return {}
-    return {"EMA top-1": _mean_text(row["ema_top1"], row["ema_top1_std"])}
+    return {"EMA top-1": mean_and_std(row["ema_top1"], row["ema_top1_std"])}
 
 
 def status_text(row: Mapping[Any, Any]) -> str:
     """Returns the status of a summary's row, with the seeds that did not finish."""
     return str(row["status"]) + (f" ({row['detail']})" if row["detail"] else "")
-
-
-def _mean_text(mean: float | None, std: float | None) -> str:
-    spread = number(std, ".2f")
-    return number(mean, ".2f") + (f" ± {spread}" if spread else "")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ablations.analysis.summary import PARTIAL
 from ablations.records import Status
-from ablations.units import Unit, choose_unit, decimals, signed
+from ablations.units import Unit, choose_unit, decimals, number, percent, signed
 from modernize.errors import UnknownNameError, UsageError
 from modernize.text import plural
 
@@ -96,7 +96,7 @@ class Row:
     @property
     def accuracy(self) -> str:
         """The accuracy as a cell."""
-        return "" if self.bar is None else f"{self.bar:.2f}"
+        return number(self.bar, ".2f")
 
     @property
     def spread(self) -> str:
@@ -111,7 +111,7 @@ class Row:
         if self.status == PARTIAL:
             return f"{PARTIAL}, {plural(self.n, 'seed')}"
         if self.status in (Status.COLLAPSED, Status.DIVERGED) and self.top1 is not None:
-            return f"{self.status} at {self.top1:.1f} %"
+            return f"{self.status} at {percent(self.top1, 1)}"
         return "" if self.status == Status.FINISHED else self.status
 
 
@@ -210,7 +210,7 @@ def seeds_legend(rows: Iterable[Row]) -> tuple[str, bool]:
 def reference_text(reference: Reference) -> str:
     """Returns the text beside the line of a reference."""
     gflops = f"{reference.gflops:.{decimals([reference.gflops])}f}"
-    return f"{reference.label}  {reference.top1:.2f} %, {gflops} G"
+    return f"{reference.label}  {percent(reference.top1)}, {gflops} G"
 
 
 @dataclasses.dataclass(frozen=True)

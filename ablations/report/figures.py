@@ -25,6 +25,7 @@ from ablations.charts.labels import Box, place_labels
 from ablations.charts.layout import shorten, width, wrap
 from ablations.charts.rows import MINUS
 from ablations.report.data import Curve, FloatArray
+from ablations.units import signed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -247,7 +248,7 @@ def tornado_figure(table: pd.DataFrame) -> Figure:
         for y, row in enumerate(rows.to_dict("records")):
             change = float(row["change"])
             name = f"change-{row['step']}"
-            text = f"{change:+.2f}".replace("-", MINUS)
+            text = signed(change).replace("-", MINUS)
             face = UP if change >= 0 else DOWN
             axes.barh(y + 0.17, change, height=0.3, color=face, zorder=2, gid=name)
             if not math.isnan(row["change_low"]):
