@@ -110,7 +110,7 @@ def test_what_the_paper_says_of_a_network() -> None:
 
 
 def message(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
-    """What wrong use is told, having ended with the status 2 (1: a failure)."""
+    """The exit status (2: wrong use, 1: failure) and the message."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sys.argv", ["run_roadmap.py", "evaluate", *map(str, arguments)])
         with pytest.raises(SystemExit) as ended:
@@ -127,19 +127,22 @@ def test_wrong_use(
     (tmp_path / "empty" / "n01440764").mkdir(parents=True)
     tell: Callable[..., str] = lambda *a: message(capsys, *a)  # noqa: E731
     of = ("--weights", weights)
-    assert "2: Error: say what to evaluate" in tell()
-    assert "--weights needs --data" in tell(*of)
-    assert "there is no folder" in tell(*of, "--data", tmp_path / "none")
-    assert "class folders such as 'cats'" in tell(*of, "--data", tmp_path)
-    assert "there are no images" in tell(*of, "--data", tmp_path / "empty")
-    assert "--seed: an option of a run" in tell(*of, "--data", tmp_path, "--seed", "1")
-    assert "depths is [1, 1, 1, 1], not [3, 4, 6, 3]" in tell(
-        *of, "--step", "resnet", "--data", tmp_path
-    )
-    assert "image size 16 is too small" in tell(*of, "--data", tmp_path, "--image-size", "16")
     fetch = ("--weights", "torchvision", "--data", tmp_path)
-    assert "needs --step" in tell(*fetch)
-    assert "torchvision has no weights of this step" in tell(*fetch, "--step", "ln")
+    for arguments, named in (
+        ((), ("--weights", "--step")),
+        (of, ("--weights", "--data")),
+        ((*of, "--data", tmp_path / "none"), (str(tmp_path / "none"),)),
+        ((*of, "--data", tmp_path), ("'cats'", "n01440764")),
+        ((*of, "--data", tmp_path / "empty"), ("no images", str(tmp_path / "empty"))),
+        ((*of, "--data", tmp_path, "--seed", "1"), ("--seed", "--weights")),
+        ((*of, "--step", "resnet", "--data", tmp_path), ("depths", "[1, 1, 1, 1]", "[3, 4, 6, 3]")),
+        ((*of, "--data", tmp_path, "--image-size", "16"), ("image size 16",)),
+        (fetch, ("--weights", "--step")),
+        ((*fetch, "--step", "ln"), ("torchvision", "downsample")),
+    ):
+        said = tell(*arguments)
+        assert said.startswith("2: Error: ")
+        assert all(name in said for name in named), said
 
 
 def test_other_classes_than_imagenets_go_by_name(tmp_path: Path) -> None:
@@ -177,7 +180,9 @@ def test_torchvision_fetches_its_own_weights(
 
     monkeypatch.setattr(ReferenceModel, "fetch", unreachable)
     said = message(capsys, *of)
-    assert said.startswith("1: Error: torchvision could not download the weights of resnet50")
+    assert said.startswith("1: Error: ")
+    assert "resnet50" in said
+    assert "no route to host" in said
 
 
 @pytest.mark.integration

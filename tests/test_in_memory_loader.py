@@ -8,7 +8,7 @@ from ablations.data.datasets import InMemoryDataset
 from ablations.data.in_memory_loader import InMemoryTrainLoader, InMemoryValidationLoader
 from ablations.data.loaders import Loaders, make_loaders
 from ablations.data.sampling import Rank, Sampling, derive
-from ablations.data.transforms import normalization_of
+from ablations.data.transforms import batch_format
 from ablations.recipe import load_preset
 
 
@@ -47,8 +47,7 @@ def test_validation_serves_every_image_once_padded_and_normalised(world: int) ->
             small(),
             preset.data,
             Rank(rank, world),
-            normalization_of(small(), preset.data),
-            torch.device("cpu"),
+            batch_format(small(), preset.data, torch.device("cpu")),
             batch_size=2,
         )
         for x, labels in loader:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ablations.data.datasets import InMemoryDataset
 from ablations.data.in_memory_loader import InMemoryValidationLoader
 from ablations.data.sampling import MicroBatch, Rank, Sampling, derive
-from ablations.data.transforms import Normalization
+from ablations.data.transforms import BatchFormat
 from ablations.recipe import load_preset
 from ablations.training.device_context import make_device_context
 from ablations.training.evaluation import evaluate
@@ -149,8 +149,7 @@ def test_an_evaluation_counts_each_image_once_over_any_world(
             dataset,
             choice,
             Rank(rank, world),
-            Normalization([0.0], [1 / 255]),
-            context.device,
+            BatchFormat([0.0], [1 / 255], context.device),
             batch_size=batch,
         )
         found = evaluate(Answers(), loader, context)

@@ -457,7 +457,7 @@ def test_mean_and_deviation_can_be_given(folder: ImageFolder) -> None:
 
 
 def test_as_many_means_as_channels(folder: ImageFolder) -> None:
-    with pytest.raises(UsageError, match=r"data.mean is \[0.5\], .*channels is 3"):
+    with pytest.raises(UsageError, match=r"data.mean is \[0.5\], .* 3 channels"):
         make(folder, mean=[0.5])
 
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ablations.data.sampling import MicroBatch, Rank, Sampling
-from ablations.data.transforms import Normalization
+from ablations.data.transforms import BatchFormat
 from ablations.recipe import DataChoice, Recipe
 
 if TYPE_CHECKING:
@@ -22,14 +22,12 @@ class _InMemoryLoader:
     data_wait = 0.0  # images are on the device already
     bad: Mapping[str, str] = MappingProxyType({})
 
-    def __init__(
-        self, normalization: Normalization, device: torch.device, *, channels_last: bool
-    ) -> None:
+    def __init__(self, batches: BatchFormat) -> None:
         self.mean, self.std = (
-            torch.tensor(values).view(-1, 1, 1).to(device)
-            for values in (normalization.mean, normalization.std)
+            torch.tensor(values).view(-1, 1, 1).to(batches.device)
+            for values in (batches.mean, batches.std)
         )
-        self.layout = torch.channels_last if channels_last else torch.contiguous_format
+        self.layout = torch.channels_last if batches.channels_last else torch.contiguous_format
 
     def _normalize(self, x: Tensor) -> Tensor:
         return ((x.float() / 255 - self.mean) / self.std).contiguous(memory_format=self.layout)
@@ -47,9 +45,7 @@ class InMemoryTrainLoader(_InMemoryLoader):
             the centre.
         recipe: the augmentation.
         sampling: which images, in which order.
-        normalization: how pixels are normalised.
-        device: where the images are kept.
-        channels_last: the memory format of a batch.
+        batches: normalisation, device and memory format; the images are kept on the device.
     """
 
     def __init__(
@@ -58,15 +54,13 @@ class InMemoryTrainLoader(_InMemoryLoader):
         choice: DataChoice,
         recipe: Recipe,
         sampling: Sampling,
-        normalization: Normalization,
-        device: torch.device,
-        *,
-        channels_last: bool = True,
+        batches: BatchFormat,
     ) -> None:
-        super().__init__(normalization, device, channels_last=channels_last)
+        super().__init__(batches)
         self.recipe, self.sampling = recipe, sampling
-        self.images = fit_size(torch.from_numpy(dataset.train.copy()), choice.image_size).to(device)
-        self.labels = torch.from_numpy(dataset.train_labels).to(device)
+        self.images = fit_size(torch.from_numpy(dataset.train.copy()), choice.image_size)
+        self.images = self.images.to(batches.device)
+        self.labels = torch.from_numpy(dataset.train_labels).to(batches.device)
 
     def epoch(
         self, epoch: int, first_update: int = 0
@@ -104,9 +98,7 @@ class InMemoryValidationLoader(_InMemoryLoader):
         dataset: the images.
         choice: the size the network sees, as of :class:`InMemoryTrainLoader`.
         rank: which of all images this process loads.
-        normalization: how pixels are normalised.
-        device: where the images are kept.
-        channels_last: the memory format of a batch.
+        batches: normalisation, device and memory format; the images are kept on the device.
         batch_size: images in a batch.
     """
 
@@ -115,18 +107,15 @@ class InMemoryValidationLoader(_InMemoryLoader):
         dataset: InMemoryDataset,
         choice: DataChoice,
         rank: Rank,
-        normalization: Normalization,
-        device: torch.device,
-        *,
-        channels_last: bool = True,
+        batches: BatchFormat,
         batch_size: int = 500,
     ) -> None:
-        super().__init__(normalization, device, channels_last=channels_last)
+        super().__init__(batches)
         self.source, self.batch_size = dataset.source, batch_size
         mine = slice(rank.rank, None, rank.world_size)
         self.images = fit_size(torch.from_numpy(dataset.val[mine].copy()), choice.image_size)
-        self.images = self.images.to(device)
-        self.labels = torch.from_numpy(dataset.val_labels[mine].copy()).to(device)
+        self.images = self.images.to(batches.device)
+        self.labels = torch.from_numpy(dataset.val_labels[mine].copy()).to(batches.device)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Yields images (B, C, H, W) and labels (B,)."""

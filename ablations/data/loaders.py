@@ -12,7 +12,7 @@ from torch import Tensor
 from ablations.data.datasets import Dataset, InMemoryDataset
 from ablations.data.in_memory_loader import InMemoryTrainLoader, InMemoryValidationLoader
 from ablations.data.sampling import MicroBatch, Sampling
-from ablations.data.transforms import normalization_of
+from ablations.data.transforms import batch_format
 from ablations.recipe import Compute, DataChoice, Recipe
 
 
@@ -107,17 +107,13 @@ def make_loaders(
         threads: CPU threads of this process: the number of workers if that is ``auto``.
         skip_bad_images: whether unreadable images are skipped; otherwise they are an error.
     """
-    normalization, layout = normalization_of(dataset, choice), compute.channels_last
+    batches = batch_format(dataset, choice, device, channels_last=compute.channels_last)
     train: TrainLoader
     validation: ValidationLoader
     augmented_by_workers = recipe.resized_crop or recipe.rand_augment or recipe.random_erasing
     if isinstance(dataset, InMemoryDataset) and not augmented_by_workers:
-        train = InMemoryTrainLoader(
-            dataset, choice, recipe, sampling, normalization, device, channels_last=layout
-        )
-        validation = InMemoryValidationLoader(
-            dataset, choice, sampling.rank, normalization, device, channels_last=layout
-        )
+        train = InMemoryTrainLoader(dataset, choice, recipe, sampling, batches)
+        validation = InMemoryValidationLoader(dataset, choice, sampling.rank, batches)
         return Loaders(train, validation, dataset.num_classes, dataset.majority)
     from ablations.data.worker_loader import WorkerTrainLoader, WorkerValidationLoader
 
@@ -127,18 +123,14 @@ def make_loaders(
         choice,
         recipe,
         sampling,
-        normalization,
-        device,
-        channels_last=layout,
+        batches,
         workers=workers,
         skip_bad_images=skip_bad_images,
     )
     validation = WorkerValidationLoader(
         dataset,
         choice,
-        normalization,
-        device,
-        channels_last=layout,
+        batches,
         batch_size=2 * sampling.micro_batch_size,
         rank=sampling.rank,
         workers=workers,

@@ -106,35 +106,43 @@ def seed_draws(seed: int) -> None:
 
 
 @dataclasses.dataclass(frozen=True)
-class Normalization:
-    """Mean and standard deviation of each channel, of pixels from 0 to 1."""
+class BatchFormat:
+    """How loaders deliver images.
+
+    Attributes:
+        mean, std: of each channel, of pixels from 0 to 1.
+        device: where batches are wanted.
+        channels_last: the memory format of a batch.
+    """
 
     mean: Sequence[float]
     std: Sequence[float]
+    device: torch.device
+    channels_last: bool = True
 
 
-def normalization_of(dataset: Dataset, choice: DataChoice) -> Normalization:
-    """Returns how the pixels of a data set are normalised.
+def batch_format(
+    dataset: Dataset, choice: DataChoice, device: torch.device, *, channels_last: bool = True
+) -> BatchFormat:
+    """Returns the format of the batches of a data set.
 
-    A value that the preset leaves open is measured on training images in memory; for images on
-    disk it is ImageNet's.
+    Without a mean or standard deviation in the preset, it is measured on training images in memory;
+    for images on disk it is ImageNet's.
 
     Raises:
         UsageError: if the preset names more or fewer values than there are channels.
     """
     if faults := channel_faults(choice, dataset.channels):
         raise UsageError(" ".join(faults))
-    if choice.mean is not None and choice.std is not None:
-        return Normalization(choice.mean, choice.std)
-    mean: Sequence[float]
-    std: Sequence[float]
-    if isinstance(dataset, ImageFolder):
-        mean, std = IMAGENET_MEAN, IMAGENET_STD
-    else:
-        mean, std = _measure(dataset.train)
-    return Normalization(
-        mean if choice.mean is None else choice.mean, std if choice.std is None else choice.std
-    )
+    mean: Sequence[float] | None = choice.mean
+    std: Sequence[float] | None = choice.std
+    if mean is None or std is None:
+        if isinstance(dataset, ImageFolder):
+            known: tuple[Sequence[float], Sequence[float]] = IMAGENET_MEAN, IMAGENET_STD
+        else:
+            known = _measure(dataset.train)
+        mean, std = mean or known[0], std or known[1]
+    return BatchFormat(mean, std, device, channels_last)
 
 
 def _measure(pixels: NDArray[np.uint8]) -> tuple[list[float], list[float]]:

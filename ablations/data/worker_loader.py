@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ablations.data.sampling import MicroBatch, Rank, Sampling
-from ablations.data.transforms import Normalization, evaluation_transform, training_transform
+from ablations.data.transforms import BatchFormat, evaluation_transform, training_transform
 from ablations.data.worker_dataset import (
     BadImageError,
     RawBatch,
@@ -43,9 +43,7 @@ class _WorkerLoader:
     Args:
         dataset: yields batches of bytes.
         labels: (N,) of all its images.
-        normalization: how pixels are normalised.
-        device: where batches are wanted.
-        channels_last: the memory format of a batch.
+        batches: normalisation, device and memory format.
         workers: processes that decode; 0: this process decodes when a batch is asked for.
 
     Attributes:
@@ -57,24 +55,21 @@ class _WorkerLoader:
         self,
         dataset: WorkerDataset,
         labels: NDArray[Any],
-        normalization: Normalization,
-        device: torch.device,
-        *,
-        channels_last: bool,
+        batches: BatchFormat,
         workers: int,
     ) -> None:
-        self.device, self.channels_last = device, channels_last
+        self.device, self.channels_last = batches.device, batches.channels_last
         self.data_wait = 0.0
         self.bad: dict[str, str] = {}
         self.labels = torch.from_numpy(labels)
         # As wide as a row of pixels: three numbers at a time would be slow.
         self.mean, self.std = (
-            torch.tensor([255 * value for value in values]).repeat(dataset.size).to(device)
-            for values in (normalization.mean, normalization.std)
+            torch.tensor([255 * value for value in values]).repeat(dataset.size).to(self.device)
+            for values in (batches.mean, batches.std)
         )
         # Made here to find faults early, and so that forked workers need not import them again.
         _ = dataset.transform, dataset.eraser
-        self.pool = WorkerPool(dataset, workers, pin=device.type == "cuda")
+        self.pool = WorkerPool(dataset, workers, pin=self.device.type == "cuda")
 
     def close(self) -> None:
         """Ends the workers; they also end with this object, or with this process."""
@@ -125,7 +120,7 @@ class WorkerTrainLoader(_WorkerLoader):
         choice: how images are prepared.
         recipe: how they are augmented, except Mixup and CutMix, which mix whole batches.
         sampling: which images, in which order.
-        normalization, device, channels_last, workers: as of :class:`_WorkerLoader`.
+        batches, workers: as of :class:`_WorkerLoader`.
         skip_bad_images: whether the next image takes the place of an unreadable one; otherwise an
             unreadable image is an error.
     """
@@ -136,31 +131,22 @@ class WorkerTrainLoader(_WorkerLoader):
         choice: DataChoice,
         recipe: Recipe,
         sampling: Sampling,
-        normalization: Normalization,
-        device: torch.device,
+        batches: BatchFormat,
         *,
-        channels_last: bool = True,
         workers: int,
         skip_bad_images: bool = False,
     ) -> None:
         self.sampling = sampling
         images = WorkerDataset(
             make_reader(dataset, dataset.train),
-            functools.partial(training_transform, choice, recipe, normalization.mean),
+            functools.partial(training_transform, choice, recipe, batches.mean),
             channels=dataset.channels,
             size=choice.image_size,
             skip=skip_bad_images,
             training=True,
             erasing=recipe.random_erasing,
         )
-        super().__init__(
-            images,
-            dataset.train_labels,
-            normalization,
-            device,
-            channels_last=channels_last,
-            workers=workers,
-        )
+        super().__init__(images, dataset.train_labels, batches, workers)
 
     def epoch(
         self, epoch: int, first_update: int = 0
@@ -193,7 +179,7 @@ class WorkerValidationLoader(_WorkerLoader):
     Args:
         dataset: the images.
         choice: how images are prepared.
-        normalization, device, channels_last, workers: as of :class:`_WorkerLoader`.
+        batches, workers: as of :class:`_WorkerLoader`.
         batch_size: images in a batch.
         rank: which of all images this process loads.
         skip_bad_images: whether unreadable images are left out; otherwise they are an error.
@@ -206,10 +192,8 @@ class WorkerValidationLoader(_WorkerLoader):
         self,
         dataset: Dataset,
         choice: DataChoice,
-        normalization: Normalization,
-        device: torch.device,
+        batches: BatchFormat,
         *,
-        channels_last: bool = True,
         batch_size: int,
         rank: Rank = Rank(),  # noqa: B008  # frozen
         workers: int,
@@ -223,14 +207,7 @@ class WorkerValidationLoader(_WorkerLoader):
             size=choice.image_size,
             skip=skip_bad_images,
         )
-        super().__init__(
-            images,
-            dataset.val_labels,
-            normalization,
-            device,
-            channels_last=channels_last,
-            workers=workers,
-        )
+        super().__init__(images, dataset.val_labels, batches, workers)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Yields this process's images once, with their labels; no other process has them.

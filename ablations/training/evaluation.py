@@ -14,7 +14,7 @@ from torch import nn
 
 from ablations.data.image_folder import ImageFolder, list_validation
 from ablations.data.loaders import ValidationLoader
-from ablations.data.transforms import normalization_of
+from ablations.data.transforms import batch_format
 from ablations.data.worker_dataset import BadImageError
 from ablations.data.worker_loader import WorkerValidationLoader
 from ablations.recipe import DataChoice
@@ -123,11 +123,9 @@ def evaluate_weights(
     loader = WorkerValidationLoader(
         images,
         choice,
-        normalization_of(images, choice),
-        context.device,
+        batch_format(images, choice, context.device, channels_last=context.channels_last),
         batch_size=batch_size,
         workers=workers,
-        channels_last=context.channels_last,
         skip_bad_images=skip_bad_images,
     )
     with contextlib.closing(loader):
