@@ -54,15 +54,15 @@ class Browser:
         self.driver.get(page.as_uri())
 
     def ask(self, script: str) -> Any:
-        """Returns what a script returns."""
+        """Returns the result of a script."""
         return self.driver.execute_script(f"return {script}")
 
     def complaints(self) -> list[str]:
-        """Returns what the console says, at any level."""
+        """Returns the messages of the console, at any level."""
         return [entry["message"] for entry in self.driver.get_log("browser")]
 
     def requests(self) -> list[str]:
-        """Returns the addresses that were asked for: files, and whatever lies in a network.
+        """Returns the requested addresses: files, and any in a network.
 
         Not what the pages have in themselves, nor the browser's own parts.
         """
@@ -75,7 +75,7 @@ class Browser:
 
 @contextlib.contextmanager
 def open_browser(profile: Path) -> Iterator[Browser]:
-    """Starts a browser with a profile of its own, and ends it."""
+    """Starts a browser with a new profile, and ends it."""
     browser, driver = require_browser()
     options = Options()
     options.binary_location = browser

@@ -15,7 +15,7 @@ PATIENCE = 300  # seconds, for a busy machine
 
 
 def call(*arguments: str | Path, status: int = 0) -> str:
-    """Runs a command in this process; returns what it prints, and checks its exit status.
+    """Runs a command in this process, checks its exit status, and returns its output.
 
     Whatever takes long to import is imported once for all tests, and so it is in the process from
     which the local queue starts those of runs.

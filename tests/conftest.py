@@ -12,7 +12,7 @@ from ablations.data.datasets import EMBEDDED
 from modernize import cost, custom_layers, weights
 
 # The networks of the tests are small, and the cores have other workers to serve: threads that wait
-# for each other cost more than they bring. It must stand here before anything imports torch.
+# for each other cost more than they bring. It must come before any import of torch.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
@@ -121,7 +121,7 @@ def few_images(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def tiny_images(tmp_path_factory):
-    """The same of 400 and 100 images, for tests of what happens to runs, not of what they learn."""
+    """The same of 400 and 100 images, for tests of the fate of runs, not of their accuracy."""
     return _first_images(tmp_path_factory.mktemp("tiny-images"), 400, 100)
 
 
@@ -130,7 +130,7 @@ TINY = ("epochs=1", "warmup_epochs=0", "batch_size=1000", "micro_batch_size=1000
 
 @pytest.fixture
 def launch(few_images, tmp_path, monkeypatch, capsys):
-    """Runs the main job (or `plan`), as small as can be, in this process; returns what it says."""
+    """Runs the main job (or `plan`), as small as can be, in this process; returns its output."""
 
     def run(*arguments, status=0):
         words = [word for setting in TINY for word in ("--set", setting)]

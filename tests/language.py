@@ -87,8 +87,9 @@ def texts(path: Path) -> Iterator[tuple[int, str]]:
         yield 1, content
         return
     for node in ast.walk(ast.parse(content)):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str):
-            yield node.lineno, node.value
+        value = getattr(node, "value", None)
+        if isinstance(node, ast.Constant) and isinstance(value, str) and not value.isidentifier():
+            yield node.lineno, value
     block, first, last = "", 0, -1
     for token in tokenize.generate_tokens(io.StringIO(content).readline):
         if token.type != tokenize.COMMENT:

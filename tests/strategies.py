@@ -59,7 +59,7 @@ def small_specs():
 
 
 def valid_specs():
-    """Every valid network, however large, with custom layers too."""
+    """Every valid network, of any size, with custom layers too."""
     return _specs(VALID_SIZES, custom=True)
 
 

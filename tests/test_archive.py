@@ -1,4 +1,4 @@
-"""A study whose runs are kept in one file: what can be said of it, and what goes on from it."""
+"""A study whose runs are kept in one file: what it still shows, and how it is resumed."""
 
 import dataclasses
 import json
@@ -97,7 +97,7 @@ def test_archived_again_it_is_the_same(whole: Study) -> None:
 def test_a_folder_comes_before_the_archive(whole: Study) -> None:
     kept = without_folders(whole)
     _, run, folder = next(iter(kept.runs()))
-    folder.prepare(run)  # it is trained anew
+    folder.prepare(run)  # it is trained again
     assert folder.read_record() is None
     assert folder.read_metrics() == []
     folder.write_record(finished(12.0))

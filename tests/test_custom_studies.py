@@ -43,7 +43,7 @@ Call = Callable[..., str]
 
 @pytest.fixture
 def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
-    """Runs the command line in this process and returns what it says."""
+    """Runs the command line in this process and returns its output."""
 
     def run(*arguments: str | Path, status: int = 0) -> str:
         monkeypatch.setattr(sys, "argv", ["run_roadmap.py", *map(str, arguments)])
@@ -159,7 +159,7 @@ def test_the_file_of_layers_is_part_of_the_run_and_its_copy_is_what_runs(
     with pytest.raises(UsageError, match=r"step star-relu.spec.activation: 'star-relu@\w+' there"):
         planned(as_written / "star.yaml", results, few_images)
 
-    # Whoever looks at the study later runs no code of its, and has its numbers.
+    # Commands that read the study later run none of its code, and have its numbers.
     [copy] = (results / "star" / "layers").iterdir()
     copy.write_text("raise SystemExit('run')")
     study = Study.open(results / "star")
@@ -407,7 +407,7 @@ def test_a_thousand_variants_are_planned(tmp_path: Path, call: Call) -> None:
 
 
 def test_a_network_that_two_studies_share_is_the_same_run(few_images: Path, tmp_path: Path) -> None:
-    """A run's identity is its content; studies and layers of one's own leave all others' alone."""
+    """A run's identity is its content; custom studies and layers do not change others'."""
     names = {
         p.run.name.rpartition("-")[2]: p.run.key
         for p in planned(Path("roadmap"), tmp_path / "a", few_images).planned

@@ -1,4 +1,4 @@
-"""Where a run is computed: what a process is told before it trains."""
+"""The device of a run: the settings of a process before it trains."""
 
 import subprocess
 import sys

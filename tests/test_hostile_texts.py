@@ -48,7 +48,7 @@ def results(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def told(results, monkeypatch, capsys):
-    """Calls a command, and returns what it printed on both outputs."""
+    """Calls a command, and returns its standard output and error."""
 
     def call(*words: str) -> tuple[str, str]:
         monkeypatch.setattr(sys, "argv", ["run_roadmap.py", *words, "--results", str(results)])

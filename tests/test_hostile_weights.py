@@ -56,7 +56,7 @@ def refused(*paths: Path) -> list[str]:
 
 
 def rezip(path: Path, change: Any, method: int = zipfile.ZIP_STORED) -> None:
-    """Writes a zip file anew, each entry changed."""
+    """Writes a zip file again, each entry changed."""
     with zipfile.ZipFile(path) as archive:
         entries = {entry.filename: archive.read(entry) for entry in archive.infolist()}
     with zipfile.ZipFile(path, "w", method) as archive:

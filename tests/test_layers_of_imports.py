@@ -1,4 +1,4 @@
-"""Imports have one direction: no cycles, and no package imports one that stands above it."""
+"""Imports have one direction: no cycles, and no package imports one above it."""
 
 import ast
 from collections.abc import Iterator

@@ -31,7 +31,7 @@ with warnings.catch_warnings():
 TABLES = ("1", "2", "8", "12")
 ENDS = {"10": ("ResNet-50", "ConvNeXt-T", "Swin-T"), "11": ("ResNet-200", "ConvNeXt-B", "Swin-B")}
 NOT_OURS = ("RegNet", "EffNet", "DeiT", "ViT", "RVT")
-# Figures that are not the count, rounded: by what they are met, if by anything.
+# Figures that are not the count, rounded: the convention that explains them, if any.
 EXCEPTIONS = {
     ("ConvNeXt-T", 224, "4.49"): "",
     ("ConvNeXt-B", 384, "45.0"): "",

@@ -1,4 +1,4 @@
-"""The networks: what stands in a block at each step, and that every one of them can be trained.
+"""The networks: the parts of a block at each step, and that every one of them can be trained.
 
 What a block must look like is written down here in full, step by step, from the paper; what it does
 look like is read from the built modules, in the order in which they run.

@@ -101,7 +101,7 @@ def test_it_runs_from_top_to_bottom(folder):
 
 
 def check(shown):
-    """Holds some of what was shown against the library."""
+    """Compares some of the shown results with the library."""
     assert all(step.key in text(shown["road-rows"]) for step in STEPS)
     assert spec_of("depthwise").text() in text(shown["one-step-text"])
 

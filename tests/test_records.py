@@ -254,8 +254,8 @@ def test_only_changes_of_the_program_are_changes(tmp_path: Path) -> None:
     known = commit_of(tmp_path, *PROGRAM)
     assert len(known["commit"]) == 40
     assert known["dirty"] is False
-    (tmp_path / "results/s/report.md").write_text("written anew")
-    (tmp_path / "mine.yaml").write_text("a study of one's own")
+    (tmp_path / "results/s/report.md").write_text("written again")
+    (tmp_path / "mine.yaml").write_text("a custom study")
     assert commit_of(tmp_path, *PROGRAM) == known
     assert commit_of(tmp_path) == {**known, "dirty": True}
     (tmp_path / "ablations/mine.py").write_text("")

@@ -1,4 +1,4 @@
-"""Checkpoints that a run may not go on from, and what stays as it was when a run goes on."""
+"""Checkpoints that a run cannot resume from, and the state that resuming restores."""
 
 import copy
 import dataclasses
@@ -245,7 +245,7 @@ def test_a_checkpoint_of_another_run_is_not_used(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Neither is one of an earlier life: the metrics agree with what the run goes on from."""
+    """Neither is of an earlier start: the metrics agree with the resumed checkpoint."""
     run = {
         "seed": lambda: small(images, "ema_decay=0.9", seed=1),
         "network": lambda: small(images, "ema_decay=0.9", step="ln"),
@@ -281,7 +281,7 @@ def test_the_number_of_threads_stays(
     assert record is not None
     assert same_result(tmp_path / "pieces", tmp_path / "whole")
     assert record.provenance["threads"] == begun
-    assert torch.get_num_threads() == later  # for what this process does next
+    assert torch.get_num_threads() == later  # for later work of this process
     assert "changes" not in record.provenance
     assert "Note:" not in capsys.readouterr().out
 
@@ -325,7 +325,7 @@ def test_precision_stays_where_the_device_has_it(
 
 
 def test_bf16_stays_on_a_gpu_that_would_take_fp16(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A GPU without bf16 units goes on with what one with them began; older ones change."""
+    """A GPU without bf16 units resumes the run of one with them; older ones change."""
     gpu = dataclasses.replace(CONTEXT, device=torch.device("cuda"), dtype=torch.float16)
     found = {"conditions": {"precision": "bfloat16", "threads": 1}}
     for emulated, expected in ((True, torch.bfloat16), (False, torch.float16)):

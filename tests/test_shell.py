@@ -145,7 +145,7 @@ def _in_the_foreground() -> None:
 
 
 class Terminal:
-    """A command in a terminal of its own, which may be closed."""
+    """A command in a new terminal, which may be closed."""
 
     def __init__(self, folder: Path, *arguments: str) -> None:
         self.shown = b""

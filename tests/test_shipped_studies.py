@@ -24,7 +24,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def small_clone(tmp_path_factory: pytest.TempPathFactory, few_images: Path) -> Path:
-    """A copy whose embedded images are few, so that commands train as written, but for seconds."""
+    """A copy whose embedded images are few, so that commands train as written, but only seconds."""
     folder = copy_repository(tmp_path_factory.mktemp("small"))
     embedded = folder / EMBEDDED.relative_to(ROOT)
     shutil.rmtree(embedded)

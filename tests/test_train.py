@@ -45,7 +45,7 @@ def run_all_epochs(run: Run, images: InMemoryDataset, path: Path, **options: Any
 def last_state(
     run: Run, images: InMemoryDataset, path: Path, stops: list[int], **options: Any
 ) -> dict[str, Any]:
-    """Trains with a stop after so many updates each; returns what the last checkpoint held."""
+    """Trains with a stop after each of these updates; returns the last checkpoint."""
     kept: dict[str, Any] = {}
     write = checkpoint.save
 

@@ -254,7 +254,7 @@ def test_whole_batches_are_timms_normalised_and_erased(
 ) -> None:
     """timm's chain image by image, normalised as its loader does; then erased with the same draws.
 
-    Erasing draws from a seed of its own here, where timm's goes on with the state it finds.
+    Erasing draws from a separate seed here; timm's continues the state that it finds.
     """
     transform = transforms.training_transform(
         make_choice(), make_recipe(), transforms.IMAGENET_MEAN
@@ -277,7 +277,7 @@ def test_whole_batches_are_timms_normalised_and_erased(
     assert 5 < erased < 19  # of 24, at probability 0.5
 
 
-# The same whoever makes them
+# The same batches from every loader
 
 
 @pytest.mark.integration

@@ -61,7 +61,7 @@ WITH_REDRAW = ("--redraw", "--accuracy", "--output", "--format", "--results")
     "--batch-size",
     type=BATCH,
     metavar="IMAGES",
-    help="[default: 128 on a GPU, 8 on a CPU, more of small images]",
+    help="[default: 128 on a GPU, 8 on a CPU, more for small images]",
 )
 @click.option("--image-size", type=PIXELS, metavar="PIXELS", help="[default: the regime's]")
 @click.option(
@@ -83,6 +83,7 @@ WITH_REDRAW = ("--redraw", "--accuracy", "--output", "--format", "--results")
     type=IntegerType(1, limits.ROUNDS),
     default=5,
     show_default=True,
+    metavar="N",
     help="Measurements of each network in each mode.",
 )
 @click.option(
@@ -90,7 +91,8 @@ WITH_REDRAW = ("--redraw", "--accuracy", "--output", "--format", "--results")
     type=FloatType(0, 3600, min_open=True),
     default=0.5,
     show_default=True,
-    help="To time in each round; at least 3 iterations.",
+    metavar="N",
+    help="Duration of each round; at least 3 iterations.",
 )
 @click.option(
     "--accuracy",
@@ -108,7 +110,7 @@ WITH_REDRAW = ("--redraw", "--accuracy", "--output", "--format", "--results")
     "--output",
     type=FilePath(file_okay=False),
     metavar="FOLDER",
-    help="Where the files go.  [default: results/benchmark-<regime>-<device>]",
+    help="Where the files go.  [default: results/benchmark-REGIME-DEVICE]",
 )
 @click.option("--format", "style", type=FORMATS, default="table", show_default=True)
 @results_option

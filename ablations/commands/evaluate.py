@@ -43,14 +43,14 @@ from modernize.errors import UsageError
 @click.option(
     "--step",
     metavar="STEP",
-    help="The step: its key or index. With --weights, it is found by itself.",
+    help="The step: its key or index. With --weights, the default is found from them.",
 )
 @click.option(
     "--regime",
     default="resnet50",
     show_default=True,
     metavar="NAME",
-    help="Of --step with --weights.",
+    help="With --weights and --step: the step's regime.",
 )
 @click.option("--ema", is_flag=True, help="Use the file's moving average of the weights (EMA).")
 @click.option(

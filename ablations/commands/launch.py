@@ -75,7 +75,7 @@ _OPTIONS = (
         "--slurm-config",
         type=FilePath(dir_okay=False),
         metavar="FILE",
-        help="Your cluster's SLURM settings; see ablations/slurm_configs/example.yaml.",
+        help="Your cluster's SLURM settings (see docs/cluster.md).",
     ),
     results_option,
     click.option("--dry-run", is_flag=True, help="Print the plan, and stop."),

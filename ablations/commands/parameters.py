@@ -56,6 +56,9 @@ class StrictGroup(StrictCommand, click.Group):
 class IntegerType(click.IntRange):
     """An integer within bounds."""
 
+    def _describe_range(self) -> str:  # for the help
+        return f"{self.min} to {self.max}"
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Returns the number."""
         if isinstance(value, str) and not _WHOLE.fullmatch(value.strip()):
@@ -69,6 +72,9 @@ class IntegerType(click.IntRange):
 
 class FloatType(click.FloatRange):
     """A finite number within bounds."""
+
+    def _describe_range(self) -> str:  # for the help
+        return f"{self.min:g} to {self.max:g}"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Returns the number."""

@@ -92,7 +92,7 @@ class WorkerPool:
                 raise WorkerError(
                     f"a process that decodes images was killed ({error}). Most often memory was "
                     "short, of the machine or the job. Ask for more, or --set compute.workers to a "
-                    "smaller number; the run goes on from its last checkpoint."
+                    "smaller number; the run continues from its last checkpoint."
                 ) from error
             if batch is None:
                 return

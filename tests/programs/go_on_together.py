@@ -39,7 +39,7 @@ def main() -> None:
         go("whole")
         told = stop_after(9)
         go("pieces", stop_after(3))  # in the middle of an epoch, whose loss is of both
-        go("pieces", told if context.first else lambda: True)  # one alone is told
+        go("pieces", told if context.first else lambda: True)  # only one gets the signal
         if context.first:
             newest, *_ = checkpoint.find(root / "pieces")
             state = checkpoint.read(newest, 2**30)
