@@ -17,6 +17,8 @@ from ablations.analysis.accuracies import BEST, of_study
 from ablations.analysis.comparison import compare
 from ablations.analysis.comparison_text import notes
 from ablations.analysis.summary import write_summary
+from ablations.charts import chart
+from ablations.charts.figures import study_figure
 from ablations.cli import main
 from ablations.records import Record, Status, Study
 from ablations.report import captions, data, pictures
@@ -379,6 +381,21 @@ def test_the_markdown_has_it_all(study: Study) -> None:
     for line in make(study).findings:
         assert line.replace("_", r"\_") in text
     assert html_file.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+
+
+@pytest.mark.usefixtures("drawn")
+def test_the_report_shares_its_chart_with_collect_unless_it_differs(tmp_path: Path) -> None:
+    made = write_study(tmp_path / "two", {"recipe": RECIPE, "stage-ratio": STAGES})
+    collected = chart.save(study_figure(made), tmp_path / "collected.svg").read_bytes()
+    write(made, best_epoch=False)
+    shared, other = made.folder / "roadmap.svg", made.folder / "report" / "chart.svg"
+    assert shared.read_bytes() == collected
+    assert not other.exists()
+    for different in ({"best_epoch": True}, {"best_epoch": False, "baseline": "stage-ratio"}):
+        write(made, **different)
+        assert other.read_bytes() != collected
+        assert "](report/chart.svg)" in (made.folder / "report.md").read_text(encoding="utf-8")
+    assert shared.read_bytes() == collected
 
 
 def test_a_log_cannot_leave_its_block(study: Study) -> None:

@@ -62,7 +62,7 @@ def reproduction_steps(page: Page) -> list[str]:
             "No command for this study is known: it does not come with this version, or has "
             "changed since. study.json describes each network in full."
         ]
-    lines = ["With the program at the commit named above:"] if page.provenance else []
+    lines = ["With the version of the program that is named above:"] if page.provenance else []
     if page.reproduction.files:
         files = " and ".join(page.reproduction.files)
         lines.append(f"Save the text below the command as {files}.")
