@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from modernize.libraries import PAIR
+
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
@@ -82,6 +84,11 @@ def test_every_lower_bound_is_pinned_for_its_test():
         version = lowest[name]
         assert version == bound or version.startswith(f"{bound}."), name
         assert set(version.removeprefix(bound)) <= {".", "0"}, name
+
+
+def test_the_pair_that_a_message_names_is_the_locked_one():
+    locked = pins("requirements.txt")
+    assert f"torch=={locked['torch']} torchvision=={locked['torchvision']}" == PAIR
 
 
 def test_every_dependency_is_locked():

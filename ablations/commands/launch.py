@@ -283,7 +283,7 @@ def _conclude(console: Console, experiment: Experiment) -> None:
         RoadmapError: if a run failed or was stopped, or there is no table and chart.
     """
     from ablations.launching.progress import outcome
-    from ablations.records import Status
+    from ablations.records import COMMAND, Status
 
     collected = _collect(console, experiment)
     results = experiment.results()
@@ -305,5 +305,5 @@ def _conclude(console: Console, experiment: Experiment) -> None:
     if not collected:
         raise RoadmapError(
             "all runs ended, but there is no new table or chart because of the error above. "
-            "`run_roadmap.py collect` makes them."
+            f"`{COMMAND} collect` makes them."
         )

@@ -95,7 +95,7 @@ def _last_launched(folder: Path) -> Study:
     Raises:
         UsageError: if there is none.
     """
-    from ablations.records import ResultsError, Study
+    from ablations.records import COMMAND, ResultsError, Study
 
     launched = [
         path
@@ -107,7 +107,7 @@ def _last_launched(folder: Path) -> Study:
             return Study.open(path.parent)
         except ResultsError as error:
             terminal.echo(f"Note: {error}", err=True)
-    raise UsageError(f"no study was launched in {folder} yet; see run_roadmap.py --help.")
+    raise UsageError(f"no study was launched in {folder} yet; see {COMMAND} --help.")
 
 
 def report_faults(study: Study) -> None:

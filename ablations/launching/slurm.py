@@ -25,7 +25,7 @@ from ablations.launching.scheduler import SchedulerError, explain
 from ablations.launching.slurm_config import SlurmConfig
 from ablations.launching.snapshot import snapshot, snapshot_path
 from ablations.recipe import Preset
-from ablations.records import SNAPSHOT, Record, RunFolder, RunOwnershipError, read_json
+from ablations.records import COMMAND, SNAPSHOT, Record, RunFolder, RunOwnershipError, read_json
 from ablations.records.submissions import Submission, submissions_folder
 from ablations.terminal import echo
 from modernize.text import plural, shell
@@ -184,7 +184,7 @@ class Slurm(Executor):
             f"{', '.join(s.jobs or '?' for s in submissions)}, at most "
             f"{self.config.max_running} at a time, {plural(self.config.processes, 'process')} "
             f"each; they run a copy of the program as it is now{commit}.\n"
-            f"Follow them with: run_roadmap.py status {study.name}   (or logs, collect, cancel)"
+            f"Follow them with: {COMMAND} status {study.name}   (or logs, collect, cancel)"
         )
 
 

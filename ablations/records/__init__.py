@@ -28,6 +28,7 @@ from ablations.records.files import (
 )
 from ablations.records.heartbeat import ProcessState
 from ablations.records.provenance import (
+    COMMAND,
     PROGRAM,
     REPOSITORY,
     SNAPSHOT,
@@ -41,6 +42,7 @@ from ablations.records.study import STUDY_FILE, Study, study_folder, study_names
 
 __all__ = [
     "ARCHIVE",
+    "COMMAND",
     "PROGRAM",
     "REPOSITORY",
     "SNAPSHOT",

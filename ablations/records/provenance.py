@@ -19,6 +19,9 @@ Answer = TypeVar("Answer")
 GIT_SECONDS = 30  # how long git may take to answer
 REPOSITORY = Path(__file__).parents[2]
 PROGRAM = ("modernize", "ablations", "run_roadmap.py", "pyproject.toml")
+COMMAND = (  # as a user types it: in a clone, or with the package installed
+    "python run_roadmap.py" if (REPOSITORY / "run_roadmap.py").exists() else "convnext-roadmap"
+)
 SNAPSHOT = "snapshot.json"  # in a copy of the program: the commit of its source
 
 

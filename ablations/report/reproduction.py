@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from ablations.recipe import Preset, load_preset, preset_names
-from ablations.records import STUDY_FILE, Study
+from ablations.records import COMMAND, STUDY_FILE, Study
 from ablations.studies import selection, study_file, variants
 from modernize.errors import UsageError
 from modernize.files import read_bytes
@@ -84,8 +84,8 @@ _Dumper.add_representer(
 def _command(words: Sequence[str]) -> str:
     """Returns the command; a long one with a line for each option."""
     options = [" ".join(map(shell, words[i : i + 2])) for i in range(0, len(words), 2)]
-    line = " ".join(["python run_roadmap.py", *options])
-    broken = " \\\n    ".join(["python run_roadmap.py", *options])
+    line = " ".join([COMMAND, *options])
+    broken = " \\\n    ".join([COMMAND, *options])
     return line if len(line) <= LINE else broken
 
 
