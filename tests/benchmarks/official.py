@@ -30,8 +30,8 @@ from ablations.records import commit_of  # noqa: E402
 from modernize.cost import cost  # noqa: E402
 from modernize.libraries import library  # noqa: E402
 from modernize.models import MODELS  # noqa: E402
-from modernize.spec import NetSpec  # noqa: E402
-from modernize.steps import STEPS, spec_of  # noqa: E402
+from modernize.spec import NetSpec, Role  # noqa: E402
+from modernize.steps import spec_of  # noqa: E402
 
 if TYPE_CHECKING:
     from torch import nn
@@ -72,7 +72,7 @@ class OfficialSource:
 
 def is_released(spec: NetSpec) -> bool:
     """Returns whether a network is a ConvNeXt of the release, of any depths and width."""
-    return spec_of(STEPS[-1].key).diff(spec).keys() <= {"depths", "width"}
+    return not spec_of("downsample").diff(spec, {Role.SIZE})
 
 
 def official_networks(
