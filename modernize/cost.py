@@ -103,11 +103,7 @@ def breakdown(spec: NetSpec, image_size: int, depth: int = 2) -> str:
     Raises:
         UsageError: for an image smaller than ``spec.total_stride``.
     """
-    spec.check_image_size(image_size)
-    with _fvcore() as fvcore:
-        network, images = _network_and_empty_batch(spec, image_size)
-        flops = _analysis(fvcore.FlopCountAnalysis, network, images)
-        activations = _analysis(fvcore.ActivationCountAnalysis, network, images)
+    with _analyses(spec, image_size) as (fvcore, flops, activations):
         rows = [
             f"{operator:<20} {number:>16,} {activations.by_operator()[operator]:>14,}"
             for operator, number in flops.by_operator().most_common()
@@ -135,11 +131,7 @@ class Part:
 
 def parts(spec: NetSpec, image_size: int, depth: int = 2) -> list[Part]:
     """Returns the numbers of :func:`breakdown`: first the operators, then the modules."""
-    spec.check_image_size(image_size)
-    with _fvcore() as fvcore:
-        network, images = _network_and_empty_batch(spec, image_size)
-        flops = _analysis(fvcore.FlopCountAnalysis, network, images)
-        activations = _analysis(fvcore.ActivationCountAnalysis, network, images)
+    with _analyses(spec, image_size) as (_, flops, activations):
         outputs, inside = activations.by_operator(), activations.by_module()
         operators = flops.by_operator().most_common()
         modules = [(n, m) for n, m in flops.by_module().items() if n.count(".") < depth]
@@ -163,10 +155,8 @@ def flops_by_module(spec: NetSpec, image_size: int) -> dict[str, int]:
     Raises:
         UsageError: for an image smaller than ``spec.total_stride``.
     """
-    spec.check_image_size(image_size)
-    with _fvcore() as fvcore:
-        analysis = _analysis(fvcore.FlopCountAnalysis, *_network_and_empty_batch(spec, image_size))
-        counted = analysis.by_module_and_operator()
+    with _analyses(spec, image_size) as (_, flops, _):
+        counted = flops.by_module_and_operator()
     return {
         module: int(sum(operators.get(name, 0) for name in _HEADLINE_OPERATORS))
         for module, operators in counted.items()
@@ -230,6 +220,16 @@ def _fvcore() -> Iterator[Any]:
         # warn that it is deprecated.
         warnings.filterwarnings("ignore", message=r".*torch\.jit")
         yield importlib.import_module("fvcore.nn")
+
+
+@contextlib.contextmanager
+def _analyses(spec: NetSpec, image_size: int) -> Iterator[tuple[Any, Any, Any]]:
+    """Yields ``fvcore.nn`` and its analyses of a network's FLOPs and activations."""
+    spec.check_image_size(image_size)
+    with _fvcore() as fvcore:
+        network, images = _network_and_empty_batch(spec, image_size)
+        flops = _analysis(fvcore.FlopCountAnalysis, network, images)
+        yield fvcore, flops, _analysis(fvcore.ActivationCountAnalysis, network, images)
 
 
 def _analysis(kind: Any, network: Network, images: Tensor) -> Any:

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from modernize.errors import UnknownNameError, WeightsError
@@ -58,6 +58,19 @@ class NameRule:
     theirs: str
     ours: str
     shape: Shape = Shape.SAME
+
+
+def find_rule(rules: Mapping[str, NameRule], name: str) -> NameRule | None:
+    """Returns the rule of a tensor: its own, or one made of its module's; None if neither exists.
+
+    Args:
+        rules: by the names of modules and tensors in one of the implementations.
+        name: of the tensor in that implementation.
+    """
+    module, _, leaf = name.rpartition(".")
+    if name not in rules and (rule := rules.get(module)):
+        return NameRule(f"{rule.theirs}.{leaf}", f"{rule.ours}.{leaf}", rule.shape)
+    return rules.get(name)
 
 
 @dataclasses.dataclass(frozen=True)

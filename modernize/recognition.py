@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from modernize.errors import SpecError, WeightsError
-from modernize.layouts import LAYOUTS, OURS, Layout, NameRule
+from modernize.layouts import LAYOUTS, OURS, Layout, find_rule
 from modernize.spec import NetSpec
 from modernize.text import few
 
@@ -133,18 +133,10 @@ def _known(layout: Layout, shapes: Shapes) -> dict[str, tuple[int, ...]]:
     rules = {rule.theirs: rule for rule in layout.expand(_depths(layout, shapes))}
     found = {}
     for name, shape in shapes.items():
-        ours = _our_name(rules, name)
-        if ours is not None and ours[1].shape.allows(len(shape)):
-            found[ours[0]] = shape
+        rule = find_rule(rules, name)
+        if rule is not None and rule.shape.allows(len(shape)):
+            found[rule.ours] = shape
     return found
-
-
-def _our_name(rules: Mapping[str, NameRule], name: str) -> tuple[str, NameRule] | None:
-    """Returns our name of a tensor and the rule that has it; None if none has."""
-    module, _, leaf = name.rpartition(".")
-    if name in rules:
-        return rules[name].ours, rules[name]
-    return (f"{rules[module].ours}.{leaf}", rules[module]) if module in rules else None
 
 
 def _depths(layout: Layout, names: Iterable[str]) -> tuple[int, ...]:

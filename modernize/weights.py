@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modernize.errors import CustomLayersError, UsageError, WeightsError
-from modernize.layouts import OURS, Layout, find_layout
+from modernize.layouts import OURS, Layout, NameRule, find_layout, find_rule
 from modernize.recognition import infer_spec, recognise, strip_wrappers, unsupported_features
 from modernize.spec import NetSpec
 from modernize.text import plural
@@ -239,16 +239,11 @@ def map_tensors(layout: Layout, spec: NetSpec) -> list[MappedTensor]:
     rules = {rule.ours: rule for rule in layout.expand(spec.depths)}
     found, nameless = [], []
     for name, shape in _shapes(spec):
-        module, _, leaf = name.rpartition(".")
-        if layout is OURS:
-            found.append(MappedTensor(name, shape, name, shape))
-        elif name in rules:
-            found.append(MappedTensor(rules[name].theirs, rules[name].shape.of(shape), name, shape))
-        elif module in rules:
-            rule = rules[module]
-            found.append(MappedTensor(f"{rule.theirs}.{leaf}", rule.shape.of(shape), name, shape))
-        else:
+        rule = NameRule(name, name) if layout is OURS else find_rule(rules, name)
+        if rule is None:
             nameless.append(name)
+        else:
+            found.append(MappedTensor(rule.theirs, rule.shape.of(shape), name, shape))
     if nameless:
         raise WeightsError(f"{layout.title} has no name for {', '.join(nameless)}.")
     return found
