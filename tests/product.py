@@ -14,11 +14,11 @@ from typing import Any
 
 import torch
 from cluster import Cluster
+from command_line import PATIENCE
 
 from ablations.training.checkpoint import WEIGHTS
 
 ROOT = Path(__file__).parent.parent
-PATIENCE = 900  # seconds; only a test that fails takes so long
 
 
 class Product:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import submitit
 from cluster import Cluster, below, require_slurm
+from command_line import PATIENCE
 from submitit.core.utils import FailedJobError
 
 pytestmark = pytest.mark.slow
@@ -35,7 +36,7 @@ def executor(
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.05)

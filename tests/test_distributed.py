@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from command_line import PATIENCE
 from filelock import FileLock
 
 from ablations.training.checkpoint import WEIGHTS
@@ -25,7 +26,7 @@ def train(folder: Path, tiny_images: Path, processes: int, *settings: str) -> Pa
     command = [*starter, str(ROOT / "run_roadmap.py"), "--only", "ln", *arguments]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
     done = subprocess.run(
-        command, capture_output=True, text=True, env=environment, timeout=300, cwd=ROOT
+        command, capture_output=True, text=True, env=environment, timeout=PATIENCE, cwd=ROOT
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("Study nano") == 1  # one of them speaks
@@ -72,7 +73,7 @@ def test_processes_resume_from_one_checkpoint_with_equal_results(tmp_path: Path)
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
     done = subprocess.run(
         [*TORCHRUN, "2", str(program), str(tmp_path)],
-        capture_output=True, text=True, env=environment, timeout=300,
+        capture_output=True, text=True, env=environment, timeout=PATIENCE,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert furthest(tmp_path / "whole", tmp_path / "pieces") == 0
@@ -90,7 +91,9 @@ def test_a_batch_that_cannot_be_divided_is_refused(tiny_images: Path, tmp_path: 
     arguments += ["--set", "batch_size=100", "--set", "micro_batch_size=100"]
     command = [*TORCHRUN, "2", str(ROOT / "run_roadmap.py"), *arguments]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=environment, timeout=PATIENCE
+    )
     assert done.returncode != 0
     assert "evenly among 1 processes" in done.stderr
 

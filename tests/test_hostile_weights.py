@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from command_line import PATIENCE
 from safetensors.torch import load_file, save_file
 
 from modernize.errors import WeightsError
@@ -45,7 +46,7 @@ for path in sys.argv[1:]:
 def refused(*paths: Path) -> list[str]:
     """What is said of each file, by a process that may take half a GiB more than it has."""
     command = [sys.executable, "-c", READER, *map(str, paths)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr
     said = done.stdout.splitlines()
     assert len(said) == len(paths)

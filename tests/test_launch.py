@@ -13,6 +13,7 @@ from multiprocessing import forkserver
 from pathlib import Path
 
 import pytest
+from command_line import PATIENCE
 
 from ablations import devices
 from ablations.data.datasets import DataError, load_dataset
@@ -173,7 +174,7 @@ def test_no_run_outlives_a_killed_queue(make_job: MakeJob) -> None:
     folder = RunFolder(job.folder)
     parent = multiprocessing.get_context("spawn").Process(target=_orphan, args=(job,))
     parent.start()
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE
     while folder.read_progress() is None and time.monotonic() < deadline:
         time.sleep(0.05)
     assert folder.read_progress() is not None

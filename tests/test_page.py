@@ -416,13 +416,6 @@ def test_the_same_files_give_the_same_pictures(study: Study) -> None:
         assert ours.svg == theirs.svg
 
 
-def run(*arguments: str | Path, status: int = 0) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(ROOT / "run_roadmap.py"), *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert done.returncode == status, done.stdout + done.stderr
-    return done
-
-
 def test_the_command_writes_both_and_says_so(study: Study, capsys, monkeypatch) -> None:
     monkeypatch.chdir(study.folder.parent)
     options = ["--results", str(study.folder.parent)]

@@ -15,7 +15,8 @@ from pathlib import Path
 import documents
 import pytest
 from cluster import Cluster, require_slurm
-from product import PATIENCE, ROOT, Product, same
+from command_line import PATIENCE
+from product import ROOT, Product, same
 
 from modernize.steps import STEPS
 
