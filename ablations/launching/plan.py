@@ -24,15 +24,19 @@ class Planned:
     """One run of a study, before it is launched.
 
     Attributes:
-        variant, now: what it is, and its status.
+        now: the run and its status.
         cost: of the network at the preset's image size.
         epochs_done: epochs that an unfinished run has behind it.
     """
 
-    variant: Variant
     now: RunStatus
     cost: ClosedFormCost
     epochs_done: int
+
+    @property
+    def variant(self) -> Variant:
+        """The variant of the run."""
+        return self.now.variant
 
     @property
     def run(self) -> Run:
@@ -92,5 +96,5 @@ def plan_runs(study: Study, asked: Sequence[tuple[Variant, int]]) -> list[Planne
         now = statuses[study.run(variant, seed).name]
         done = min(now.folder.epochs_done(), now.run.recipe.epochs)
         network = count(now.run.spec, study.preset.data.image_size)
-        planned.append(Planned(variant, now, network, done))
+        planned.append(Planned(now, network, done))
     return planned

@@ -57,11 +57,11 @@ def follow(events: Iterable[Event], total: int, console: Console, *, bars: bool)
             fractions = {}
             for job in event.running:
                 name = label(job)
-                said = RunFolder(job.folder).read_progress() or {}
-                fractions[name] = float(said.get("fraction", 0.0))
+                state = RunFolder(job.folder).read_progress() or {}
+                fractions[name] = float(state.get("fraction", 0.0))
                 if name not in tasks:
                     tasks[name] = progress.add_task(visible(name), total=1.0, news="")
-                news = epoch_of(said) if said else ""
+                news = epoch_of(state) if state else ""
                 progress.update(tasks[name], completed=fractions[name], news=news)
             for job, _record in event.ended:
                 if (task := tasks.pop(label(job), None)) is not None:

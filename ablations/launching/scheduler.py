@@ -66,11 +66,11 @@ def cancel(jobs: Sequence[str]) -> None:
 def explain(message: str) -> str:
     """Returns SLURM's message, with the key of the SLURM config that it is about."""
     lines = [line.removeprefix("sbatch: ").removeprefix("error: ") for line in message.splitlines()]
-    said = " ".join(line for line in lines if line) or "no message"
-    key = next((key for words, key in CAUSES.items() if words in said.lower()), None)
+    text = " ".join(line for line in lines if line) or "no message"
+    key = next((key for words, key in CAUSES.items() if words in text.lower()), None)
     hint = (
         f" It is about the key {key} of the SLURM config."
         if key
         else " See the keys of the SLURM config."
     )
-    return f"SLURM refused: {said}.{hint}"
+    return f"SLURM refused: {text}.{hint}"

@@ -107,8 +107,8 @@ def reason_of(error: ValidationError) -> str:
     """Returns the first fault: "top1: input should be a valid number"."""
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
     where = ".".join(map(str, first["loc"]))
-    said = first["msg"].removeprefix("Value error, ")
-    return f"{where}: {said[:1].lower()}{said[1:]}" if where else said
+    message = first["msg"].removeprefix("Value error, ")
+    return f"{where}: {message[:1].lower()}{message[1:]}" if where else message
 
 
 def _object(content: bytes) -> dict[str, Any]:

@@ -152,19 +152,23 @@ def is_active(study: Study, statuses: Sequence[RunStatus]) -> bool:
 
 def _progress(folder: RunFolder) -> str:
     """Returns "epoch 3 of 300, about 2 h 5 min left"."""
-    said = folder.read_progress()
-    if said is None:
+    progress = folder.read_progress()
+    if progress is None:
         return ""
-    text = epoch_of(said)
-    if said.get("fraction"):
-        left = said.get("seconds", 0) * (1 - said["fraction"]) / said["fraction"]
+    text = epoch_of(progress)
+    if progress.get("fraction"):
+        left = progress.get("seconds", 0) * (1 - progress["fraction"]) / progress["fraction"]
         text += f", about {duration(left)} left"
     return text
 
 
-def epoch_of(said: Mapping[str, Any]) -> str:
+def epoch_of(progress: Mapping[str, Any]) -> str:
     """Returns "epoch 3 of 300" of a run's progress."""
-    return f"epoch {said['epoch'] + 1} of {said['epochs']}" if "epoch" in said else "started"
+    return (
+        f"epoch {progress['epoch'] + 1} of {progress['epochs']}"
+        if "epoch" in progress
+        else "started"
+    )
 
 
 def last_lines(log: Path, count: int) -> str:
