@@ -16,6 +16,7 @@ from matplotlib.text import Text
 from ablations import paper
 from ablations.charts import chart
 from ablations.paper import Reference
+from ablations.records import Status
 from modernize.errors import RoadmapError, UnknownNameError, UsageError
 
 ROOT = Path(__file__).parent.parent
@@ -287,6 +288,15 @@ def test_what_became_of_a_step_is_written_out():
     assert {*bars, *marks} == {f"main-{step}" for step in troubled()["step"]}
     dashed = {key for key, bar in bars.items() if bar.get_linestyle() == "--"}
     assert dashed == {"main-width", "main-kernel-9"}
+
+
+@pytest.mark.parametrize("status", [s for s in Status if s is not Status.FINISHED])
+def test_each_status_of_a_run_is_written_instead_of_a_bar(status):
+    frame = published(ln={"n": 0, "top1": NAN, "top1_std": NAN, "status": str(status)})
+    figure = chart.draw(frame, title="t")
+    assert "main-ln" in named(figure, "mark")
+    assert "main-ln" not in named(figure, "bar")
+    assert [t.get_text() for t in figure.findobj(Text)].count(status) == 1
 
 
 def test_a_collapsed_run_leaves_the_axis_alone():

@@ -37,7 +37,8 @@ SUFFIXES = (".png", ".svg", ".pdf")
 
 BAND = "#f5f5f3"
 HATCH = "//////"
-MARKERS = {str(Status.MISSING): "o", str(Status.RUNNING): ">"}
+_WAITING = (Status.MISSING, Status.QUEUED, Status.STOPPED, Status.UNKNOWN)
+MARKERS = {**{str(status): "o" for status in _WAITING}, str(Status.RUNNING): ">"}
 """Status -> the marker beside its name, which replaces a bar; a cross for all others."""
 
 
