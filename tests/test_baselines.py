@@ -187,6 +187,7 @@ def test_the_moving_averages_accuracy_is_in_the_tables(tmp_path: Path) -> None:
     assert read_summary(study)["ema_top1"][0] == pytest.approx(82.0)
 
 
+@pytest.mark.integration
 def test_without_a_moving_average_there_is_no_column_for_it(tmp_path: Path) -> None:
     study = write_study(tmp_path / "some", {"resnet": LOW, "recipe": HIGH})
     assert "ema_top1" not in write_summary(study)

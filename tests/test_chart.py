@@ -163,6 +163,7 @@ def line_of(figure, word):
     return [text for text, _ in texts(figure) if word in text]
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("name", CASES)
 def test_no_text_overlaps_another_or_leaves_the_page(name):
     figure = draw(name)
@@ -256,6 +257,7 @@ def test_no_change_from_a_parent_without_an_accuracy():
     assert "+0.05" not in found
 
 
+@pytest.mark.integration
 def test_seeds_are_stated_only_as_they_are():
     assert line_of(draw("alone"), "seed") == [
         "mean ± standard deviation over 3 seeds; without ±: one seed"
@@ -373,6 +375,7 @@ def test_notes_mark_their_rows_and_are_printed():
     assert not any("lost" in text for text in found)
 
 
+@pytest.mark.integration
 def test_a_step_of_the_second_table_alone_is_missing_in_the_first():
     first = published().query("step not in ('stage-ratio', 'downsample')")
     second = paper.published("resnet200").query("step != 'gelu'")

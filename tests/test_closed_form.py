@@ -17,6 +17,7 @@ from modernize.steps import REGIMES, until
 ROWS = [(regime, v) for regime in REGIMES for v in until("downsample", regime)]
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(("regime", "variant"), ROWS, ids=lambda x: getattr(x, "key", x))
 def test_every_step_of_every_regime(regime, variant):
     size = REGIMES[regime].image_size

@@ -91,6 +91,7 @@ def test_conclusions(before, after, words):
     assert conclusion(before, after) == words
 
 
+@pytest.mark.integration
 def test_seeds_that_did_not_finish_in_both_are_counted_by_reason():
     words = conclusion(
         [80.0, 80.1, 80.2, None, None],
@@ -107,6 +108,7 @@ def test_seeds_that_did_not_finish_in_both_are_counted_by_reason():
     )
 
 
+@pytest.mark.integration
 def test_what_does_not_hold_for_all_tests_together_is_said_to_fail_the_correction():
     """Ten changes: one with p = 0.0075 alone, and nine that are nothing."""
     base = sample("a", None, [80.0, 80.1, 80.2])
@@ -124,6 +126,7 @@ def test_what_does_not_hold_for_all_tests_together_is_said_to_fail_the_correctio
     assert int(table["seeds_needed_corrected"][1]) > int(table["seeds_needed"][1])
 
 
+@pytest.mark.integration
 def test_a_baseline_for_all_instead_of_the_parents():
     rows = (
         sample("a", None, [80.0, 80.2, 80.1]),
@@ -142,6 +145,7 @@ def test_a_baseline_for_all_instead_of_the_parents():
         compare(Accuracies("study", LAST, rows), "d")
 
 
+@pytest.mark.integration
 def test_numbers_for_people():
     assert [signed(v) for v in (0.054, -1.2, -0.004, 0.0)] == ["+0.05", "-1.20", "0.00", "0.00"]
     assert [p_value(p, 0.05) for p in (1e-9, 0.00999, 0.0496, 0.0504, 1.0)] == [

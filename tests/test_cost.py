@@ -105,6 +105,7 @@ def test_all_counts_are_fvcores_on_torchvisions_network(step, name, total):
     assert f"{counted.flops_total / 1e9:.4f}" == total
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("step", [step.key for step in STEPS])
 def test_counting_on_no_images_is_counting_on_one(step):
     from modernize import build

@@ -155,6 +155,7 @@ def test_other_classes_than_imagenets_go_by_name(tmp_path: Path) -> None:
         evaluation.list_images(tmp_path, 4)
 
 
+@pytest.mark.integration
 def test_torchvision_fetches_its_own_weights(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -152,6 +152,7 @@ def test_isotropic_networks_need_one_patch():
 # -- networks of other libraries -----------------------------------------------------------------
 
 
+@pytest.mark.integration
 def test_attention_is_counted_as_fvcore_counts_it():
     reference = find_reference("Swin-T", 224)
     with torch.device("meta"):

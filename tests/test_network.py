@@ -121,6 +121,7 @@ def test_the_tables_here_name_every_step():
     assert list(BLOCKS) == KEYS
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("regime", ["resnet50", "resnet200"])
 @every_step
 def test_stages_and_blocks(step, regime):

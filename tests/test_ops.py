@@ -71,6 +71,7 @@ def test_frozen_parts_and_evaluation_in_mixed_precision(gradient: DepthwiseGradi
         assert torch.equal(free, conv.eval()(x))
 
 
+@pytest.mark.integration
 def test_a_network_trains_the_same_with_torchs_own() -> None:
     """Ten steps of a depthwise network in bf16 stay as near to float32 as torch's own do."""
 

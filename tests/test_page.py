@@ -124,6 +124,7 @@ def rows(table: list[list[str]]) -> dict[str, dict[str, str]]:
     return {cells[0]: dict(zip(table[0], cells, strict=True)) for cells in table[1:]}
 
 
+@pytest.mark.integration
 def test_the_numbers_on_the_page_are_the_records(study: Study) -> None:
     results, changes, _ = map(rows, read(make(study)).tables)
     assert list(results) == ["recipe", "stage-ratio", "patchify", "ln"]
@@ -144,6 +145,7 @@ def test_the_numbers_on_the_page_are_the_records(study: Study) -> None:
     assert changes["stage-ratio"]["p"] == f"{table.loc['stage-ratio', 'p']:.3f}"
 
 
+@pytest.mark.integration
 def test_the_findings_are_those_of_compare(study: Study) -> None:
     page, found = make(study), of_study(study)
     assert [*page.findings, *page.how_to_read] == notes(found, compare(found), "parent")
@@ -173,6 +175,7 @@ def test_what_failed_is_told_with_its_reason_and_the_end_of_its_log(study: Study
     assert log.endswith(HOSTILE)
 
 
+@pytest.mark.integration
 def test_hostile_text_stays_text(study: Study) -> None:
     (tag_names, attributes) = zip(*read(make(study)).tags, strict=True)
     assert "script" not in tag_names
@@ -265,6 +268,7 @@ def test_one_seed_has_no_deviation_and_no_test(tmp_path: Path) -> None:
     assert page.how_to_read == []
 
 
+@pytest.mark.integration
 def test_a_study_of_which_only_the_summary_is_kept(study: Study) -> None:
     whole = make(study)
     write_summary(study)
@@ -339,6 +343,7 @@ def test_the_page_names_the_front(tmp_path: Path) -> None:
     assert page.front in as_html(page)
 
 
+@pytest.mark.integration
 def test_the_tornado_is_sorted_by_size(star: Study) -> None:
     table = tornado_table(compare(of_study(star)))
     assert table is not None
@@ -357,6 +362,7 @@ def test_the_tornado_is_sorted_by_size(star: Study) -> None:
     assert "Changes of top-1 from resnet" in as_html(page)
 
 
+@pytest.mark.integration
 def test_there_is_no_tornado_where_the_parents_differ(study: Study, star: Study) -> None:
     assert make(study).tornado is None
     table = compare(of_study(star))
@@ -416,6 +422,7 @@ def test_the_same_files_give_the_same_pictures(study: Study) -> None:
         assert ours.svg == theirs.svg
 
 
+@pytest.mark.integration
 def test_the_command_writes_both_and_says_so(study: Study, capsys, monkeypatch) -> None:
     monkeypatch.chdir(study.folder.parent)
     options = ["--results", str(study.folder.parent)]

@@ -133,6 +133,7 @@ def test_costs_far_apart_stand_on_a_logarithmic_axis() -> None:
     assert list(front.get_xdata()) == [1.0, 5.0]
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("low", "high"),
     [(83.25, 83.25), (83.2501, 83.2502), (0.0, 100.0), (9.99, 10.01), (83.2, 84.7), (99.5, 100.0)],

@@ -137,6 +137,7 @@ def test_welchs_test_agrees_with_formulas_to_1e_6(ours, theirs):
     assert found.n == min(n, m)
 
 
+@pytest.mark.integration
 def test_holms_correction():
     # Four p-values of which the two least are rejected at 5 %.
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
@@ -290,6 +291,7 @@ def test_bootstrap_agrees_with_all_resamples_there_are():
     assert bootstrap_interval(values) == found
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(("n", "low", "high"), [(BOOTSTRAP_FROM, 0.85, 0.94), (20, 0.91, 0.97)])
 def test_bootstrap_intervals_hold_the_truth_about_as_often_as_documented(n, low, high):
     runs = np.random.default_rng(6).normal(0, 0.2, (400, n))

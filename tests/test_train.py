@@ -104,6 +104,7 @@ def test_accumulation_is_the_whole_batch(
     assert all(close) == (step == "ln")
 
 
+@pytest.mark.integration
 def test_the_seed_decides_the_result(images: InMemoryDataset, tmp_path: Path) -> None:
     first, again, other = (
         run_all_epochs(make_run(images, seed=seed), images, tmp_path / name)
@@ -172,6 +173,7 @@ def test_a_run_at_chance_is_collapsed(images: InMemoryDataset, tmp_path: Path) -
     assert "at chance" in record.reason
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 @pytest.mark.parametrize("where", ["weight", "average", "running_mean", "images"])
 def test_what_is_no_number_after_the_last_loss_is_diverged(
@@ -285,6 +287,7 @@ def test_metrics_go_to_tensorboard_on_request(images: InMemoryDataset, tmp_path:
         assert values == pytest.approx([row[name] for row in rows])
 
 
+@pytest.mark.integration
 def test_mixed_precision_learns_the_same_things(images: InMemoryDataset, tmp_path: Path) -> None:
     """bf16 rounds, and does not change, what is computed; weights stay in fp32."""
     run = make_run(images)

@@ -23,6 +23,7 @@ def small(step="downsample"):
     return Network(spec_of(step, **SMALL))
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("step", [step.key for step in STEPS])
 @pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
 def test_every_step_comes_back_from_its_file(step, suffix, tmp_path):
