@@ -117,9 +117,11 @@ class DepthwiseConv2d(nn.Conv2d):
         if not (mixed and needed) or self.gradient is DepthwiseGradient.TORCH:
             return super().forward(x)
         x = x.to(torch.get_autocast_dtype("cpu"))
-        # Products need as many positions in the output as in the input.
+        # Products need as many positions in the output as in the input, and no compiler: inductor
+        # cannot compile them for sizes that change.
         same = self.stride == (1, 1) and 2 * self.padding[0] + 1 == self.kernel_size[0]  # type: ignore[operator]  # padding is a number
-        products = same and self.gradient is DepthwiseGradient.PRODUCTS
+        products = self.gradient is DepthwiseGradient.PRODUCTS and same
+        products = products and not torch.compiler.is_compiling()
         convolve: Any = _Depthwise.apply  # untyped
         y: Tensor = convolve(x, self.weight, self.bias, self.stride, self.padding, products)
         return y
