@@ -21,7 +21,7 @@ SIZES = ((260, 300), (400, 240), (224, 224), (300, 500), (256, 256), (333, 280))
 
 
 def photo(number: int) -> Image.Image:
-    """A smooth picture of its own."""
+    """A smooth picture, different for each seed."""
     height, width = SIZES[number % len(SIZES)]
     y, x = np.mgrid[0:height, 0:width] / 50
     waves = [np.sin(x * (number + 1) + c) + np.cos(y * (3 - c) + number) for c in range(3)]
@@ -76,7 +76,7 @@ def test_accuracy_is_torchvisions(
     size: int,
     resize: int,
 ) -> None:
-    """Three images lie under their likeliest class, two under their fourth, one under its tenth."""
+    """Three images are under their likeliest class, two under their fourth, one under its tenth."""
     network, weights = resnet
     for number, rank in enumerate((0, 3, 0, 9, 3, 0)):
         save(tmp_path, number, torchvision_ranks(network, photo(number), size, resize)[rank])
