@@ -20,7 +20,7 @@ from ablations.weights import validation
 SIZES = ((260, 300), (400, 240), (224, 224), (300, 500), (256, 256), (333, 280))
 
 
-def photo(number: int) -> Image.Image:
+def smooth_image(number: int) -> Image.Image:
     """A smooth picture, different for each seed."""
     height, width = SIZES[number % len(SIZES)]
     y, x = np.mgrid[0:height, 0:width] / 50
@@ -59,7 +59,7 @@ def torchvision_ranks(network: nn.Module, image: Image.Image, size: int, resize:
 def save(folder: Path, number: int, class_index: int) -> None:
     into = folder / evaluation.synsets()[class_index]
     into.mkdir(parents=True, exist_ok=True)
-    photo(number).save(into / f"{number}.png")
+    smooth_image(number).save(into / f"{number}.png")
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
@@ -79,7 +79,7 @@ def test_accuracy_is_torchvisions(
     """Three images are under their likeliest class, two under their fourth, one under its tenth."""
     network, weights = resnet
     for number, rank in enumerate((0, 3, 0, 9, 3, 0)):
-        save(tmp_path, number, torchvision_ranks(network, photo(number), size, resize)[rank])
+        save(tmp_path, number, torchvision_ranks(network, smooth_image(number), size, resize)[rank])
     asked = ["--weights", weights, "--data", tmp_path, "--image-size", str(size), "--workers", "0"]
     [found] = json.loads(run(capsys, *asked, "--format", "json"))
     assert found["top1"] == 50
@@ -94,7 +94,7 @@ def test_the_transform_is_the_papers() -> None:
     for size, resize in ((224, 256), (384, 384)):
         choice = evaluation.imagenet_transform(size)
         assert (choice.resize, choice.interpolation) == (resize, "bicubic")
-        image = evaluation_transform(choice)(photo(1))
+        image = evaluation_transform(choice)(smooth_image(1))
         assert image.size == (size, size)
 
 
@@ -148,7 +148,7 @@ def test_wrong_use(
 def test_other_classes_than_imagenets_go_by_name(tmp_path: Path) -> None:
     for name in ("b", "a", "c"):
         (tmp_path / name).mkdir()
-        photo(0).save(tmp_path / name / "x.png")
+        smooth_image(0).save(tmp_path / name / "x.png")
     images = evaluation.list_images(tmp_path, 3)
     assert images.classes == ("a", "b", "c")
     with pytest.raises(validation.UsageError, match="has 3 class folders, but the network has 4"):

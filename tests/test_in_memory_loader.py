@@ -39,7 +39,7 @@ def normalised(x: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("world", [1, 2, 3])
-def test_validation_serves_every_image_once_padded_and_normalised(world: int) -> None:
+def test_validation_yields_every_image_once_padded_and_normalised(world: int) -> None:
     served: dict[int, torch.Tensor] = {}
     for rank in range(world):
         preset = load_preset("nano")
@@ -61,7 +61,7 @@ def test_validation_serves_every_image_once_padded_and_normalised(world: int) ->
         assert torch.allclose(image[:, 2:-2, 2:-2].double(), expected, atol=1e-5)
 
 
-def test_training_serves_what_sampling_says() -> None:
+def test_training_yields_the_images_of_the_sampling() -> None:
     batches = make("flip=0.0", "crop_padding=0")
     images = small()
     for batch, x, labels in batches.train.epoch(0):
@@ -70,7 +70,7 @@ def test_training_serves_what_sampling_says() -> None:
         assert torch.allclose(x[:, :, 2:-2, 2:-2].double(), expected, atol=1e-5)
 
 
-def test_two_shares_serve_what_one_serves() -> None:
+def test_two_processes_divide_the_batches_of_one() -> None:
     def served(rank: Rank) -> dict[int, torch.Tensor]:
         return {batch.seed: x for batch, x, _ in make(rank=rank).train.epoch(1)}
 
@@ -80,7 +80,7 @@ def test_two_shares_serve_what_one_serves() -> None:
     assert all(torch.equal(alone[seed], together[seed]) for seed in alone)
 
 
-def test_going_on_from_an_update_serves_the_same() -> None:
+def test_from_any_update_on_the_batches_are_the_same() -> None:
     whole = [x for _, x, _ in make().train.epoch(0)]
     rest = [x for _, x, _ in make().train.epoch(0, first_update=1)]
     assert len(rest) == len(whole) - 2

@@ -71,7 +71,7 @@ def make_choice(root: str | Path = "", **changes: Any) -> DataChoice:
     return DataChoice(**values | changes)
 
 
-def write_photos(root: Path, per_class: int, val_per_class: int) -> None:
+def write_images(root: Path, per_class: int, val_per_class: int) -> None:
     """JPEGs of blurred noise: every pixel differs, and files are small."""
     rng = np.random.default_rng(0)
     for split, count in (("train", per_class), ("val", val_per_class)):
@@ -85,8 +85,8 @@ def write_photos(root: Path, per_class: int, val_per_class: int) -> None:
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("photos")
-    write_photos(root, per_class=9, val_per_class=5)
+    root = tmp_path_factory.mktemp("images")
+    write_images(root, per_class=9, val_per_class=5)
     return root
 
 
@@ -135,7 +135,7 @@ def timms(module: str, name: str) -> Any:
     return getattr(importlib.import_module(f"timm.data.{module}"), name)
 
 
-# What is served
+# Batches
 
 
 def test_batches_are_whole_and_carry_the_right_labels(
@@ -158,7 +158,7 @@ def test_the_other_layout_holds_the_same_numbers(folder: ImageFolder, epoch: lis
 
 
 @pytest.mark.parametrize("world", [1, 2, 3])
-def test_validation_serves_every_image_once_over_all_processes(
+def test_validation_yields_every_image_once_over_all_processes(
     folder: ImageFolder, world: int
 ) -> None:
     served = []
@@ -344,7 +344,7 @@ def test_from_any_update_on_the_epoch_is_the_same(folder: ImageFolder, epoch: li
     assert not same(list(batches.train.epoch(2)), epoch)
 
 
-def test_two_processes_share_out_what_one_serves(folder: ImageFolder, epoch: list[Batch]) -> None:
+def test_two_processes_divide_the_batches_of_one(folder: ImageFolder, epoch: list[Batch]) -> None:
     shares = [list(make(folder, rank=rank, world=2).train.epoch(1)) for rank in (0, 1)]
     merged = [batch for pair in zip(*shares, strict=True) for batch in pair]
     assert same(merged, epoch)
