@@ -2,15 +2,15 @@
 
     python tests/benchmarks/layers.py [--steps resnet downsample] [--batch-size 8] [--threads 1 2]
 
-The layers are those of the steps' networks, each distinct layer and input shape once, in bfloat16
-under autocast and channels-last, in forward and in forward and backward. In each round every form
-runs once, one after the other. A ratio is torch's time over the form's in the same round: the
-median (least to most). With one thread the time is CPU time, which leaves out what other programs
-take; with more it is wall time, and the machine must be idle.
+Each distinct layer and input shape of the steps' networks is timed once, in bfloat16 under autocast
+and channels-last, in forward and in forward and backward. In each round every form runs once, one
+after the other. A ratio is the time of torch's layer divided by that of the form in the same round:
+median (least to most). With one thread the time is CPU time, which excludes other programs; with
+more threads it is wall time, so the machine must be idle.
 
-The last lines say how many choices of ops.py are right: no form is more than 5 % faster than the
-chosen one. They add up all layers of each network: how much faster the chosen forms and the
-fastest ones are than torch's.
+A choice of ops.py is right if no form is more than 5 % faster than the chosen one. The last lines
+add up all layers of each network: how many times as fast as torch's layers the chosen forms and the
+fastest forms are.
 """
 
 import argparse
@@ -40,6 +40,7 @@ from modernize.ops import (  # noqa: E402
     PointwiseConv2d,
 )
 
+WARM_UP = 2  # rounds before the timed ones
 NOISE = 1.05  # a form that is not faster than another by more is as good
 MODES = ("forward", "forward+backward")
 TORCH = "torch"
@@ -128,12 +129,12 @@ def measure(
         run(layer, images.detach().requires_grad_()).backward(grad)
 
     seconds = {mode: {name: [] for name in layers} for mode in MODES}
-    for number in range(rounds + 1):  # the first is a warm-up
+    for number in range(-WARM_UP, rounds):
         for mode, by_form in seconds.items():
             for name, layer in layers.items():
                 start = clock()
                 step(layer, mode)
-                if number:
+                if number >= 0:
                     by_form[name].append(clock() - start)
     return seconds
 
