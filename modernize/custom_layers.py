@@ -1,4 +1,4 @@
-"""Custom layers: Python files of the user that add to what a field of a NetSpec may name.
+"""Custom layers: Python files of the user with additional values for some fields of a NetSpec.
 
 Such a file defines any of three dictionaries, from names to classes or functions::
 

@@ -272,7 +272,7 @@ def _check_size(given: Mapping[str, Any], spec: NetSpec) -> None:
     Raises:
         WeightsError: if it is larger; with the size of the weights.
     """
-    blocks, numbers = sum(spec.depths), sum(v.numel() for v in given.values() if _is_whole(v))
+    blocks, numbers = sum(spec.depths), sum(v.numel() for v in given.values() if _has_memory(v))
     if blocks <= min(MAX_BLOCKS, 4 * len(given)):  # an index in a name may be forged
         last = spec.narrow_widths[-1]  # the last block has two convolutions from it to 4 times it
         least = max(8 * last**2, last * spec.num_classes, spec.in_channels, spec.kernel_size**2)
@@ -316,12 +316,12 @@ def _faults(given: Mapping[str, Any], wanted: list[MappedTensor]) -> list[str]:
 def _shared(given: Mapping[str, Any], wanted: list[MappedTensor]) -> list[str]:
     """Returns a line for every tensor that shares its memory with another one."""
     used: Counter[int] = Counter()
-    places = {p.theirs: given[p.theirs] for p in wanted if _is_whole(given.get(p.theirs))}
-    for tensor in places.values():
+    tensors = {p.theirs: given[p.theirs] for p in wanted if _has_memory(given.get(p.theirs))}
+    for tensor in tensors.values():
         used[tensor.untyped_storage().data_ptr()] += tensor.nbytes
     return [
         f"mistyped: {name} shares its memory with another tensor"
-        for name, tensor in places.items()
+        for name, tensor in tensors.items()
         if used[tensor.untyped_storage().data_ptr()] > tensor.untyped_storage().nbytes()
     ]
 
@@ -336,14 +336,14 @@ def _fault(value: Any, pair: MappedTensor) -> str | None:
         return f"misshapen: {pair.theirs} is {tuple(value.shape)}, not {pair.their_shape}"
     if value.is_floating_point() == pair.theirs.endswith(_COUNTER) or value.is_complex():
         return f"mistyped: {pair.theirs} is {str(value.dtype).removeprefix('torch.')}"
-    if not _is_whole(value):
+    if not _has_memory(value):
         return f"mistyped: {pair.theirs} does not have memory for each of its values"
     if value.is_floating_point() and (bad := value.numel() - int(value.float().isfinite().sum())):
         return f"not finite: {pair.theirs} has {bad:,} values that are NaN or infinite"
     return None
 
 
-def _is_whole(value: Any) -> bool:
+def _has_memory(value: Any) -> bool:
     """Returns whether a tensor has memory for all its values; a small file could claim many."""
     import torch
 
