@@ -26,6 +26,7 @@ lint: .venv/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python tests/language.py
 
 format: .venv/ready
 	$(BIN)/ruff check --fix .
