@@ -118,8 +118,9 @@ def file_name(name: str) -> str:
 
 
 def plural(number: int, noun: str) -> str:
-    """Returns "1 run", "2 runs", "1,000 classes"."""
-    end = "" if number == 1 else "es" if noun.endswith(("s", "x", "ch", "sh")) else "s"
+    """Returns "1 run", "2 epochs", "1,000 classes"."""
+    hissing = noun.endswith(("s", "x", "ch", "sh")) and not noun.endswith("epoch")
+    end = "" if number == 1 else "es" if hissing else "s"
     return f"{number:,} {noun}{end}"
 
 

@@ -111,6 +111,7 @@ def test_counted_nouns() -> None:
         "1,000 runs",
     ]
     assert plural(2, "process") == "2 processes"
+    assert plural(2, "epoch") == "2 epochs"
 
 
 def test_no_text_leaves_the_plural_to_its_reader() -> None:
