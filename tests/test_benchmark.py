@@ -275,6 +275,7 @@ def of_steps(*steps, regime="resnet50", references=True):
     return [(n.names, n.library) for n in found]
 
 
+@pytest.mark.integration
 def test_steps_are_followed_by_their_reference_models():
     assert of_steps("resnet", "recipe", "ln", "downsample") == [
         (("resnet", "recipe"), "modernize"),
@@ -292,6 +293,7 @@ def test_steps_are_followed_by_their_reference_models():
     ]  # fmt: skip
 
 
+@pytest.mark.integration
 def test_steps_without_reference_models():
     assert of_steps("downsample", references=False) == [(("downsample",), "modernize")]
     found = networks_of_steps(selection.roadmap("nano"), find_regime("nano"), 32)
@@ -496,6 +498,7 @@ def test_a_benchmark_is_drawn_again_without_measuring(tmp_path, monkeypatch, cap
     assert Benchmark.read(drawn) == whole
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -292,6 +292,7 @@ def test_what_became_of_a_step_is_written_out():
     assert dashed == {"main-width", "main-kernel-9"}
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("status", [s for s in Status if s is not Status.FINISHED])
 def test_each_status_of_a_run_is_written_instead_of_a_bar(status):
     frame = published(ln={"n": 0, "top1": NAN, "top1_std": NAN, "status": str(status)})

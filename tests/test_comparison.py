@@ -177,6 +177,7 @@ def test_the_papers_own_table():
     assert table.loc["kernel-9", "seeds_needed"] == ">1000"
 
 
+@pytest.mark.integration
 def test_the_paper_s_conclusions_depend_on_how_its_deviations_are_read():
     readings = list(sensitivity(of_paper("resnet50")).values())
     assert readings == [["depthwise", "inverted", "kernel-5", "downsample"], ["inverted"]]
@@ -252,6 +253,7 @@ def test_a_study_from_its_records(study):
     assert any("excluded from all means" in line for line in told)
 
 
+@pytest.mark.integration
 def test_the_best_epoch_is_never_shown_without_saying_so(study):
     best = of_study(study, best_epoch=True)
     table = compare(best)
@@ -325,6 +327,7 @@ def command(monkeypatch, capsys, *arguments, status=0):
     return told.out if status == 0 else told.err
 
 
+@pytest.mark.integration
 def test_the_command_in_all_formats(study, monkeypatch, capsys):
     there = ["--results", study.folder.parent]
     for name in ([], ["mine"]):
@@ -383,6 +386,7 @@ def test_columns_without_any_text_are_left_out():
     assert list(texts[0]) == ["step", "n", "top-1", "baseline", "conclusion"]
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("width", [80, 120, 1000])
 def test_a_narrow_terminal_shows_all_conclusions_and_names_missing_columns(
     width, monkeypatch, capsys

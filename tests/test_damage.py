@@ -365,6 +365,7 @@ def test_a_study_of_another_version_is_one_message_and_no_other_studys(root: Pat
         assert f"Note: {path}" in output
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("how", ["gone", "a file", "all damaged", "all empty"])
 def test_a_study_without_a_single_readable_run(root: Path, how: str) -> None:
     study = root / "results" / NAME

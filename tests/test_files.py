@@ -219,6 +219,7 @@ def call(study: Study, command: str) -> BaseException | None:
     return CliRunner().invoke(cli, arguments(study, command), standalone_mode=False).exception
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("command", WRITERS)
 def test_a_command_leaves_what_was_there_or_replaces_it(study: Study, command: str) -> None:
     before = tree(study.folder).keys()
@@ -239,6 +240,7 @@ def test_a_command_leaves_what_was_there_or_replaces_it(study: Study, command: s
     assert not [name for name in written if (study.folder / name).is_symlink()]
 
 
+@pytest.mark.integration
 def test_the_results_folder_and_the_study_may_be_links(study: Study, tmp_path: Path) -> None:
     real = tmp_path / "elsewhere"
     study.folder.rename(real)

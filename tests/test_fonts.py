@@ -53,6 +53,7 @@ def test_titles_of_all_scripts_are_in_charts_and_reports(tmp_path: Path) -> None
         ET.fromstring(picture.svg)  # noqa: S314
 
 
+@pytest.mark.integration
 def test_what_our_font_has_is_drawn_in_it(tmp_path: Path) -> None:
     study = study_of(tmp_path / "latin", {"resnet": "B\u00e9zier \u03b1 \u0416", "ln": "plain"})
     figure = study_figure(study)
@@ -82,6 +83,7 @@ def test_long_texts_are_cut_visibly(text: str) -> None:
     assert shorten("short", 1.6) == "short"
 
 
+@pytest.mark.integration
 def test_the_command_says_what_no_font_has(tmp_path, monkeypatch, capsys) -> None:
     study_of(tmp_path / "some", {"resnet": f"{NO_FONT} title", "ln": "plain"})
     for command in (["plot", "--from", "some"], ["collect", "some"]):

@@ -82,6 +82,7 @@ def test_a_command_shows_what_there_is(words, told, results) -> None:
         ET.parse(path)  # noqa: S314
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("command", ["collect", "compare"])
 def test_programs_and_pages_read_the_tables(command, told) -> None:
     out, err = told(command, "[red]x", "--format", "csv")
@@ -99,6 +100,7 @@ def test_programs_and_pages_read_the_tables(command, told) -> None:
     assert unseen(out) == set()
 
 
+@pytest.mark.integration
 def test_the_report_and_its_pictures(told, results) -> None:
     told("report", "[red]x")
     folder = results / "[red]x"

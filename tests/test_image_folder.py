@@ -166,6 +166,7 @@ def test_doubling_links_end(root: Path) -> None:
     assert "listed already" in refused(root)
 
 
+@pytest.mark.integration
 def test_very_deep_folders_are_listed(root: Path) -> None:
     folders = [str(root / "train" / "a")]
     while len(folders) < sys.getrecursionlimit() + 50:

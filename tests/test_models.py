@@ -213,6 +213,7 @@ def test_peers_are_found_by_size():
 # -- against the paper ---------------------------------------------------------------------------
 
 
+@pytest.mark.integration
 def test_every_published_cell_is_listed_once(rows):
     listed = [
         (row.model, row.image_size, f.metric, f.printed, table.partition(" ")[0])
@@ -225,6 +226,7 @@ def test_every_published_cell_is_listed_once(rows):
     assert len({(row.model, row.image_size) for row in rows}) == len(rows) == 21
 
 
+@pytest.mark.integration
 def test_every_published_cell_but_the_exceptions_is_the_count_rounded(rows):
     costs = {(row.model, row.image_size): row.cost for row in rows}
     missed = set()
@@ -237,6 +239,7 @@ def test_every_published_cell_but_the_exceptions_is_the_count_rounded(rows):
     assert missed == set(EXCEPTIONS)
 
 
+@pytest.mark.integration
 def test_the_convention_that_is_named_gives_the_figure(rows):
     for row in rows:
         for figure in row.figures:
@@ -268,6 +271,7 @@ def test_agreement(metric, printed, found):
     assert model_costs.agreement(metric, printed, counted) == found
 
 
+@pytest.mark.integration
 def test_notes_say_how_far_off_and_what_else_is_printed(rows):
     notes = model_costs.footnotes(rows)
     for named in ("ConvNeXt-B at 384", "45.0", "1 (1K), 12", "0.12 below", "45.12", "1 (22K), 8",
@@ -291,6 +295,7 @@ def flops_models(monkeypatch, capsys, *arguments, status=0):
     return capsys.readouterr()
 
 
+@pytest.mark.integration
 def test_csv_and_json_have_a_row_per_figure(monkeypatch, capsys, rows):
     text = flops_models(monkeypatch, capsys, "--format", "csv").out
     as_csv = list(csv.DictReader(io.StringIO(text)))
@@ -304,6 +309,7 @@ def test_csv_and_json_have_a_row_per_figure(monkeypatch, capsys, rows):
     assert {r["printed"] for r in as_csv if r["agrees"] == "no"} == {"4.49", "45.0", "4.50"}
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("style", ["table", "markdown"])
 def test_tables_have_a_row_per_model_and_size(style, monkeypatch, capsys, rows):
     text = flops_models(monkeypatch, capsys, "--format", style).out

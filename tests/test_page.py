@@ -389,6 +389,7 @@ def test_the_markdown_has_it_all(study: Study) -> None:
     assert html_file.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
 
 
+@pytest.mark.integration
 @pytest.mark.usefixtures("drawn")
 def test_the_report_shares_its_chart_with_collect_unless_it_differs(tmp_path: Path) -> None:
     made = write_study(tmp_path / "two", {"recipe": RECIPE, "stage-ratio": STAGES})

@@ -264,6 +264,7 @@ def test_a_checkpoint_of_another_run_is_not_used(
     assert len(list(folder.glob("*.unusable"))) == 2
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(("begun", "later"), [(1, 2), (2, 1)])
 def test_the_number_of_threads_stays(
     begun: int,
@@ -286,6 +287,7 @@ def test_the_number_of_threads_stays(
     assert "Note:" not in capsys.readouterr().out
 
 
+@pytest.mark.integration
 def test_far_more_threads_than_cores_are_not_kept_and_that_is_said(
     images: InMemoryDataset, stopped: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -301,6 +303,7 @@ def test_far_more_threads_than_cores_are_not_kept_and_that_is_said(
     assert f"threads was {many}" in capsys.readouterr().out
 
 
+@pytest.mark.integration
 def test_precision_stays_where_the_device_has_it(
     images: InMemoryDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -336,6 +339,7 @@ def test_bf16_stays_on_a_gpu_that_would_take_fp16(monkeypatch: pytest.MonkeyPatc
     assert not supports(torch.device("mps"), torch.bfloat16)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("skipped", [False, True])
 def test_precision_that_a_device_lacks_changes_and_that_is_on_record(
     skipped: bool, images: InMemoryDataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]

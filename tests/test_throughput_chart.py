@@ -64,6 +64,7 @@ def test_points_are_the_tables_numbers():
             assert hollow is not row["adopted"]
 
 
+@pytest.mark.integration
 def test_costs_of_small_networks_are_in_mflops():
     frame = table(3).assign(gflops=[0.002, 0.003, 0.0025])
     figure = drawn(frame)

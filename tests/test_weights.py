@@ -210,6 +210,7 @@ def check_same(tensors, others):
         torch.testing.assert_close(others[name], tensor, rtol=0, atol=0, msg=name)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("name", ENDS)
 def test_logits_are_torchvisions(name):
     make, spec, size = ENDS[name]
@@ -480,6 +481,7 @@ def test_the_table_is_one_to_one_and_keeps_sizes(make, spec, layout):
         assert torch.Size(pair.their_shape).numel() == torch.Size(pair.our_shape).numel()
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.title)
 @settings(deadline=None, max_examples=15)
 @given(data=st.data())
