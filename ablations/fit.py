@@ -126,8 +126,8 @@ def batch_faults(images: int, batch_size: int, micro_batch_size: int, processes:
     faults = []
     if batch_size > images:
         faults.append(
-            f"batch_size {batch_size} is larger than the {images} training images; --set a smaller "
-            "batch_size."
+            f"batch_size {batch_size} is larger than the {images} training images. Use a "
+            "smaller one: --set batch_size."
         )
     if batch_size % (micro_batch_size * processes):
         batches = batch_size // micro_batch_size

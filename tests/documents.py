@@ -63,6 +63,8 @@ def anchors(path: Path) -> set[str]:
 
 
 def beginning(line: str) -> str:
-    """Returns a line as far as its first number or its third word, which others do not change."""
+    """Returns a line as far as its first number or its third word; the rest may differ by run."""
+    if set(line) <= set(" ─"):
+        return line[:2]
     found = re.match(r"\D{,3}(\s*[^\s\d]+){,2}", line)
     return found[0] if found else ""
