@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ablations import tables
 from ablations.analysis.accuracies import BEST, PUBLISHED, Accuracies
+from ablations.analysis.baselines import PARENT
 from ablations.analysis.comparison import PAIRED, sensitivity
 from ablations.analysis.statistics import LEVEL
 from ablations.units import number, p_value, signed
@@ -37,6 +38,18 @@ def as_texts(table: pd.DataFrame, *, every_column: bool = False) -> list[dict[st
         name for name in next(iter(rows), {}) if every_column or any(row[name] for row in rows)
     ]
     return [{name: row[name] for name in filled} for row in rows]
+
+
+def as_report(accuracies: Accuracies, table: pd.DataFrame, baseline: str = PARENT) -> tables.Report:
+    """Returns a comparison with its title and its :func:`notes`.
+
+    Args:
+        accuracies: the accuracies that were compared.
+        table: the comparison of them.
+        baseline: that they were compared with.
+    """
+    lines = notes(accuracies, table, baseline)
+    return tables.Report(as_values(table), as_texts(table), COLUMNS, title(accuracies), lines)
 
 
 def title(accuracies: Accuracies) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 from rich.console import Console
 
-from ablations import tables, terminal
+from ablations import terminal
 from ablations.commands.options import (
     FORMATS,
     STUDY_HELP,
@@ -79,10 +79,4 @@ def _show(console: Console, accuracies: Accuracies, baseline: str, style: str) -
     from ablations.analysis import comparison, comparison_text
 
     table = comparison.compare(accuracies, baseline)
-    tables.Report(
-        comparison_text.as_values(table),
-        comparison_text.as_texts(table),
-        comparison_text.COLUMNS,
-        comparison_text.title(accuracies),
-        comparison_text.notes(accuracies, table, baseline),
-    ).show(console, style)
+    comparison_text.as_report(accuracies, table, baseline).show(console, style)
