@@ -66,9 +66,8 @@ def test_the_session_of_the_document(cluster: Cluster, few_images: Path, tmp_pat
         (tmp_path / name).write_text(text)
     [session] = [b for b in documents.blocks(document, "console") if b.name == "slurm"]
     for words, output in session.commands():
-        shorter = ["--data", str(few_images), "--results", str(tmp_path)]
-        shorter += ["--set", "epochs=1", "--set", "warmup_epochs=0"]
-        more = shorter if "--executor" in words else ["--results", str(tmp_path)]
+        shorter = ["--data", str(few_images), "--set", "epochs=1", "--set", "warmup_epochs=0"]
+        more = shorter if "--executor" in words else []
         said = product.run(*words[2:], *more, cwd=tmp_path).splitlines()
         for shown in output.splitlines():
             beginning = documents.beginning(shown)
