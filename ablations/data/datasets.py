@@ -26,7 +26,7 @@ from ablations.data.image_folder import (
     DataError,
     ImageFolder,
     MissingImagesError,
-    largest_fraction,
+    TrainVal,
     list_folder,
 )
 from ablations.paths import expand
@@ -63,7 +63,7 @@ CIFAR = {"CIFAR10": "cifar-10-batches-py", "CIFAR100": "cifar-100-python"}  # an
 
 
 @dataclasses.dataclass(frozen=True)
-class InMemoryDataset:
+class InMemoryDataset(TrainVal):
     """Training and validation images in memory.
 
     Attributes:
@@ -93,23 +93,9 @@ class InMemoryDataset:
         return self.name
 
     @property
-    def majority(self) -> float:
-        """Fraction of the validation images that belongs to the most common class."""
-        return largest_fraction(self.val_labels)
-
-    @property
     def channels(self) -> int:
         """Channels of an image."""
         return int(self.train.shape[1])
-
-    def identity(self) -> dict[str, str | int]:
-        """Returns the values that identify these images in a run's identity and record."""
-        return {
-            "name": self.name,
-            "train_images": len(self.train),
-            "val_images": len(self.val),
-            "sha256": self.digest,
-        }
 
 
 Dataset: TypeAlias = InMemoryDataset | ImageFolder

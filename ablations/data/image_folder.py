@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -46,8 +46,32 @@ class MissingImagesError(DataError):
     """Images that do not exist."""
 
 
+class TrainVal:
+    """Training and validation images: the parts that memory and folders have in common."""
+
+    name: str
+    train: NDArray[Any]
+    val: NDArray[Any]
+    val_labels: NDArray[np.int64]
+    digest: str
+
+    @property
+    def majority(self) -> float:
+        """Fraction of the validation images that belongs to the most common class."""
+        return largest_fraction(self.val_labels)
+
+    def identity(self) -> dict[str, str | int]:
+        """Returns the values that identify these images in a run's identity; not their folder."""
+        return {
+            "name": self.name,
+            "train_images": len(self.train),
+            "val_images": len(self.val),
+            "sha256": self.digest,
+        }
+
+
 @dataclasses.dataclass(frozen=True)
-class ImageFolder:
+class ImageFolder(TrainVal):
     """Training and validation images on disk, listed but not read.
 
     Attributes:
@@ -86,23 +110,9 @@ class ImageFolder:
         return str(self.root)
 
     @property
-    def majority(self) -> float:
-        """Fraction of the validation images that belongs to the most common class."""
-        return largest_fraction(self.val_labels)
-
-    @property
     def channels(self) -> int:
         """Channels of a decoded image: always 3."""
         return 3
-
-    def identity(self) -> dict[str, str | int]:
-        """Returns the values that identify these images in a run's record; not their folder."""
-        return {
-            "name": self.name,
-            "train_images": len(self.train),
-            "val_images": len(self.val),
-            "sha256": self.digest,
-        }
 
 
 def largest_fraction(labels: NDArray[np.int64]) -> float:
