@@ -119,4 +119,7 @@ def test_an_error_shows_what_was_asked(monkeypatch, capsys) -> None:
         monkeypatch.setattr(sys, "argv", ["run_roadmap.py", *words])
         with pytest.raises(SystemExit, match="2"):
             main()
-        assert "\\x1b[31m[/red]" in capsys.readouterr().err
+        shown = capsys.readouterr().err
+        # Before 8.5, click shows only the printable part of an unknown option.
+        assert "[/red]" in shown
+        assert "\x1b" not in shown
