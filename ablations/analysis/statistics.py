@@ -228,6 +228,46 @@ def bootstrap_interval(values: Sequence[float] | FloatArray) -> tuple[float, flo
     return float(interval.low), float(interval.high)
 
 
+def spearman(x: FloatArray, y: FloatArray) -> FloatArray:
+    """Returns Spearman's rank correlation of each row of two arrays (rows, values).
+
+    It is NaN for a row that has NaN, or whose values are all equal in one of the arrays.
+    """
+    from scipy import stats
+
+    ranks = [stats.rankdata(values, axis=1) for values in (x, y)]  # a row with NaN becomes NaN
+    a, b = (r - r.mean(axis=1, keepdims=True) for r in ranks)
+    with np.errstate(invalid="ignore"):
+        found: FloatArray = (a * b).sum(1) / np.sqrt((a * a).sum(1) * (b * b).sum(1))
+    return found
+
+
+def resamples(n: int) -> npt.NDArray[np.int64]:
+    """Returns indices (resamples, n) that draw n of n items with replacement; always the same."""
+    return np.random.default_rng(0).integers(0, n, (_RESAMPLES, n))
+
+
+def percentile_interval(values: FloatArray) -> tuple[float, float] | None:
+    """Returns the range of the central 95 % of a statistic's resampled values, without NaN.
+
+    Returns:
+        None if all are NaN.
+    """
+    finite = values[np.isfinite(values)]
+    if not len(finite):
+        return None
+    low, high = np.quantile(finite, ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2))
+    return float(low), float(high)
+
+
+def fraction_interval(count: int, n: int) -> tuple[float, float]:
+    """Returns the exact 95 % interval of a fraction (Clopper and Pearson), from ``count`` of n."""
+    from scipy import stats
+
+    found = stats.binomtest(count, n).proportion_ci(CONFIDENCE)
+    return float(found.low), float(found.high)
+
+
 def _checked(values: Sequence[float] | FloatArray) -> FloatArray:
     array = np.asarray(values, np.float64)
     if array.ndim != 1 or not len(array) or not np.isfinite(array).all():

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
 
 from ablations import terminal
+from ablations.analysis.baselines import PARENT
 from ablations.commands.options import (
     FORMATS,
     STUDY_HELP,
@@ -20,7 +20,7 @@ from ablations.commands.parameters import StrictCommand
 from modernize.errors import UsageError
 
 if TYPE_CHECKING:
-    from ablations.analysis.accuracies import Accuracies
+    from ablations.tables import Report
 
 PAPER = "paper"
 DEFAULT_REGIME = "resnet50"
@@ -30,53 +30,75 @@ DEFAULT_REGIME = "resnet50"
     cls=StrictCommand, epilog=STUDY_HELP, short_help="Test which changes exceed the noise."
 )
 @click.argument("source", required=False, metavar="[STUDY|paper]")
+@click.argument("other", required=False, metavar="[paper]")
 @click.option("--regime", metavar="NAME", help="With paper: which table.  [default: resnet50]")
 @comparing_options
 @click.option("--format", "style", type=FORMATS, default="table", show_default=True)
 @results_option
 def compare(
     source: str | None,
+    other: str | None,
     regime: str | None,
     baseline: str,
     best_epoch: bool,
     style: str,
     results: Path | None,
 ) -> None:
-    """Test which changes of accuracy exceed the noise, in a study or in the paper's tables."""
-    accuracies = _find(source, regime, results, best_epoch=best_epoch)
-    _show(terminal.console(), accuracies, baseline, style)
+    """Test which changes of accuracy exceed the noise, in a study or in the paper's tables.
 
-
-def _find(
-    source: str | None, regime: str | None, results: Path | None, *, best_epoch: bool
-) -> Accuracies:
-    """Returns the accuracies of the paper or of a study, by default the one launched last.
-
-    Raises:
-        UsageError: for options that exclude each other, or an unknown study.
+    With a study and paper, show how far the changes of the study agree with the published ones.
     """
-    from ablations.analysis import accuracies
-
-    if source == PAPER:
-        if best_epoch:
-            raise UsageError(
-                "--best-epoch applies only to a study: the paper prints one accuracy for each step."
-            )
-        return accuracies.of_paper(regime or DEFAULT_REGIME)
-    if regime is not None:
+    if regime is not None and PAPER not in (source, other):
         raise UsageError(
             "--regime applies only to the paper: a study has the regime of its launch."
         )
-    return accuracies.of_study(find_study(source, results), best_epoch=best_epoch)
+    if other is None:
+        report = _changes(source, regime, baseline, results, best_epoch=best_epoch)
+    else:
+        if baseline != PARENT:
+            raise UsageError("--baseline applies to one study: leave it out, or name one study.")
+        report = _agreement(source, other, regime, results, best_epoch=best_epoch)
+    report.show(terminal.console(), style)
 
 
-def _show(console: Console, accuracies: Accuracies, baseline: str, style: str) -> None:
-    """Prints the comparison: as a table or Markdown with notes, or as CSV or JSON.
+def _changes(
+    source: str | None, regime: str | None, baseline: str, results: Path | None, *, best_epoch: bool
+) -> Report:
+    """Returns the changes of the paper or of a study, by default the one launched last.
 
     Raises:
-        UnknownNameError: for an unknown baseline.
+        UsageError: for options that exclude each other, an unknown study or baseline.
     """
-    from ablations.analysis import comparison, comparison_text
+    from ablations.analysis import accuracies, comparison, comparison_text
 
-    table = comparison.compare(accuracies, baseline)
-    comparison_text.as_report(accuracies, table, baseline).show(console, style)
+    if source != PAPER:
+        found = accuracies.of_study(find_study(source, results), best_epoch=best_epoch)
+    elif best_epoch:
+        raise UsageError(
+            "--best-epoch applies only to a study: the paper prints one accuracy for each step."
+        )
+    else:
+        found = accuracies.of_paper(regime or DEFAULT_REGIME)
+    table = comparison.compare(found, baseline)
+    return comparison_text.as_report(found, table, baseline)
+
+
+def _agreement(
+    source: str | None, other: str, regime: str | None, results: Path | None, *, best_epoch: bool
+) -> Report:
+    """Returns how far a study's changes agree with the paper's; by default of its own regime.
+
+    Raises:
+        UsageError: unless one of both is the paper and the other one a study.
+    """
+    from ablations.analysis import accuracies, agreement, agreement_text
+    from ablations.paper import TABLES
+
+    if source == PAPER or other != PAPER:
+        raise UsageError(f"compare {source} {other}: give a study, then paper.")
+    study = find_study(source, results)
+    its_own = study.manifest["regime"]
+    regime = regime or (its_own if its_own in TABLES else DEFAULT_REGIME)
+    found = accuracies.of_study(study, best_epoch=best_epoch)
+    agreed = agreement.agreement_of(found, accuracies.of_paper(regime))
+    return agreement_text.as_report(agreed, regime, found.epoch)

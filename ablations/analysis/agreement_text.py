@@ -1,0 +1,101 @@
+"""An agreement of changes as a table and in words, which claim no more than the intervals."""
+
+from __future__ import annotations
+
+from ablations import tables
+from ablations.analysis.accuracies import of_paper
+from ablations.analysis.agreement import FEWEST_SEEDS, Agreement, Interval, agreement_of
+from ablations.paper import TABLES
+from ablations.units import signed
+
+COLUMNS = tables.Columns(numbers=("change", "published"))
+
+
+def as_report(found: Agreement, regime: str, epoch: str) -> tables.Report:
+    """Returns the agreement of a study's changes with the published ones.
+
+    Args:
+        found: the agreement.
+        regime: of the published changes.
+        epoch: whose accuracy the study's changes are of.
+    """
+    values = [
+        {
+            "step": pair.step,
+            "baseline": pair.baseline,
+            "change": pair.ours,
+            "published": pair.theirs,
+            "same_sign": pair.same_sign,
+        }
+        for pair in found.pairs
+    ]
+    texts = [
+        {
+            "step": pair.step,
+            "baseline": pair.baseline,
+            "change": signed(pair.ours),
+            "published": signed(pair.theirs),
+            "same sign": "yes" if pair.same_sign else "no",
+        }
+        for pair in found.pairs
+    ]
+    title = (
+        f"{found.ours}, {epoch}, beside the paper, {regime} regime: changes of top-1 in percentage "
+        "points"
+    )
+    lines = [*notes(found), *_between_regimes(regime)]
+    return tables.Report(values, texts, COLUMNS, title, lines)
+
+
+def notes(found: Agreement) -> list[str]:
+    """Returns the agreement in sentences: signs, rank correlation, and how to read them."""
+    n, (low, high) = len(found.pairs), found.sign_interval
+    side = "more than" if low > 0.5 else "less than" if high < 0.5 else "not distinguishable from"
+    lines = [
+        f"Same sign: {found.same_sign} of {n} changes, {100 * found.same_sign / n:.0f} % (95 % "
+        f"interval {100 * low:.0f} to {100 * high:.0f} %): {side} half, the result of chance."
+    ]
+    if found.correlation is None or found.over_steps is None:
+        lines.append("No rank correlation: it needs three or more changes that differ.")
+    else:
+        lines.append(
+            f"Rank correlation: {found.correlation:.2f} (Spearman; 95 % bootstrap interval over "
+            f"the changes {_span(found.over_steps)}). {_conclusion(found.over_steps)}"
+        )
+        lines.append(
+            f"Over the seeds of {found.ours}, the interval is {_span(found.over_seeds)}: other "
+            "seeds of the same runs would move the correlation that far. With few seeds it is too "
+            "narrow."
+            if found.over_seeds
+            else f"No interval over seeds: it needs {FEWEST_SEEDS} or more runs of each step."
+        )
+        lines.append("A change that is smaller than its noise has its sign and its rank by chance.")
+    lines += [f"Only in {name}: {', '.join(keys)}." for name, keys in found.missing.items() if keys]
+    return lines
+
+
+def _conclusion(over_steps: Interval) -> str:
+    low, high = over_steps
+    if low <= 0 <= high:
+        return "The interval includes zero: these changes do not show that the two orders agree."
+    side, much = ("above", "more") if low > 0 else ("below", "less")
+    return f"The interval is {side} zero: steps that gain more in one tend to gain {much} in the other."
+
+
+def _between_regimes(regime: str) -> list[str]:
+    """Returns how far the other published regimes agree with this one, as a scale."""
+    lines = []
+    for other in TABLES:
+        if other != regime:
+            found = agreement_of(of_paper(other), of_paper(regime))
+            if found.correlation is not None and found.over_steps is not None:
+                lines.append(
+                    f"For scale: the paper's {other} regime agrees with this one in the sign of "
+                    f"{found.same_sign} of {len(found.pairs)} changes, rank correlation "
+                    f"{found.correlation:.2f} ({_span(found.over_steps)})."
+                )
+    return lines
+
+
+def _span(interval: Interval) -> str:
+    return f"{interval[0]:.2f} to {interval[1]:.2f}"
