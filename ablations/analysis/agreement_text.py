@@ -79,7 +79,7 @@ def _conclusion(over_steps: Interval) -> str:
     if low <= 0 <= high:
         return "The interval includes zero: these changes do not show that the two orders agree."
     side, much = ("above", "more") if low > 0 else ("below", "less")
-    return f"The interval is {side} zero: steps that gain more in one tend to gain {much} in the other."
+    return f"The interval is {side} zero: a step that gains more here tends to gain {much} there."
 
 
 def _between_regimes(regime: str) -> list[str]:
