@@ -6,21 +6,22 @@ row and ``enhanced`` for all others. All its faults are reported at once.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Self, TypeAlias, Union, get_args, get_origin
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from ablations import limits, yaml_core, yaml_file
 from ablations.yaml_core import Key
 from ablations.yaml_file import SET, Conflict, ConflictError, Table, Text
-from modernize.errors import UnknownNameError, UsageError
+from modernize.errors import SpecError, UnknownNameError, UsageError
 from modernize.spec import NetSpec, Role, fields_with
-from modernize.steps import Training, find_regime
+from modernize.steps import Training, Variant, find_regime
 
 SMOKE_UPDATES = 2  # of a smoke test's epoch
 PRESETS = Path(__file__).parent / "presets"
@@ -62,6 +63,19 @@ NonNegative: TypeAlias = Annotated[float, Field(ge=0, le=limits.FACTOR)]
 BatchSize: TypeAlias = Annotated[int, Field(gt=0, le=limits.BATCH)]
 Epochs: TypeAlias = Annotated[int, Field(gt=0, le=limits.EPOCHS)]
 Seeds: TypeAlias = Annotated[int, Field(gt=0, le=limits.SEEDS)]
+
+
+class RecipeError(SpecError):
+    """A recipe whose changed values are not valid.
+
+    Attributes:
+        faults: the key and the message of each fault.
+        conflict: whether each value is valid, but not together with the others.
+    """
+
+    def __init__(self, faults: Sequence[tuple[Key, str]], *, conflict: bool) -> None:
+        super().__init__("; ".join(f"{'.'.join(map(str, key))}: {text}" for key, text in faults))
+        self.faults, self.conflict = faults, conflict
 
 
 class Recipe(Table):
@@ -191,6 +205,19 @@ class Recipe(Table):
         spec = spec.replace(**{name: getattr(self, name) for name in fields_with(Role.TRAINING)})
         return spec if self.layer_scale is None else spec.replace(layer_scale=self.layer_scale)
 
+    def changed(self, changes: Mapping[str, Any]) -> Recipe:
+        """Returns the recipe with other values of some keys.
+
+        Raises:
+            RecipeError: for an unknown key, an invalid value, or values in conflict.
+        """
+        values = {**self.model_dump(), **changes}
+        try:
+            return Recipe.model_validate(values)
+        except ValidationError as error:
+            faults = yaml_file.faults(error, values, Recipe, {})
+            raise RecipeError(faults, conflict=not any(e["loc"] for e in error.errors())) from None
+
     def learning_rate_at(self, iteration: int, iterations_per_epoch: int) -> float:
         """Returns the learning rate of one update, counted from 0 over the whole run."""
         warmup = self.warmup_epochs * iterations_per_epoch
@@ -210,13 +237,40 @@ class Recipes(Table):
     classic: Recipe
     enhanced: Recipe
 
-    def of(self, training: Training, regime: str) -> Recipe:
-        """Returns the recipe of this name for a regime."""
+    def of(
+        self, training: Training, regime: str, changes: Mapping[str, Any] | None = None
+    ) -> Recipe:
+        """Returns the recipe of this name for a regime, with other values of some keys.
+
+        Raises:
+            RecipeError: if the changed recipe is not valid.
+        """
         recipe = self.classic if training is Training.CLASSIC else self.enhanced
+        if changes:
+            recipe = recipe.changed(changes)
         if isinstance(recipe.drop_path, dict):
             rate = recipe.drop_path.get(regime, 0.0)
             recipe = recipe.model_copy(update={"drop_path": rate})
         return recipe
+
+    def of_variant(self, variant: Variant, regime: str) -> tuple[NetSpec, Recipe]:
+        """Returns the network of a variant as its recipe trains it, and this recipe.
+
+        Raises:
+            RecipeError: if the variant's recipe is not valid.
+        """
+        recipe = self.of(variant.training, regime, variant.recipe)
+        return recipe.apply_to(variant.spec), recipe
+
+    def nearest(self, recipe: Recipe, regime: str) -> tuple[Training, dict[str, Any]]:
+        """Returns the recipe with the fewest other values than this one, and these values."""
+        values = recipe.model_dump()
+        differ = {}
+        for training in Training:
+            there = self.of(training, regime).model_dump()
+            differ[training] = {k: v for k, v in values.items() if v != there[k]}
+        nearest = min(differ, key=lambda training: len(differ[training]))
+        return nearest, differ[nearest]
 
 
 class DataChoice(Table):
@@ -290,27 +344,37 @@ class Preset(Table):
     compute: Compute
     cluster: bool
 
-    def smoke(self, processes: int) -> Preset:
-        """Returns the shortest version of this preset, to test only that runs reach their end.
+    def smoke(
+        self, processes: int, variants: Sequence[Variant] = ()
+    ) -> tuple[Preset, tuple[Variant, ...]]:
+        """Returns the shortest version of a study, to test only that runs reach their end.
 
         It has one epoch of a few updates, each of one micro-batch per process.
         """
 
-        def short(recipe: Recipe) -> Recipe:
+        def short(recipe: Recipe) -> dict[str, Any]:
             batch = recipe.micro_batch_size * processes
-            changes = {"epochs": 1, "warmup_epochs": 0.0, "batch_size": batch}
-            return recipe.model_copy(update=changes)
+            return {"epochs": 1, "warmup_epochs": 0.0, "batch_size": batch}
 
         recipes = Recipes(
-            classic=short(self.recipes.classic), enhanced=short(self.recipes.enhanced)
+            classic=self.recipes.classic.changed(short(self.recipes.classic)),
+            enhanced=self.recipes.enhanced.changed(short(self.recipes.enhanced)),
         )
-        images = SMOKE_UPDATES * max(recipes.classic.batch_size, recipes.enhanced.batch_size)
-        changes = {
+        batches = [recipes.classic.batch_size, recipes.enhanced.batch_size]
+        shortened = []
+        for variant in variants:
+            whole = self.recipes.of(variant.training, self.regime, variant.recipe)
+            values, there = short(whole), recipes.of(variant.training, self.regime)
+            changes = {**variant.recipe, **values} if variant.recipe else {}
+            changes = {key: value for key, value in changes.items() if value != getattr(there, key)}
+            shortened.append(dataclasses.replace(variant, recipe=changes))
+            batches.append(values["batch_size"])
+        update = {
             "title": f"{self.title}, smoke test",
-            "data": self.data.model_copy(update={"limit": images}),
+            "data": self.data.model_copy(update={"limit": SMOKE_UPDATES * max(batches)}),
             "recipes": recipes,
         }
-        return self.model_copy(update=changes)
+        return self.model_copy(update=update), tuple(shortened)
 
 
 def preset_names() -> list[str]:

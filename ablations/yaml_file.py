@@ -158,8 +158,8 @@ def check(
     try:
         return kind.model_validate(values)
     except ValidationError as error:
-        faults = _faults(error, values, kind, locations)
-    raise faults_error(faults, name, locations, default)
+        found = faults(error, values, kind, locations)
+    raise faults_error(found, name, locations, default)
 
 
 def faults_error(
@@ -185,21 +185,21 @@ def _location(key: Key, locations: Mapping[Key, str]) -> str:
     return next((locations[key[:n]] for n in range(len(key), 0, -1) if key[:n] in locations), "")
 
 
-def _faults(
+def faults(
     error: ValidationError, values: object, kind: type[BaseModel], locations: Mapping[Key, str]
 ) -> list[tuple[Key, str]]:
     """Returns key and message of each fault that pydantic found, in this program's words."""
-    faults: dict[Key, list[str]] = {}
+    messages: dict[Key, list[str]] = {}
     for found in error.errors():
         key = _key(found["loc"], values, missing=found["type"] == "missing")
         cause = found.get("ctx", {}).get("error")
         if isinstance(cause, ConflictError):
             for conflict in cause.conflicts:
                 name, message = _conflict(key, conflict, locations)
-                faults.setdefault(name, []).append(message)
+                messages.setdefault(name, []).append(message)
         else:
-            faults.setdefault(key, []).append(_message(found, kind))
-    return [(key, "; or ".join(dict.fromkeys(messages))) for key, messages in faults.items()]
+            messages.setdefault(key, []).append(_message(found, kind))
+    return [(key, "; or ".join(dict.fromkeys(texts))) for key, texts in messages.items()]
 
 
 def _key(location: Key, values: Any, *, missing: bool) -> Key:

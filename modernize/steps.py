@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -24,6 +25,8 @@ from modernize.spec import (
     SpatialPosition,
     Stem,
 )
+
+SHOWN_CHANGES = 2  # of a recipe; the values of more are not part of its name
 
 
 class Training(enum.StrEnum):
@@ -85,6 +88,8 @@ class Step:
         changes: NetSpec fields and their values from this step on.
         training: the recipe from this step on; None: the one before.
         adopted: False for a side branch, on which the next step does not build.
+        recipe: keys of the recipe and their values from this step on, until a step with another
+            ``training``.
     """
 
     key: str
@@ -93,6 +98,7 @@ class Step:
     changes: Mapping[str, Any]
     training: Training | None = None
     adopted: bool = True
+    recipe: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 # fmt: off
@@ -129,13 +135,15 @@ STEPS: tuple[Step, ...] = (
 
 @dataclasses.dataclass(frozen=True)
 class Variant:
-    """One network to compare, made by a row of the roadmap.
+    """One network to compare and its training, made by a row of the roadmap.
 
     Attributes:
         key, title, section, adopted: as in its :class:`Step`, with the regime's names filled in.
         parent: key of the step that it changes and is compared with; None for the first.
         spec: the network.
-        training: the recipe that trains it.
+        training: the preset's recipe that trains it.
+        recipe: keys of that recipe to which the variant gives other values, and these: numbers,
+            text, Booleans, None or lists of them.
     """
 
     key: str
@@ -145,6 +153,19 @@ class Variant:
     parent: str | None
     spec: NetSpec
     training: Training
+    recipe: Mapping[str, Any] = dataclasses.field(default_factory=dict, hash=False)
+
+    @property
+    def recipe_name(self) -> str:
+        """The recipe in a few words: its name and, if they are few, the values that differ."""
+        if len(self.recipe) > SHOWN_CHANGES:
+            return f"{self.training}, {len(self.recipe)} keys changed"
+        changes = (f"{key} {_show(value)}" for key, value in self.recipe.items())
+        return ", ".join([str(self.training), *changes])
+
+
+def _show(value: Any) -> str:
+    return "none" if value is None else json.dumps(value).strip('"')
 
 
 def find_regime(name: str) -> Regime:
@@ -189,6 +210,7 @@ def apply_steps(steps: Sequence[Step], regime: Regime) -> tuple[Variant, ...]:
     """
     variants: list[Variant] = []
     spec, training, parent = regime.first(), Training.CLASSIC, None
+    recipe: Mapping[str, Any] = {}
     for row in steps:
         if row.key in (v.key for v in variants):
             raise SpecError(
@@ -199,17 +221,21 @@ def apply_steps(steps: Sequence[Step], regime: Regime) -> tuple[Variant, ...]:
             for name, value in row.changes.items()
         }
         new_spec, new_training = spec.replace(**changes), row.training or training
-        if variants and (new_spec, new_training) == (spec, training):
+        new_recipe = {**({} if row.training else recipe), **row.recipe}
+        if variants and (new_spec, new_training, new_recipe) == (spec, training, recipe):
+            values = {**changes, **row.recipe}
             fields = (
-                ", ".join(f"{k} is already {v}" for k, v in changes.items()) or "it names no field"
+                ", ".join(f"{k} is already {v}" for k, v in values.items()) or "it names no field"
             )
             raise SpecError(f"the step {row.key!r} changes nothing: {fields}; leave it out.")
         title = regime.fill_names(row.title)
         variants.append(
-            Variant(row.key, title, row.section, row.adopted, parent, new_spec, new_training)
+            Variant(
+                row.key, title, row.section, row.adopted, parent, new_spec, new_training, new_recipe
+            )
         )
         if row.adopted:
-            spec, training, parent = new_spec, new_training, row.key
+            spec, training, recipe, parent = new_spec, new_training, new_recipe, row.key
     return tuple(variants)
 
 

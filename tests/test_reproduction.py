@@ -83,7 +83,9 @@ def test_networks_that_are_not_the_roadmaps_have_no_command(tmp_path: Path) -> N
 
 def test_another_study_that_is_shipped_has_its_command(tmp_path: Path) -> None:
     made = write_study(tmp_path / "out", {"resnet": [80.0]})
-    resolved = variants.resolve_study(study_file.read_study("leave-one-out"), "nano")
+    resolved = variants.resolve_study(
+        study_file.read_study("leave-one-out"), "nano", made.preset.recipes
+    )
     other = Study.merge(
         tmp_path / "left",
         preset=made.preset,

@@ -42,12 +42,12 @@ def test_a_smoke_test_trains_two_updates_in_a_study_of_its_own(
 @pytest.mark.parametrize("processes", [1, load_slurm_config(EXAMPLE).processes])
 def test_every_shipped_preset_can_be_tried(preset: str, processes: int) -> None:
     """On as many processes as the example SLURM config has."""
-    short = load_preset(preset).smoke(processes)
+    short, _ = load_preset(preset).smoke(processes)
     images = short.data.limit or 0
     for variant in until("ln", short.regime):
-        recipe = short.recipes.of(variant.training, short.regime)
+        spec, recipe = short.recipes.of_variant(variant, short.regime)
         assert images // recipe.batch_size >= 2
-        wanted = RunSetup(recipe, recipe.apply_to(variant.spec), images, short.data, short.compute)
+        wanted = RunSetup(recipe, spec, images, short.data, short.compute)
         check([(variant.key, wanted)], Machine("cuda", processes))
 
 

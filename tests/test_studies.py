@@ -1,12 +1,13 @@
 """Study files: what the shipped ones compare, what a file may say, and what is refused with why."""
 
+import json
 import math
 from pathlib import Path
 
 import pytest
 import torch
 
-from ablations.recipe import load_preset
+from ablations.recipe import Recipe, load_preset
 from ablations.studies.estimates import (
     OUT_OF_PROPORTION,
     find_images,
@@ -23,17 +24,18 @@ from modernize.errors import CustomLayersError, UnknownNameError, UsageError
 from modernize.network import Network
 from modernize.steps import REGIMES, STEPS, Training, apply_steps, spec_of
 
+RECIPES = load_preset("imagenet").recipes
 BASE = "title: T\nbase: {until: downsample}\nvariants:\n"
 
 
 def written(folder: Path, text: str, regime: str = "nano") -> ResolvedStudy:
     path = folder / "mine.yaml"
     path.write_text(text)
-    return resolve_study(read_study(str(path)), regime)
+    return resolve_study(read_study(str(path)), regime, RECIPES)
 
 
 def shipped(name: str, regime: str = "nano") -> ResolvedStudy:
-    return resolve_study(read_study(name), regime)
+    return resolve_study(read_study(name), regime, RECIPES)
 
 
 # -- the shipped ones ----------------------------------------------------------------------------
@@ -247,7 +249,6 @@ variants:
         (2, "sedes", "'sedes'", "'seeds'"),
         (3, "seeds", "0"),
         (4, "base", "until", "steps"),
-        (6, "steps.mine.changes"),
         (6, "steps.mine.chnages", "'chnages'", "'changes'"),
         (8, "variants.0.key"),
         (9, "variants.1.with", "'each'", "'gelu'"),
@@ -305,7 +306,7 @@ variants:
         (14, "variants.6", "g: ", "'gelu'"),
         (15, "variants.7", "h: ", "order", "recipe"),
         (16, "variants.8", "i: ", "num_classes", "images"),
-        (17, "variants.9", "j: ", "drop_path", "recipes"),
+        (17, "variants.9", "j: ", "drop_path", "recipe:"),
         (18, "variants.10", "k: ", "'star-relu'"),
         (20, "variants.12", "l: ", "'l'"),
         (21, "variants.13", "m: ", "changes nothing", "'l'"),
@@ -378,3 +379,120 @@ def test_images_that_are_not_at_hand_are_taken_for_the_published_set(tmp_path: P
 def test_every_shipped_file_says_why_it_is_there() -> None:
     for path in STUDIES.glob("*.yaml"):
         assert path.read_text().startswith("# ")
+
+
+# -- recipes -------------------------------------------------------------------------------------
+
+
+def recipes_of(study: ResolvedStudy) -> dict[str, Recipe]:
+    return {v.key: RECIPES.of_variant(v, study.regime)[1] for v in study.variants}
+
+
+def test_a_variant_changes_the_recipe_alone_or_with_the_network(tmp_path: Path) -> None:
+    study = written(
+        tmp_path,
+        """
+title: T
+base: {until: downsample, recipe: {epochs: 100, random_erasing: 0}, fields: {kernel_size: 9}}
+steps:
+  sgd:
+    title: SGD
+    recipe: {optimizer: sgd, momentum: 0.9, betas: null, epsilon: null, learning_rate: 1}
+  long: {title: long, changes: {norm: batch}, recipe: {epochs: {nano: 70, resnet50: 600}}}
+variants:
+  - {key: a, recipe: {mixup: 0, drop_path: {nano: 0.2}}}
+  - {key: b, recipe: {cutmix: 0}, fields: {width: 8}, without: [gelu]}
+  - {key: c, with: [sgd], recipe: {learning_rate: 2.0}}
+  - {key: d, with: [long]}
+  - {key: e, steps: [resnet, sgd, recipe]}
+  - path: {steps: [resnet, recipe, sgd, long]}
+""",
+    )
+    by_key, recipes = {v.key: v for v in study.variants}, recipes_of(study)
+    enhanced = RECIPES.of(Training.ENHANCED, "nano")
+    assert recipes["base"] == enhanced.changed({"epochs": 100, "random_erasing": 0.0})
+    assert recipes["a"] == recipes["base"].changed({"mixup": 0.0, "drop_path": 0.2})
+    assert by_key["a"].spec == by_key["base"].spec == spec_of("downsample", "nano", kernel_size=9)
+    assert by_key["b"].spec == by_key["base"].spec.replace(width=8, activation="relu")
+    assert recipes["b"] == recipes["base"].changed({"cutmix": 0.0})
+    sgd = {"optimizer": "sgd", "momentum": 0.9, "betas": None, "epsilon": None}
+    assert recipes["c"] == recipes["base"].changed({**sgd, "learning_rate": 2.0})
+    assert recipes["d"] == recipes["base"]  # the base's own values come after all steps
+    assert by_key["d"].spec == by_key["base"].spec.replace(norm="batch")
+    assert recipes["e"] == recipes["base"]  # the step `recipe` sets every key
+    assert recipes["sgd"] == enhanced.changed({**sgd, "learning_rate": 1.0})
+    assert recipes["long"] == recipes["sgd"].changed({"epochs": 70})
+    assert by_key["long"].parent == "sgd"
+    assert recipes["resnet"] == RECIPES.of(Training.CLASSIC, "nano")
+
+
+def test_a_sweep_combines_fields_and_keys_of_the_recipe(tmp_path: Path) -> None:
+    text = BASE + "  - sweep: {kernel_size: [5, 7], learning_rate: [1e-3, 4e-3], drop_path: [0.1]}"
+    study = written(tmp_path, text, "resnet50")
+    keys = [v.key for v in study.variants]
+    assert keys == [
+        "base",
+        "kernel-size-5.learning-rate-0.001.drop-path-0.1",
+        "kernel-size-5.learning-rate-0.004.drop-path-0.1",
+        "kernel-size-7.learning-rate-0.001.drop-path-0.1",
+    ]
+    assert [key for key, _ in study.omitted] == ["kernel-size-7.learning-rate-0.004.drop-path-0.1"]
+    assert [v.recipe_name for v in study.variants] == [
+        "enhanced", "enhanced, learning_rate 0.001", "enhanced", "enhanced, learning_rate 0.001",
+    ]  # fmt: skip
+    assert study.variants[1].spec.kernel_size == 5
+
+
+def test_two_ways_to_the_same_recipe_are_one_variant(tmp_path: Path) -> None:
+    by_hand = ", ".join(f"{k}: {v}" for k, v in classic_as_yaml().items())
+    message = refusal(
+        tmp_path,
+        BASE
+        + "  - {key: a, without: [recipe]}\n"
+        + f"  - {{key: b, recipe: {{{by_hand}}}}}\n"
+        + "  - {key: c, recipe: {drop_path: 0.0}}\n",
+    )
+    check_faults(message, (5, "variants.1", "b: ", "'a'"), (6, "variants.2", "c: ", "'base'"))
+
+
+def classic_as_yaml() -> dict[str, str]:
+    values = RECIPES.of(Training.CLASSIC, "nano").model_dump(mode="json")
+    return {key: json.dumps(value) for key, value in values.items()}
+
+
+def test_faults_of_recipes_are_named_with_their_lines(tmp_path: Path) -> None:
+    message = refusal(
+        tmp_path,
+        """title: T
+base: {until: downsample}
+steps:
+  mine: {title: mine, recipe: {mixup: -1}}
+variants:
+  - {key: a, recipe: {mixupp: 0.1}}
+  - key: b
+    recipe:
+      epochs: 0
+      drop_path: 1.5
+  - {key: c, recipe: {epochs: 5}}
+  - {key: d, recipe: {optimizer: sgd}}
+  - sweep: {learning_rate: [0.1, -0.1]}
+  - sweep: {learning_rates: [0.1]}
+  - {key: e, recipe: {mixup: {resnet50: 0.1}}}
+  - {key: f, recipe: {batch_size: 100}}
+  - {key: g, recipe: {}}
+""",
+    )
+    check_faults(
+        message,
+        (4, "steps.mine.recipe.mixup", "-1"),
+        (6, "variants.0.recipe.mixupp", "a: ", "'mixupp'", "'mixup'"),
+        (9, "variants.1.recipe.epochs", "b: ", "0"),
+        (10, "variants.1.recipe.drop_path", "b: ", "1.5"),
+        (11, "variants.2", "c: ", "warmup_epochs 20", "epochs 5"),
+        (12, "variants.3", "d: ", "sgd", "momentum", "betas"),
+        (13, "variants.4.sweep.learning_rate", "-0.1"),
+        (14, "variants.5", "'learning_rates'", "'learning_rate'"),
+        (15, "variants.6", "e: ", "mixup", "'nano'"),
+        (16, "variants.7", "f: ", "batch_size 100", "micro_batch_size 128"),
+        (17, "variants.8", "g: ", "'base'"),
+    )

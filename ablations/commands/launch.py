@@ -176,7 +176,8 @@ def design(
     if smoke:
         study = f"{study.removesuffix(SMOKE)}{SMOKE}"
         seeds = options["seeds"] or 1
-        found = dataclasses.replace(found, preset=found.preset.smoke(processes), seeds=seeds)
+        preset, variants = found.preset.smoke(processes, found.variants)
+        found = dataclasses.replace(found, preset=preset, variants=variants, seeds=seeds)
     return experiment.design(
         results_folder(results) / study,
         found.preset,
@@ -224,7 +225,7 @@ def _print_plan(
             unit.name: unit.show(p.cost.flops),
             "of base": times(row.times),
             "epochs": str(p.run.recipe.epochs),
-            "recipe": str(p.variant.training),
+            "recipe": p.variant.recipe_name,
         }
         if row.hours is not None:
             text["time"] = duration(3600 * row.hours * p.fraction_left)

@@ -142,7 +142,7 @@ def build_request(
     file = read_study(study)
     chosen = load_preset(preset or file.preset, settings, data)
     default_regime = file.definition.regime or chosen.regime
-    resolved = resolve_study(file, regime or default_regime)
+    resolved = resolve_study(file, regime or default_regime, chosen.recipes)
     variants = select_variants(resolved.variants, first, last, only)
     seeds = seeds or file.definition.seeds
     runs = len(variants) * seeds

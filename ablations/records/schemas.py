@@ -96,6 +96,7 @@ class _Variant(_ClosedSchema):
     parent: str | None
     spec: dict[str, Any]
     training: str
+    recipe: dict[str, Any]
 
 
 class _Manifest(_Schema):

@@ -145,8 +145,7 @@ class Study:
                 yield variant, run, self.folder_of(run)
 
     def _runs_of(self, variant: Variant, seeds: Iterable[int]) -> Iterator[Run]:
-        recipe = self.preset.recipes.of(variant.training, self.manifest["regime"])
-        spec = recipe.apply_to(variant.spec)
+        spec, recipe = self.preset.recipes.of_variant(variant, self.manifest["regime"])
         for seed in seeds:
             yield Run(variant.key, spec, recipe, self.manifest["images"], seed)
 
@@ -371,10 +370,12 @@ def _read_manifest(folder: Path) -> dict[str, Any] | None:
         return None
     try:
         check(manifest, MANIFEST)
-        keys = [_variant_from(values).key for values in manifest["variants"]]
-        if len(set(keys)) < len(keys):
+        variants = [_variant_from(values) for values in manifest["variants"]]
+        if len({variant.key for variant in variants}) < len(variants):
             raise ValueError("variants: a key occurs twice")
-        Preset.model_validate(manifest["preset"])
+        preset = Preset.model_validate(manifest["preset"])
+        for variant in variants:
+            preset.recipes.of_variant(variant, manifest["regime"])
     except ValidationError as error:
         reason = ", ".join("preset." + ".".join(map(str, f["loc"])) for f in error.errors())
     except (ValueError, TypeError, RoadmapError) as error:
@@ -392,6 +393,7 @@ def _variant_dict(variant: Variant) -> dict[str, Any]:
         **{f.name: getattr(variant, f.name) for f in dataclasses.fields(variant)},
         "spec": variant.spec.to_dict(),
         "training": str(variant.training),
+        "recipe": dict(variant.recipe),
     }
 
 
@@ -410,7 +412,7 @@ def _differences(prefix: str, there: Mapping[str, Any], here: Mapping[str, Any])
     for name, value in there.items():
         other = here.get(name)
         if isinstance(value, dict) and isinstance(other, dict):
-            lines += _differences(f"{prefix}{name}.", value, other)
+            lines += _differences(f"{prefix}{name}.", {**dict.fromkeys(other), **value}, other)
         elif value != other:
             lines.append(f"{prefix}{name}: {value!r} there, {other!r} here")
     return lines

@@ -168,9 +168,7 @@ def tornado_table(table: pd.DataFrame) -> pd.DataFrame | None:
 
 def _about(study: Study) -> str:
     images, regime = study.manifest["images"], REGIMES[study.manifest["regime"]]
-    trainings = dict.fromkeys(variant.training for variant in study.variants)
-    recipes = [study.preset.recipes.of(t, study.manifest["regime"]) for t in trainings]
-    epochs = sorted({recipe.epochs for recipe in recipes})
+    epochs = sorted({study.run(variant, 0).recipe.epochs for variant in study.variants})
     seeds, steps = study.seeds, len(study.variants)
     return (
         f"{study.title}, {study.preset.title}: {plural(steps, 'network')} of the regime "

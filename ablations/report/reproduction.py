@@ -138,7 +138,8 @@ def _which_variants(study: Study, own: study_file.StudyFile | None) -> list[str]
 def _keys_if_equal(study: Study, written: study_file.StudyFile) -> list[str]:
     """Returns the keys of all variants of a file; none if it makes other networks now."""
     try:
-        whole = variants.resolve_study(written, study.manifest["regime"]).variants
+        resolved = variants.resolve_study(written, study.manifest["regime"], study.preset.recipes)
+        whole = resolved.variants
         chosen = selection.select_variants(whole, only=[v.key for v in study.variants])
     except UsageError:
         return []
@@ -149,7 +150,7 @@ def _keys_if_equal(study: Study, written: study_file.StudyFile) -> list[str]:
 
 
 def _content(variant: Variant) -> tuple[Any, ...]:
-    return variant.key, variant.spec, variant.training
+    return variant.key, variant.spec, variant.training, variant.recipe
 
 
 def _which_preset(preset: Preset) -> list[str] | None:

@@ -18,7 +18,6 @@ from ablations.units import Unit, choose_unit, duration, rate, times
 from modernize.closed_form import ClosedFormCost, closed_form
 from modernize.cost import cost
 from modernize.spec import NetSpec
-from modernize.steps import Training
 from modernize.text import plural
 
 if TYPE_CHECKING:
@@ -132,7 +131,7 @@ class PlanRow:
         spec: its network, as its recipe trains it.
         cost: of the network, for one image.
         times: its FLOPs over the reference's.
-        training, recipe: its recipe, by name and in full.
+        recipe_name, recipe: its recipe, by name and in full.
         images: training images of an epoch.
         runs: the number of seeds.
         hours: of one run on one device; None: not estimated.
@@ -143,7 +142,7 @@ class PlanRow:
     spec: NetSpec
     cost: ClosedFormCost
     times: float
-    training: Training
+    recipe_name: str
     recipe: Recipe
     images: int
     runs: int
@@ -166,12 +165,11 @@ def plan_rows(
     rows: list[PlanRow] = []
     fitting = fit_to_images([resolved.reference, *variants], images.channels, images.classes)
     for v in fitting:
-        recipe = preset.recipes.of(v.training, resolved.regime)
-        spec = recipe.apply_to(v.spec)
+        spec, recipe = preset.recipes.of_variant(v, resolved.regime)
         cost = count(spec, preset.data.image_size)
         times = cost.flops / rows[0].cost.flops if rows else 1.0
         rows.append(
-            PlanRow(v.key, v.title, spec, cost, times, v.training, recipe, images.count, seeds)
+            PlanRow(v.key, v.title, spec, cost, times, v.recipe_name, recipe, images.count, seeds)
         )
     return rows[1:], rows[0]
 
@@ -212,7 +210,7 @@ def _as_text(row: PlanRow, unit: Unit) -> dict[str, str]:
         "parameters": f"{row.cost.params:,}",
         unit.name: unit.show(row.cost.flops),
         "FLOPs / base": times(row.times),
-        "recipe": str(row.training),
+        "recipe": row.recipe_name,
         "epochs x images": f"{row.recipe.epochs} x {row.images:,}",
         "runs": str(row.runs),
     }
@@ -229,7 +227,7 @@ def as_values(row: PlanRow) -> dict[str, Any]:
         "params": row.cost.params,
         "flops": row.cost.flops,
         "flops_over_base": round(row.times, 4),
-        "recipe": str(row.training),
+        "recipe": row.recipe_name,
         "epochs": row.recipe.epochs,
         "images": row.images,
         "runs": row.runs,

@@ -61,19 +61,22 @@ class BaseVariant(StepList):
     Attributes:
         key, title: its names; ``{start}`` and ``{end}`` are the regime's networks.
         fields: NetSpec fields and their values, after the steps.
+        recipe: keys of the recipe and their values, after the steps.
     """
 
     key: KeyName = "base"
     title: str = "the base"
     fields: Fields | None = None
+    recipe: Fields | None = None
 
 
 class CustomStep(Table):
     """A custom step; its fields are those of :class:`modernize.steps.Step`."""
 
     title: str
-    section: str = "Own steps"
-    changes: Fields
+    section: str = "Custom steps"
+    changes: Fields = Field(default_factory=dict)
+    recipe: Fields = Field(default_factory=dict)
     training: Literal["classic", "enhanced"] | None = None
     adopted: bool = True
 
@@ -88,7 +91,9 @@ class VariantEntry(Table):
         with_: steps to append; ``each``: a variant with each step that the base does not have.
         order: the same steps, in this order.
         fields: NetSpec fields and their values, after the steps.
-        sweep: NetSpec fields and lists of values: a variant for each combination.
+        recipe: keys of the recipe and their values, after the steps.
+        sweep: NetSpec fields or keys of the recipe, and lists of values: a variant for each
+            combination.
         path: steps; each makes a variant, which is compared with the one before.
     """
 
@@ -100,6 +105,7 @@ class VariantEntry(Table):
     with_: EachOrSteps | None = Field(default=None, alias="with")
     order: Steps | None = None
     fields: Fields | None = None
+    recipe: Fields | None = None
     sweep: Fields | None = None
     path: StepList | None = None
 
@@ -111,6 +117,7 @@ class VariantEntry(Table):
             "with": self.with_,
             "order": self.order,
             "fields": self.fields,
+            "recipe": self.recipe,
             "sweep": self.sweep,
             "path": self.path,
         }

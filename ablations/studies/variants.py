@@ -5,15 +5,18 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import itertools
+import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
+from ablations.recipe import Recipe, RecipeError, Recipes
 from ablations.studies.study_file import EACH, BaseVariant, StepList, StudyFile, VariantEntry
 from ablations.yaml_core import Key
 from modernize.custom_layers import TABLES, builtin_names
 from modernize.errors import SpecError, UnknownNameError, UsageError
-from modernize.spec import NetSpec, Role, fields_with
+from modernize.spec import Role, field_types, fields_with
 from modernize.steps import (
     STEPS,
     Regime,
@@ -31,10 +34,15 @@ MAX_COMBINATIONS = 10_000  # of one sweep
 SET_ELSEWHERE = {
     **dict.fromkeys(fields_with(Role.INPUT, Role.HEAD), "the images decide it"),
     **{
-        name: f"the preset's recipes decide it (--set {name}=...)"
+        name: f"the recipe decides it; write it under recipe: (or for all, --set {name}=...)"
         for name in fields_with(Role.TRAINING)
     },
 }
+
+FIELDS = tuple(name for name in field_types() if name not in SET_ELSEWHERE)
+"""The fields of a network that a study can set."""
+
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 class DuplicateVariantError(SpecError):
@@ -63,14 +71,14 @@ class ResolvedStudy:
     text: str = ""
 
 
-def resolve_study(study: StudyFile, regime: str) -> ResolvedStudy:
-    """Returns the variants of a study in a regime.
+def resolve_study(study: StudyFile, regime: str, recipes: Recipes) -> ResolvedStudy:
+    """Returns the variants of a study in a regime, trained by a preset's recipes.
 
     Raises:
         UnknownNameError: for an unknown regime.
         UsageError: naming every variant that is impossible, with file, line and reason.
     """
-    builder = _VariantBuilder(study, find_regime(regime))
+    builder = _VariantBuilder(study, find_regime(regime), recipes)
     definition = study.definition
     if definition.base is not None:
         builder.add_base(definition.base)
@@ -94,8 +102,8 @@ def resolve_study(study: StudyFile, regime: str) -> ResolvedStudy:
 class _Steps:
     """The roadmap's steps and a study's custom steps, and values of fields, in one regime."""
 
-    def __init__(self, study: StudyFile, regime: Regime) -> None:
-        self.regime, self.custom_layers = regime, study.custom_layers
+    def __init__(self, study: StudyFile, regime: Regime, recipes: Recipes) -> None:
+        self.regime, self.recipes, self.custom_layers = regime, recipes, study.custom_layers
         self.by_key = {step.key: step for step in STEPS}
         self.faults: list[tuple[Key, str]] = []
         for key, custom in study.definition.steps.items():
@@ -109,8 +117,13 @@ class _Steps:
             except UsageError as error:
                 self.faults.append((("steps", key, "changes"), str(error)))
                 continue
+            try:
+                recipe = self.recipe(custom.recipe, ("steps", key, "recipe"))
+            except RecipeError as error:
+                self.faults += error.faults
+                continue
             self.by_key[key] = Step(
-                key, custom.title, custom.section, changes, training, custom.adopted
+                key, custom.title, custom.section, changes, training, custom.adopted, recipe
             )
 
     def find(self, keys: Iterable[str]) -> list[Step]:
@@ -139,8 +152,24 @@ class _Steps:
                 values[name] = self.custom_layers.named(name, values[name])
         return values
 
+    def recipe(self, values: Mapping[str, Any], location: Key) -> dict[str, Any]:
+        """Returns the values of keys of a recipe in this regime.
+
+        Raises:
+            RecipeError: for an unknown key or a value that is not valid in any recipe; with the
+                location of each.
+        """
+        values = {key: self.value(key, value) for key, value in values.items()}
+        try:
+            self.recipes.of(Training.ENHANCED, self.regime.name, values)
+        except RecipeError as error:
+            if not error.conflict:  # it may fit the recipe that it changes
+                faults = [((*location, *key), text) for key, text in error.faults]
+                raise RecipeError(faults, conflict=False) from None
+        return values
+
     def value(self, name: str, value: Any) -> Any:
-        """Returns the value of a field, which may be a mapping with a value for each regime."""
+        """Returns the value of a field or key, which may be a mapping with one for each regime."""
         if not isinstance(value, dict):
             return value
         if self.regime.name not in value:
@@ -151,53 +180,50 @@ class _Steps:
 class _VariantBuilder:
     """Builds the variants one by one, and collects the faults of impossible ones."""
 
-    def __init__(self, study: StudyFile, regime: Regime) -> None:
-        self.steps = _Steps(study, regime)
-        self.regime = regime
+    def __init__(self, study: StudyFile, regime: Regime, recipes: Recipes) -> None:
+        self.steps = _Steps(study, regime, recipes)
+        self.regime, self.recipes = regime, recipes
         self.variants: dict[str, Variant] = {}
-        self.keys: dict[tuple[NetSpec, Training], str] = {}  # network and recipe -> variant
+        self.keys: dict[tuple[Any, ...], str] = {}  # network and recipe -> variant
         self.omitted: list[tuple[str, str]] = []
         self.faults = self.steps.faults
         self.base: Variant | None = None
         self.base_steps: list[Step] = []
+        self.base_fields: Mapping[str, Any] = NOTHING
+        self.base_recipe: Mapping[str, Any] = NOTHING
 
     def add_base(self, base: BaseVariant) -> None:
         """Adds the base, from which the other variants are derived."""
-        try:
-            self.base_steps = _adopted(self.steps.of_list(base, side_branches=False))
-            network = self._network(self.base_steps, base.fields)
-        except UsageError as error:
-            self.faults.append((("base",), str(error)))
-            return
-        title = self.regime.fill_names(base.title)
-        self.base = Variant(base.key, title, "Base", True, None, *network)
-        self._append(self.base)
+        with self._noting(("base",)):
+            steps = _adopted(self.steps.of_list(base, side_branches=False))
+            self.base_fields = base.fields or {}
+            self.base_recipe = self.steps.recipe(base.recipe or {}, ("base", "recipe"))
+            names = base.key, self.regime.fill_names(base.title), "Base"
+            self.base_steps, self.base = steps, self._variant(names, steps)
+            self._append(self.base)
 
     def add(self, location: Key, entry: VariantEntry) -> None:
         """Adds the variants of one entry of the file."""
-        try:
+        with self._noting(location, f"{entry.key}: " if entry.key else ""):
             if entry.path is not None:
                 self._add_path(entry, self.steps.of_list(entry.path))
             elif self.base is None:
                 raise UsageError("this needs a base; the study has none")
             elif entry.sweep is not None:
-                self._add_sweep(entry, entry.sweep)
+                self._add_sweep(entry, entry.sweep, (*location, "sweep"))
             elif entry.without == EACH:
                 self._add_without_each(entry)
             elif entry.with_ == EACH:
                 self._add_with_each(entry)
             else:
-                self._add_one(entry)
-        except UsageError as error:
-            name = f"{entry.key}: " if entry.key else ""
-            self.faults.append((location, f"{name}{error}"))
+                self._add_one(entry, (*location, "recipe"))
 
     # -- the forms -------------------------------------------------------------------------------
 
     def _add_path(self, entry: VariantEntry, steps: Sequence[Step]) -> None:
         keys: dict[str, str] = {}  # step -> its variant, which may be one of another path
-        for step in apply_steps(steps, self.regime):
-            twin = self.keys.get((step.spec, step.training))
+        for step in map(self._resolved, apply_steps(steps, self.regime)):
+            twin = self.keys.get(_content(step))
             keys[step.key] = twin or (f"{entry.key}.{step.key}" if entry.key else step.key)
             if twin is None:
                 parent = keys[step.parent] if step.parent else None
@@ -206,9 +232,16 @@ class _VariantBuilder:
                     dataclasses.replace(step, key=keys[step.key], parent=parent, section=section)
                 )
 
-    def _add_sweep(self, entry: VariantEntry, sweep: Mapping[str, Any]) -> None:
+    def _add_sweep(self, entry: VariantEntry, sweep: Mapping[str, Any], location: Key) -> None:
         lists = {name: self.steps.value(name, values) for name, values in sweep.items()}
+        of_recipe = [name for name in lists if name in Recipe.model_fields and name not in FIELDS]
         for name, values in lists.items():
+            if name not in (*FIELDS, *SET_ELSEWHERE, *of_recipe):
+                raise UnknownNameError(
+                    "field or key of the recipe",
+                    name,
+                    dict.fromkeys((*FIELDS, *Recipe.model_fields)),
+                )
             if not isinstance(values, list) or not values:
                 raise UsageError(f"sweep: {name} is {values!r}; give a list of values")
         combinations = math.prod(map(len, lists.values()))
@@ -218,35 +251,41 @@ class _VariantBuilder:
             raise UsageError(
                 f"sweep has {combinations:,} combinations; the maximum is {MAX_COMBINATIONS:,}"
             )
+        for name in of_recipe:
+            for value in lists[name]:
+                self.steps.recipe({name: value}, location)
         for values in itertools.product(*lists.values()):
             fields = dict(zip(lists, values, strict=True))
             shown = {name.replace("_", " "): _show(value) for name, value in fields.items()}
             title = ", ".join(f"{name} {value}" for name, value in shown.items())
             key = ".".join(f"{name}-{value}" for name, value in shown.items())
             key = key.replace(" ", "-").replace(",", "-")
-            network = self._network(self.base_steps, fields)
+            recipe = {name: fields.pop(name) for name in of_recipe}
             with self._omitting(key, DuplicateVariantError):
-                self._add_variant(key, title, entry.section or "Sweep", network)
+                names = key, title, entry.section or "Sweep"
+                self._append(self._variant(names, self.base_steps, fields, recipe))
 
     def _add_without_each(self, entry: VariantEntry) -> None:
         first = 0 if self.base_steps[0].changes else 1  # the start of the road changes nothing
         for step in self.base_steps[first:]:
             rest = [other for other in self.base_steps if other is not step]
-            key, title = f"no-{step.key}", f"without {self._title_of(step)}"
-            with self._omitting(key, SpecError):
-                network = self._network(rest)
-                self._add_variant(key, title, entry.section or step.section, network)
+            names = (
+                f"no-{step.key}",
+                f"without {self._title_of(step)}",
+                entry.section or step.section,
+            )
+            with self._omitting(names[0], SpecError):
+                self._append(self._variant(names, rest))
 
     def _add_with_each(self, entry: VariantEntry) -> None:
         for step in self.steps.by_key.values():
             if step in self.base_steps:
                 continue
-            title = f"with {self._title_of(step)}"
+            names = step.key, f"with {self._title_of(step)}", entry.section or step.section
             with self._omitting(step.key, SpecError):
-                network = self._network([*self.base_steps, *_adopted([step])])
-                self._add_variant(step.key, title, entry.section or step.section, network)
+                self._append(self._variant(names, [*self.base_steps, *_adopted([step])]))
 
-    def _add_one(self, entry: VariantEntry) -> None:
+    def _add_one(self, entry: VariantEntry, location: Key) -> None:
         steps = list(self.base_steps)
         if entry.steps is not None:
             steps = _adopted(self.steps.find(entry.steps))
@@ -259,11 +298,21 @@ class _VariantBuilder:
         if entry.order is not None:
             steps = _reordered(steps, entry.order)
         key = entry.key or ""
-        title = self.regime.fill_names(entry.title or key)
-        network = self._network(steps, entry.fields)
-        self._add_variant(key, title, entry.section or "Variants", network)
+        names = key, self.regime.fill_names(entry.title or key), entry.section or "Variants"
+        recipe = self.steps.recipe(entry.recipe or {}, location)
+        self._append(self._variant(names, steps, entry.fields or {}, recipe))
 
     # -- shared by the forms ---------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _noting(self, location: Key, name: str = "") -> Iterator[None]:
+        """Notes the faults of a part of the file."""
+        try:
+            yield
+        except RecipeError as error:
+            self.faults += [(key, f"{name}{text}") for key, text in error.faults]
+        except UsageError as error:
+            self.faults.append((location, f"{name}{error}"))
 
     @contextlib.contextmanager
     def _omitting(self, key: str, kind: type[SpecError]) -> Iterator[None]:
@@ -280,36 +329,63 @@ class _VariantBuilder:
         )
         return self.regime.fill_names(title)
 
-    def _network(
-        self, steps: Sequence[Step], fields: Mapping[str, Any] | None = None
-    ) -> tuple[NetSpec, Training]:
-        """Returns the network and the recipe after some steps, with these fields."""
-        if steps is self.base_steps and self.base is not None:
-            spec, training = self.base.spec, self.base.training
-        elif steps:
-            last = apply_steps(steps, self.regime)[-1]
-            spec, training = last.spec, last.training
-        else:
-            spec, training = self.regime.first(), Training.CLASSIC
-        return (spec.replace(**self.steps.values(fields)) if fields else spec), training
+    def _variant(
+        self,
+        names: tuple[str, str, str],
+        steps: Sequence[Step],
+        fields: Mapping[str, Any] = NOTHING,
+        recipe: Mapping[str, Any] = NOTHING,
+    ) -> Variant:
+        """Returns the variant after some steps, with the base's fields and recipe, and with these.
 
-    def _add_variant(
-        self, key: str, title: str, section: str, network: tuple[NetSpec, Training]
-    ) -> None:
+        Args:
+            names: its key, title and section.
+            steps: all of them, from the start of the road.
+            fields: of the network, and their values.
+            recipe: keys of the recipe, and their values in this regime.
+        """
+        start = self.regime.first(), Training.CLASSIC
+        last = (
+            apply_steps(steps, self.regime)[-1]
+            if steps
+            else Variant("", "", "", True, None, *start)
+        )
+        spec = last.spec.replace(**self.steps.values({**self.base_fields, **fields}))
+        recipe = {**last.recipe, **self.base_recipe, **recipe}
         parent = self.base.key if self.base else None
-        self._append(Variant(key, title, section, True, parent, *network))
+        return self._resolved(Variant(*names, True, parent, spec, last.training, recipe))
+
+    def _resolved(self, variant: Variant) -> Variant:
+        """Returns the variant with the fewest changes of a recipe that make its recipe.
+
+        Raises:
+            SpecError: if its recipe is not valid.
+        """
+        if not variant.recipe:
+            return variant
+        try:
+            _, recipe = self.recipes.of_variant(variant, self.regime.name)
+        except RecipeError as error:
+            raise SpecError(f"the recipe of {variant.key!r}: {error}") from None
+        training, changes = self.recipes.nearest(recipe, self.regime.name)
+        return dataclasses.replace(variant, training=training, recipe=changes)
 
     def _append(self, variant: Variant) -> None:
         if variant.key in self.variants:
             raise UsageError(f"the key {variant.key!r} is taken; give each variant its own")
-        twin = self.keys.get((variant.spec, variant.training))
+        twin = self.keys.get(_content(variant))
         if twin is not None:
             base = " the base," if self.base and twin == self.base.key else ""
             raise DuplicateVariantError(
                 f"it changes nothing: the same network as{base} {twin!r}, trained the same way"
             )
         self.variants[variant.key] = variant
-        self.keys[variant.spec, variant.training] = variant.key
+        self.keys[_content(variant)] = variant.key
+
+
+def _content(variant: Variant) -> tuple[Any, ...]:
+    """Returns what tells a variant from others: its network and its recipe."""
+    return variant.spec, variant.training, json.dumps(variant.recipe, sort_keys=True)
 
 
 def _adopted(steps: Iterable[Step]) -> list[Step]:
@@ -331,4 +407,6 @@ def _reordered(steps: Sequence[Step], order: Sequence[str]) -> list[Step]:
 
 
 def _show(value: Any) -> str:
+    if value is None:
+        return "none"
     return ",".join(map(str, value)) if isinstance(value, list) else str(value)

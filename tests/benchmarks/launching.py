@@ -32,10 +32,11 @@ def make_study(results: Path, runs: int) -> int:
     from ablations.studies.study_file import read_study
     from ablations.studies.variants import resolve_study
 
-    roadmap = resolve_study(read_study("roadmap"), "nano")
+    preset = load_preset("nano")
+    roadmap = resolve_study(read_study("roadmap"), "nano", preset.recipes)
     variants = roadmap.variants
     seeds = runs // len(variants) + 1
-    study = design(results / "large", load_preset("nano"), roadmap, variants, 1).study
+    study = design(results / "large", preset, roadmap, variants, 1).study
     study.manifest["seeds"] = seeds
     study.write()
     record = Record(Status.FINISHED, top1=80.0, top5=99.0, top1_best=80.5, best_epoch=4, epochs=5)
