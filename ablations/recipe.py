@@ -85,6 +85,8 @@ class Recipe(Table):
         optimizer: ``sgd`` (with ``momentum``) or ``adamw`` (with ``betas``).
         learning_rate: the peak, for updates of ``batch_size`` images.
         momentum, betas, epsilon: of the optimizer; required if it has them, else not allowed.
+        layer_decay: factor of the learning rate from each group of layers to the one before it, as
+            :mod:`modernize.layer_decay` has them; the head's is 1. null: 1 for all.
         weight_decay: on weights of two or more dimensions; biases, norms and Layer Scale have none.
         batch_size: images per update, over all devices.
         micro_batch_size: images that pass through the network at once, and of BatchNorm's
@@ -116,6 +118,7 @@ class Recipe(Table):
     momentum: Rate | None = None
     betas: Annotated[list[Rate], Field(min_length=2, max_length=2)] | None = None
     epsilon: Positive | None = None
+    layer_decay: Fraction | None = None
     weight_decay: NonNegative
     batch_size: BatchSize
     micro_batch_size: BatchSize

@@ -13,6 +13,7 @@ from ablations.recipe import Recipe
 from ablations.records import Run
 from ablations.training.device_context import DeviceContext
 from ablations.training.step import make_scaler
+from modernize.layer_decay import parameter_scales
 from modernize.network import Network
 
 
@@ -99,12 +100,20 @@ def initial_state(run: Run, context: DeviceContext) -> TrainingState:
     )
 
 
-def make_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """Returns the recipe's optimizer; weights of fewer than two dimensions have no weight decay."""
-    parameters = list(network.parameters())
+def make_optimizer(network: Network, recipe: Recipe) -> torch.optim.Optimizer:
+    """Returns the recipe's optimizer; weights of fewer than two dimensions have no weight decay.
+
+    Each group of parameters has its factor of the learning rate as ``lr_scale``.
+    """
+    scales = parameter_scales(network, recipe.layer_decay or 1.0)
+    members: dict[tuple[bool, float], list[nn.Parameter]] = {}
+    for decays in (True, False):
+        for name, parameter in network.named_parameters():
+            if (parameter.ndim >= 2) == decays:
+                members.setdefault((decays, scales[name]), []).append(parameter)
     groups = [
-        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": recipe.weight_decay},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+        {"params": params, "weight_decay": decays * recipe.weight_decay, "lr_scale": scale}
+        for (decays, scale), params in members.items()
     ]
     rate = recipe.learning_rate
     if recipe.optimizer == "sgd":

@@ -191,7 +191,7 @@ class _Trainer:
         iteration = state.epoch * self.sampling.updates + state.update
         rate = self.recipe.learning_rate_at(iteration, self.sampling.updates)
         for group in state.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["lr_scale"]
         total = torch.zeros_like(state.loss_sum)
         for turn, (batch, images, labels) in enumerate(micro_batches, start=1):
             torch.manual_seed(batch.seed)  # for stochastic depth
