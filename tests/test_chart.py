@@ -180,6 +180,7 @@ def test_no_text_overlaps_another_or_leaves_the_page(name):
         assert across <= 0 or down <= 2, f"{one!r} overlaps {other!r}"
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("name", CASES)
 def test_page_width_and_font_sizes(name):
     figure = draw(name)
@@ -188,6 +189,7 @@ def test_page_width_and_font_sizes(name):
     assert min(t.get_fontsize() for t in shown) >= 6.5
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("name", CASES)
 def test_words_stay_off_the_columns_of_numbers(name):
     figure = draw(name)

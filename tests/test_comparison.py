@@ -351,6 +351,7 @@ def test_the_command_in_all_formats(study, monkeypatch, capsys):
     assert "\n- OPTIMISTIC" in markdown
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("style", ["table", "csv", "json", "markdown"])
 @pytest.mark.parametrize("best", [[], ["--best-epoch"]])
 def test_nothing_that_is_no_number_is_shown_as_one(study, style, best, monkeypatch, capsys):

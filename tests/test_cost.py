@@ -64,6 +64,7 @@ def parameters_of(network):
 # -- the numbers ---------------------------------------------------------------------------------
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(("regime", "step", "printed"), [*published()])
 def test_every_published_cell_but_the_misprints(regime, step, printed):
     counted = f"{cost.cost(spec_of(step, regime), 224).flops / 1e9:.2f}"

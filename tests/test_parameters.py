@@ -302,6 +302,7 @@ KEYS = sorted(set().union(*PRESET_VALUES.values()))
 PLAIN = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("name", preset_names())
 def test_every_key_can_be_set_to_its_own_value(name: str) -> None:
     known = load_preset(name)
