@@ -55,6 +55,11 @@ def number(value: float | None, style: str) -> str:
     return "" if value is None or not math.isfinite(value) else format(value, style)
 
 
+def integer(value: float) -> str:
+    """Returns an integer: "1,281,167"."""
+    return number(value, ",.0f")
+
+
 def digits(value: float, count: int = 3) -> str:
     """Returns a number with this many digits: "0.0314", "3.14"; integers in full: "31,416"."""
     if not value or not math.isfinite(value):

@@ -11,9 +11,9 @@ import jinja2
 from markupsafe import Markup
 
 from ablations.analysis.accuracies import BEST
-from ablations.report import captions
 from ablations.report.page import NUMBERS, Page
 from ablations.report.pictures import Picture
+from ablations.report.sections import ONLY_SUMMARY, sections
 from modernize.text import visible
 
 PROSE = ("conclusion", "status", "value")
@@ -33,10 +33,9 @@ def as_html(page: Page) -> str:
     )
     return environment.get_template("page.html").render(
         page=page,
-        titles=captions.TITLES,
-        captions=captions.captions(page),
-        empty=captions.empty(page),
-        steps=captions.reproduction_steps(page),
+        only_summary=ONLY_SUMMARY,
+        sections=sections(page),
+        kind=lambda part: type(part).__name__,
         optimistic=page.epoch == BEST,
         numbers=NUMBERS,
         prose=PROSE,
