@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ablations.analysis.accuracies import Accuracies, VariantAccuracy
@@ -32,7 +32,8 @@ PAIRED, WELCH = "paired t", "Welch t"
 
 COLUMNS = (
     *("step", "label", "n", "top1", "top1_std", "top1_low", "top1_high", "excluded"),
-    *("baseline", "test", "pairs", "change", "change_std", "change_low", "change_high"),
+    *("baseline", "baseline_n", "baseline_top1", "baseline_std"),
+    *("test", "pairs", "change", "change_std", "change_low", "change_high"),
     *("boot_low", "boot_high", "p", "p_holm", "seeds_needed", "seeds_needed_corrected"),
     *("conclusion", "epoch"),
 )
@@ -40,7 +41,8 @@ COLUMNS = (
 
 ``top1`` is the mean over ``n`` runs, ``top1_std`` their sample standard deviation, ``top1_low`` to
 ``top1_high`` the 95 % interval of the mean, all in percent; ``excluded`` names the seeds that do
-not count. ``change`` is the accuracy less that of the step ``baseline``, in percentage points, over
+not count. ``change`` is the accuracy less that of the step ``baseline`` (or of the same step in the
+study ``baseline``), whose runs, mean and standard deviation follow, in percentage points, over
 ``pairs`` seeds that finished in both (Welch: runs of the smaller sample); ``change_std`` is the
 standard deviation of the paired differences; the 95 % interval of the change follows, by Student's
 t and by bootstrap. ``p`` is the p-value of the ``test`` that the change is zero, ``p_holm`` is the
@@ -53,7 +55,7 @@ TEXTS = (
     *("step", "label", "excluded", "baseline", "test", "seeds_needed", "seeds_needed_corrected"),
     *("conclusion", "epoch"),
 )
-"""The columns with text; ``n`` and ``pairs`` are integers, all others floats."""
+"""The columns with text; the numbers of runs and pairs are integers, all others floats."""
 
 Adjustment = Callable[[Summary, Summary], tuple[Summary, Summary]]
 
@@ -88,9 +90,31 @@ def compare(accuracies: Accuracies, baseline: str = PARENT) -> pd.DataFrame:
     Raises:
         UnknownNameError: for an unknown baseline.
     """
+    return _table(_changes(accuracies, baseline), accuracies.epoch)
+
+
+def compare_studies(before: Accuracies, after: Accuracies, *, paired: bool) -> pd.DataFrame:
+    """Returns the same table for each step that both have: ``after`` less ``before``.
+
+    Args:
+        before: the accuracies of the baseline, whose name is in the column ``baseline``.
+        after: the accuracies that are compared with it.
+        paired: whether a seed has the same meaning in both. Then steps with two or more common
+            seeds are paired by seed; all others are compared as two samples.
+    """
+    theirs = {row.key: dataclasses.replace(row, key=before.name) for row in before.rows}
+    changes = []
+    for row in after.rows:
+        if (base := theirs.get(row.key)) is not None:
+            common = (row.top1 or {}).keys() & (base.top1 or {}).keys()
+            difference = _difference(row, base, None, paired=paired and len(common) > 1)
+            changes.append(_Change(row, before.name, base, difference))
+    return _table(changes, after.epoch)
+
+
+def _table(changes: Sequence[_Change], epoch: str) -> pd.DataFrame:
     import pandas as pd
 
-    changes = _changes(accuracies, baseline)
     corrected = _corrected(changes)
     needed = _seeds_needed(changes, LEVEL)
     needed_corrected = _seeds_needed(changes, LEVEL / max(len(corrected), 1))
@@ -102,13 +126,14 @@ def compare(accuracies: Accuracies, baseline: str = PARENT) -> pd.DataFrame:
             "seeds_needed": needed.get(change.variant.key, ""),
             "seeds_needed_corrected": needed_corrected.get(change.variant.key, ""),
             "conclusion": _conclusion(change, corrected),
-            "epoch": accuracies.epoch,
+            "epoch": epoch,
         }
         for change in changes
     ]
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     numbers = [name for name in COLUMNS if name not in TEXTS]
-    return table.astype({**dict.fromkeys(numbers, float), "n": int, "pairs": "Int64"})
+    types: dict[str, Any] = dict.fromkeys(numbers, float)
+    return table.astype({**types, "n": int, "baseline_n": "Int64", "pairs": "Int64"})
 
 
 def sensitivity(accuracies: Accuracies, baseline: str = PARENT) -> dict[str, list[str]]:
@@ -156,11 +181,15 @@ def _changes(
 
 
 def _difference(
-    variant: VariantAccuracy, base: VariantAccuracy, adjust: Adjustment | None
+    variant: VariantAccuracy,
+    base: VariantAccuracy,
+    adjust: Adjustment | None,
+    *,
+    paired: bool = True,
 ) -> Difference | None:
     if variant.summary is None or base.summary is None:
         return None
-    if variant.top1 is None or base.top1 is None:
+    if variant.top1 is None or base.top1 is None or not paired:
         pair = variant.summary, base.summary
         return welch_difference(*(adjust(*pair) if adjust else pair))
     both = [seed for seed in variant.top1 if seed in base.top1]
@@ -216,13 +245,18 @@ def _accuracy_cells(variant: VariantAccuracy) -> dict[str, Any]:
 def _change_cells(change: _Change) -> dict[str, Any]:
     found = change.difference
     cells: dict[str, Any] = {"baseline": change.key or "", "test": ""}
+    if change.baseline and (summary := change.baseline.summary):
+        cells |= {
+            "baseline_n": summary.n,
+            "baseline_top1": summary.mean,
+            "baseline_std": summary.std,
+        }
     if found is None:
         return cells
     boot_low, boot_high = _bootstrap(change) or (None, None)
-    paired = change.variant.top1 is not None
     return {
         **cells,
-        "test": "" if found.p is None else PAIRED if paired else WELCH,
+        "test": "" if found.p is None else PAIRED if found.paired else WELCH,
         "pairs": found.n,
         "change": found.mean,
         "change_std": found.std,
@@ -236,7 +270,8 @@ def _change_cells(change: _Change) -> dict[str, Any]:
 
 def _bootstrap(change: _Change) -> tuple[float, float] | None:
     ours, theirs = change.variant.top1, change.baseline.top1 if change.baseline else None
-    if ours is None or theirs is None or change.difference is None or change.difference.p is None:
+    found = change.difference
+    if ours is None or theirs is None or found is None or found.p is None or not found.paired:
         return None
     return bootstrap_interval([ours[seed] - theirs[seed] for seed in ours if seed in theirs])
 

@@ -83,7 +83,8 @@ def findings(accuracies: Accuracies, table: pd.DataFrame, baseline: str) -> list
             "and tests: the findings hold only for runs that went well."
         )
     if not len(tested):
-        if (table["n"] > 0).sum() > 1 and not table["baseline"].isin(table["step"]).any():
+        alone = baseline == PARENT and not table["baseline"].isin(table["step"]).any()
+        if alone and (table["n"] > 0).sum() > 1:
             why = "No step here builds on another step here; --baseline STEP compares with one."
         else:
             why = (
@@ -110,9 +111,11 @@ def how_to_read(table: pd.DataFrame) -> list[str]:
     tested = table[table["p"].notna()]
     if not len(tested):
         return []
-    how = "Welch's t-test on means and standard deviations, because single runs are not known"
-    if (tested["test"] == PAIRED).all():
-        how = "a t-test that is paired over the seeds that finished in both steps"
+    how = "Welch's t-test on means and standard deviations"
+    paired = tested["test"] == PAIRED
+    if paired.any():
+        pairs = "a t-test that is paired over the seeds that finished in both steps"
+        how = pairs if paired.all() else f"{pairs}, or from {how} if fewer than two did"
     correction = "It is the only comparison, so it needs no correction"
     if len(tested) > 1:
         correction = f"Holm's method corrects it for {len(tested)} comparisons"

@@ -73,7 +73,7 @@ def half_width(difference: Difference) -> str:
 def _sample_size(
     variant: VariantAccuracy, baseline: VariantAccuracy, difference: Difference
 ) -> str:
-    if variant.top1 is None and variant.n != baseline.n:
+    if not difference.paired and variant.n != baseline.n:
         return f"{variant.n} and {baseline.n}"
     return str(difference.n)
 
@@ -87,7 +87,7 @@ def _why_untested(
         if 1 in (variant.n, baseline.n):
             return f"{(variant if variant.n == 1 else baseline).key} has one run"
         return "one seed in common"
-    if variant.top1 is None or baseline.top1 is None:
+    if not difference.paired:
         return "both standard deviations are 0"
     return f"equal in each of {difference.n} seeds"
 

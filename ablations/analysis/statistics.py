@@ -77,6 +77,11 @@ class Difference:
     effect: float | None = None
     dof_per_seed: float | None = None
 
+    @property
+    def paired(self) -> bool:
+        """Whether it is from two or more pairs."""
+        return self.std is not None
+
 
 def summarise_values(values: Sequence[float] | FloatArray) -> Summary:
     """Returns n, mean, standard deviation and interval of one or more finite values.

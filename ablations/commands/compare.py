@@ -30,7 +30,7 @@ DEFAULT_REGIME = "resnet50"
     cls=StrictCommand, epilog=STUDY_HELP, short_help="Test which changes exceed the noise."
 )
 @click.argument("source", required=False, metavar="[STUDY|paper]")
-@click.argument("other", required=False, metavar="[paper]")
+@click.argument("other", required=False, metavar="[STUDY|paper]")
 @click.option("--regime", metavar="NAME", help="With paper: which table.  [default: resnet50]")
 @comparing_options
 @click.option("--format", "style", type=FORMATS, default="table", show_default=True)
@@ -46,7 +46,8 @@ def compare(
 ) -> None:
     """Test which changes of accuracy exceed the noise, in a study or in the paper's tables.
 
-    With a study and paper, show how far the changes of the study agree with the published ones.
+    With two studies, test for each step whether the second one differs from the first. With a study
+    and paper, show how far the changes of the study agree with the published ones.
     """
     if regime is not None and PAPER not in (source, other):
         raise UsageError(
@@ -54,9 +55,17 @@ def compare(
         )
     if other is None:
         report = _changes(source, regime, baseline, results, best_epoch=best_epoch)
+    elif baseline != PARENT:
+        raise UsageError(
+            f"--baseline {baseline} applies to one study. Leave it out to compare {source} and "
+            f"{other}."
+        )
+    elif PAPER not in (source, other):
+        before, after = find_study(source, results), find_study(other, results)
+        from ablations.analysis import two_studies
+
+        report = two_studies.as_report(before, after, best_epoch=best_epoch)
     else:
-        if baseline != PARENT:
-            raise UsageError("--baseline applies to one study: leave it out, or name one study.")
         report = _agreement(source, other, regime, results, best_epoch=best_epoch)
     report.show(terminal.console(), style)
 
@@ -94,8 +103,8 @@ def _agreement(
     from ablations.analysis import accuracies, agreement, agreement_text
     from ablations.paper import TABLES
 
-    if source == PAPER or other != PAPER:
-        raise UsageError(f"compare {source} {other}: give a study, then paper.")
+    if source == PAPER:
+        raise UsageError(f"compare {source} {other}: give a study first, then {PAPER}.")
     study = find_study(source, results)
     its_own = study.manifest["regime"]
     regime = regime or (its_own if its_own in TABLES else DEFAULT_REGIME)

@@ -38,7 +38,7 @@ from ablations.records.provenance import (
 from ablations.records.record import Record, Status
 from ablations.records.run import Run, RunFolder, RunOwnershipError
 from ablations.records.status import RunStatus, last_lines, read_statuses
-from ablations.records.study import STUDY_FILE, Study, study_folder, study_names
+from ablations.records.study import STUDY_FILE, Study, differing, study_folder, study_names
 
 __all__ = [
     "ARCHIVE",
@@ -59,6 +59,7 @@ __all__ = [
     "Status",
     "Study",
     "commit_of",
+    "differing",
     "last_lines",
     "make_folder",
     "provenance",

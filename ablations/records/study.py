@@ -407,12 +407,21 @@ def _variant_from(values: Mapping[str, Any]) -> Variant:
     return Variant(**{**values, "spec": spec, "training": training})
 
 
-def _differences(prefix: str, there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
-    lines = []
+def differing(
+    there: Mapping[str, Any], here: Mapping[str, Any], prefix: str = ""
+) -> Iterator[tuple[str, Any, Any]]:
+    """Yields the name, as ``recipe.epochs``, and both values, if they differ in two objects."""
     for name, value in there.items():
         other = here.get(name)
         if isinstance(value, dict) and isinstance(other, dict):
-            lines += _differences(f"{prefix}{name}.", {**dict.fromkeys(other), **value}, other)
+            nested = {**dict.fromkeys(other), **value}
+            yield from differing(nested, other, f"{prefix}{name}.")
         elif value != other:
-            lines.append(f"{prefix}{name}: {value!r} there, {other!r} here")
-    return lines
+            yield f"{prefix}{name}", value, other
+
+
+def _differences(prefix: str, there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
+    return [
+        f"{name}: {value!r} there, {other!r} here"
+        for name, value, other in differing(there, here, prefix)
+    ]
