@@ -12,6 +12,8 @@ from modernize.spec import NetSpec
 from modernize.steps import REGIMES, STEPS, apply_steps, spec_of, until
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from modernize.network import Network
 
 __all__ = ["REGIMES", "STEPS", "NetSpec", "apply_steps", "build", "spec_of", "until"]
@@ -20,17 +22,27 @@ __all__ = ["REGIMES", "STEPS", "NetSpec", "apply_steps", "build", "spec_of", "un
 def build(
     step: str | int,
     regime: str = "resnet50",
-    num_classes: int = 1000,
+    num_classes: int | None = None,
     in_channels: int = 3,
+    *,
+    weights: Path | str | None = None,
+    ema: bool = False,
+    head_init_scale: float = 1.0,
     **fields: Any,
 ) -> Network:
-    """Returns the network of one step of the roadmap, with fresh weights, in training mode.
+    """Returns the network of one step of the roadmap, in training mode.
 
     Args:
         step: a step's key, such as ``"ln"``, or its index in :data:`STEPS`.
         regime: ``"resnet50"``, ``"resnet200"`` or ``"nano"``.
-        num_classes: logits per image.
+        num_classes: logits per image; by default those of ``weights``, or else 1000.
         in_channels: channels of the images.
+        weights: a file of torchvision, timm, the official ConvNeXt or this project; by default,
+            weights are fresh. If it has another number of classes than ``num_classes``, the head's
+            weights are fresh; all others must fit.
+        ema: whether to use the moving average of the weights in that file.
+        head_init_scale: factor of the head's weights, if they are fresh although ``weights`` is
+            given; the paper fine-tunes with 0.001.
         fields: other fields of :class:`NetSpec` to replace, such as ``drop_path=0.1``.
 
     Returns:
@@ -39,9 +51,17 @@ def build(
     Raises:
         UnknownNameError: for an unknown step, regime or field; lists the valid ones.
         SpecError: for an invalid value of a field.
+        WeightsError: if the weights cannot be read, or do not fit; names every tensor.
     """
     from modernize.network import Network
 
-    return Network(
-        spec_of(step, regime, num_classes=num_classes, in_channels=in_channels, **fields)
-    )
+    spec = spec_of(step, regime, in_channels=in_channels, **fields)
+    if weights is None:
+        return Network(spec.replace(num_classes=1000 if num_classes is None else num_classes))
+    from modernize.weights import read_start, start_from
+
+    found = read_start(weights, spec, ema=ema)
+    classes = found.spec.num_classes if num_classes is None else num_classes
+    network = Network(spec.replace(num_classes=classes))
+    start_from(network, found, head_init_scale)
+    return network

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 
 from modernize.errors import SpecError, WeightsError
 from modernize.layouts import LAYOUTS, OURS, Layout, find_rule
-from modernize.spec import NetSpec
+from modernize.spec import NetSpec, Role
 from modernize.text import few
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -120,6 +120,39 @@ def infer_spec(layout: Layout, shapes: Shapes) -> NetSpec:
         )
     except SpecError as error:
         raise WeightsError(f"read as {layout.title}: {error}") from None
+
+
+def infer_start(layout: Layout, shapes: Shapes, spec: NetSpec) -> NetSpec:
+    """Returns a network with the number of classes of weights that it starts from.
+
+    Args:
+        layout: of the weights.
+        shapes: the shape of each tensor by its name there.
+        spec: the network, except for its classes.
+
+    Raises:
+        WeightsError: if they are of another network, with the differences.
+    """
+    if layout is not OURS:
+        theirs = infer_spec(layout, shapes)
+        check_start(theirs, spec)
+        return spec.replace(num_classes=theirs.num_classes)
+    head = shapes.get("head.weight")
+    try:
+        return spec.replace(num_classes=head[0]) if head else spec
+    except SpecError as error:
+        raise WeightsError(str(error)) from None
+
+
+def check_start(theirs: NetSpec, spec: NetSpec) -> None:
+    """Checks that weights can be the start of a network; their classes may differ.
+
+    Raises:
+        WeightsError: if they are of another network, with the differences.
+    """
+    if differs := theirs.diff(spec, (Role.HEAD, Role.INITIAL, Role.TRAINING)):
+        listed = "; ".join(f"{name} is {a}, not {b}" for name, (a, b) in differs.items())
+        raise WeightsError(f"these are the weights of another network: {listed}.")
 
 
 def unsupported_features(faults: Iterable[str]) -> list[str]:

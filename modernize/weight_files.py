@@ -88,7 +88,7 @@ def _read_safetensors(path: Path, *, ema: bool) -> FileContent:
         with safetensors.safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             said = file.metadata() or {}
-        if said.get("sha256", None) not in (None, _digest(tensors)):
+        if said.get("sha256", None) not in (None, digest(tensors)):
             raise InvalidFileError("its tensors do not match its checksum")
         return FileContent(tensors, json.loads(said["spec"]) if "spec" in said else None)
     except Exception as error:  # a damaged file may lead to any
@@ -150,14 +150,14 @@ def _within(found: Any, keys: Sequence[str]) -> Any:
     return next((value for value in inner if isinstance(value, Mapping)), found)
 
 
-def _digest(tensors: Mapping[str, Tensor]) -> str:
+def digest(tensors: Mapping[str, Tensor]) -> str:
     """Returns 64 hexadecimal digits that identify the tensors' names and bytes."""
-    digest = hashlib.sha256()
+    sha = hashlib.sha256()
     for name in sorted(tensors):
         tensor = tensors[name]
-        digest.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+        sha.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\n".encode())
+        sha.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return sha.hexdigest()
 
 
 def write_file(
@@ -181,7 +181,7 @@ def write_file(
     try:
         with atomic_write(path) as file:
             if path.suffix == SAFETENSORS_SUFFIX:
-                metadata = {"format": "pt", "sha256": _digest(whole)}
+                metadata = {"format": "pt", "sha256": digest(whole)}
                 metadata |= {"spec": json.dumps(spec)} if spec else {}
                 file.write(safetensors.torch.save(whole, metadata))
             else:

@@ -19,7 +19,14 @@ from typing import TYPE_CHECKING, Any
 
 from modernize.errors import CustomLayersError, UsageError, WeightsError
 from modernize.layouts import OURS, Layout, NameRule, find_layout, find_rule
-from modernize.recognition import infer_spec, recognise, strip_wrappers, unsupported_features
+from modernize.recognition import (
+    check_start,
+    infer_spec,
+    infer_start,
+    recognise,
+    strip_wrappers,
+    unsupported_features,
+)
 from modernize.spec import NetSpec
 from modernize.text import plural
 
@@ -58,6 +65,12 @@ class Weights:
             for name, tensor in self.tensors.items()
             if not name.endswith(_STATISTICS)
         )
+
+    def digest(self) -> str:
+        """Returns 64 hexadecimal digits that identify the tensors, in any layout of the file."""
+        from modernize.weight_files import digest
+
+        return digest(self.tensors)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,6 +143,49 @@ def load(
     return network_of(read(path, spec, ema=ema))
 
 
+def read_start(path: Path | str, spec: NetSpec, *, ema: bool = False) -> Weights:
+    """Returns weights for a network to start from; only the number of classes may differ.
+
+    Args:
+        path: as of :func:`read`.
+        spec: the network that starts from them.
+        ema: whether to read the moving average of the weights in the file.
+
+    Raises:
+        WeightsError: as :func:`read`; also if the file describes another network.
+        CustomLayersError: as :func:`read`.
+    """
+    from modernize.weight_files import read_file
+
+    content = read_file(Path(path), ema=ema)
+    theirs = None if content.spec is None else _spec_from(Path(path), content.spec)
+    try:
+        if theirs is not None:
+            check_start(theirs, spec)
+        return from_state_dict(content.tensors, spec, any_classes=True)
+    except (WeightsError, CustomLayersError) as error:
+        raise type(error)(f"{path}: {error}") from None
+
+
+def start_from(network: Network, weights: Weights, head_init_scale: float = 1.0) -> None:
+    """Replaces the weights of a network; of other classes, all except those of its head.
+
+    Args:
+        network: with fresh weights.
+        weights: as :func:`read_start` returns them for its spec.
+        head_init_scale: factor of the head's fresh weights, if it keeps them.
+    """
+    import torch
+
+    tensors = dict(weights.tensors)
+    if weights.spec.num_classes != network.spec.num_classes:
+        with torch.no_grad():
+            for parameter in network.head.parameters():
+                parameter.mul_(head_init_scale)
+        tensors.update(network.head.state_dict(prefix="head."))
+    network.load_state_dict(tensors)
+
+
 def network_of(weights: Weights) -> Network:
     """Returns the network with these weights, in single precision and in training mode.
 
@@ -172,7 +228,9 @@ def write(weights: Weights | Network, path: Path | str, layout: str) -> None:
     write_file(Path(path), to_state_dict(weights, layout), chosen.wrapper, spec)
 
 
-def from_state_dict(given: Mapping[str, Any], spec: NetSpec | None = None) -> Weights:
+def from_state_dict(
+    given: Mapping[str, Any], spec: NetSpec | None = None, *, any_classes: bool = False
+) -> Weights:
     """Returns the weights of a state dict of any layout, under our names and in our shapes.
 
     A BatchNorm's counter of batches may be missing, as in old files; it is then 0.
@@ -180,6 +238,8 @@ def from_state_dict(given: Mapping[str, Any], spec: NetSpec | None = None) -> We
     Args:
         given: tensors by name; they are not copied.
         spec: their network; inferred by default.
+        any_classes: whether the weights are a start of the spec's network, which may have other
+            classes; the result has those of the weights.
 
     Raises:
         WeightsError: if no layout has such names, or the layout has no such network; otherwise
@@ -190,7 +250,10 @@ def from_state_dict(given: Mapping[str, Any], spec: NetSpec | None = None) -> We
     given = {plain: given[name] for name, plain in strip_wrappers(given).items()}
     shapes = {name: tuple(v.shape) for name, v in given.items() if isinstance(v, torch.Tensor)}
     layout = recognise(shapes)
-    spec = spec or infer_spec(layout, shapes)
+    if spec is None:
+        spec = infer_spec(layout, shapes)
+    elif any_classes:
+        spec = infer_start(layout, shapes, spec)
     mismatches = layout.mismatches(spec)
     if mismatches:
         raise WeightsError(f"these are weights of {layout.title}: {', '.join(mismatches)}.")

@@ -16,13 +16,23 @@ from torchvision import models
 from torchvision.models.convnext import CNBlockConfig, ConvNeXt
 from torchvision.models.resnet import Bottleneck, ResNet
 
+from modernize import build
 from modernize.errors import UnknownNameError, WeightsError
 from modernize.layouts import LAYOUT_NAMES, LAYOUTS, OURS, find_layout
 from modernize.models import MODELS
 from modernize.network import Network
 from modernize.spec import NetSpec, Role
 from modernize.steps import REGIMES, STEPS, apply_steps, spec_of, step_of
-from modernize.weights import from_state_dict, load, map_tensors, read, to_state_dict, write
+from modernize.weights import (
+    from_state_dict,
+    load,
+    map_tensors,
+    read,
+    read_start,
+    start_from,
+    to_state_dict,
+    write,
+)
 
 
 def randomise(network, seed=0):
@@ -513,3 +523,70 @@ def test_a_step_is_found_by_its_structure(regime):
         assert step_of(spec) == ("resnet" if variant.key == "recipe" else variant.key)
     assert step_of(spec_of("ln", depths=(2, 2), width=10)) == "ln"
     assert step_of(spec_of("ln", activation="relu")) is None
+
+
+# -- a network that starts from weights ----------------------------------------------------------
+
+
+@every_foreign
+def test_other_classes_start_from_all_except_the_head(make, spec, layout, tmp_path):
+    theirs = make()
+    torch.save(theirs.state_dict(), tmp_path / "a.pth")
+    found = read_start(tmp_path / "a.pth", spec.replace(num_classes=7))
+    assert layout in found.layout.names
+    assert found.spec.num_classes == 5
+    torch.manual_seed(0)
+    fresh = Network(spec.replace(num_classes=7))
+    torch.manual_seed(0)
+    network = Network(spec.replace(num_classes=7))
+    start_from(network, found, 0.001)
+    for name, tensor in network.state_dict().items():
+        if name.startswith("head."):
+            assert torch.equal(tensor, 0.001 * fresh.state_dict()[name]), name
+        else:
+            assert torch.equal(tensor, found.tensors[name]), name
+    same = Network(spec)
+    start_from(same, found, 0.001)
+    check_logits(theirs, same, spec)
+
+
+def test_build_takes_weights_and_other_classes(tmp_path):
+    theirs = randomise(models.convnext_tiny(num_classes=5))
+    torch.save(theirs.state_dict(), tmp_path / "a.pth")
+    assert build("downsample", weights=tmp_path / "a.pth").head.out_features == 5
+    network = build("downsample", num_classes=7, weights=tmp_path / "a.pth", head_init_scale=0.5)
+    check_same(
+        {n: t for n, t in from_state_dict(theirs.state_dict()).tensors.items() if "head" not in n},
+        {n: t for n, t in network.state_dict().items() if "head" not in n},
+    )
+    assert network.head.weight.shape == (7, 768)
+    assert network.head.weight.detach().std() == pytest.approx(0.5 * 0.02, rel=0.1)
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+def test_all_except_the_head_must_fit_and_is_named(suffix, tmp_path):
+    write(randomise(build("ln", "nano", num_classes=5)), tmp_path / f"a{suffix}", "ours")
+    with pytest.raises(WeightsError, match="activation is gelu, not relu") as error:
+        build("fewer-norms", "nano", activation="relu", weights=tmp_path / f"a{suffix}")
+    assert "norm is layer, not batch" in str(error.value)
+    with pytest.raises(WeightsError, match="in_channels is 3, not 1"):
+        build("ln", "nano", in_channels=1, weights=tmp_path / f"a{suffix}")
+    torch.save(small_resnet().state_dict(), tmp_path / "b.pth")
+    with pytest.raises(WeightsError, match="width is 64, not 32"):
+        build("resnet", depths=(1, 2, 1, 1), width=32, weights=tmp_path / "b.pth")
+    state = {**small_resnet().state_dict(), "fc.bias": torch.zeros(6)}
+    torch.save(state, tmp_path / "c.pth")
+    with pytest.raises(WeightsError, match=r"misshapen: fc\.bias is \(6,\), not \(5,\)"):
+        build("resnet", depths=(1, 2, 1, 1), num_classes=7, weights=tmp_path / "c.pth")
+
+
+def test_weights_have_one_digest_in_every_layout(tmp_path):
+    network = randomise(build("downsample", "nano", num_classes=5))
+    for number, layout in enumerate(("torchvision", "timm", "official", "ours")):
+        for suffix in (".pth", ".safetensors"):
+            write(network, tmp_path / f"{number}{suffix}", layout)
+    digests = {read_start(path, network.spec).digest() for path in tmp_path.iterdir()}
+    assert len(digests) == 1
+    with torch.no_grad():
+        network.head.bias[0] += 1
+    assert from_state_dict(network.state_dict(), network.spec).digest() not in digests
