@@ -70,8 +70,13 @@ class Run:
 
     @functools.cached_property
     def name(self) -> str:
-        """The name of the folder: key and seed, then 10 digits of the digest of the content."""
-        canonical = json.dumps(self.content(), sort_keys=True)
+        """The name of the folder: key and seed, then 10 digits of the digest of the content.
+
+        Keys of the recipe that have their default value do not count, so that a new key with a
+        default leaves the names of runs as they are.
+        """
+        recipe = self.recipe.model_dump(exclude_defaults=True)
+        canonical = json.dumps({**self.content(), "recipe": recipe}, sort_keys=True)
         return f"{self.key}-seed{self.seed}-{hashlib.sha256(canonical.encode()).hexdigest()[:10]}"
 
 
