@@ -29,7 +29,7 @@ class Unit:
 
     def show(self, flops: float, sign: str = "") -> str:
         """Returns FLOPs in this unit; ``sign``: ``+`` for a difference."""
-        return f"{flops / self.flops:{sign},.{self.decimals}f}"
+        return fixed(flops / self.flops, self.decimals, sign)
 
 
 def choose_unit(costs: Iterable[float]) -> Unit:
@@ -50,23 +50,33 @@ def decimals(costs: Iterable[float | None]) -> int:
     return max(2, 2 - math.floor(math.log10(least)))
 
 
-def number(value: float | None, style: str) -> str:
+def fixed(value: float | None, decimals: int = 2, sign: str = "") -> str:
+    """Returns a number with these decimals; ``sign``: ``+`` also for a positive one."""
+    return _format(value, f"{sign},.{decimals}f")
+
+
+def integer(value: float | None) -> str:
+    """Returns an integer: "1,281,167"."""
+    return fixed(value, 0)
+
+
+def millions(count: float) -> str:
+    """Returns a count in millions: "28.59"."""
+    return fixed(count / 1e6)
+
+
+def _format(value: float | None, style: str) -> str:
     """Returns a number in a style such as ``.2f``; nothing for None, NaN and infinity."""
     return "" if value is None or not math.isfinite(value) else format(value, style)
-
-
-def integer(value: float) -> str:
-    """Returns an integer: "1,281,167"."""
-    return number(value, ",.0f")
 
 
 def digits(value: float, count: int = 3) -> str:
     """Returns a number with this many digits: "0.0314", "3.14"; integers in full: "31,416"."""
     if not value or not math.isfinite(value):
-        return number(value, "g")
+        return _format(value, "g")
     rounded = float(f"{value:.{count - 1}e}")
     decimals = max(count - 1 - math.floor(math.log10(abs(rounded))), 0)
-    return f"{rounded if decimals else value:,.{decimals}f}"
+    return fixed(rounded if decimals else value, decimals)
 
 
 def flops(count: float) -> str:
@@ -87,8 +97,7 @@ def times(factor: float) -> str:
     """Returns "0.52 x", "6.7 x", "120 x"."""
     if factor < 0.095:
         return f"{digits(factor, 2)} x"
-    style = ".2f" if factor < 1.995 else ".1f" if factor < 99.95 else ",.0f"
-    return f"{factor:{style}} x"
+    return f"{fixed(factor, 2 if factor < 1.995 else 1 if factor < 99.95 else 0)} x"
 
 
 def duration(seconds: float) -> str:
@@ -100,7 +109,7 @@ def duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours >= 100:
-        return f"{hours + (minutes >= 30):,} h"
+        return f"{integer(hours + (minutes >= 30))} h"
     parts = [f"{hours} h", f"{minutes} min"] if hours else [f"{minutes} min", f"{rest} s"]
     return " ".join(part for part in parts if not part.startswith("0 "))
 
@@ -113,19 +122,24 @@ def rate(images_per_second: float) -> str:
 
 def percent(value: float | None, decimals: int = 2) -> str:
     """Returns "81.25 %"."""
-    shown = number(value, f".{decimals}f")
+    shown = fixed(value, decimals)
     return f"{shown} %" if shown else ""
 
 
 def mean_and_std(mean: float | None, std: float | None) -> str:
     """Returns "81.25 ± 0.30"; "81.25" if the standard deviation is unknown."""
-    spread = number(std, ".2f")
-    return number(mean, ".2f") + (f" ± {spread}" if spread else "")
+    return " ".join(filter(None, [fixed(mean), deviation(std)]))
+
+
+def deviation(std: float | None) -> str:
+    """Returns a standard deviation: "± 0.30"."""
+    shown = fixed(std)
+    return f"± {shown}" if shown else ""
 
 
 def signed(value: float | None) -> str:
     """Returns a difference in percentage points with its sign; zero has no sign."""
-    text = number(value, "+.2f")
+    text = fixed(value, sign="+")
     return "0.00" if text and float(text) == 0 else text
 
 

@@ -6,7 +6,7 @@ from ablations import tables
 from ablations.analysis.accuracies import of_paper
 from ablations.analysis.agreement import FEWEST_SEEDS, Agreement, Interval, agreement_of
 from ablations.paper import TABLES
-from ablations.units import signed
+from ablations.units import fixed, percent, signed
 
 COLUMNS = tables.Columns(numbers=("change", "published"))
 
@@ -50,16 +50,17 @@ def as_report(found: Agreement, regime: str, epoch: str) -> tables.Report:
 def notes(found: Agreement) -> list[str]:
     """Returns the agreement in sentences: signs, rank correlation, and how to read them."""
     n, (low, high) = len(found.pairs), found.sign_interval
+    same, interval = (percent(100 * found.same_sign / n, 0), _span((100 * low, 100 * high), 0))
     side = "more than" if low > 0.5 else "less than" if high < 0.5 else "not distinguishable from"
     lines = [
-        f"Same sign: {found.same_sign} of {n} changes, {100 * found.same_sign / n:.0f} % (95 % "
-        f"interval {100 * low:.0f} to {100 * high:.0f} %): {side} half, the result of chance."
+        f"Same sign: {found.same_sign} of {n} changes, {same} (95 % interval {interval} %): {side} "
+        "half, the result of chance."
     ]
     if found.correlation is None or found.over_steps is None:
         lines.append("No rank correlation: it needs three or more changes that differ.")
     else:
         lines.append(
-            f"Rank correlation: {found.correlation:.2f} (Spearman; 95 % bootstrap interval over "
+            f"Rank correlation: {fixed(found.correlation)} (Spearman; 95 % bootstrap interval over "
             f"the changes {_span(found.over_steps)}). {_conclusion(found.over_steps)}"
         )
         lines.append(
@@ -92,10 +93,10 @@ def _between_regimes(regime: str) -> list[str]:
                 lines.append(
                     f"For scale: the paper's {other} regime agrees with this one in the sign of "
                     f"{found.same_sign} of {len(found.pairs)} changes, rank correlation "
-                    f"{found.correlation:.2f} ({_span(found.over_steps)})."
+                    f"{fixed(found.correlation)} ({_span(found.over_steps)})."
                 )
     return lines
 
 
-def _span(interval: Interval) -> str:
-    return f"{interval[0]:.2f} to {interval[1]:.2f}"
+def _span(interval: Interval, decimals: int = 2) -> str:
+    return " to ".join(fixed(end, decimals) for end in interval)

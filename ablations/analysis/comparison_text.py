@@ -10,7 +10,7 @@ from ablations.analysis.accuracies import BEST, PUBLISHED, Accuracies
 from ablations.analysis.baselines import PARENT
 from ablations.analysis.comparison import PAIRED, sensitivity
 from ablations.analysis.statistics import LEVEL
-from ablations.units import number, p_value, signed
+from ablations.units import fixed, p_value, signed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -135,9 +135,9 @@ def _texts(row: Mapping[str, Any]) -> dict[str, str]:
     return {
         "step": row["step"],
         "n": str(row["n"]),
-        "top-1": number(row["top1"], ".2f"),
-        "std": number(row["top1_std"], ".2f"),
-        "95 % interval": _span(number(row["top1_low"], ".2f"), number(row["top1_high"], ".2f")),
+        "top-1": fixed(row["top1"]),
+        "std": fixed(row["top1_std"]),
+        "95 % interval": _span(fixed(row["top1_low"]), fixed(row["top1_high"])),
         "excluded": row["excluded"],
         "baseline": row["baseline"],
         "interval of change": _span(signed(row["change_low"]), signed(row["change_high"])),

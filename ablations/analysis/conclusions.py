@@ -6,7 +6,7 @@ from collections import Counter
 
 from ablations.analysis.accuracies import VariantAccuracy
 from ablations.analysis.statistics import LEVEL, Difference
-from ablations.units import p_value, signed
+from ablations.units import fixed, p_value, signed
 
 
 def conclusion(
@@ -67,7 +67,7 @@ def half_width(difference: Difference) -> str:
     if difference.low is None or difference.high is None:
         return ""
     half = (difference.high - difference.low) / 2
-    return f"{half:.2f}" if half >= 0.005 else "<0.01"
+    return fixed(half) if half >= 0.005 else "<0.01"
 
 
 def _sample_size(

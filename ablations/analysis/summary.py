@@ -12,7 +12,7 @@ from ablations import tables
 from ablations.analysis.baselines import baseline_of
 from ablations.analysis.outcomes import Outcomes, describe_seeds, read_outcomes
 from ablations.records import ResultsError, Status, Study, write_text
-from ablations.units import choose_unit, mean_and_std, number, signed
+from ablations.units import choose_unit, integer, mean_and_std, signed
 from modernize.errors import UsageError
 from modernize.steps import Variant
 from modernize.text import csv_cell, from_csv
@@ -231,7 +231,7 @@ def as_texts(table: pd.DataFrame) -> list[dict[str, str]]:
                 "baseline": str(row["baseline"]) if change == change else "",
                 "top-5": mean_and_std(row["top5"], row["top5_std"]),
                 unit.name: unit.show(row["flops"]),
-                "seconds": number(row["seconds"], ".0f"),
+                "seconds": integer(row["seconds"]),
                 "status": status_text(row),
             }
         )

@@ -14,7 +14,7 @@ from ablations import paper, tables
 from ablations.costs.model_costs import OURS
 from ablations.records import make_folder, read_json, write_json, write_text
 from ablations.records.files import check
-from ablations.units import choose_unit, number, percent, work
+from ablations.units import choose_unit, fixed, integer, millions, percent, work
 from modernize.errors import UsageError
 from modernize.text import plural
 
@@ -275,7 +275,7 @@ def as_texts(benchmark: Benchmark) -> list[dict[str, str]]:
         text = {
             "network": ", ".join(names),
             "library": library,
-            "params (M)": f"{row.params / 1e6:.2f}",
+            "params (M)": millions(row.params),
             unit.name: unit.show(row.flops),
         }
         for mode, (peak, memory) in _BESIDE.items():
@@ -284,7 +284,7 @@ def as_texts(benchmark: Benchmark) -> list[dict[str, str]]:
                 text |= {
                     f"{mode} images/s": _speed(modes[mode]),
                     peak: "" if share is None else percent(100 * share, 1),
-                    memory: _memory(modes[mode]),
+                    memory: integer(modes[mode].memory_mib),
                 }
         texts.append(text)
     return texts
@@ -312,9 +312,9 @@ def footnotes(benchmark: Benchmark) -> list[str]:
     unsteady = max((_unsteadiness(row) for row in benchmark.rows if row.measured), default=1.0)
     if unsteady > STEADY:
         lines.append(
-            f"Rounds of the same network differ by up to {unsteady:.1f} times: another program "
-            "used the machine. Try again when it is idle, or with OMP_NUM_THREADS=1 and more "
-            "--rounds."
+            f"Rounds of the same network differ by up to {fixed(unsteady, 1)} times: another "
+            "program used the machine. Try again when it is idle, or with OMP_NUM_THREADS=1 and "
+            "more --rounds."
         )
     return [*lines, *_ratio_lines([*reference_ratios(benchmark), *transformer_ratios(benchmark)])]
 
@@ -325,10 +325,10 @@ def _ratio_lines(ratios: Sequence[Ratio]) -> list[str]:
     for ratio in ratios:
         row, best = ratio.ours, ratio.theirs
         low, high = min(ratio.values), max(ratio.values)
-        text = f"{row.mode} {ratio.median:.2f} ({low:.2f} to {high:.2f}, best rounds "
-        text += f"{ratio.of_best:.2f}; {best.library} {best.version}".strip() + ")"
+        text = f"{row.mode} {fixed(ratio.median)} ({fixed(low)} to {fixed(high)}, best rounds "
+        text += f"{fixed(ratio.of_best)}; {best.library} {best.version}".strip() + ")"
         if ratio.published is not None:
-            text += f", in the paper {ratio.published:.2f}"
+            text += f", in the paper {fixed(ratio.published)}"
         other = "fastest reference" if row.model == best.model else best.model
         lines.setdefault(f"{', '.join(row.names)}: ours / {other}", []).append(text)
     return [f"{head}: {', '.join(texts)}" for head, texts in lines.items()]
@@ -343,9 +343,5 @@ def _speed(row: Row) -> str:
     if not row.measured:
         return row.failure.partition(":")[0]
     figures = row.speed, min(row.images_per_second), max(row.images_per_second)
-    median, low, high = (f"{figure:,.{0 if row.speed >= 1000 else 1}f}" for figure in figures)
+    median, low, high = (fixed(f, 0 if row.speed >= 1000 else 1) for f in figures)
     return f"{median} ({low} to {high})" if len(row.images_per_second) > 1 else median
-
-
-def _memory(row: Row) -> str:
-    return number(row.memory_mib, ",.0f")

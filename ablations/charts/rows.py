@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ablations.analysis.summary import PARTIAL
 from ablations.records import Status
-from ablations.units import Unit, choose_unit, decimals, number, percent, signed
+from ablations.units import Unit, choose_unit, decimals, deviation, fixed, percent, signed
 from modernize.errors import UnknownNameError, UsageError
 from modernize.text import plural
 
@@ -96,12 +96,12 @@ class Row:
     @property
     def accuracy(self) -> str:
         """The accuracy as a cell."""
-        return number(self.bar, ".2f")
+        return fixed(self.bar)
 
     @property
     def spread(self) -> str:
         """The standard deviation as a cell."""
-        return "" if self.std is None else f"± {self.std:.2f}"
+        return deviation(self.std)
 
     @property
     def status_text(self) -> str:
@@ -158,7 +158,7 @@ def read(table: pd.DataFrame, series: str, notes: Mapping[str, str], unit: Unit)
     records = table.to_dict("records")
     costs = [_cost(record, unit) for record in records]
     places = decimals(costs)
-    texts = [NO_COST if cost is None else f"{cost:.{places}f}" for cost in costs]
+    texts = [NO_COST if cost is None else fixed(cost, places) for cost in costs]
     rows = [_row(r, series, notes, text) for r, text in zip(records, texts, strict=True)]
     steps = [row.step for row in rows]
     twice = sorted({step for step in steps if steps.count(step) > 1})
@@ -209,7 +209,7 @@ def seeds_legend(rows: Iterable[Row]) -> tuple[str, bool]:
 
 def reference_text(reference: Reference) -> str:
     """Returns the text beside the line of a reference."""
-    gflops = f"{reference.gflops:.{decimals([reference.gflops])}f}"
+    gflops = fixed(reference.gflops, decimals([reference.gflops]))
     return f"{reference.label}  {percent(reference.top1)}, {gflops} G"
 
 

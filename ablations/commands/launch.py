@@ -201,7 +201,7 @@ def _print_plan(
     console: Console, experiment: Experiment, images_per_second: float | None, measure: bool
 ) -> None:
     from ablations.studies import estimates
-    from ablations.units import choose_unit, duration, times, work
+    from ablations.units import choose_unit, duration, integer, times, work
 
     study, planned = experiment.study, experiment.planned
     rows, reference = experiment.rows()
@@ -221,7 +221,7 @@ def _print_plan(
         text = {
             "step": p.run.key,
             "seed": str(p.run.seed),
-            "parameters": f"{p.cost.params:,}",
+            "parameters": integer(p.cost.params),
             unit.name: unit.show(p.cost.flops),
             "of base": times(row.times),
             "epochs": str(p.run.recipe.epochs),

@@ -16,6 +16,7 @@ from rich.text import Text
 from ablations import limits, tables, terminal
 from ablations.commands.options import STUDY_HELP, find_study, study_argument
 from ablations.commands.parameters import SEED, FloatType, StrictCommand, list_option
+from ablations.units import integer
 from modernize.errors import UsageError
 from modernize.text import plural, visible
 
@@ -73,7 +74,9 @@ def _status(console: Console, study: Study, statuses: list[RunStatus]) -> Group:
     counts = Counter(str(s.status) for s in statuses)
     parts: list[RenderableType] = [
         *tables.for_console(console, rows, _COLUMNS),
-        Text(f"{study.name}: " + ", ".join(f"{n:,} {status}" for status, n in counts.items())),
+        Text(
+            f"{study.name}: " + ", ".join(f"{integer(n)} {status}" for status, n in counts.items())
+        ),
     ]
     for s in statuses:
         if s.log is not None:

@@ -12,6 +12,7 @@ import click
 from ablations import limits, yaml_file
 from ablations.commands import parameters
 from ablations.commands.parameters import list_option
+from ablations.units import integer
 from modernize.errors import UsageError
 from modernize.text import plural
 
@@ -148,8 +149,9 @@ def build_request(
     runs = len(variants) * seeds
     if runs > limits.RUNS:
         raise UsageError(
-            f"{plural(len(variants), 'step')} with {plural(seeds, 'seed')} are {runs:,} runs; the "
-            f"maximum is {limits.RUNS:,}. Select steps with --only, or use fewer --seeds."
+            f"{plural(len(variants), 'step')} with {plural(seeds, 'seed')} are "
+            f"{plural(runs, 'run')}; the maximum is {integer(limits.RUNS)}. Select steps with "
+            "--only, or use fewer --seeds."
         )
     # The roadmap's folder has the preset's name alone.
     parts = [] if study == DEFAULT else [file.name]

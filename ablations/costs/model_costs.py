@@ -16,6 +16,7 @@ from ablations import tables
 from ablations.costs.reference_costs import ProductCost, reference_cost
 from ablations.costs.reference_models import REFERENCE_MODELS, find_reference
 from ablations.paper import PrintedValue, printed_costs
+from ablations.units import fixed, millions
 from modernize.cost import cost
 from modernize.models import MODELS
 
@@ -272,10 +273,10 @@ def as_texts(row: ModelRow) -> dict[str, str]:
         "model": row.model,
         "pixels": str(row.image_size),
         "library": row.library,
-        "parameters (M)": f"{row.cost.params / 1e6:.2f}",
+        "parameters (M)": millions(row.cost.params),
         "paper (M)": _printed(row, "params"),
-        "conv + linear (G)": f"{row.cost.flops / 1e9:.3f}",
-        "+ attention (G)": f"{total / 1e9:.3f}" if row.cost.attention else "",
+        "conv + linear (G)": fixed(row.cost.flops / 1e9, 3),
+        "+ attention (G)": fixed(total / 1e9, 3) if row.cost.attention else "",
         "paper (G)": _printed(row, "flops"),
         "tables": ", ".join(sorted(printing, key=int)),
         "agrees by": "; ".join([*by, *truncated]),

@@ -8,7 +8,7 @@ from typing import Any
 
 from ablations import tables
 from ablations.paper import printed_flops
-from ablations.units import Unit, choose_unit
+from ablations.units import Unit, choose_unit, fixed, integer
 from modernize.cost import breakdown, cost, parts
 from modernize.steps import Regime, Variant, until
 from modernize.text import plural
@@ -68,7 +68,7 @@ def cost_rows(variants: Sequence[Variant], regime: Regime, image_size: int) -> l
                 flops=own.flops,
                 flops_total=own.flops_total,
                 paper_gflops=printed,
-                agrees=f"{own.flops / 1e9:.{digits}f}" == printed if printed else None,
+                agrees=fixed(own.flops / 1e9, digits) == printed if printed else None,
                 parent=v.parent or "" if parent else "",
                 change=own.flops - parent.flops if parent else None,
                 note=figure.misprint if figure else "",
@@ -160,7 +160,7 @@ def _as_text(row: CostRow, unit: Unit) -> dict[str, str]:
     return {
         "step": row.step,
         "label": row.label,
-        "parameters": f"{row.params:,}",
+        "parameters": integer(row.params),
         unit.name: unit.show(row.flops),
         "with norms": unit.show(row.flops_total),
         "change": "" if row.change is None else unit.show(row.change, "+"),

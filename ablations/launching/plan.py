@@ -76,7 +76,7 @@ class Planned:
         """What a launch does with it, in a few words."""
         record = self.now.record
         if record and record.settled:
-            accuracy = "" if record.top1 is None else f", top-1 {record.top1:.2f} %"
+            accuracy = f", {record.accuracy}" if record.accuracy else ""
             source = f" (in {ARCHIVE})" if self.folder.only_archived else ""
             return f"skip: {record.status}{accuracy}{source}"
         if self.blocked:

@@ -13,15 +13,15 @@ from ablations.launching.executors import Event
 from ablations.launching.job import Job
 from ablations.records import Record, RunFolder, Status
 from ablations.records.status import epoch_of
-from ablations.units import duration
+from ablations.units import duration, percent
 from modernize.text import plural, visible
 
 
 def outcome(record: Record) -> str:
     """Returns in a few words how a run ended."""
     if record.status is Status.FINISHED:
-        best = "" if record.top1_best is None else f" (best epoch {record.top1_best:.2f} %)"
-        return "finished" if record.top1 is None else f"top-1 {record.top1:.2f} %{best}"
+        best = f" (best epoch {percent(record.top1_best)})" if record.top1_best is not None else ""
+        return f"{record.accuracy}{best}" if record.accuracy else "finished"
     return f"{record.status.upper()}: {record.reason}"
 
 

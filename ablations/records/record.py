@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, TypeAdapter
 
 from ablations.records.files import check
 from ablations.records.schemas import PROVENANCE, Count, Number, Percent, Seconds
+from ablations.units import percent
 
 
 class Status(enum.StrEnum):
@@ -87,6 +88,11 @@ class Record:
     def settled(self) -> bool:
         """Whether training it again would only end the same way."""
         return self.status.settled
+
+    @property
+    def accuracy(self) -> str:
+        """The accuracy after the last epoch, such as "top-1 85.25 %"; empty if not measured."""
+        return "" if self.top1 is None else f"top-1 {percent(self.top1)}"
 
 
 RECORD = TypeAdapter(Record)

@@ -115,8 +115,7 @@ def _status(
     if isinstance(end, ResultsError):
         return Status.UNREADABLE, str(end)
     if end is not None and end.settled:
-        accuracy = "" if end.top1 is None else f"top-1 {end.top1:.2f} %"
-        return end.status, end.reason or accuracy
+        return end.status, end.reason or end.accuracy
     if (job := (jobs or {}).get(run.name)) is not None:
         if job.waits:
             return Status.QUEUED, "" if job.reason == "None" else job.reason

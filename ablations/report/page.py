@@ -26,7 +26,7 @@ from ablations.report.data import FAILED, FailedRun, ReportData, read_data
 from ablations.report.pictures import Picture
 from ablations.report.provenance import provenance_rows, utc
 from ablations.report.reproduction import Reproduction, reproduction
-from ablations.units import choose_unit, number
+from ablations.units import choose_unit, fixed, integer
 from modernize.steps import REGIMES
 from modernize.text import plural
 
@@ -175,7 +175,7 @@ def _about(study: Study) -> str:
         f"{regime.start} to {regime.end}, each trained for {' or '.join(map(str, epochs))} "
         f"epoch{'s' * (epochs != [1])} from {plural(seeds, 'seed')} on "
         f"{plural(images['train_images'], 'image')} of {images['name']}, and evaluated on "
-        f"{images['val_images']:,} other images."
+        f"{plural(images['val_images'], 'other image')}."
     )
 
 
@@ -190,10 +190,10 @@ def _progress(study: Study, data: ReportData | None, summary: pd.DataFrame) -> s
         return f"{int(summary['n'].sum())} of {plural(total, 'run')} finished."
     counts = _counts(data)
     finished = counts.pop(Status.FINISHED, 0)
-    others = "".join(f", {n:,} {status}" for status, n in sorted(counts.items()))
+    others = "".join(f", {integer(n)} {status}" for status, n in sorted(counts.items()))
     # The page of a complete study does not depend on the time, so that it is always the same.
     when = f" As of {utc(time.time())}." if others else ""
-    return f"{finished:,} of {plural(total, 'run')} finished{others}.{when}"
+    return f"{integer(finished)} of {plural(total, 'run')} finished{others}.{when}"
 
 
 def _with_best(summary: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
@@ -216,10 +216,10 @@ def _results(summary: pd.DataFrame, table: pd.DataFrame) -> Rows:
                 **{name: texts[row["step"]][name] for name in ("n", "top-1", "std")},
                 "95 % interval": texts[row["step"]]["95 % interval"],
                 **ema_cell(row),
-                "top-5": number(row["top5"], ".2f") if row["n"] else "",
-                "parameters": f"{row['params']:,.0f}",
+                "top-5": fixed(row["top5"]) if row["n"] else "",
+                "parameters": integer(row["params"]),
                 unit.name: unit.show(row["flops"]),
-                "seconds": number(row["seconds"], ",.0f"),
+                "seconds": integer(row["seconds"]),
                 "status": "" if complete else status_text(row),
             }
             for row in summary.to_dict("records")
@@ -242,4 +242,4 @@ def _without_empty_columns(rows: Rows) -> Rows:
 def _unfinished(data: ReportData | None) -> str:
     counts = _counts(data) if data else Counter()
     ended = (Status.FINISHED, *FAILED)
-    return ", ".join(f"{counts[s]:,} {s}" for s in Status if s not in ended and counts[s])
+    return ", ".join(f"{integer(counts[s])} {s}" for s in Status if s not in ended and counts[s])

@@ -24,7 +24,7 @@ from ablations.report.figures import (
     title_lines,
     tornado_figure,
 )
-from ablations.units import percent, signed
+from ablations.units import integer, percent, signed
 from modernize.text import file_name, plural
 
 if TYPE_CHECKING:
@@ -107,8 +107,8 @@ def _curve_alt(curves: Sequence[Curve]) -> str:
         return f"no finished run, {len(curves)} unfinished"
     n = sum(curve.finished for curve in curves)
     return (
-        f"top-1 {percent(mean[0])} after epoch {epochs[0]:.0f}, {percent(mean[-1])} after epoch "
-        f"{epochs[-1]:.0f}, " + (f"mean of {n} runs" if n > 1 else "one run")
+        f"top-1 {percent(mean[0])} after epoch {integer(epochs[0])}, {percent(mean[-1])} after "
+        f"epoch {integer(epochs[-1])}, " + (f"mean of {n} runs" if n > 1 else "one run")
     )
 
 

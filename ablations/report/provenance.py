@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ablations.records import Record
-from ablations.units import duration
+from ablations.units import duration, integer
 from modernize.text import plural
 
 MOST_VALUES = 12  # of one property; the others are only counted
@@ -42,7 +42,7 @@ def provenance_rows(records: Iterable[Record]) -> list[dict[str, str]]:
     rows += _times(known)
     if provenances and (silent := len(known) - len(provenances)):
         value = "ended before it was recorded"
-        rows.append({"property": NOT_RECORDED, "value": value, "runs": f"{silent:,}"})
+        rows.append({"property": NOT_RECORDED, "value": value, "runs": integer(silent)})
     return rows
 
 
@@ -51,7 +51,7 @@ def _rows(name: str, counts: Counter[str]) -> list[dict[str, str]]:
     if others := counts.total() - sum(runs for _, runs in common):
         common.append((f"{plural(len(counts) - MOST_VALUES, 'other value')}", others))
     return [
-        {"property": "" if place else name, "value": value, "runs": f"{runs:,}"}
+        {"property": "" if place else name, "value": value, "runs": integer(runs)}
         for place, (value, runs) in enumerate(common)
     ]
 
@@ -66,12 +66,12 @@ def _times(records: list[Record]) -> list[dict[str, str]]:
     if spans:
         first, last = min(start for start, _ in spans), max(end for _, end in spans)
         value = f"{utc(first)} to {utc(last)}"
-        rows.append({"property": "trained", "value": value, "runs": f"{len(spans):,}"})
+        rows.append({"property": "trained", "value": value, "runs": integer(len(spans))})
     seconds = [r.seconds for r in records if r.seconds]
     if seconds:
         mean = duration(sum(seconds) / len(seconds))
         value = f"{duration(sum(seconds))} in total, {mean} per run"
-        rows.append({"property": "wall time", "value": value, "runs": f"{len(seconds):,}"})
+        rows.append({"property": "wall time", "value": value, "runs": integer(len(seconds))})
     return rows
 
 

@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ablations.records import Record, Status
+from ablations.units import percent
+from modernize.text import plural
 
 LEVEL = 0.01  # probability that a network at chance is taken for a better one
 FEWEST = 10  # the test needs at least this number of validation images
@@ -49,9 +51,10 @@ class ChanceLevel:
         if most is None or round(top1 * self.images / 100) > most:
             return ""
         return (
-            f"top-1 of {top1:.2f} % is at chance: of {self.images:,} images, a network that always "
-            f"predicts the most common class ({100 * self.fraction:.2f} % of them) gets up to "
-            f"{100 * most / self.images:.2f} % right ({100 * LEVEL:.0f} % level)"
+            f"top-1 of {percent(top1)} is at chance: of {plural(self.images, 'image')}, a network "
+            f"that always predicts the most common class ({percent(100 * self.fraction)} of them) "
+            f"gets up to {percent(100 * most / self.images)} right ({percent(100 * LEVEL, 0)} "
+            "level)"
         )
 
 

@@ -293,8 +293,9 @@ class _Trainer:
         accuracy = evaluate(network, self.loaders.validation, self.context)
         if accuracy.not_finite:
             raise DivergedError(
-                f"the outputs for {accuracy.not_finite:,} of {accuracy.images:,} validation images "
-                f"are infinite or NaN at the end of epoch {epoch}"
+                f"the outputs for {units.integer(accuracy.not_finite)} of "
+                f"{units.integer(accuracy.images)} validation images are infinite or NaN at the "
+                f"end of epoch {epoch}"
             )
         return accuracy
 
@@ -302,9 +303,9 @@ class _Trainer:
         """Prints the results of an epoch; the run's log keeps the line."""
         rate = self.rate["images_per_second"]
         echo(
-            f"epoch {row['epoch']} of {self.recipe.epochs}: loss {row['train_loss']:.4f}, "
-            f"top-1 {row['top1']:.2f} %, top-5 {row['top5']:.2f} %"
-            + (f", {units.rate(rate)}" if rate else ""),
+            f"epoch {row['epoch']} of {self.recipe.epochs}: "
+            f"loss {units.fixed(row['train_loss'], 4)}, top-1 {units.percent(row['top1'])}, "
+            f"top-5 {units.percent(row['top5'])}" + (f", {units.rate(rate)}" if rate else ""),
         )
 
     def _save(self) -> None:

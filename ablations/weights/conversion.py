@@ -7,6 +7,7 @@ from pathlib import Path
 from ablations.records import read_json
 from ablations.records.schemas import CONFIG
 from ablations.training.checkpoint import WEIGHTS
+from ablations.units import integer
 from modernize import weights
 from modernize.errors import CustomLayersError, UnknownNameError, UsageError
 from modernize.layouts import LAYOUT_NAMES
@@ -77,7 +78,7 @@ def describe(source: Path, found: weights.Weights) -> list[str]:
         "layer scale": "yes" if spec.layer_scale else "no",
         "image channels": str(spec.in_channels),
         "classes": str(spec.num_classes),
-        "parameters": f"{found.params:,}",
+        "parameters": integer(found.params),
     }
     return [
         f"{source}: {found.layout.title}, all tensors fit",

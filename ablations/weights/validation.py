@@ -17,7 +17,7 @@ from ablations.records import Record
 from ablations.training import evaluation
 from ablations.training.checkpoint import WEIGHTS, run_of_weights
 from ablations.training.device_context import DeviceContext, make_device_context
-from ablations.units import percent, rate
+from ablations.units import fixed, integer, percent, rate
 from ablations.weights import conversion
 from modernize.errors import RoadmapError, UsageError, WeightsError
 from modernize.models import MODELS, model_of
@@ -80,9 +80,9 @@ class Evaluated:
     def lines(self) -> list[str]:
         """Returns lines for a terminal."""
         a, (whose, figure) = self.accuracy, self.known
-        left_out = f", {self.bad_images:,} unreadable left out" if self.bad_images else ""
+        left_out = f", {integer(self.bad_images)} unreadable left out" if self.bad_images else ""
         if a.not_finite:
-            left_out += f"; {a.not_finite:,} outputs are infinite or NaN and count as wrong"
+            left_out += f"; {integer(a.not_finite)} outputs are infinite or NaN and count as wrong"
         rows = {
             "images": f"{plural(a.images, 'image')} of {plural(self.classes, 'class')}{left_out}",
             "top-1": f"{percent(a.top1, 3)}  ({whose}: {figure})",
@@ -308,7 +308,7 @@ def of_run(study: Study, data: str | None, options: Options) -> Evaluated:
     top1 = record.top1 if isinstance(record, Record) else None
     if options.ema:
         top1 = next((row.get("ema_top1") for row in reversed(folder.read_metrics())), None)
-    said = "none" if top1 is None else f"{top1:.3f}"
+    said = fixed(top1, 3) or "none"
     return Evaluated(
         title=f"{run.key}, seed {run.seed}, of the study {study.name}"
         + (", moving average of the weights" if options.ema else ""),
