@@ -6,7 +6,7 @@ import dataclasses
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias, TypeVar, get_args
+from typing import Annotated, Any, ClassVar, TypeAlias, TypeVar, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
@@ -37,7 +37,13 @@ Text: TypeAlias = Annotated[str, AfterValidator(_in_unicode)]
 
 
 class Table(BaseModel):
-    """A mapping in a YAML file: immutable, without unknown keys or silent conversions."""
+    """A mapping in a YAML file: immutable, without unknown keys or silent conversions.
+
+    Attributes:
+        example: of such a mapping, for messages; empty: its keys are named instead.
+    """
+
+    example: ClassVar[str] = ""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
@@ -174,8 +180,14 @@ def faults_error(
         default: the location of a key that is not in the file.
     """
     lines = [
-        f"  {_location(key, locations) or default}: {'.'.join(map(str, key))}: {message}"
-        for key, message in faults
+        ": ".join(
+            [
+                f"  {_location(key, locations) or default}",
+                *[".".join(map(str, key))] * bool(key),
+                text,
+            ]
+        )
+        for key, text in faults
     ]
     return UsageError("\n".join([f"{name} has {plural(len(faults), 'fault')}:", *lines]))
 
@@ -247,6 +259,8 @@ def _message(fault: Any, kind: type[BaseModel]) -> str:
         return str(UnknownNameError("key", fault["loc"][-1], keys))
     if fault["type"] == "missing":
         return "this key is missing"
+    if fault["type"] in ("model_type", "list_type", "dict_type"):
+        return f"this is {show(fault['input'])}; {_right_form(fault, kind)}"
     message = str(fault["msg"]).removeprefix("Value error, ")
     if fault["type"] == "bool_type":
         message = "write true or false"
@@ -255,6 +269,22 @@ def _message(fault: Any, kind: type[BaseModel]) -> str:
         return message
     quotes = fault["type"] == "string_type" and value is not None
     return f"{message}, not {show(value)}{': put it in quotes' if quotes else ''}"
+
+
+def _right_form(fault: Any, kind: type[BaseModel]) -> str:
+    """Returns how to write a list or a mapping where something else was given."""
+    what = "a list" if fault["type"] == "list_type" else "a mapping"
+    if fault["type"] == "model_type":
+        model = _table_at(kind, fault["loc"])
+        example = (
+            getattr(model, "example", "")
+            or f"{{{', '.join(f'{k}: ...' for k in model.model_fields)}}}"
+        )
+    else:
+        table = _table_at(kind, fault["loc"][:-1])
+        field = getattr(table, "model_fields", {}).get(str(fault["loc"][-1]))
+        example = (getattr(field, "examples", None) or [""])[0]
+    return f"write {what}" + (f", such as {example}" if example else "")
 
 
 def show(value: object) -> str:

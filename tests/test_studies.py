@@ -41,9 +41,10 @@ def shipped(name: str, regime: str = "nano") -> ResolvedStudy:
 # -- the shipped ones ----------------------------------------------------------------------------
 
 
-def test_there_are_six() -> None:
+def test_there_are_seven() -> None:
     assert study_names() == [
-        "kernel-size", "leave-one-out", "one-at-a-time", "order", "roadmap", "stage-ratio",
+        "kernel-size", "leave-one-out", "one-at-a-time", "order", "recipe", "roadmap",
+        "stage-ratio",
     ]  # fmt: skip
 
 
@@ -54,7 +55,8 @@ def test_every_variant_can_be_built(name: str, regime: str) -> None:
     study = shipped(name, regime)
     keys = [v.key for v in study.variants]
     assert len(set(keys)) == len(keys)
-    assert len({(v.spec, v.training) for v in study.variants}) == len(keys)
+    contents = {(v.spec, v.training, json.dumps(v.recipe)) for v in study.variants}
+    assert len(contents) == len(keys)
     assert all(v.parent is None or v.parent in keys for v in study.variants)
     for v in study.variants if regime != "resnet200" else ():  # deeper, but the same structures
         with torch.device("meta"):
@@ -218,7 +220,7 @@ def refusal(folder: Path, text: str, regime: str = "nano") -> str:
 def check_faults(message: str, *faults: tuple[int | str, ...]) -> None:
     """Checks that a message has a line for each fault: line number, key, and names or values."""
     head, *lines = message.splitlines()
-    assert f"'mine' has {len(faults)} faults" in head
+    assert f"'mine' has {len(faults)} fault" in head
     assert len(lines) == len(faults)
     for number, key, *words in faults:
         [line] = [x for x in lines if x.startswith(f"  mine.yaml, line {number}: {key}: ")]
@@ -231,7 +233,7 @@ def test_all_faults_of_form_are_named_at_once_with_their_lines(tmp_path: Path) -
         """title: T
 sedes: 3
 seeds: 0
-base: {until: ln, steps: [ln]}
+base: {until: ln, steps: each}
 steps:
   mine: {title: mine, chnages: {}}
 variants:
@@ -248,7 +250,7 @@ variants:
         message,
         (2, "sedes", "'sedes'", "'seeds'"),
         (3, "seeds", "0"),
-        (4, "base", "until", "steps"),
+        (4, "base", "until", "each"),
         (6, "steps.mine.chnages", "'chnages'", "'changes'"),
         (8, "variants.0.key"),
         (9, "variants.1.with", "'each'", "'gelu'"),
@@ -496,3 +498,75 @@ variants:
         (16, "variants.7", "f: ", "batch_size 100", "micro_batch_size 128"),
         (17, "variants.8", "g: ", "'base'"),
     )
+
+
+# -- a road that goes on -------------------------------------------------------------------------
+
+FURTHER = """
+steps:
+  wide: {title: wider, changes: {width: 32}}
+  aside: {title: kernel size 3, changes: {kernel_size: 3}, adopted: false}
+  long: {title: more epochs, recipe: {epochs: 400}}
+"""
+
+
+@pytest.mark.parametrize("regime", REGIMES)
+def test_the_roadmap_goes_on_with_further_steps(regime: str, tmp_path: Path) -> None:
+    study = written(tmp_path, f"title: T\nextends: roadmap{FURTHER}", regime)
+    assert study.variants[: len(STEPS)] == apply_steps(STEPS, REGIMES[regime])
+    end, further = STEPS[-1].key, study.variants[len(STEPS) :]
+    assert [(v.key, v.parent) for v in further] == [
+        ("wide", end), ("aside", "wide"), ("long", "wide"),
+    ]  # fmt: skip
+    wide = spec_of(end, regime, width=32)
+    assert [v.spec for v in further] == [wide, wide.replace(kernel_size=3), wide]
+    assert further[2].recipe == {"epochs": 400}
+    assert select_variants(study.variants, last="wide") == study.variants[: len(STEPS) + 1]
+    same = f"title: T{FURTHER}variants:\n- path: {{until: {end}, steps: [wide, aside, long]}}"
+    assert written(tmp_path, same, regime).variants == study.variants
+
+
+def test_a_road_that_goes_on_may_have_a_base_and_variants(tmp_path: Path) -> None:
+    text = f"title: T\nextends: roadmap{FURTHER}base: {{until: ln, key: b, title: base}}\n"
+    study = written(tmp_path, text + "variants:\n- {key: c, fields: {width: 8}}\n")
+    keys = [v.key for v in study.variants]
+    assert keys == [
+        *(s.key if s.key != "ln" else "b" for s in STEPS),
+        *("wide", "aside", "long"),
+        "c",
+    ]
+    by_key = {v.key: v for v in study.variants}
+    assert (by_key["b"].parent, by_key["b"].title) == ("fewer-norms", "BN to LN (base)")
+    assert by_key["downsample"].parent == by_key["c"].parent == "b"
+    assert study.reference == by_key["b"]
+
+
+def test_faults_of_a_road_that_goes_on(tmp_path: Path) -> None:
+    text = "title: T\nextends: {}\nsteps:\n  mine: {{title: m, changes: {{kernel_size: {}}}}}\n"
+    check_faults(refusal(tmp_path, text.format("order", 9)), (2, "extends", "'roadmap'", "'order'"))
+    check_faults(refusal(tmp_path, text.format("roadmap", 4)), (4, "steps.mine.changes", "4"))
+    message = refusal(tmp_path, text.format("roadmap", 7))
+    check_faults(message, (2, "extends", "'mine'", "kernel_size", "7"))
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "words"),
+    [
+        ("variants: roadmap", "variants", ["'roadmap'", "[{path: {", "extends: roadmap"]),
+        ("variants: [roadmap]", "variants.0", ["'roadmap'", "{path: {until: "]),
+        ("variants: [{path: each}]", "variants.0.path", ["'each'", "{until: ", "{steps: ["]),
+        ("variants: [{path: [ln]}]", "variants.0.path", ["['ln']", "{until: "]),
+        ("variants: [{key: a, steps: ln}]", "variants.0.steps", ["'ln'", "[resnet, "]),
+        ("variants: [{key: a, recipe: m}]", "variants.0.recipe", ["'m'", "{mixup: "]),
+        ("variants: [{key: a, fields: [m]}]", "variants.0.fields", ["['m']", "{width: "]),
+        ("steps: [silu]", "steps", ["['silu']", "{kernel-13: {title: "]),
+        ("steps: {silu: silu}", "steps.silu", ["'silu'", "{title: ", "changes: {"]),
+        ("base: ln", "base", ["'ln'", "{until: "]),
+    ],
+)  # fmt: skip
+def test_a_wrong_form_is_answered_with_the_right_one(
+    text: str, key: str, words: list[str], tmp_path: Path
+) -> None:
+    message = refusal(tmp_path, f"title: T\n{text}\n")
+    [line] = [x for x in message.splitlines() if x.startswith(f"  mine.yaml, line 2: {key}: ")]
+    assert [word for word in words if word not in line] == [], line

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeAlias
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -42,16 +42,22 @@ class StepList(Table):
 
     Attributes:
         until: all steps of the roadmap up to this one.
-        steps: the keys of the steps; ``each``: the whole roadmap.
+        steps: the keys of further steps; ``each`` alone: the whole roadmap.
+        recipe_parts: whether a step to another recipe becomes one step for each of its parts.
     """
+
+    example: ClassVar[str] = "{until: ln} or {steps: [resnet, recipe, gelu]}"
 
     until: str | None = None
     steps: EachOrSteps | None = None
+    recipe_parts: bool = False
 
     @model_validator(mode="after")
-    def _has_one_form(self) -> Self:
-        if (self.until is None) == (not self.steps):
-            raise ValueError("give one of until and steps")
+    def _has_steps(self) -> Self:
+        if not self.until and not self.steps:
+            raise ValueError("give until, steps or both")
+        if self.until and self.steps == EACH:
+            raise ValueError("until and 'each' both mean steps of the roadmap; give one")
         return self
 
 
@@ -64,6 +70,8 @@ class BaseVariant(StepList):
         recipe: keys of the recipe and their values, after the steps.
     """
 
+    example: ClassVar[str] = "{until: downsample}"
+
     key: KeyName = "base"
     title: str = "the base"
     fields: Fields | None = None
@@ -72,6 +80,8 @@ class BaseVariant(StepList):
 
 class CustomStep(Table):
     """A custom step; its fields are those of :class:`modernize.steps.Step`."""
+
+    example: ClassVar[str] = "{title: kernel size 13, changes: {kernel_size: 13}}"
 
     title: str
     section: str = "Custom steps"
@@ -97,16 +107,18 @@ class VariantEntry(Table):
         path: steps; each makes a variant, which is compared with the one before.
     """
 
+    example: ClassVar[str] = "{path: {until: ln}} or {key: narrow, fields: {width: 18}}"
+
     key: KeyName | None = None
     title: str | None = None
     section: str | None = None
-    steps: Steps | None = None
+    steps: Steps | None = Field(default=None, examples=["[resnet, recipe, gelu]"])
     without: EachOrSteps | None = None
     with_: EachOrSteps | None = Field(default=None, alias="with")
     order: Steps | None = None
-    fields: Fields | None = None
-    recipe: Fields | None = None
-    sweep: Fields | None = None
+    fields: Fields | None = Field(default=None, examples=["{width: 18}"])
+    recipe: Fields | None = Field(default=None, examples=["{mixup: 0, drop_path: 0.2}"])
+    sweep: Fields | None = Field(default=None, examples=["{kernel_size: [5, 9]}"])
     path: StepList | None = None
 
     @model_validator(mode="after")
@@ -139,6 +151,7 @@ class StudyDefinition(Table):
 
     Attributes:
         title: the title of tables and charts.
+        extends: ``roadmap``: its variants, and one for each custom step, come first.
         preset: its name or file, unless the command line gives one.
         regime: None: the preset's.
         seeds: runs of each variant.
@@ -149,13 +162,25 @@ class StudyDefinition(Table):
     """
 
     title: str
+    extends: Literal["roadmap"] | None = None
     preset: str = "nano"
     regime: RegimeName | None = None
     seeds: Seeds = 1
     base: BaseVariant | None = None
-    steps: dict[KeyName, CustomStep] = Field(default_factory=dict)
+    steps: dict[KeyName, CustomStep] = Field(
+        default_factory=dict, examples=[f"{{kernel-13: {CustomStep.example}}}"]
+    )
     layers: str | None = None
-    variants: Annotated[list[VariantEntry], Field(min_length=1)]
+    variants: list[VariantEntry] = Field(
+        default_factory=list,
+        examples=["[{path: {until: ln}}] (or, for the whole road: extends: roadmap)"],
+    )
+
+    @model_validator(mode="after")
+    def _has_variants(self) -> Self:
+        if not self.variants and self.extends is None:
+            raise ValueError("give variants, or extends: roadmap with steps")
+        return self
 
 
 @dataclasses.dataclass(frozen=True)

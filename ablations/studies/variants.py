@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 from ablations.recipe import Recipe, RecipeError, Recipes
+from ablations.recipe_parts import PARTS, parts_between
 from ablations.studies.study_file import EACH, BaseVariant, StepList, StudyFile, VariantEntry
 from ablations.yaml_core import Key
 from modernize.custom_layers import TABLES, builtin_names
@@ -82,6 +83,8 @@ def resolve_study(study: StudyFile, regime: str, recipes: Recipes) -> ResolvedSt
     definition = study.definition
     if definition.base is not None:
         builder.add_base(definition.base)
+    if definition.extends and not builder.faults:
+        builder.extend_roadmap(definition.steps)
     if builder.base or not definition.base:  # otherwise each variant would repeat the base's faults
         for index, entry in enumerate(definition.variants):
             builder.add(("variants", index), entry)
@@ -93,8 +96,8 @@ def resolve_study(study: StudyFile, regime: str, recipes: Recipes) -> ResolvedSt
         title=definition.title,
         regime=regime,
         variants=variants,
-        reference=variants[0],
-        omitted=tuple(builder.omitted),
+        reference=builder.base or variants[0],
+        omitted=tuple(dict.fromkeys([*builder.steps.omitted, *builder.omitted])),
         text="" if study.shipped else study.text,
     )
 
@@ -105,9 +108,12 @@ class _Steps:
     def __init__(self, study: StudyFile, regime: Regime, recipes: Recipes) -> None:
         self.regime, self.recipes, self.custom_layers = regime, recipes, study.custom_layers
         self.by_key = {step.key: step for step in STEPS}
+        parts, _ = parts_between(recipes, regime.name, Training.CLASSIC, Training.ENHANCED)
+        self.parts = {step.key: step for step in parts}
+        self.omitted: list[tuple[str, str]] = []
         self.faults: list[tuple[Key, str]] = []
         for key, custom in study.definition.steps.items():
-            if key in self.by_key:
+            if key in self.by_key or key in (part.key for part in PARTS):
                 self.faults.append((("steps", key), "the roadmap has a step with this key; rename"))
                 continue
             training = Training(custom.training) if custom.training else None
@@ -128,17 +134,37 @@ class _Steps:
 
     def find(self, keys: Iterable[str]) -> list[Step]:
         """Returns steps by their keys."""
+        known = {**self.by_key, **self.parts}
         for key in keys:
-            if key not in self.by_key:
-                raise UnknownNameError("step", key, self.by_key)
-        return [self.by_key[key] for key in keys]
+            if key not in known:
+                raise UnknownNameError("step", key, known)
+        return [known[key] for key in keys]
 
     def of_list(self, steps: StepList, *, side_branches: bool = True) -> list[Step]:
         """Returns the steps of a list in a study file."""
-        if steps.until is None and steps.steps != EACH:
-            return self.find(steps.steps or ())
         road = STEPS[: find_step(steps.until) + 1] if steps.until else STEPS
-        return [step for step in road if step.adopted or side_branches]
+        if steps.until is None and steps.steps != EACH:
+            road = ()
+        listed = [step for step in road if step.adopted or side_branches]
+        if steps.steps != EACH:
+            listed += self.find(steps.steps or ())
+        return self.in_parts(listed) if steps.recipe_parts else listed
+
+    def in_parts(self, steps: Iterable[Step]) -> list[Step]:
+        """Returns the steps, with each step to another recipe divided into parts of the recipe."""
+        divided: list[Step] = []
+        before = Training.CLASSIC
+        for step in steps:
+            if step.training in (None, before):
+                divided.append(step)
+                continue
+            parts, equal = parts_between(self.recipes, self.regime.name, before, step.training)
+            self.omitted += [(part.key, "both recipes have the same values") for part in equal]
+            divided += parts
+            if step.changes or step.recipe:
+                divided.append(dataclasses.replace(step, training=None))
+            before = step.training
+        return divided
 
     def values(self, fields: Mapping[str, Any]) -> dict[str, Any]:
         """Returns the values of fields in this regime, with custom layers resolved."""
@@ -202,6 +228,13 @@ class _VariantBuilder:
             self.base_steps, self.base = steps, self._variant(names, steps)
             self._append(self.base)
 
+    def extend_roadmap(self, further: Iterable[str]) -> None:
+        """Adds the roadmap, and after it a variant for each of these steps."""
+        with self._noting(("extends",)):
+            self._add_path(
+                VariantEntry(path=StepList(steps=EACH)), [*STEPS, *self.steps.find(further)]
+            )
+
     def add(self, location: Key, entry: VariantEntry) -> None:
         """Adds the variants of one entry of the file."""
         with self._noting(location, f"{entry.key}: " if entry.key else ""):
@@ -224,10 +257,17 @@ class _VariantBuilder:
         keys: dict[str, str] = {}  # step -> its variant, which may be one of another path
         for step in map(self._resolved, apply_steps(steps, self.regime)):
             twin = self.keys.get(_content(step))
+            parent = keys[step.parent] if step.parent else None
+            section = entry.section or entry.title or step.section
+            if twin and self.base and twin == self.base.key and self.base.parent is None and parent:
+                # The path leads to the base: this is its place in the table.
+                title = f"{step.title} ({self.base.title})"
+                self.base = dataclasses.replace(
+                    self.variants.pop(twin), title=title, section=section, parent=parent
+                )
+                self.variants[twin] = self.base
             keys[step.key] = twin or (f"{entry.key}.{step.key}" if entry.key else step.key)
             if twin is None:
-                parent = keys[step.parent] if step.parent else None
-                section = entry.section or entry.title or step.section
                 self._append(
                     dataclasses.replace(step, key=keys[step.key], parent=parent, section=section)
                 )
@@ -324,9 +364,9 @@ class _VariantBuilder:
 
     def _title_of(self, step: Step) -> str:
         """Returns a step's title without the end of the road, or that of the recipe it changes."""
-        title = (
-            step.title.removesuffix(" ({end})") if step.changes else f"the {step.training} recipe"
-        )
+        title = step.title.removesuffix(" ({end})")
+        if not step.changes and not step.recipe:
+            title = f"the {step.training} recipe"
         return self.regime.fill_names(title)
 
     def _variant(
