@@ -160,8 +160,12 @@ class Variant:
         """The recipe in a few words: its name and, if they are few, the values that differ."""
         if len(self.recipe) > SHOWN_CHANGES:
             return f"{self.training}, {len(self.recipe)} keys changed"
-        changes = (f"{key} {_show(value)}" for key, value in self.recipe.items())
-        return ", ".join([str(self.training), *changes])
+        return ", ".join(filter(None, [self.training, self.recipe_changes]))
+
+    @property
+    def recipe_changes(self) -> str:
+        """The values that differ from those of the recipe ``training``; empty: none."""
+        return ", ".join(f"{key} {_show(value)}" for key, value in self.recipe.items())
 
 
 def _show(value: Any) -> str:

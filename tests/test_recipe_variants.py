@@ -183,4 +183,4 @@ def test_recipe_variants_are_trained_compared_and_reported(
     assert "a" in call("compare", "mine", "--results", tmp_path)
     call("report", "mine", "--results", tmp_path)
     report = (tmp_path / "mine" / "report.md").read_text(encoding="utf-8")
-    assert "mixup" in report
+    assert "| a | enhanced | mixup 0.5, drop_path 0.2 |" in report

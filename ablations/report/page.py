@@ -50,6 +50,7 @@ class Page:
         findings, how_to_read: as in ``compare``.
         chart: of all steps.
         results, changes: a row per step; the columns in :data:`NUMBERS` are right-aligned.
+        recipes: a row per step that changes its recipe.
         tornado, tornado_baseline: changes from one common baseline, and its key.
         curves, curves_note: learning curves, a picture per step, and how they are drawn.
         costs, front: accuracy against cost, and the keys on the Pareto front of each.
@@ -70,6 +71,7 @@ class Page:
     chart: Picture
     results: Rows
     changes: Rows
+    recipes: Rows
     tornado: Picture | None
     tornado_baseline: str
     curves: Sequence[Picture]
@@ -137,6 +139,11 @@ def make(study: Study, *, best_epoch: bool = False, baseline: str = PARENT) -> P
         chart=pictures.chart(study, summary, found.epoch, default=baseline == PARENT),
         results=_results(summary, table),
         changes=_changes(table),
+        recipes=[
+            {"step": v.key, "recipe": str(v.training), "with": v.recipe_changes}
+            for v in study.variants
+            if v.recipe
+        ],
         tornado=None if tornado is None else pictures.tornado(tornado),
         tornado_baseline="" if tornado is None else str(tornado["baseline"].iloc[0]),
         curves=curves,

@@ -84,7 +84,7 @@ def sections(page: Page) -> list[Section]:
     contents: dict[str, Iterable[Part]] = {
         "findings": [Lines(page.findings)],
         "chart": [Pictures([page.chart], "chart")],
-        "results": [results],
+        "results": [results, *_recipes(page)],
         "changes": _changes(page),
         "curves": _curves(page),
         "cost": _cost(page),
@@ -97,6 +97,15 @@ def sections(page: Page) -> list[Section]:
         Section(key, titles.get(key, key.capitalize()), list(parts))
         for key, parts in contents.items()
     ]
+
+
+def _recipes(page: Page) -> Iterator[Part]:
+    if page.recipes:
+        yield Table(
+            page.recipes,
+            "Steps with other values than the preset's recipe of that name; all other steps are "
+            "trained with one of its recipes",
+        )
 
 
 def _changes(page: Page) -> Iterator[Part]:

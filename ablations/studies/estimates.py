@@ -127,26 +127,29 @@ class PlanRow:
     """The costs of one variant.
 
     Attributes:
-        key, title: of the variant.
+        variant: which one.
         spec: its network, as its recipe trains it.
         cost: of the network, for one image.
         times: its FLOPs over the reference's.
-        recipe_name, recipe: its recipe, by name and in full.
+        recipe: its recipe.
         images: training images of an epoch.
         runs: the number of seeds.
         hours: of one run on one device; None: not estimated.
     """
 
-    key: str
-    title: str
+    variant: Variant
     spec: NetSpec
     cost: ClosedFormCost
     times: float
-    recipe_name: str
     recipe: Recipe
     images: int
     runs: int
     hours: float | None = None
+
+    @property
+    def key(self) -> str:
+        """The variant's key."""
+        return self.variant.key
 
     @property
     def work(self) -> float:
@@ -168,9 +171,7 @@ def plan_rows(
         spec, recipe = preset.recipes.of_variant(v, resolved.regime)
         cost = count(spec, preset.data.image_size)
         times = cost.flops / rows[0].cost.flops if rows else 1.0
-        rows.append(
-            PlanRow(v.key, v.title, spec, cost, times, v.recipe_name, recipe, images.count, seeds)
-        )
+        rows.append(PlanRow(v, spec, cost, times, recipe, images.count, seeds))
     return rows[1:], rows[0]
 
 
@@ -206,11 +207,11 @@ def as_texts(rows: Sequence[PlanRow]) -> list[dict[str, str]]:
 def _as_text(row: PlanRow, unit: Unit) -> dict[str, str]:
     texts = {
         "step": row.key,
-        "label": row.title,
+        "label": row.variant.title,
         "parameters": f"{row.cost.params:,}",
         unit.name: unit.show(row.cost.flops),
         "FLOPs / base": times(row.times),
-        "recipe": row.recipe_name,
+        "recipe": row.variant.recipe_name,
         "epochs x images": f"{row.recipe.epochs} x {row.images:,}",
         "runs": str(row.runs),
     }
@@ -223,11 +224,12 @@ def as_values(row: PlanRow) -> dict[str, Any]:
     """Returns a row for CSV and JSON."""
     return {
         "step": row.key,
-        "label": row.title,
+        "label": row.variant.title,
         "params": row.cost.params,
         "flops": row.cost.flops,
         "flops_over_base": round(row.times, 4),
-        "recipe": row.recipe_name,
+        "recipe": str(row.variant.training),
+        "recipe_changes": row.variant.recipe_changes,
         "epochs": row.recipe.epochs,
         "images": row.images,
         "runs": row.runs,
