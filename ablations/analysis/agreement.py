@@ -17,6 +17,7 @@ from ablations.analysis.statistics import (
     FloatArray,
     fraction_interval,
     percentile_interval,
+    resampled_sums,
     resamples,
     spearman,
 )
@@ -169,10 +170,8 @@ def _resampled_means(rows: Sequence[VariantAccuracy]) -> FloatArray | None:
         return None
     seeds = sorted({seed for row in rows for seed in row.top1 or ()})
     values = np.array([[(row.top1 or {}).get(seed, np.nan) for seed in seeds] for row in rows])
-    drawn = resamples(len(seeds))
-    counts = (drawn[:, :, None] == np.arange(len(seeds))).sum(1).astype(float)
+    present = np.isfinite(values)
+    sums, drawn = (resampled_sums(part) for part in (np.where(present, values, 0), present * 1.0))
     with np.errstate(invalid="ignore"):  # of a row without any of the seeds that were drawn
-        means: FloatArray = (
-            counts @ np.nan_to_num(values).T / (counts @ np.isfinite(values).T.astype(float))
-        )
+        means: FloatArray = sums / drawn
     return means

@@ -15,7 +15,7 @@ from ablations.analysis.statistics import (
     MOST_SEEDS,
     Difference,
     Summary,
-    bootstrap_interval,
+    bootstrap_intervals,
     holm,
     paired_difference,
     seeds_needed,
@@ -116,12 +116,14 @@ def _table(changes: Sequence[_Change], epoch: str) -> pd.DataFrame:
     import pandas as pd
 
     corrected = _corrected(changes)
+    intervals = _bootstrap(changes)
     needed = _seeds_needed(changes, LEVEL)
     needed_corrected = _seeds_needed(changes, LEVEL / max(len(corrected), 1))
     rows = [
         {
             **_accuracy_cells(change.variant),
             **_change_cells(change),
+            **intervals.get(change.variant.key, {}),
             "p_holm": corrected.get(change.variant.key),
             "seeds_needed": needed.get(change.variant.key, ""),
             "seeds_needed_corrected": needed_corrected.get(change.variant.key, ""),
@@ -253,7 +255,6 @@ def _change_cells(change: _Change) -> dict[str, Any]:
         }
     if found is None:
         return cells
-    boot_low, boot_high = _bootstrap(change) or (None, None)
     return {
         **cells,
         "test": "" if found.p is None else PAIRED if found.paired else WELCH,
@@ -262,18 +263,20 @@ def _change_cells(change: _Change) -> dict[str, Any]:
         "change_std": found.std,
         "change_low": found.low,
         "change_high": found.high,
-        "boot_low": boot_low,
-        "boot_high": boot_high,
         "p": found.p,
     }
 
 
-def _bootstrap(change: _Change) -> tuple[float, float] | None:
-    ours, theirs = change.variant.top1, change.baseline.top1 if change.baseline else None
-    found = change.difference
-    if ours is None or theirs is None or found is None or found.p is None or not found.paired:
-        return None
-    return bootstrap_interval([ours[seed] - theirs[seed] for seed in ours if seed in theirs])
+def _bootstrap(changes: Iterable[_Change]) -> dict[str, dict[str, float]]:
+    """Returns key -> bootstrap interval, for the paired changes with enough seeds."""
+    samples = {}
+    for change in changes:
+        found, base = change.difference, change.baseline
+        if found is not None and found.p is not None and found.paired and base is not None:
+            ours, theirs = change.variant.top1 or {}, base.top1 or {}
+            samples[change.variant.key] = [ours[s] - theirs[s] for s in ours if s in theirs]
+    intervals = zip(samples, bootstrap_intervals(list(samples.values())), strict=True)
+    return {key: {"boot_low": span[0], "boot_high": span[1]} for key, span in intervals if span}
 
 
 def _conclusion(change: _Change, corrected: dict[str, float]) -> str:

@@ -59,11 +59,15 @@ class Run:
     images: Mapping[str, str | int]
     seed: int
 
-    def content(self) -> dict[str, Any]:
-        """Returns all that the result depends on, and nothing else."""
+    def content(self, *, defaults: bool = True) -> dict[str, Any]:
+        """Returns all that the result depends on, and nothing else.
+
+        Args:
+            defaults: whether keys of the recipe that have their default value are in it.
+        """
         return {
             "spec": self.spec.to_dict(),
-            "recipe": self.recipe.model_dump(),
+            "recipe": self.recipe.model_dump(exclude_defaults=not defaults),
             "images": dict(self.images),
             "seed": self.seed,
         }
@@ -75,8 +79,7 @@ class Run:
         Keys of the recipe that have their default value do not count, so that a new key with a
         default leaves the names of runs as they are.
         """
-        recipe = self.recipe.model_dump(exclude_defaults=True)
-        canonical = json.dumps({**self.content(), "recipe": recipe}, sort_keys=True)
+        canonical = json.dumps(self.content(defaults=False), sort_keys=True)
         return f"{self.key}-seed{self.seed}-{hashlib.sha256(canonical.encode()).hexdigest()[:10]}"
 
 
@@ -110,7 +113,6 @@ class RunFolder:
         self.archived = archived
         self.ended = ended
         self.faults: Faults = {} if faults is None else faults
-        self.log = path / "log.txt"
         self.token: str | None = None  # of the owner, if it is this process
 
     @property
@@ -293,6 +295,11 @@ class RunFolder:
         """Returns the number of epochs done, of a run that has a checkpoint; 0 if it has none."""
         rows = self.read_metrics() if self.has_checkpoint() else []
         return max((row["epoch"] for row in rows), default=0)
+
+    @property
+    def log(self) -> Path:
+        """The file of the run's output."""
+        return self.path / "log.txt"
 
     @property
     def metrics(self) -> Path:

@@ -151,7 +151,7 @@ class Study:
 
     def folder_of(self, run: Run) -> RunFolder:
         """Returns the folder of a run's files, which need not exist."""
-        path = self.folder / "runs" / run.name
+        path = self.folder / f"runs/{run.name}"
         archived, ended = self._archived.get(run.name), self.new_records.get(run.name)
         return RunFolder(path, archived, ended, self.faults)
 
