@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal, Self, TypeAlias, Union, get_args, ge
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from ablations import limits, yaml_core, yaml_file
+from ablations.data_sets import NAMES, WITH_KEYWORDS
 from ablations.yaml_core import Key
 from ablations.yaml_file import SET, Conflict, ConflictError, Table, Text
 from modernize.errors import SpecError, UnknownNameError, UsageError
@@ -53,6 +54,13 @@ def _known_to_timm(text: str) -> str:
     return text
 
 
+def _known_data_set(name: str) -> str:
+    if name not in NAMES:
+        raise ValueError(str(UnknownNameError("data set", name, NAMES)))
+    return name
+
+
+DataName: TypeAlias = Annotated[str, AfterValidator(_known_data_set)]
 Rate: TypeAlias = Annotated[float, Field(ge=0, lt=1)]
 RandAugment: TypeAlias = Annotated[str, AfterValidator(_known_to_timm)]
 RegimeName: TypeAlias = Annotated[str, AfterValidator(_known_regime)]
@@ -280,10 +288,11 @@ class DataChoice(Table):
     """The data set, and how its images are prepared.
 
     Attributes:
-        name: the data set; ``image-folder`` is a folder with ``train`` and ``val`` (or
-            ``validation``), each with a folder of images per class.
+        name: the data set: one of :data:`ablations.data_sets.NAMES`.
         source: ``embedded``, the subset in this package; ``on-disk``, the full set on this
-            machine; ``download``, by torchvision; or a folder.
+            machine; ``download``, by torchvision; or a folder or file.
+        validation: about this fraction of the training images is used for validation, and no
+            others; null: the data set has validation images.
         image_size: height and width in pixels that the network sees.
         resize: pixels of the shorter side before the centre crop of an evaluation; null: images are
             padded or cropped, not resized.
@@ -292,8 +301,9 @@ class DataChoice(Table):
         limit: only this many training and validation images, evenly spaced; null: all.
     """
 
-    name: Literal["fashion-mnist", "cifar10", "cifar100", "image-folder"]
+    name: DataName
     source: str
+    validation: Annotated[float, Field(gt=0, lt=1)] | None = None
     image_size: Annotated[int, Field(ge=32, le=limits.PIXELS)]
     resize: Annotated[int, Field(gt=0, le=limits.PIXELS)] | None = None
     interpolation: Literal["bilinear", "bicubic"] = "bicubic"
@@ -302,9 +312,9 @@ class DataChoice(Table):
     limit: Annotated[int, Field(gt=0, le=limits.IMAGES)] | None = None
 
     @property
-    def is_folder(self) -> bool:
-        """Whether ``source`` is a folder, not one of the :data:`SOURCES`."""
-        return self.name == "image-folder" or self.source not in SOURCES
+    def is_path(self) -> bool:
+        """Whether ``source`` is a folder or file, not one of the :data:`SOURCES`."""
+        return self.name not in WITH_KEYWORDS or self.source not in SOURCES
 
 
 class Compute(Table):

@@ -8,7 +8,7 @@ from multiprocessing.process import BaseProcess
 import pytest
 
 from ablations import cli
-from ablations.data.datasets import EMBEDDED
+from ablations.data.fashion_mnist import EMBEDDED
 from modernize import cost, custom_layers, weights
 
 # The networks of the tests are small, and the cores have other workers to serve: threads that wait

@@ -5,7 +5,8 @@ from collections.abc import Callable
 
 import torch
 
-from ablations.data.datasets import InMemoryDataset, load_dataset
+from ablations.data.datasets import load_dataset
+from ablations.data.images import InMemoryDataset
 from ablations.data.loaders import Loaders, make_loaders
 from ablations.data.sampling import Rank, Sampling
 from ablations.recipe import load_preset

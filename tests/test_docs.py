@@ -11,7 +11,7 @@ import torch
 from documents import PATHS, PROGRAM, ROOT, anchors, blocks, files, links
 from PIL import Image
 
-from ablations.data.datasets import EMBEDDED
+from ablations.data.fashion_mnist import EMBEDDED
 from modernize import build
 from modernize.weights import to_state_dict
 

@@ -14,7 +14,7 @@ import torch.distributed as dist
 from small_runs import PRESET, make_run, take_images
 from torch import Tensor, nn
 
-from ablations.data.datasets import InMemoryDataset
+from ablations.data.images import InMemoryDataset
 from ablations.data.loaders import Loaders, make_loaders
 from ablations.data.sampling import Rank, Sampling
 from ablations.data.worker_dataset import RawBatch

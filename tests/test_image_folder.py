@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
-from ablations.data.image_folder import SUFFIXES, DataError, list_folder, list_validation
-from ablations.recipe import load_preset
+from ablations.data.datasets import load_dataset
+from ablations.data.image_folder import SUFFIXES, list_validation
+from ablations.data.images import DataError, ListedImages
+from ablations.recipe import DataChoice, load_preset
 from ablations.studies.estimates import SETS, find_images
 from modernize.errors import UsageError
 
@@ -22,6 +24,13 @@ def write(root: Path, *paths: str) -> Path:
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         (root / path).write_bytes(path.encode())
     return root
+
+
+def list_folder(root: str, *, skip_bad_images: bool = False) -> ListedImages:
+    choice = DataChoice(name="image-folder", source=root, image_size=32)
+    images = load_dataset(choice, skip_bad_images=skip_bad_images)
+    assert isinstance(images, ListedImages)
+    return images
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from ablations.data.datasets import InMemoryDataset
+from ablations.data.images import InMemoryDataset
 from ablations.data.in_memory_loader import InMemoryTrainLoader, InMemoryValidationLoader
 from ablations.data.loaders import Loaders, make_loaders
 from ablations.data.sampling import Rank, Sampling, derive

@@ -16,7 +16,8 @@ import pytest
 from command_line import PATIENCE
 
 from ablations import devices
-from ablations.data.datasets import DataError, load_dataset
+from ablations.data.datasets import load_dataset
+from ablations.data.images import DataError
 from ablations.data.sampling import Rank
 from ablations.devices import Slot, find_slots
 from ablations.launching import executors, local_queue

@@ -13,7 +13,7 @@ import torch
 from small_runs import CONTEXT as ANY_CONTEXT
 from small_runs import make_run, make_small_loaders, stop_after, take_images
 
-from ablations.data.datasets import InMemoryDataset
+from ablations.data.images import InMemoryDataset
 from ablations.data.sampling import Rank
 from ablations.recipe import load_preset
 from ablations.records import Record, Run, RunFolder, Status

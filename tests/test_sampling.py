@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ablations.data.datasets import InMemoryDataset
+from ablations.data.images import InMemoryDataset
 from ablations.data.in_memory_loader import InMemoryValidationLoader
 from ablations.data.sampling import MicroBatch, Rank, Sampling, derive
 from ablations.data.transforms import BatchFormat

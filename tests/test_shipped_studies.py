@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from ablations.data.datasets import EMBEDDED
+from ablations.data.fashion_mnist import EMBEDDED
 from modernize.steps import STEPS
 
 ROOT = Path(__file__).parent.parent

@@ -12,7 +12,7 @@ import pytest
 import torch
 from small_runs import CONTEXT, CPU, make_run, make_small_loaders, stop_after, take_images
 
-from ablations.data.datasets import InMemoryDataset
+from ablations.data.images import InMemoryDataset
 from ablations.data.mixing import Mixing, numpy_seed
 from ablations.records import Record, Run, RunFolder, Status
 from ablations.training import checkpoint, train

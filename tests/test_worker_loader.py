@@ -1,6 +1,7 @@
 """Photos through worker processes: timm's pixels, the same batches however they are made."""
 
 import errno
+import functools
 import importlib
 import multiprocessing
 import os
@@ -20,9 +21,10 @@ from PIL import Image
 from torch import Tensor
 
 from ablations.data import transforms
-from ablations.data.datasets import InMemoryDataset, load_dataset
-from ablations.data.image_folder import ImageFolder
+from ablations.data.datasets import load_dataset
+from ablations.data.images import InMemoryDataset, ListedImages
 from ablations.data.loaders import Loaders, make_loaders
+from ablations.data.readers import FileReader
 from ablations.data.sampling import MicroBatch, Rank, Sampling, derive
 from ablations.data.worker_dataset import BadImageError, RawBatch
 from ablations.data.worker_loader import WorkerTrainLoader
@@ -91,13 +93,13 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def folder(root: Path) -> ImageFolder:
+def folder(root: Path) -> ListedImages:
     images = load_dataset(make_choice(root))
-    assert isinstance(images, ImageFolder)
+    assert isinstance(images, ListedImages)
     return images
 
 
-def make(images: InMemoryDataset | ImageFolder, **options: Any) -> Loaders:
+def make(images: InMemoryDataset | ListedImages, **options: Any) -> Loaders:
     """Options are those of Recipe, DataChoice, Rank and make_loaders together."""
     recipe = make_recipe(**{k: options.pop(k) for k in list(options) if k in Recipe.model_fields})
     choice = make_choice(
@@ -122,13 +124,13 @@ def same(ours: list[Batch], theirs: list[Batch]) -> bool:
 
 
 @pytest.fixture(scope="module")
-def epoch(folder: ImageFolder) -> list[Batch]:
+def epoch(folder: ListedImages) -> list[Batch]:
     """The epoch that all others must equal."""
     return list(make(folder).train.epoch(epoch=1))
 
 
-def read(folder: ImageFolder, index: int) -> Image.Image:
-    return Image.open(folder.root / os.fsdecode(folder.train[index])).convert("RGB")
+def read(folder: ListedImages, index: int) -> Image.Image:
+    return Image.open(Path(folder.source) / os.fsdecode(folder.train[index])).convert("RGB")
 
 
 def timms(module: str, name: str) -> Any:
@@ -139,7 +141,7 @@ def timms(module: str, name: str) -> Any:
 
 
 def test_batches_are_whole_and_carry_the_right_labels(
-    folder: ImageFolder, epoch: list[Batch]
+    folder: ListedImages, epoch: list[Batch]
 ) -> None:
     assert [batch.update for batch, *_ in epoch] == [0, 0, 1, 1, 2, 2]
     for batch, x, labels in epoch:
@@ -151,7 +153,7 @@ def test_batches_are_whole_and_carry_the_right_labels(
     assert len({i for batch, *_ in epoch for i in batch.indices.tolist()}) == 24
 
 
-def test_the_other_layout_holds_the_same_numbers(folder: ImageFolder, epoch: list[Batch]) -> None:
+def test_the_other_layout_holds_the_same_numbers(folder: ListedImages, epoch: list[Batch]) -> None:
     plain = list(make(folder, channels_last=False).train.epoch(1))
     assert same(plain, epoch)
     assert all(x.is_contiguous() for _, x, _ in plain)
@@ -159,7 +161,7 @@ def test_the_other_layout_holds_the_same_numbers(folder: ImageFolder, epoch: lis
 
 @pytest.mark.parametrize("world", [1, 2, 3])
 def test_validation_yields_every_image_once_over_all_processes(
-    folder: ImageFolder, world: int
+    folder: ListedImages, world: int
 ) -> None:
     served = []
     for rank in range(world):
@@ -185,7 +187,7 @@ def pixels_of(transform: Callable[[Any], Any], image: Image.Image) -> Tensor:
 
 @pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
 def test_evaluation_sees_the_pixels_of_timm_and_torchvision(
-    folder: ImageFolder, interpolation: str
+    folder: ListedImages, interpolation: str
 ) -> None:
     create_transform = timms("transforms_factory", "create_transform")
     from torchvision import transforms as torchvisions
@@ -203,7 +205,7 @@ def test_evaluation_sees_the_pixels_of_timm_and_torchvision(
         assert torch.equal(pixels_of(ours, image).permute(2, 0, 1), pixels_of(timm, image))
 
 
-def test_training_sees_the_pixels_of_timm(folder: ImageFolder) -> None:
+def test_training_sees_the_pixels_of_timm(folder: ListedImages) -> None:
     """The whole chain to the bytes: crop, flip and RandAugment draw in timm's order.
 
     Left out are draws for which Pillow refuses what timm asks of it (Posterize to 0 bits).
@@ -227,7 +229,7 @@ def test_training_sees_the_pixels_of_timm(folder: ImageFolder) -> None:
     assert refused < 10
 
 
-def test_rand_augment_alone_is_timms(folder: ImageFolder) -> None:
+def test_rand_augment_alone_is_timms(folder: ListedImages) -> None:
     make_timms = timms("auto_augment", "rand_augment_transform")
     settings = {"translate_const": 21, "img_mean": (124, 116, 104), "interpolation": 3}
     for text in (RAND, "rand-m5-n3-mstd1-p0.7-tweights", "rand-m4-t3a-inc0"):
@@ -241,7 +243,7 @@ def test_rand_augment_alone_is_timms(folder: ImageFolder) -> None:
             assert torch.equal(mine, pixels_of(theirs, image))
 
 
-def test_posterize_to_no_bits_makes_an_image_black(folder: ImageFolder) -> None:
+def test_posterize_to_no_bits_makes_an_image_black(folder: ListedImages) -> None:
     """What older Pillow did for timm, and Pillow 13 refuses."""
     transform: Any = transforms.rand_augment("rand-m10-p1-inc1", make_choice(), [0.5] * 3)
     op = next(op for op in transform.ops if op.name == "PosterizeIncreasing")
@@ -250,7 +252,7 @@ def test_posterize_to_no_bits_makes_an_image_black(folder: ImageFolder) -> None:
 
 
 def test_whole_batches_are_timms_normalised_and_erased(
-    folder: ImageFolder, epoch: list[Batch]
+    folder: ListedImages, epoch: list[Batch]
 ) -> None:
     """timm's chain image by image, normalised as its loader does; then erased with the same draws.
 
@@ -283,7 +285,7 @@ def test_whole_batches_are_timms_normalised_and_erased(
 @pytest.mark.integration
 @pytest.mark.parametrize("workers", [1, 2])
 def test_the_number_of_workers_changes_nothing(
-    folder: ImageFolder, epoch: list[Batch], workers: int
+    folder: ListedImages, epoch: list[Batch], workers: int
 ) -> None:
     batches = make(folder, workers=workers)
     next(batches.train.epoch(0))  # a pass left before its end takes nothing from the next
@@ -303,7 +305,7 @@ def test_the_number_of_workers_changes_nothing(
 @pytest.mark.integration
 @pytest.mark.parametrize("found", [0, None], ids=["none left", "none to be had"])
 def test_without_shared_memory_batches_travel_as_bytes(
-    folder: ImageFolder, epoch: list[Batch], monkeypatch: pytest.MonkeyPatch, found: int | None
+    folder: ListedImages, epoch: list[Batch], monkeypatch: pytest.MonkeyPatch, found: int | None
 ) -> None:
     unpacked = []
 
@@ -327,7 +329,7 @@ def test_without_shared_memory_batches_travel_as_bytes(
 
 
 def test_workers_that_cannot_be_started_are_one_message(
-    folder: ImageFolder, monkeypatch: pytest.MonkeyPatch
+    folder: ListedImages, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -337,21 +339,21 @@ def test_workers_that_cannot_be_started_are_one_message(
         next(make(folder, workers=1).train.epoch(0))
 
 
-def test_from_any_update_on_the_epoch_is_the_same(folder: ImageFolder, epoch: list[Batch]) -> None:
+def test_from_any_update_on_the_epoch_is_the_same(folder: ListedImages, epoch: list[Batch]) -> None:
     batches = make(folder)
     for update in range(4):
         assert same(list(batches.train.epoch(1, update)), epoch[2 * update :])
     assert not same(list(batches.train.epoch(2)), epoch)
 
 
-def test_two_processes_divide_the_batches_of_one(folder: ImageFolder, epoch: list[Batch]) -> None:
+def test_two_processes_divide_the_batches_of_one(folder: ListedImages, epoch: list[Batch]) -> None:
     shares = [list(make(folder, rank=rank, world=2).train.epoch(1)) for rank in (0, 1)]
     merged = [batch for pair in zip(*shares, strict=True) for batch in pair]
     assert same(merged, epoch)
 
 
 @pytest.mark.integration
-def test_the_global_random_states_stay_as_they_were(folder: ImageFolder) -> None:
+def test_the_global_random_states_stay_as_they_were(folder: ListedImages) -> None:
     def states() -> bytes:
         torchs = torch.get_rng_state().numpy().tobytes()
         return pickle.dumps((random.getstate(), np.random.get_state())) + torchs
@@ -365,7 +367,7 @@ def test_the_global_random_states_stay_as_they_were(folder: ImageFolder) -> None
             assert states() == before
 
 
-def test_a_pass_ends_when_another_begins(folder: ImageFolder) -> None:
+def test_a_pass_ends_when_another_begins(folder: ListedImages) -> None:
     batches = make(folder)
     first = batches.train.epoch(0)
     next(first)
@@ -374,7 +376,7 @@ def test_a_pass_ends_when_another_begins(folder: ImageFolder) -> None:
         next(first)
 
 
-def test_a_split_can_be_sent_to_a_process_that_was_not_forked(folder: ImageFolder) -> None:
+def test_a_split_can_be_sent_to_a_process_that_was_not_forked(folder: ListedImages) -> None:
     loader = make(folder).train
     assert isinstance(loader, WorkerTrainLoader)
     split = loader.pool.dataset
@@ -444,7 +446,7 @@ def test_rand_augment_has_no_operation_that_grey_images_cannot_take(text: str) -
     )
 
 
-def test_mean_and_deviation_can_be_given(folder: ImageFolder) -> None:
+def test_mean_and_deviation_can_be_given(folder: ListedImages) -> None:
     plain = next(iter(make(folder).validation))[0]
     given = next(iter(make(folder, mean=[0.5] * 3, std=[0.25] * 3).validation))[0]
     mean, std = (
@@ -456,13 +458,13 @@ def test_mean_and_deviation_can_be_given(folder: ImageFolder) -> None:
 # What goes wrong
 
 
-def test_as_many_means_as_channels(folder: ImageFolder) -> None:
+def test_as_many_means_as_channels(folder: ListedImages) -> None:
     with pytest.raises(UsageError, match=r"data.mean is \[0.5\], .* 3 channels"):
         make(folder, mean=[0.5])
 
 
 @pytest.fixture
-def spoilt(root: Path, tmp_path: Path) -> ImageFolder:
+def spoilt(root: Path, tmp_path: Path) -> ListedImages:
     """Two training images and a validation image that cannot be read."""
     shutil.copytree(root, tmp_path / "spoilt")
     train, val = (tmp_path / "spoilt" / split for split in ("train", "val"))
@@ -471,18 +473,18 @@ def spoilt(root: Path, tmp_path: Path) -> ImageFolder:
     (train / CLASSES[1] / f"{CLASSES[1]}_0.JPEG").write_text("a page that says 404")
     (val / CLASSES[2] / f"{CLASSES[2]}_1.JPEG").write_text("")
     images = load_dataset(make_choice(tmp_path / "spoilt"), skip_bad_images=True)
-    assert isinstance(images, ImageFolder)
+    assert isinstance(images, ListedImages)
     return images
 
 
 @pytest.mark.integration
 @pytest.mark.parametrize("workers", [0, 1])
-def test_an_unreadable_image_is_named(spoilt: ImageFolder, workers: int) -> None:
+def test_an_unreadable_image_is_named(spoilt: ListedImages, workers: int) -> None:
     batches = make(spoilt, workers=workers)
     reasons = r"_8.JPEG cannot be read: .*truncated|_0.JPEG cannot be read: it is no image of the"
     with pytest.raises(BadImageError, match=f"({reasons}).*--skip-bad-images") as raised:
         list(batches.train.epoch(0))
-    assert str(raised.value).startswith(str(spoilt.root / "train"))
+    assert str(raised.value).startswith(str(Path(spoilt.source, "train")))
     with pytest.raises(BadImageError, match="it is no image"):
         list(batches.validation)
 
@@ -490,7 +492,7 @@ def test_an_unreadable_image_is_named(spoilt: ImageFolder, workers: int) -> None
 @pytest.mark.integration
 @pytest.mark.parametrize("workers", [0, 2])
 def test_unreadable_images_are_passed_over_if_asked(
-    folder: ImageFolder, spoilt: ImageFolder, workers: int
+    folder: ListedImages, spoilt: ListedImages, workers: int
 ) -> None:
     options: dict[str, Any] = {"batch_size": 26, "micro_batch_size": 26}  # all images but one
     batches = make(spoilt, workers=workers, skip_bad_images=True, **options)
@@ -510,24 +512,27 @@ def test_unreadable_images_are_passed_over_if_asked(
     assert batches.bad_images == 3
 
 
-def test_a_folder_that_is_gone_is_an_error_even_so(folder: ImageFolder, tmp_path: Path) -> None:
-    batches = make(replace(folder, root=tmp_path), skip_bad_images=True)
+def test_a_folder_that_is_gone_is_an_error_even_so(folder: ListedImages, tmp_path: Path) -> None:
+    gone = replace(folder, make_reader=functools.partial(FileReader, tmp_path))
+    batches = make(gone, skip_bad_images=True)
     with pytest.raises(BadImageError, match=r"99 images before.*No such file"):
         list(batches.train.epoch(0))
 
 
-def test_validation_images_of_which_none_can_be_read_are_one_error(folder: ImageFolder) -> None:
-    broken = replace(folder, root=folder.root / "moved")
+def test_validation_images_of_which_none_can_be_read_are_one_error(folder: ListedImages) -> None:
+    broken = replace(
+        folder, make_reader=functools.partial(FileReader, Path(folder.source, "moved"))
+    )
     batches = make(broken, skip_bad_images=True)
     context = make_device_context("cpu", load_preset("nano").compute)
     with pytest.raises(BadImageError) as raised:
         evaluate(torch.nn.Flatten(), batches.validation, context)
-    assert f"{broken.root} " in str(raised.value)
+    assert f"{broken.source} " in str(raised.value)
     assert os.fsdecode(folder.val[0]) in str(raised.value)
 
 
 @pytest.mark.integration
-def test_a_killed_worker_is_an_error_and_no_hang(folder: ImageFolder) -> None:
+def test_a_killed_worker_is_an_error_and_no_hang(folder: ListedImages) -> None:
     batches = make(folder, workers=2, batch_size=2, micro_batch_size=2)
     before = set(multiprocessing.active_children())
     stream = batches.train.epoch(0)
@@ -544,7 +549,7 @@ def test_a_killed_worker_is_an_error_and_no_hang(folder: ImageFolder) -> None:
 
 
 @pytest.mark.integration
-def test_a_process_ends_although_a_pass_has_not(folder: ImageFolder) -> None:
+def test_a_process_ends_although_a_pass_has_not(folder: ListedImages) -> None:
     kept = []
 
     def leave() -> None:

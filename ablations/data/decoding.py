@@ -8,6 +8,7 @@ an animation is read. The orientation in EXIF is ignored, as torchvision ignores
 from __future__ import annotations
 
 import warnings
+from typing import IO
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -27,7 +28,13 @@ def decode_image(path: str) -> Image.Image:
             truncated.
         ValueError: for more pixels than Pillow allows. A decoder may raise other errors, too.
     """
-    with open_regular(path) as file, warnings.catch_warnings():
+    with open_regular(path) as file:
+        return decode(file)
+
+
+def decode(file: IO[bytes]) -> Image.Image:
+    """Returns the image in an open file, as RGB; raises the errors of :func:`decode_image`."""
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about unusual metadata
         with Image.open(file, formats=FORMATS) as image:
             _check_shape(*image.size)

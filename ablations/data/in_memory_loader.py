@@ -15,7 +15,7 @@ from ablations.data.transforms import BatchFormat
 from ablations.recipe import DataChoice, Recipe
 
 if TYPE_CHECKING:
-    from ablations.data.datasets import InMemoryDataset
+    from ablations.data.images import InMemoryDataset
 
 
 class _InMemoryLoader:

@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from ablations.data.datasets import Dataset, InMemoryDataset
+from ablations.data.images import Dataset, InMemoryDataset
 from ablations.data.in_memory_loader import InMemoryTrainLoader, InMemoryValidationLoader
 from ablations.data.sampling import MicroBatch, Sampling
 from ablations.data.transforms import batch_format

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ablations.data.image_folder import ImageFolder
+from ablations.data.images import ListedImages
 from ablations.fit import channel_faults
 from ablations.recipe import DataChoice, Recipe
 from modernize.errors import UsageError
@@ -21,7 +21,7 @@ from modernize.libraries import library
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from ablations.data.datasets import Dataset
+    from ablations.data.images import Dataset
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -137,7 +137,7 @@ def batch_format(
     mean: Sequence[float] | None = choice.mean
     std: Sequence[float] | None = choice.std
     if mean is None or std is None:
-        if isinstance(dataset, ImageFolder):
+        if isinstance(dataset, ListedImages):
             known: tuple[Sequence[float], Sequence[float]] = IMAGENET_MEAN, IMAGENET_STD
         else:
             known = _measure(dataset.train)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import os
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -15,17 +13,12 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 
-from ablations.data.decoding import decode_image, explain
-from ablations.data.image_folder import ImageFolder
+from ablations.data.decoding import explain
+from ablations.data.readers import Reader
 from ablations.data.sampling import derive
 from ablations.data.transforms import Transform, seed_draws
 from modernize.errors import RoadmapError
 from modernize.libraries import library
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from ablations.data.datasets import Dataset
 
 TRIES = 100  # images that are tried in place of an unreadable one
 
@@ -75,7 +68,7 @@ class WorkerDataset(TorchDataset[Any]):
 
     def __init__(
         self,
-        read: FileReader | ArrayReader,
+        read: Reader,
         make_transform: Callable[[], Transform],
         *,
         channels: int,
@@ -119,13 +112,13 @@ class WorkerDataset(TorchDataset[Any]):
         bad: dict[str, str] = {}
         boxes, noises = [], []
         for number, seed in requests:
+            if self.training:
+                seed_draws(seed)  # before the image is read: a custom data set may draw, too
             image, index = self._decode(number, bad)
             if image is None:
                 continue
             position = len(indices)
             indices.append(index)
-            if self.training:
-                seed_draws(seed)
             target[position] = np.asarray(self.transform(image)).reshape(size, size, channels)
             if self.eraser is not None:
                 seed_draws(derive(seed, "erasing"))
@@ -179,48 +172,3 @@ class _ErasureRecorder:
     def __setitem__(self, region: tuple[slice, slice, slice], noise: Tensor) -> None:
         self.top, self.left = region[1].start, region[2].start
         self.noise = noise
-
-
-@dataclasses.dataclass(frozen=True)
-class FileReader:
-    """Reads images from files; raises the errors of Pillow."""
-
-    root: Path
-    paths: NDArray[np.bytes_]
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def path(self, index: int) -> str:
-        """Returns the path of an image."""
-        return os.path.join(self.root, os.fsdecode(self.paths[index]))  # noqa: PTH118  # speed
-
-    def __call__(self, index: int) -> Image.Image:
-        """Returns an image."""
-        return decode_image(self.path(index))
-
-
-@dataclasses.dataclass(frozen=True)
-class ArrayReader:
-    """Reads images from an array, uint8 (N, C, H, W)."""
-
-    pixels: NDArray[np.uint8]
-
-    def __len__(self) -> int:
-        return len(self.pixels)
-
-    def path(self, index: int) -> str:
-        """Returns an image's name."""
-        return f"image {index}"
-
-    def __call__(self, index: int) -> Image.Image:
-        """Returns an image."""
-        pixels = self.pixels[index]
-        return Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0))
-
-
-def make_reader(dataset: Dataset, split: NDArray[Any]) -> FileReader | ArrayReader:
-    """Returns a reader of a split's images, from disk or from memory."""
-    if isinstance(dataset, ImageFolder):
-        return FileReader(dataset.root, split)
-    return ArrayReader(split)

@@ -22,7 +22,6 @@ from ablations.data.worker_dataset import (
     RawBatch,
     Request,
     WorkerDataset,
-    make_reader,
 )
 from ablations.data.worker_pool import WorkerPool
 from ablations.recipe import DataChoice, Recipe
@@ -30,7 +29,7 @@ from ablations.recipe import DataChoice, Recipe
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from ablations.data.datasets import Dataset
+    from ablations.data.images import Dataset
 
 # Numbers that fit a CPU's cache. torch gives so few to one thread; with several threads, some would
 # have to wait for a core that a worker uses, and the others for them.
@@ -138,7 +137,7 @@ class WorkerTrainLoader(_WorkerLoader):
     ) -> None:
         self.sampling = sampling
         images = WorkerDataset(
-            make_reader(dataset, dataset.train),
+            dataset.reader(dataset.train),
             functools.partial(training_transform, choice, recipe, batches.mean),
             channels=dataset.channels,
             size=choice.image_size,
@@ -201,7 +200,7 @@ class WorkerValidationLoader(_WorkerLoader):
     ) -> None:
         self.source, self.batch_size, self.rank = dataset.source, batch_size, rank
         images = WorkerDataset(
-            make_reader(dataset, dataset.val),
+            dataset.reader(dataset.val),
             functools.partial(evaluation_transform, choice),
             channels=dataset.channels,
             size=choice.image_size,

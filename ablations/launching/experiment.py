@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from ablations import fit
 from ablations.data.content_digest import digest_content
-from ablations.data.datasets import InMemoryDataset, load_dataset
-from ablations.data.image_folder import ImageFolder
+from ablations.data.datasets import load_dataset
+from ablations.data.images import InMemoryDataset, ListedImages
 from ablations.fit import Machine, RunSetup
 from ablations.launching.executors import Event, Executor
 from ablations.launching.job import Job
@@ -164,7 +164,7 @@ class Experiment:
     def jobs(self) -> list[Job]:
         """Returns the jobs of the needed runs; their paths are absolute."""
         data, layers_of = self.preset.data, self.study.layers_file
-        if data.is_folder:
+        if data.is_path:
             data = data.model_copy(update={"source": str(Path(expand(data.source)).absolute())})
         return [
             Job(
@@ -235,8 +235,8 @@ def design(
     images = load_dataset(preset.data, skip_bad_images=skip_bad_images)
     variants = selection.fit_to_images(variants, images.channels, images.num_classes)
     size = preset.data.image_size
-    files = {"times": images.times} if isinstance(images, ImageFolder) else {}
-    if check_images and isinstance(images, ImageFolder):
+    files = {"times": images.times} if isinstance(images, ListedImages) else {}
+    if check_images and isinstance(images, ListedImages):
         files["contents"] = digest_content(images)
     study = Study.merge(
         folder,
@@ -267,7 +267,7 @@ def design(
 
 
 def _notes_on_files(
-    images: InMemoryDataset | ImageFolder, now: Mapping[str, str], before: Mapping[str, str]
+    images: InMemoryDataset | ListedImages, now: Mapping[str, str], before: Mapping[str, str]
 ) -> Iterator[str]:
     """Yields notes on whether the images are those that the study started with."""
     if isinstance(images, InMemoryDataset) or not before:

@@ -93,7 +93,7 @@ def train_here(
         UsageError: if the run cannot be trained here.
     """
     from ablations.data.datasets import load_dataset
-    from ablations.data.image_folder import DataError
+    from ablations.data.images import DataError
     from ablations.data.loaders import make_loaders
     from ablations.data.sampling import Sampling
     from ablations.training.train import train

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ablations import tables
 from ablations.data.datasets import load_dataset
-from ablations.data.image_folder import MissingImagesError
+from ablations.data.images import MissingImagesError
 from ablations.recipe import DataChoice, Preset, Recipe
 from ablations.studies.selection import fit_to_images
 from ablations.units import Unit, choose_unit, duration, rate, times
@@ -96,7 +96,8 @@ def find_images(data: DataChoice, *, named: bool = False) -> TrainingImages:
 
     Args:
         data: the set, and the folder of the images.
-        named: whether the user named the folder; then they must be there.
+        named: whether the user named the folder; then they must be there, as must images of a
+            data set that is not published.
 
     Raises:
         DataError: for images that cannot be used; and for missing images if ``named``.
@@ -108,7 +109,7 @@ def find_images(data: DataChoice, *, named: bool = False) -> TrainingImages:
             return TrainingImages(len(images.train), images.channels, images.num_classes, note)
         missing = "are downloaded when the study is launched"
     except MissingImagesError:
-        if named:
+        if named or data.name not in SETS:
             raise
         missing = f"are not in {data.source}"
     name, number, channels, classes = SETS[data.name]

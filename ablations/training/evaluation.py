@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from ablations.data.image_folder import ImageFolder, list_validation
+from ablations.data.image_folder import list_validation
+from ablations.data.images import ListedImages
 from ablations.data.loaders import ValidationLoader
 from ablations.data.transforms import batch_format
 from ablations.data.worker_dataset import BadImageError
@@ -97,7 +98,7 @@ def _none_readable(loader: ValidationLoader) -> str:
 
 def evaluate_weights(
     network: Network,
-    images: ImageFolder,
+    images: ListedImages,
     choice: DataChoice,
     context: DeviceContext,
     *,
@@ -151,7 +152,7 @@ def imagenet_transform(image_size: int, resize: int | None = None) -> DataChoice
     )
 
 
-def list_images(folder: Path, num_classes: int, *, skip_bad_images: bool = False) -> ImageFolder:
+def list_images(folder: Path, num_classes: int, *, skip_bad_images: bool = False) -> ListedImages:
     """Returns the images of class folders, labelled in the order of a network's logits.
 
     Args:

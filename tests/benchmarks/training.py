@@ -234,7 +234,7 @@ def release(options: argparse.Namespace, folder: Path, step: str) -> dict:
     network = release_network(options, step, recipe.drop_path).train()
     from PIL import ImageOps
     from timm.data import Mixup, create_transform
-    from torchvision.datasets import ImageFolder
+    from torchvision.datasets import ListedImages
 
     transform = create_transform(
         SIZE,
@@ -246,7 +246,7 @@ def release(options: argparse.Namespace, folder: Path, step: str) -> dict:
         re_mode="pixel",
     )
     loader = torch.utils.data.DataLoader(
-        ImageFolder(str(folder / "train"), transform),
+        ListedImages(str(folder / "train"), transform),
         options.batch,
         shuffle=True,
         num_workers=options.workers,
