@@ -82,6 +82,13 @@ class Report:
         return "\n".join([*title, as_markdown(self.texts, self.columns), *notes])
 
 
+def plain_report(values: Sequence[Mapping[str, Any]]) -> Report:
+    """Returns rows as a report whose texts are the values in full; None is an empty text."""
+    numbers = [name for name in next(iter(values), {}) if isinstance(values[0][name], int | float)]
+    texts = [{name: "" if v is None else str(v) for name, v in row.items()} for row in values]
+    return Report(values, texts, Columns(numbers))
+
+
 def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
     """Returns a header and a line per row; Booleans as ``yes`` and ``no``, None as an empty cell.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -21,7 +22,7 @@ from ablations.analysis.statistics import (
     resamples,
     spearman,
 )
-from ablations.records import Study
+from ablations.records import Study, open_study
 from modernize.errors import UsageError
 
 FEWEST_STEPS = 3
@@ -84,11 +85,13 @@ class Agreement:
         return sum(pair.same_sign for pair in self.pairs)
 
 
-def agreement(study: Study, regime: str = "resnet50", *, best_epoch: bool = False) -> Agreement:
+def agreement(
+    study: Study | Path | str, regime: str = "resnet50", *, best_epoch: bool = False
+) -> Agreement:
     """Returns how far the changes of a study agree with the published ones.
 
     Args:
-        study: which one; its steps must have the keys of the road.
+        study: its name in ``results``, or its folder; its steps must have the keys of the road.
         regime: whose published table.
         best_epoch: take the highest accuracy of all epochs instead of the last one's.
 
@@ -96,7 +99,7 @@ def agreement(study: Study, regime: str = "resnet50", *, best_epoch: bool = Fals
         UnknownNameError: for a regime that is not in the paper.
         UsageError: if no change is in both, or the study has no runs.
     """
-    return agreement_of(of_study(study, best_epoch=best_epoch), of_paper(regime))
+    return agreement_of(of_study(open_study(study), best_epoch=best_epoch), of_paper(regime))
 
 
 def agreement_of(ours: Accuracies, theirs: Accuracies) -> Agreement:

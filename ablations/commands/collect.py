@@ -17,6 +17,7 @@ from ablations.commands.options import (
     study_argument,
 )
 from ablations.commands.parameters import StrictCommand
+from modernize.errors import UsageError
 from modernize.text import plural
 
 if TYPE_CHECKING:
@@ -54,17 +55,31 @@ def _print_summary(console: Console, table: Any) -> None:
 @study_argument
 @click.option("--format", "style", type=FORMATS, default="table", show_default=True)
 @click.option(
+    "--per-run",
+    is_flag=True,
+    help="Show a row for each run, with every number of its record; with any other --format than "
+    "table. Writes no files.",
+)
+@click.option(
     "--archive",
     is_flag=True,
     help="Also write runs.jsonl: all runs with their metrics, without weights. You may then delete "
     "the folders of the runs; the table, the statistics and the report no longer need them.",
 )
-def collect(study: str | None, style: str, archive: bool, results: Path | None) -> None:
+def collect(
+    study: str | None, style: str, per_run: bool, archive: bool, results: Path | None
+) -> None:
     """Make a study's table, summary.csv and chart from the runs recorded so far."""
+    from ablations.analysis import frame
     from ablations.analysis.summary import SUMMARY_COLUMNS, as_csv, as_texts, read_summary
 
+    if per_run and style == "table":
+        formats = ", ".join(name for name in tables.FORMATS if name != "table")
+        raise UsageError(f"--per-run needs a --format other than table: {formats}.")
     found = find_study(study, results)
-    if style == "table":
+    if per_run:
+        tables.plain_report(frame.rows(found)).show(terminal.console(), style)
+    elif style == "table":
         collect_study(terminal.console(), found)
     elif style == "csv":
         terminal.echo(as_csv(read_summary(found)), nl=False)

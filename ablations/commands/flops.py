@@ -69,8 +69,7 @@ def flops(
         values = [
             row for regime, size in sizes for row in step_costs.step_parts(step, regime, size)
         ]
-        texts = [{name: str(value) for name, value in row.items()} for row in values]
-        tables.Report(values, texts).show(console, style)
+        tables.plain_report(values).show(console, style)
         return
     counted = [
         step_costs.cost_rows(roadmap(r.name, last=last), r, image_size or r.image_size)

@@ -76,7 +76,7 @@ def find_study(given: str | None, results: Path | None) -> Study:
     Raises:
         UsageError: if there is no such study, or for ``--results`` beside a path.
     """
-    from ablations.records import Study, study_folder
+    from ablations.records import open_study
 
     folder = results_folder(results)
     if given is None:
@@ -84,7 +84,7 @@ def find_study(given: str | None, results: Path | None) -> Study:
     elif results is not None and "/" in given:
         raise UsageError(f"{given!r} is a path, and --results goes with a study's name; give one.")
     else:
-        study = Study.open(study_folder(folder, given))
+        study = open_study(given, folder)
     report_faults(study)
     return study
 

@@ -38,7 +38,14 @@ from ablations.records.provenance import (
 from ablations.records.record import Record, Status
 from ablations.records.run import Run, RunFolder, RunOwnershipError
 from ablations.records.status import RunStatus, last_lines, read_statuses
-from ablations.records.study import STUDY_FILE, Study, differing, study_folder, study_names
+from ablations.records.study import (
+    STUDY_FILE,
+    Study,
+    differing,
+    open_study,
+    study_folder,
+    study_names,
+)
 
 __all__ = [
     "ARCHIVE",
@@ -62,6 +69,7 @@ __all__ = [
     "differing",
     "last_lines",
     "make_folder",
+    "open_study",
     "provenance",
     "read_json",
     "read_or_note",

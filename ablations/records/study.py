@@ -352,6 +352,23 @@ def study_folder(results: Path, study: str) -> Path:
     return results / (study if os.path.lexists(results / study) else composed)
 
 
+def open_study(study: Study | Path | str, results: Path | str = "results") -> Study:
+    """Returns a study, given by its name, by its folder, or open.
+
+    Args:
+        study: which one; a text is a name, or a path if it has a ``/``.
+        results: the folder of the studies, if a name is given.
+
+    Raises:
+        UsageError: if there is none.
+        ResultsError: if it cannot be read.
+    """
+    if isinstance(study, Study):
+        return study
+    folder = study if isinstance(study, Path) else study_folder(Path(results), study)
+    return Study.open(folder)
+
+
 def study_names(results: Path) -> list[str]:
     """Returns the names of the studies in a results folder."""
     return sorted(path.parent.name for path in results.glob("*/study.json"))

@@ -1,0 +1,72 @@
+"""The runs of a study as one tidy table: a row for each run, a column for each variable."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ablations.records import Record, RunStatus, Study, open_study, read_statuses
+from modernize.errors import UsageError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+KEYS = ("study", "step", "seed", "recipe", "status")
+"""The columns that say which run it is, and how it ended."""
+METRICS = tuple(
+    field.name
+    for field in dataclasses.fields(Record)
+    if field.name not in ("status", "reason", "provenance")
+)
+"""The columns with numbers: all of a :class:`Record`; empty (NaN) if they were not measured."""
+COLUMNS = (*KEYS, *METRICS, "device", "run")
+
+
+def runs(study: Study | Path | str, results: Path | str = "results") -> pd.DataFrame:
+    """Returns a row for each run of a study, also of those that did not finish.
+
+    Columns: ``study``, ``step``, ``seed``; ``recipe`` (``classic`` or ``enhanced``, and the keys
+    that the step changes); ``status``; then every number of the run's record: accuracies in
+    percent after the last epoch (``top1``, ...) and of the best one (``top1_best``: optimistic),
+    losses, ``epochs``, ``seconds`` of training and evaluating; ``device``, and ``run``, the name of
+    the run's folder.
+
+    Args:
+        study: its name, or its folder.
+        results: the folder of the studies, if a name is given.
+
+    Raises:
+        UsageError: if there is no such study, or only a summary of it is left.
+    """
+    import pandas as pd
+
+    found = open_study(study, results)
+    table = pd.DataFrame(rows(found), columns=list(COLUMNS))
+    return table.astype(dict.fromkeys(METRICS, float))
+
+
+def rows(study: Study) -> list[dict[str, Any]]:
+    """Returns the same as :func:`runs`, without pandas: None for a number that does not exist.
+
+    Raises:
+        UsageError: if the study has no runs.
+    """
+    if not study.has_runs:
+        raise UsageError(f"study {study.name!r} has no runs: only study.json or a summary is here.")
+    return [_row(study.name, status) for status in read_statuses(study)]
+
+
+def _row(study: str, found: RunStatus) -> dict[str, Any]:
+    variant, record = found.variant, found.record
+    changes = [f"{name} {value}" for name, value in variant.recipe.items()]
+    return {
+        "study": study,
+        "step": variant.key,
+        "seed": found.run.seed,
+        "recipe": ", ".join([str(variant.training), *changes]),
+        "status": str(found.status),
+        **{name: getattr(record, name, None) for name in METRICS},
+        "device": record.provenance.get("device", "") if record else "",
+        "run": found.run.name,
+    }
