@@ -42,6 +42,16 @@ class Columns:
     optional: Sequence[str] = ()
     wrapped: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
+    def keeping(self, name: str, width: int) -> Columns:
+        """Returns the same, with a column omitted only after the other optional ones.
+
+        Args:
+            name: of the column.
+            width: its smallest width in characters; it may wrap.
+        """
+        others = [column for column in self.optional if column != name]
+        return Columns(self.numbers, [*others, name], {**self.wrapped, name: width})
+
 
 PLAIN = Columns()
 

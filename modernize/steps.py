@@ -159,7 +159,7 @@ class Variant:
     def recipe_name(self) -> str:
         """The recipe in a few words: its name and, if they are few, the values that differ."""
         if len(self.recipe) > SHOWN_CHANGES:
-            return f"{self.training}, {len(self.recipe)} keys changed"
+            return f"{self.training}, {len(self.recipe)} changes"
         return ", ".join(filter(None, [self.training, self.recipe_changes]))
 
     @property

@@ -20,6 +20,7 @@ from ablations.devices import Slot
 from ablations.launching import experiment
 from ablations.launching.experiment import Experiment
 from ablations.launching.local_queue import run_queue
+from ablations.recipe_parts import PARTS
 from ablations.records import RunFolder, Status, Study
 from ablations.report.reproduction import reproduction
 from ablations.studies import study_file
@@ -35,7 +36,11 @@ COMMANDS = [
     for block in documents.blocks(ROOT / "docs" / "studies.md", "sh")
     for words, _ in block.commands()
 ]
-ONLY = ("narrow", "star-relu")  # what of each is trained here, the second of its variants
+ONLY = (
+    "narrow",
+    "no-smoothing",
+    "star-relu",
+)  # what of each is trained here, the second of its variants
 SHORT = ["epochs=1", "warmup_epochs=0", "batch_size=100", "micro_batch_size=100"]
 
 Call = Callable[..., str]
@@ -83,8 +88,23 @@ def planned(study: Path, results: Path, images: Path, *settings: str) -> Experim
 
 
 def test_the_document_shows_a_study_a_layer_and_how_to_run_them() -> None:
-    assert list(FILES) == ["smaller.yaml", "my_layers.py", "star.yaml"]
-    assert COMMANDS == ["--study smaller.yaml", "--study star.yaml"]
+    assert list(FILES) == [
+        "smaller.yaml", "longer-road.yaml", "other-road.yaml", "smoothing.yaml", "my-recipe.yaml",
+        "my_layers.py", "star.yaml",
+    ]  # fmt: skip
+    assert [f"--study {name}.yaml" for name in ("smaller", "smoothing", "star")] == COMMANDS
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if name.endswith(".yaml")])
+def test_every_study_of_the_document_can_be_planned(
+    name: str, as_written: Path, call: Call
+) -> None:
+    assert call("plan", "--study", as_written / name)
+
+
+def test_the_documents_name_every_part_of_a_recipe() -> None:
+    text = (ROOT / "docs" / "studies.md").read_text(encoding="utf-8")
+    assert [part.key for part in PARTS if f"`{part.key}`" not in text] == []
 
 
 @pytest.mark.integration

@@ -230,7 +230,8 @@ def _print_plan(
         if row.hours is not None:
             text["time"] = duration(3600 * row.hours * p.fraction_left)
         texts.append({**text, "action": p.action})
-    tables.print_table(console, texts, _PLAN)
+    columns = estimates.columns((p.variant for p in planned), _PLAN)
+    tables.print_table(console, texts, columns)
     for line in experiment.cautions():
         console.print(f"Note: {line}", soft_wrap=True)
     for line in study_request.cost_notes(list(costs.values()), reference, experiment.resolved):

@@ -47,7 +47,7 @@ def plan(images_per_second: float | None, measure: bool, style: str, **options: 
     tables.Report(
         [estimates.as_values(row) for row in rows],
         estimates.as_texts(rows),
-        estimates.COLUMNS,
+        estimates.columns(request.variants),
         f"{request.resolved.title}: {request.preset.title}, regime {request.resolved.regime}",
         [
             *([f"Note: {images.note}"] if images.note else []),

@@ -6,7 +6,7 @@ torch is imported only for networks with custom layers, which no formula counts,
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ablations import tables
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ablations.studies.variants import ResolvedStudy
     from modernize.steps import Variant
 
+RECIPE_WIDTH = 20  # characters
 OUT_OF_PROPORTION = 3.0  # times the reference's FLOPs; a variant with more is marked
 
 # Title, training images, channels and classes of each set, used if its images are not here.
@@ -186,13 +187,18 @@ def timed(rows: Sequence[PlanRow], speed: Speed) -> list[PlanRow]:
     ]
 
 
-COLUMNS = tables.Columns(
+_COLUMNS = tables.Columns(
     numbers=("parameters", "MFLOPs", "GFLOPs", "FLOPs / base", "epochs x images", "runs",
              "time per run"),
     optional=("recipe", "label", "runs", "parameters", "epochs x images", "MFLOPs", "GFLOPs"),
     wrapped={"label": 16, "note": 10},
 )  # fmt: skip
-"""How :func:`as_texts` is shown."""
+
+
+def columns(variants: Iterable[Variant], otherwise: tables.Columns = _COLUMNS) -> tables.Columns:
+    """Returns how a table of variants is shown: with the column ``recipe`` if one changes it."""
+    changed = any(variant.recipe for variant in variants)
+    return otherwise.keeping("recipe", RECIPE_WIDTH) if changed else otherwise
 
 
 def as_texts(rows: Sequence[PlanRow]) -> list[dict[str, str]]:
