@@ -117,6 +117,8 @@ class Recipe(Table):
         drop_path: stochastic depth of the last block; or a value for each regime that has any.
         ema_decay: of a moving average of the weights, which is evaluated as well; null: none.
         sync_batch_norm: whether BatchNorm computes its statistics over all devices.
+        head_init_scale: factor of the head's fresh weights in a run that starts from weights of
+            other classes; null: 1.
         layer_scale: initial Layer Scale of all steps with this recipe; null: that of the step.
         init: initial weights of convolutions.
     """
@@ -145,6 +147,7 @@ class Recipe(Table):
     drop_path: Rate | dict[RegimeName, Rate]
     ema_decay: Rate | None
     sync_batch_norm: bool
+    head_init_scale: NonNegative | None = None
     layer_scale: NonNegative | None = None
     init: Literal["pytorch", "kaiming", "trunc-normal"]
 
@@ -338,6 +341,36 @@ class Compute(Table):
     workers: Literal["auto"] | Annotated[int, Field(ge=0, le=limits.PROCESSES)]
 
 
+class Start(Table):
+    """The weights that runs start from: of a file, or of the runs of a study.
+
+    It is also written as one text: the file, or ``study:NAME``.
+
+    Attributes:
+        file: of weights in any layout that can be read, or the folder of a finished run.
+        study: its name, or its folder; each run starts from the run of its own step and seed.
+        ema: whether from the moving average of the weights; by default, from the last weights.
+    """
+
+    file: Text | None = None
+    study: Text | None = None
+    ema: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        study = value.removeprefix("study:").strip()
+        return {"file": value} if study == value.strip() else {"study": study}
+
+    @model_validator(mode="after")
+    def _has_one_form(self) -> Self:
+        if bool(self.file) == bool(self.study):
+            raise ValueError("give one of file and study")
+        return self
+
+
 class Preset(Table):
     """A complete experiment, except for the steps and the number of seeds.
 
@@ -347,6 +380,7 @@ class Preset(Table):
         data: the images.
         recipes: how networks are trained.
         compute: how they are computed; not part of a run's identity.
+        start: the weights that runs start from, unless the study says otherwise; null: fresh ones.
         cluster: whether its runs are meant for a cluster rather than for one machine.
     """
 
@@ -356,6 +390,7 @@ class Preset(Table):
     recipes: Recipes
     compute: Compute
     cluster: bool
+    start: Start | None = None
 
     def smoke(
         self, processes: int, variants: Sequence[Variant] = ()

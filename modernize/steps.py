@@ -144,6 +144,7 @@ class Variant:
         training: the preset's recipe that trains it.
         recipe: keys of that recipe to which the variant gives other values, and these: numbers,
             text, Booleans, None or lists of them.
+        start: the weights that its runs start from; None: fresh ones.
     """
 
     key: str
@@ -154,6 +155,7 @@ class Variant:
     spec: NetSpec
     training: Training
     recipe: Mapping[str, Any] = dataclasses.field(default_factory=dict, hash=False)
+    start: Mapping[str, Any] | None = dataclasses.field(default=None, hash=False)
 
     @property
     def recipe_name(self) -> str:

@@ -16,7 +16,7 @@ import torch
 from cluster import Cluster
 from command_line import PATIENCE
 
-from ablations.training.checkpoint import WEIGHTS
+from ablations.records import WEIGHTS
 
 ROOT = Path(__file__).parent.parent
 

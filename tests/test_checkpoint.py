@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from ablations.records import WEIGHTS
 from ablations.training import checkpoint
 
 MOST = 2**20
@@ -116,7 +117,7 @@ def test_one_that_is_not_fit_is_set_aside(
 
 def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
     checkpoint.save(tmp_path, 1, state(1))
-    for name in (".checkpoint-000000002.pt.17", f".{checkpoint.WEIGHTS}.17"):
+    for name in (".checkpoint-000000002.pt.17", f".{WEIGHTS}.17"):
         (tmp_path / name).touch()
     checkpoint.remove_leftovers(tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["checkpoint-000000001.pt"]

@@ -11,7 +11,7 @@ import torch
 from command_line import PATIENCE
 from filelock import FileLock
 
-from ablations.training.checkpoint import WEIGHTS
+from ablations.records import WEIGHTS
 
 ROOT = Path(__file__).parent.parent
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]

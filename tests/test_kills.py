@@ -13,7 +13,7 @@ from ablations.data.datasets import load_dataset
 from ablations.data.loaders import make_loaders
 from ablations.data.sampling import Sampling
 from ablations.recipe import load_preset
-from ablations.records import Run, RunFolder, Status
+from ablations.records import WEIGHTS, Run, RunFolder, Status
 from ablations.training import checkpoint, train
 from ablations.training.device_context import make_device_context
 from modernize import spec_of
@@ -87,7 +87,7 @@ def test_kills_at_random_moments_change_nothing(few_images: Path, tmp_path: Path
     assert reached == sorted(reached)
     finish(killed, few_images)
 
-    weights = [torch.load(f / checkpoint.WEIGHTS, weights_only=True) for f in (whole, killed)]
+    weights = [torch.load(f / WEIGHTS, weights_only=True) for f in (whole, killed)]
     for part in ("network", "ema"):
         assert weights[0][part].keys() == weights[1][part].keys()
         for name, value in weights[0][part].items():

@@ -16,7 +16,7 @@ from small_runs import make_run, make_small_loaders, stop_after, take_images
 from ablations.data.images import InMemoryDataset
 from ablations.data.sampling import Rank
 from ablations.recipe import load_preset
-from ablations.records import Record, Run, RunFolder, Status
+from ablations.records import WEIGHTS, Record, Run, RunFolder, Status
 from ablations.training import checkpoint, resume, train
 from ablations.training.device_context import DeviceContext, make_device_context, supports
 from ablations.training.state import initial_state
@@ -70,7 +70,7 @@ def stopped(images: InMemoryDataset, tmp_path_factory: pytest.TempPathFactory) -
 
 
 def same_result(one: Path, other: Path) -> bool:
-    weights = [torch.load(f / checkpoint.WEIGHTS, weights_only=True) for f in (one, other)]
+    weights = [torch.load(f / WEIGHTS, weights_only=True) for f in (one, other)]
     metrics = [(f / "metrics.jsonl").read_bytes() for f in (one, other)]
     return metrics[0] == metrics[1] and all(
         torch.equal(value, weights[1][part][name])

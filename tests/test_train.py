@@ -14,7 +14,7 @@ from small_runs import CONTEXT, CPU, make_run, make_small_loaders, stop_after, t
 
 from ablations.data.images import InMemoryDataset
 from ablations.data.mixing import Mixing, numpy_seed
-from ablations.records import Record, Run, RunFolder, Status
+from ablations.records import WEIGHTS, Record, Run, RunFolder, Status
 from ablations.training import checkpoint, train
 from ablations.training.device_context import resolve_precision
 from ablations.training.device_name import cpu_name
@@ -213,7 +213,7 @@ def test_what_is_no_number_after_the_last_loss_is_diverged(
     assert record.status is Status.DIVERGED
     assert "epoch 2" in record.reason
     assert record.epochs == 1
-    assert not (tmp_path / checkpoint.WEIGHTS).exists()
+    assert not (tmp_path / WEIGHTS).exists()
     assert folder.read_record() == record
 
 
@@ -297,7 +297,7 @@ def test_mixed_precision_learns_the_same_things(images: InMemoryDataset, tmp_pat
         folder.prepare(run)
         place = dataclasses.replace(CONTEXT, dtype=dtype)
         records[name] = train.train(run, folder, make_small_loaders(images, run), place)
-        weights = torch.load(folder.path / checkpoint.WEIGHTS, weights_only=True)["network"]
+        weights = torch.load(folder.path / WEIGHTS, weights_only=True)["network"]
         assert {w.dtype for w in weights.values()} == {torch.float32}
     fp32, bf16 = records["fp32"], records["bf16"]
     assert fp32 is not None
@@ -347,6 +347,6 @@ def test_the_average_follows_the_weights(images: InMemoryDataset, tmp_path: Path
     run = make_run(images, "ema_decay=0.5", "epochs=2", "warmup_epochs=0", step="gelu")
     run_all_epochs(run, images, tmp_path)
     assert all("ema_top1" in row for row in RunFolder(tmp_path).read_metrics())
-    weights = torch.load(tmp_path / checkpoint.WEIGHTS, weights_only=True)
+    weights = torch.load(tmp_path / WEIGHTS, weights_only=True)
     assert weights["network"].keys() == weights["ema"].keys()
     assert any(not torch.equal(weights["network"][n], w) for n, w in weights["ema"].items())

@@ -17,7 +17,7 @@ from modernize.errors import UsageError
 from modernize.text import plural
 
 if TYPE_CHECKING:
-    from ablations.recipe import Preset
+    from ablations.recipe import Preset, Start
     from ablations.studies.estimates import PlanRow, Speed
     from ablations.studies.variants import ResolvedStudy
     from modernize.steps import Variant
@@ -59,6 +59,15 @@ _OPTIONS = (
         "--regime",
         metavar="NAME",
         help="resnet50, resnet200 or nano.  [default: the study's, or else the preset's]",
+    ),
+    click.option(
+        "--start",
+        metavar="FILE|FOLDER|study:NAME",
+        help="Start from weights: of a file, of a finished run's folder, or for each run from the "
+        "run of its own step and seed in a study.  [default: the study's, or else the preset's]",
+    ),
+    click.option(
+        "--start-ema", is_flag=True, help="Start from the moving average of the weights (EMA)."
     ),
     click.option(
         "--data",
@@ -127,6 +136,8 @@ def build_request(
     seeds: int | None,
     preset: str | None,
     regime: str | None,
+    start: str | None,
+    start_ema: bool,
     data: str | None,
     settings: tuple[str, ...],
 ) -> StudyRequest:
@@ -143,7 +154,10 @@ def build_request(
     file = read_study(study)
     chosen = load_preset(preset or file.preset, settings, data)
     default_regime = file.definition.regime or chosen.regime
-    resolved = resolve_study(file, regime or default_regime, chosen.recipes)
+    begin = chosen.start if file.definition.start is None else file.definition.start
+    if start is not None or start_ema:
+        begin = _start(start, start_ema)
+    resolved = resolve_study(file, regime or default_regime, chosen.recipes, begin)
     variants = select_variants(resolved.variants, first, last, only)
     seeds = seeds or file.definition.seeds
     runs = len(variants) * seeds
@@ -167,6 +181,14 @@ def build_request(
         "-".join(parts),
         chosen.data.source != load_preset(preset or file.preset).data.source,
     )
+
+
+def _start(start: str | None, ema: bool) -> Start:
+    from ablations.recipe import Start
+
+    if not start:
+        raise UsageError("--start-ema goes with --start FILE.")
+    return Start.model_validate(start).model_copy(update={"ema": ema})
 
 
 def find_speed(

@@ -25,6 +25,7 @@ from ablations.records.lock import study_lock
 from ablations.studies import selection
 from ablations.studies.estimates import PlanRow, TrainingImages, count, plan_rows
 from ablations.studies.variants import ResolvedStudy
+from ablations.weights.starts import StartFile, find_starts
 from modernize.errors import UsageError
 from modernize.spec import Norm
 from modernize.steps import Training, Variant
@@ -164,6 +165,7 @@ class Experiment:
     def jobs(self) -> list[Job]:
         """Returns the jobs of the needed runs; their paths are absolute."""
         data, layers_of = self.preset.data, self.study.layers_file
+        start_of = self.study.start_of
         if data.is_path:
             data = data.model_copy(update={"source": str(Path(expand(data.source)).absolute())})
         return [
@@ -175,6 +177,7 @@ class Experiment:
                 self.skip_bad_images,
                 self.tensorboard,
                 layers.absolute() if (layers := layers_of(p.run.spec)) else None,
+                StartFile(**start) if (start := start_of(p.run.key, p.run.seed)) else None,
                 p.macs_left,
             )
             for p in self.needed
@@ -238,6 +241,7 @@ def design(
     files = {"times": images.times} if isinstance(images, ListedImages) else {}
     if check_images and isinstance(images, ListedImages):
         files["contents"] = digest_content(images)
+    starts = find_starts(variants, seeds, folder.parent)
     study = Study.merge(
         folder,
         preset=preset,
@@ -251,6 +255,7 @@ def design(
         name=resolved.name,
         title=resolved.title,
         custom_costs={v.key: count(v.spec, size) for v in variants if v.spec.custom_layers},
+        starts=starts,
         study_text=resolved.text,
     )
     asked = [(variant, seed) for variant in variants for seed in range(seeds)]

@@ -15,6 +15,7 @@ from ablations.fit import Machine, RunSetup
 from ablations.recipe import Compute, DataChoice
 from ablations.records import Record, ResultsError, Run, RunFolder, Status
 from ablations.records.lock import write_pending
+from ablations.weights.starts import StartFile
 from modernize.custom_layers import load_custom_layers
 from modernize.errors import RoadmapError
 
@@ -32,6 +33,7 @@ class Job:
         skip_bad_images: whether to skip unreadable images.
         tensorboard: whether to write the metrics for TensorBoard, too.
         layers: the study's copy of the file of the network's custom layers, if it has any.
+        start: the weights that the run starts from; None: fresh ones.
         macs: per training image, times the epochs left; longer jobs start first.
     """
 
@@ -42,6 +44,7 @@ class Job:
     skip_bad_images: bool = False
     tensorboard: bool = False
     layers: Path | None = None
+    start: StartFile | None = None
     macs: int = 0
 
     def load_custom_layers(self) -> None:
@@ -124,6 +127,7 @@ def train_here(
         threads=threads,
         skip_bad_images=job.skip_bad_images,
     )
+    start = job.start.read(run.spec) if job.start else None
     with folder.heartbeat() if context.first else contextlib.nullcontext():
         return train(
             job.run,
@@ -132,6 +136,7 @@ def train_here(
             context,
             keep_going,
             tensorboard=job.tensorboard,
+            start=start,
         )
 
 

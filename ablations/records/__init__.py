@@ -36,7 +36,7 @@ from ablations.records.provenance import (
     provenance,
 )
 from ablations.records.record import Record, Status
-from ablations.records.run import Run, RunFolder, RunOwnershipError
+from ablations.records.run import WEIGHTS, Run, RunFolder, RunOwnershipError
 from ablations.records.status import RunStatus, last_lines, read_statuses
 from ablations.records.study import (
     STUDY_FILE,
@@ -54,6 +54,7 @@ __all__ = [
     "REPOSITORY",
     "SNAPSHOT",
     "STUDY_FILE",
+    "WEIGHTS",
     "DamagedError",
     "Faults",
     "ProcessState",

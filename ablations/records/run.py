@@ -40,6 +40,9 @@ from ablations.terminal import echo
 from modernize.errors import UsageError
 from modernize.spec import NetSpec
 
+WEIGHTS = "weights.pt"
+"""File of a finished run: a ``torch.save`` of its state dict, and of its moving average's."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Run:
@@ -51,6 +54,7 @@ class Run:
         recipe: how it is trained.
         images: the identity of the images.
         seed: of the initial weights, the order of the images and their augmentation.
+        start: digest of the weights that it starts from; None: fresh ones.
     """
 
     key: str
@@ -58,6 +62,7 @@ class Run:
     recipe: Recipe
     images: Mapping[str, str | int]
     seed: int
+    start: str | None = None
 
     def content(self, *, defaults: bool = True) -> dict[str, Any]:
         """Returns all that the result depends on, and nothing else.
@@ -70,6 +75,7 @@ class Run:
             "recipe": self.recipe.model_dump(exclude_defaults=not defaults),
             "images": dict(self.images),
             "seed": self.seed,
+            **({"start": self.start} if self.start else {}),
         }
 
     @functools.cached_property

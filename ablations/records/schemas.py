@@ -97,6 +97,13 @@ class _Variant(_ClosedSchema):
     spec: dict[str, Any]
     training: str
     recipe: dict[str, Any]
+    start: dict[str, Any] | None = None
+
+
+class _StartFile(_ClosedSchema):
+    path: str
+    digest: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    ema: bool
 
 
 class _Manifest(_Schema):
@@ -111,6 +118,7 @@ class _Manifest(_Schema):
     variants: Annotated[list[_Variant], Field(min_length=1)]
     seeds: Annotated[int, Field(ge=1, le=10**6)]
     files: dict[str, str] = {}
+    starts: dict[str, list[_StartFile]] = {}
     custom_costs: dict[str, Annotated[list[Count], Field(min_length=2, max_length=2)]] = {}
 
 

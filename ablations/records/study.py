@@ -147,7 +147,17 @@ class Study:
     def _runs_of(self, variant: Variant, seeds: Iterable[int]) -> Iterator[Run]:
         spec, recipe = self.preset.recipes.of_variant(variant, self.manifest["regime"])
         for seed in seeds:
-            yield Run(variant.key, spec, recipe, self.manifest["images"], seed)
+            file = self.start_of(variant.key, seed)
+            start = file["digest"] if file else None
+            yield Run(variant.key, spec, recipe, self.manifest["images"], seed, start)
+
+    def start_of(self, key: str, seed: int) -> dict[str, Any] | None:
+        """Returns the weights that a run starts from: ``path``, ``digest`` and ``ema``.
+
+        None: it starts from fresh weights, or was not requested yet.
+        """
+        files: list[dict[str, Any]] = self.manifest.get("starts", {}).get(key, [])
+        return files[seed] if seed < len(files) else None
 
     def folder_of(self, run: Run) -> RunFolder:
         """Returns the folder of a run's files, which need not exist."""
@@ -232,6 +242,7 @@ class Study:
         name: str = ROADMAP,
         title: str = "The roadmap",
         custom_costs: Mapping[str, Sequence[int]] | None = None,
+        starts: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
         study_text: str = "",
     ) -> Study:
         """Returns the study in this folder, extended by variants and seeds; writes nothing.
@@ -250,6 +261,7 @@ class Study:
             name: of the study.
             title: what it compares.
             custom_costs: parameters and FLOPs of variants with custom layers.
+            starts: for variants that start from weights, those of each seed; see :meth:`start_of`.
             study_text: the text of the user's study file; empty for a study of this package.
 
         Raises:
@@ -272,6 +284,8 @@ class Study:
             requested["files"] = dict(files)
         if custom_costs:
             requested["custom_costs"] = {key: list(costs) for key, costs in custom_costs.items()}
+        if starts:
+            requested["starts"] = {key: [dict(f) for f in files] for key, files in starts.items()}
         return cls._merged(folder, requested, study_text)
 
     def reload(self) -> Study:
@@ -298,6 +312,15 @@ class Study:
                 for line in _differences(f"step {v['key']}.", _unnamed(before[v["key"]]), v)
             ),
         ]
+        starts = {**there.get("starts", {}), **requested.get("starts", {})}
+        for key, known in there.get("starts", {}).items():
+            for seed, (was, now) in enumerate(zip(known, starts[key], strict=False)):
+                if was["digest"] != now["digest"]:
+                    differ.append(
+                        f"step {key}, seed {seed}: it starts from {now['path']}, whose weights "
+                        "are not those that the study started from"
+                    )
+            starts[key] = [*starts[key], *known[len(starts[key]) :]]
         files, files_before = requested.get("files", {}), there.get("files", {})
         if changed := {"contents"} & files.keys() & files_before.keys():
             known = {name: files_before[name] for name in changed}
@@ -320,6 +343,8 @@ class Study:
         for name in ("custom_costs", "parents"):
             if merged_values := {**there.get(name, {}), **requested.get(name, {})}:
                 manifest[name] = merged_values
+        if starts:
+            manifest["starts"] = starts
         if sections := [*requested.get("sections", []), *there.get("sections", [])]:
             manifest["sections"] = list(dict.fromkeys(sections))
         if files or files_before:  # the first times stay until contents were compared

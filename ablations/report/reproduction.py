@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from ablations.recipe import Preset, load_preset, preset_names
+from ablations.recipe import Preset, Start, load_preset, preset_names
 from ablations.records import COMMAND, STUDY_FILE, Study
 from ablations.studies import selection, study_file, variants
 from modernize.errors import UsageError
@@ -128,6 +128,7 @@ def _which_variants(study: Study, own: study_file.StudyFile | None) -> list[str]
         options = [] if name == ROADMAP else ["--study", name]
     if regime != (written.definition.regime or study.preset.regime):
         options += ["--regime", regime]
+    options += _start_options(study, written)
     if len(keys) == len(whole):
         return options
     if len(keys) > 1 and keys == whole[: len(keys)]:
@@ -135,10 +136,29 @@ def _which_variants(study: Study, own: study_file.StudyFile | None) -> list[str]
     return [*options, "--only", ",".join(keys)]
 
 
+def _start_options(study: Study, written: study_file.StudyFile) -> list[str]:
+    """Returns the options of the weights that all runs start from, if neither file has them."""
+    start, given = _start(study), written.definition.start or study.preset.start
+    if start is None or start == given:
+        return []
+    file = start.file or f"study:{start.study}"
+    return ["--start", file, *(["--start-ema"] if start.ema else [])]
+
+
+def _start(study: Study) -> Start | None:
+    """Returns the start that all variants have; None if they differ."""
+    first = study.variants[0].start
+    same = first is not None and all(v.start == first for v in study.variants)
+    return Start.model_validate(dict(first)) if first and same else None
+
+
 def _keys_if_equal(study: Study, written: study_file.StudyFile) -> list[str]:
     """Returns the keys of all variants of a file; none if it makes other networks now."""
     try:
-        resolved = variants.resolve_study(written, study.manifest["regime"], study.preset.recipes)
+        start = _start(study) or written.definition.start or study.preset.start
+        resolved = variants.resolve_study(
+            written, study.manifest["regime"], study.preset.recipes, start
+        )
         whole = resolved.variants
         chosen = selection.select_variants(whole, only=[v.key for v in study.variants])
     except UsageError:
@@ -150,7 +170,7 @@ def _keys_if_equal(study: Study, written: study_file.StudyFile) -> list[str]:
 
 
 def _content(variant: Variant) -> tuple[Any, ...]:
-    return variant.key, variant.spec, variant.training, variant.recipe
+    return variant.key, variant.spec, variant.training, variant.recipe, variant.start
 
 
 def _which_preset(preset: Preset) -> list[str] | None:

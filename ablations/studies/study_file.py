@@ -15,7 +15,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from ablations import yaml_file
 from ablations.paths import expand
-from ablations.recipe import RegimeName, Seeds
+from ablations.recipe import RegimeName, Seeds, Start
 from ablations.yaml_core import Key
 from ablations.yaml_file import Table
 from modernize.custom_layers import CustomLayersFile, load_custom_layers
@@ -68,6 +68,7 @@ class BaseVariant(StepList):
         key, title: its names; ``{start}`` and ``{end}`` are the regime's networks.
         fields: NetSpec fields and their values, after the steps.
         recipe: keys of the recipe and their values, after the steps.
+        start: the weights that runs start from, those of other variants too; null: fresh ones.
     """
 
     example: ClassVar[str] = "{until: downsample}"
@@ -76,6 +77,7 @@ class BaseVariant(StepList):
     title: str = "the base"
     fields: Fields | None = None
     recipe: Fields | None = None
+    start: Start | None = None
 
 
 class CustomStep(Table):
@@ -105,6 +107,7 @@ class VariantEntry(Table):
         sweep: NetSpec fields or keys of the recipe, and lists of values: a variant for each
             combination.
         path: steps; each makes a variant, which is compared with the one before.
+        start: the weights that its runs start from; null: fresh ones.
     """
 
     example: ClassVar[str] = "{path: {until: ln}} or {key: narrow, fields: {width: 18}}"
@@ -120,6 +123,7 @@ class VariantEntry(Table):
     recipe: Fields | None = Field(default=None, examples=["{mixup: 0, drop_path: 0.2}"])
     sweep: Fields | None = Field(default=None, examples=["{kernel_size: [5, 9]}"])
     path: StepList | None = None
+    start: Start | None = None
 
     @model_validator(mode="after")
     def _has_one_form(self) -> Self:
@@ -135,8 +139,8 @@ class VariantEntry(Table):
         }
         given = [name for name, value in forms.items() if value is not None]
         short = [name for name in given if name in ("sweep", "path") or forms[name] == EACH]
-        if not given:
-            raise ValueError(f"give one of the keys {', '.join(forms)}")
+        if not given and "start" not in self.model_fields_set:
+            raise ValueError(f"give one of the keys {', '.join([*forms, 'start'])}")
         if short and len(given) > 1:
             raise ValueError(f"{short[0]} makes several variants here; it must be the only key")
         if not short and self.key is None:
@@ -155,6 +159,8 @@ class StudyDefinition(Table):
         preset: its name or file, unless the command line gives one.
         regime: None: the preset's.
         seeds: runs of each variant.
+        start: the weights that runs start from, unless the command line gives others; by default,
+            those of the preset.
         base: the variant that others are derived from; a ``path`` needs none.
         steps: custom steps, in addition to the roadmap's.
         layers: a Python file that defines custom layers, relative to this one.
@@ -166,6 +172,7 @@ class StudyDefinition(Table):
     preset: str = "nano"
     regime: RegimeName | None = None
     seeds: Seeds = 1
+    start: Start | None = None
     base: BaseVariant | None = None
     steps: dict[KeyName, CustomStep] = Field(
         default_factory=dict, examples=[f"{{kernel-13: {CustomStep.example}}}"]

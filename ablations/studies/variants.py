@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from ablations.recipe import Recipe, RecipeError, Recipes
+from ablations.recipe import Recipe, RecipeError, Recipes, Start
 from ablations.recipe_parts import PARTS, parts_between
 from ablations.studies.study_file import EACH, BaseVariant, StepList, StudyFile, VariantEntry
 from ablations.yaml_core import Key
@@ -72,14 +72,22 @@ class ResolvedStudy:
     text: str = ""
 
 
-def resolve_study(study: StudyFile, regime: str, recipes: Recipes) -> ResolvedStudy:
+def resolve_study(
+    study: StudyFile, regime: str, recipes: Recipes, start: Start | None = None
+) -> ResolvedStudy:
     """Returns the variants of a study in a regime, trained by a preset's recipes.
+
+    Args:
+        study: the file.
+        regime: its name.
+        recipes: of the preset.
+        start: the weights that runs start from, if the base and the variant say nothing else.
 
     Raises:
         UnknownNameError: for an unknown regime.
         UsageError: naming every variant that is impossible, with file, line and reason.
     """
-    builder = _VariantBuilder(study, find_regime(regime), recipes)
+    builder = _VariantBuilder(study, find_regime(regime), recipes, start)
     definition = study.definition
     if definition.base is not None:
         builder.add_base(definition.base)
@@ -206,7 +214,10 @@ class _Steps:
 class _VariantBuilder:
     """Builds the variants one by one, and collects the faults of impossible ones."""
 
-    def __init__(self, study: StudyFile, regime: Regime, recipes: Recipes) -> None:
+    def __init__(
+        self, study: StudyFile, regime: Regime, recipes: Recipes, start: Start | None
+    ) -> None:
+        self.default_start = self.start = start
         self.steps = _Steps(study, regime, recipes)
         self.regime, self.recipes = regime, recipes
         self.variants: dict[str, Variant] = {}
@@ -220,6 +231,7 @@ class _VariantBuilder:
 
     def add_base(self, base: BaseVariant) -> None:
         """Adds the base, from which the other variants are derived."""
+        self.default_start = self.start = _start_of(base, self.default_start)
         with self._noting(("base",)):
             steps = _adopted(self.steps.of_list(base, side_branches=False))
             self.base_fields = base.fields or {}
@@ -237,6 +249,7 @@ class _VariantBuilder:
 
     def add(self, location: Key, entry: VariantEntry) -> None:
         """Adds the variants of one entry of the file."""
+        self.start = _start_of(entry, self.default_start)
         with self._noting(location, f"{entry.key}: " if entry.key else ""):
             if entry.path is not None:
                 self._add_path(entry, self.steps.of_list(entry.path))
@@ -396,11 +409,13 @@ class _VariantBuilder:
         return self._resolved(Variant(*names, True, parent, spec, last.training, recipe))
 
     def _resolved(self, variant: Variant) -> Variant:
-        """Returns the variant with the fewest changes of a recipe that make its recipe.
+        """Returns the variant with its start, and the fewest changes that make its recipe.
 
         Raises:
             SpecError: if its recipe is not valid.
         """
+        start = self.start.model_dump() if self.start else None
+        variant = dataclasses.replace(variant, start=start)
         if not variant.recipe:
             return variant
         try:
@@ -424,8 +439,13 @@ class _VariantBuilder:
 
 
 def _content(variant: Variant) -> tuple[Any, ...]:
-    """Returns what tells a variant from others: its network and its recipe."""
-    return variant.spec, variant.training, json.dumps(variant.recipe, sort_keys=True)
+    """Returns what tells a variant from others: its network, its recipe and its start."""
+    others = json.dumps([variant.recipe, variant.start], sort_keys=True)
+    return variant.spec, variant.training, others
+
+
+def _start_of(part: BaseVariant | VariantEntry, otherwise: Start | None) -> Start | None:
+    return part.start if "start" in part.model_fields_set else otherwise
 
 
 def _adopted(steps: Iterable[Step]) -> list[Step]:

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from ablations.records import WEIGHTS
 from ablations.records.files import ResultsError, set_aside
 from ablations.terminal import echo
 from modernize.errors import RoadmapError
@@ -30,10 +31,6 @@ class CheckpointError(RoadmapError):
 
 class UnusableError(Exception):
     """A checkpoint that is damaged, or not of the run in whose folder it is."""
-
-
-WEIGHTS = "weights.pt"
-"""File of a finished run: a ``torch.save`` of its state dict, and of its moving average's."""
 
 
 def save(folder: Path, update: int, state: dict[str, Any]) -> None:

@@ -24,6 +24,7 @@ from ablations.training.checkpoint import UnusableError
 from ablations.training.device_context import DeviceContext, supports
 from ablations.training.state import PLAIN, TrainingState, initial_state
 from modernize.text import plural
+from modernize.weights import Weights
 
 OTHER_BYTES = 2**26  # of a checkpoint, besides its tensors
 COPIES = 8  # of the size of the network, at most: moments, moving average
@@ -32,7 +33,11 @@ TYPES = {str(t).removeprefix("torch."): t for t in (torch.float32, torch.bfloat1
 
 
 def resume_run(
-    run: Run, folder: RunFolder, context: DeviceContext, sampling: Sampling
+    run: Run,
+    folder: RunFolder,
+    context: DeviceContext,
+    sampling: Sampling,
+    start: Weights | None = None,
 ) -> tuple[DeviceContext, TrainingState]:
     """Returns a run's state, and the context with the precision of the run's start.
 
@@ -44,8 +49,9 @@ def resume_run(
         folder: of its files; prepared for it.
         context: of this process.
         sampling: of its training images.
+        start: the weights that it starts from; None: fresh ones.
     """
-    state = initial_state(run, context)
+    state = initial_state(run, context, start)
     tensors = [*state.network.parameters(), *state.network.buffers()]
     max_bytes = COPIES * sum(t.numel() * t.element_size() for t in tensors) + OTHER_BYTES
 

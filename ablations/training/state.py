@@ -15,6 +15,7 @@ from ablations.training.device_context import DeviceContext
 from ablations.training.step import make_scaler
 from modernize.layer_decay import parameter_scales
 from modernize.network import Network
+from modernize.weights import Weights, start_from
 
 
 @dataclasses.dataclass
@@ -78,10 +79,20 @@ PLAIN = (
 )
 
 
-def initial_state(run: Run, context: DeviceContext) -> TrainingState:
-    """Returns a run's state before its first update; only the seed decides the weights."""
+def initial_state(run: Run, context: DeviceContext, start: Weights | None = None) -> TrainingState:
+    """Returns a run's state before its first update.
+
+    Args:
+        run: its seed decides the fresh weights.
+        context: of this process.
+        start: the weights that it starts from; None: fresh ones.
+    """
     torch.manual_seed(run.seed)
-    network = context.put(Network(run.spec))
+    network = Network(run.spec)
+    if start is not None:
+        scale = run.recipe.head_init_scale
+        start_from(network, start, 1.0 if scale is None else scale)
+    network = context.put(network)
     if run.recipe.sync_batch_norm and context.rank.world_size > 1:
         convert: Any = nn.SyncBatchNorm.convert_sync_batchnorm  # untyped
         network = convert(network)

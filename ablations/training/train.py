@@ -27,6 +27,7 @@ from ablations.training.evaluation import Accuracy, evaluate
 from ablations.training.resume import resume_run
 from ablations.training.state import TrainingState
 from ablations.training.step import TrainingStep
+from modernize.weights import Weights
 
 CHECK_UPDATES = 20  # updates between two checks of losses, of signals and for a checkpoint
 PROGRESS_SECONDS = 0.5  # between two reports of progress
@@ -50,6 +51,7 @@ def train(
     keep_going: Callable[[], bool] = lambda: True,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
     tensorboard: bool = False,
+    start: Weights | None = None,
 ) -> Record | None:
     """Trains one run to its end and writes its record; all its processes call this.
 
@@ -64,13 +66,14 @@ def train(
         keep_going: called regularly; if it returns False, the run is saved and training stops.
         checkpoint_seconds: the least time between two checkpoints; each epoch ends with one, too.
         tensorboard: whether to write the metrics for TensorBoard, too.
+        start: the weights that the run starts from; None: fresh ones.
 
     Returns:
         The record, or None if it was stopped.
     """
     threads = torch.get_num_threads()
     try:
-        context, state = resume_run(run, folder, context, loaders.train.sampling)
+        context, state = resume_run(run, folder, context, loaders.train.sampling, start)
         trainer = _Trainer(
             run, folder, loaders, context, state, keep_going, checkpoint_seconds, tensorboard
         )
@@ -136,6 +139,7 @@ class _Trainer:
             | {
                 "processes": context.rank.world_size,
                 "precision": state.conditions["precision"],
+                **({"start": self.run.start} if self.run.start else {}),
                 **({"changes": state.changes} if state.changes else {}),
                 "bad_images": self.loaders.bad_images,
                 "started": started,

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ablations.records import read_json
+from ablations.records import WEIGHTS, read_json
 from ablations.records.schemas import CONFIG
-from ablations.training.checkpoint import WEIGHTS
 from ablations.units import integer
 from modernize import weights
 from modernize.errors import CustomLayersError, UnknownNameError, UsageError

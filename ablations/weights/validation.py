@@ -13,9 +13,9 @@ from ablations.data.loaders import make_loaders
 from ablations.data.sampling import Sampling
 from ablations.devices import find_slots
 from ablations.recipe import Compute
-from ablations.records import Record
+from ablations.records import WEIGHTS, Record
 from ablations.training import evaluation
-from ablations.training.checkpoint import WEIGHTS, run_of_weights
+from ablations.training.checkpoint import run_of_weights
 from ablations.training.device_context import DeviceContext, make_device_context
 from ablations.units import fixed, integer, percent, rate
 from ablations.weights import conversion
