@@ -76,14 +76,14 @@ def test_the_parts_lead_from_the_classic_recipe_to_the_enhanced_one(name: str) -
     classic, enhanced = (preset.recipes.of(training, preset.regime) for training in Training)
     first, *path = [v for v in study.variants if not v.key.startswith("no-")]
     assert recipes[first.key] == classic
-    assert path[-1].key == "enhanced"
-    assert recipes["enhanced"] == enhanced
+    assert path[-1].key == "recipe"
+    assert recipes["recipe"] == enhanced
     changed = []
     for variant in path:  # a part changes its own keys only, and no key twice
         there, here = recipes[str(variant.parent)], recipes[variant.key]
         keys = {key for key in Recipe.model_fields if getattr(there, key) != getattr(here, key)}
         parts = {part.key for part in PARTS if keys & {*part.keys}}
-        assert parts == {variant.key} or (variant.key == "enhanced" and len(parts) == 1)
+        assert parts == {variant.key} or (variant.key == "recipe" and len(parts) == 1)
         changed += [*keys]
     differ = [key for key in Recipe.model_fields if getattr(classic, key) != getattr(enhanced, key)]
     assert sorted(changed) == sorted(differ)
@@ -94,7 +94,7 @@ def test_the_parts_lead_from_the_classic_recipe_to_the_enhanced_one(name: str) -
         if part.key in without:
             values = {key: getattr(classic, key) for key in part.keys}
             assert recipes[f"no-{part.key}"] == enhanced.changed(values)
-            assert without[part.key].parent == "enhanced"
+            assert without[part.key].parent == "recipe"
         else:  # equal in both recipes, or the last step before the enhanced recipe
             assert {part.key, f"no-{part.key}"} & {key for key, _ in study.omitted}
 
@@ -102,7 +102,7 @@ def test_the_parts_lead_from_the_classic_recipe_to_the_enhanced_one(name: str) -
 def test_the_small_preset_has_the_papers_parts_and_differs_in_no_other_way() -> None:
     _, small = of_preset("nano-recipe")
     _, paper = of_preset("imagenet")
-    ours, theirs = small["enhanced"], paper["enhanced"]
+    ours, theirs = small["recipe"], paper["recipe"]
     for key in ("rand_augment", "mixup", "cutmix", "random_erasing", "label_smoothing",
                 "drop_path", "optimizer", "learning_rate", "betas", "weight_decay"):  # fmt: skip
         assert getattr(ours, key) == getattr(theirs, key), key

@@ -482,6 +482,8 @@ variants:
   - {key: e, recipe: {mixup: {resnet50: 0.1}}}
   - {key: f, recipe: {batch_size: 100}}
   - {key: g, recipe: {}}
+  - sweep: {learning_rate: [0.00123456789], weight_decay: [0.0123456789], warmup_epochs: [1.234567],
+            label_smoothing: [0.123456789], random_erasing: [0.123456789]}
 """,
     )
     check_faults(
@@ -497,6 +499,7 @@ variants:
         (15, "variants.6", "e: ", "mixup", "'nano'"),
         (16, "variants.7", "f: ", "batch_size 100", "micro_batch_size 128"),
         (17, "variants.8", "g: ", "'base'"),
+        (18, "variants.9", "'learning-rate-0.00123456789.weight-decay-", "120"),
     )
 
 

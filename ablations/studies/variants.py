@@ -30,6 +30,7 @@ from modernize.steps import (
 )
 
 MAX_COMBINATIONS = 10_000  # of one sweep
+LONGEST_KEY = 120  # characters of a variant's key; runs have it in the names of their folders
 
 # Fields that a study cannot set, and what sets them.
 SET_ELSEWHERE = {
@@ -426,6 +427,11 @@ class _VariantBuilder:
         return dataclasses.replace(variant, training=training, recipe=changes)
 
     def _append(self, variant: Variant) -> None:
+        if len(variant.key) > LONGEST_KEY:
+            raise UsageError(
+                f"the key {variant.key!r} has {len(variant.key)} characters; the maximum is "
+                f"{LONGEST_KEY}. Use shorter keys, or fewer names in a sweep"
+            )
         if variant.key in self.variants:
             raise UsageError(f"the key {variant.key!r} is taken; give each variant its own")
         twin = self.keys.get(_content(variant))
@@ -467,6 +473,6 @@ def _reordered(steps: Sequence[Step], order: Sequence[str]) -> list[Step]:
 
 
 def _show(value: Any) -> str:
-    if value is None:
-        return "none"
+    if value is None or isinstance(value, bool):
+        return {None: "none", True: "true", False: "false"}[value]
     return ",".join(map(str, value)) if isinstance(value, list) else str(value)
