@@ -199,11 +199,7 @@ class NetSpec:
                 ("layer_scale", 0 <= self.layer_scale <= 1000, "from 0 (none) to 1000"),
                 ("drop_path", 0 <= self.drop_path < 1, "at least 0 and below 1"),
                 ("in_channels", 0 < self.in_channels <= 1024, "from 1 to 1,024"),
-                (
-                    "num_classes",
-                    0 < self.num_classes <= MAX_CLASSES,
-                    f"from 1 to {MAX_CLASSES:,}",
-                ),
+                ("num_classes", 0 < self.num_classes <= MAX_CLASSES, f"from 1 to {MAX_CLASSES:,}"),
             )
             if not good
         ]

@@ -83,12 +83,7 @@ class MappedTensor:
     our_shape: tuple[int, ...]
 
 
-def read(
-    path: Path | str,
-    spec: NetSpec | None = None,
-    *,
-    ema: bool = False,
-) -> Weights:
+def read(path: Path | str, spec: NetSpec | None = None, *, ema: bool = False) -> Weights:
     """Returns the weights in a checkpoint, under our names, after all possible checks.
 
     Args:
@@ -130,12 +125,7 @@ def _spec_from(path: Path, values: Any) -> NetSpec:
     return spec
 
 
-def load(
-    path: Path | str,
-    spec: NetSpec | None = None,
-    *,
-    ema: bool = False,
-) -> Network:
+def load(path: Path | str, spec: NetSpec | None = None, *, ema: bool = False) -> Network:
     """Returns the network of a checkpoint, in training mode; arguments and errors as :func:`read`.
 
     Its parameters are in single precision, for any precision of the file.

@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from ablations.benchmark.networks import BenchmarkNetwork
     from ablations.benchmark.throughput_figure import Accuracy
 
-PRECISIONS = ("auto", "fp32", "tf32", "bf16", "fp16")
-MEMORY_FORMATS = ("channels-last", "contiguous")
-
 
 class NothingMeasuredError(RoadmapError):
     """Every network failed."""
@@ -39,8 +36,8 @@ class Request:
         device: ``cuda`` or ``cpu``; None: the GPU, if there is one.
         batch_size: images at once; None: a default for the device.
         image_size: height and width in pixels.
-        precision: one of the :data:`PRECISIONS`.
-        memory_format: one of the :data:`MEMORY_FORMATS`.
+        precision: ``auto``, ``fp32``, ``tf32``, ``bf16`` or ``fp16``.
+        memory_format: ``channels-last`` or ``contiguous``.
         compile: whether to use ``torch.compile``.
         rounds: measurements of each network in each mode.
         seconds: to time in each measurement.

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
+from typing import Self
 
 DISTANCES = (0.03, 0.09, 0.16, 0.24, 0.34, 0.46)  # from a point to its label
 DIRECTIONS = 16
@@ -21,6 +22,11 @@ class Box:
     low: float
     right: float
     high: float
+
+    @classmethod
+    def around(cls, x: float, y: float, width: float, height: float) -> Self:
+        """Returns the rectangle of this size with this centre."""
+        return cls(x - width / 2, y - height / 2, x + width / 2, y + height / 2)
 
     def overlap(self, other: Box) -> float:
         """Returns the area that two rectangles share."""
@@ -55,7 +61,7 @@ def place_labels(
         panel: the area for labels.
         obstacles: other areas that labels should not cover.
     """
-    dots = [Box(x - radius, y - radius, x + radius, y + radius) for x, y in points]
+    dots = [Box.around(x, y, 2 * radius, 2 * radius) for x, y in points]
 
     def crowd(number: int) -> float:
         return sum(1 / (0.05 + math.dist(points[number], other)) for other in points)
@@ -84,12 +90,5 @@ def _candidates(x: float, y: float, width: float, height: float, radius: float) 
             # The near edge of the label is at this distance in each direction.
             middle_x = x + math.cos(angle) * (reach + width / 2)
             middle_y = y + math.sin(angle) * (reach + height / 2)
-            boxes.append(
-                Box(
-                    middle_x - width / 2,
-                    middle_y - height / 2,
-                    middle_x + width / 2,
-                    middle_y + height / 2,
-                )
-            )
+            boxes.append(Box.around(middle_x, middle_y, width, height))
     return boxes

@@ -230,11 +230,11 @@ def _spreads(panel: Axes, row: dict[str, Any], column: str) -> list[Box]:
 
 def _along(start: tuple[float, float], end: tuple[float, float]) -> list[Box]:
     """Returns small boxes along a line, all in inches."""
-    count, half = math.ceil(math.dist(start, end) / 0.03), HAIR / 2
+    count = math.ceil(math.dist(start, end) / 0.03)
     boxes = []
     for part in range(count + 1):
         x, y = (a + (b - a) * part / max(count, 1) for a, b in zip(start, end, strict=True))
-        boxes.append(Box(x - half, y - half, x + half, y + half))
+        boxes.append(Box.around(x, y, HAIR, HAIR))
     return boxes
 
 

@@ -9,13 +9,7 @@ import click
 from rich.console import Console
 
 from ablations import tables, terminal
-from ablations.commands.options import (
-    FORMATS,
-    STUDY_HELP,
-    find_study,
-    short_path,
-    study_argument,
-)
+from ablations.commands.options import FORMATS, STUDY_HELP, find_study, short_path, study_argument
 from ablations.commands.parameters import StrictCommand
 from modernize.errors import UsageError
 from modernize.text import plural

@@ -8,12 +8,7 @@ from typing import Any
 import click
 
 from ablations import limits, tables, terminal
-from ablations.commands.options import (
-    STUDY_HELP,
-    find_study,
-    given_parameters,
-    study_argument,
-)
+from ablations.commands.options import STUDY_HELP, find_study, given_parameters, study_argument
 from ablations.commands.parameters import (
     BATCH,
     PIXELS,

@@ -15,8 +15,6 @@ from ablations import limits
 from ablations.paths import expand
 from modernize.errors import UsageError
 
-_WHOLE = re.compile(r"[+-]?[0-9]{1,20}")
-_REAL = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,4})?")
 _SHOWN = 30  # characters of a number in a message
 
 
@@ -53,38 +51,37 @@ class StrictGroup(StrictCommand, click.Group):
     """A group of commands that refuses an option given twice."""
 
 
-class IntegerType(click.IntRange):
-    """An integer within bounds."""
+class _StrictNumber(click.ParamType):  # type: ignore[type-arg]  # generic in new versions only
+    """A number within bounds, written with the digits 0 to 9 alone."""
+
+    noun: str
+    pattern: re.Pattern[str]
+    min: Any
+    max: Any
 
     def _describe_range(self) -> str:  # for the help
         return f"{self.min} to {self.max}"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Returns the number."""
-        if isinstance(value, str) and not _WHOLE.fullmatch(value.strip()):
-            self.fail(
-                f"{_shortened(value)} is not an integer from {self.min} to {self.max}.",
-                param,
-                ctx,
-            )
+        if isinstance(value, str) and not self.pattern.fullmatch(value.strip()):
+            wanted = f"{self.noun} from {self._describe_range()}"
+            self.fail(f"{_shortened(value)} is not {wanted}.", param, ctx)
         return super().convert(value, param, ctx)
 
 
-class FloatType(click.FloatRange):
+class IntegerType(_StrictNumber, click.IntRange):
+    """An integer within bounds."""
+
+    noun = "an integer"
+    pattern = re.compile(r"[+-]?[0-9]{1,20}")
+
+
+class FloatType(_StrictNumber, click.FloatRange):
     """A finite number within bounds."""
 
-    def _describe_range(self) -> str:  # for the help
-        return f"{self.min:g} to {self.max:g}"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Returns the number."""
-        if isinstance(value, str) and not _REAL.fullmatch(value.strip()):
-            self.fail(
-                f"{_shortened(value)} is not a number from {self.min:g} to {self.max:g}.",
-                param,
-                ctx,
-            )
-        return super().convert(value, param, ctx)
+    noun = "a number"
+    pattern = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,4})?")
 
 
 def _shortened(text: str) -> str:

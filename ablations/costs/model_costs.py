@@ -60,10 +60,7 @@ CONVENTIONS: Mapping[str, Sequence[Convention]] = {
 """Metric -> the conventions that a figure may follow, the simplest one first."""
 
 ROUNDED, TRUNCATED = "rounded", "truncated"
-ROUNDINGS: Mapping[str, str] = {
-    ROUNDED: decimal.ROUND_HALF_EVEN,
-    TRUNCATED: decimal.ROUND_DOWN,
-}
+ROUNDINGS: Mapping[str, str] = {ROUNDED: decimal.ROUND_HALF_EVEN, TRUNCATED: decimal.ROUND_DOWN}
 """How a figure may have been shortened to its digits, the usual way first."""
 
 

@@ -23,12 +23,12 @@ class CostRow:
         params: learned numbers.
         flops: MACs of convolutions and linear layers for one image.
         flops_total: fvcore's default total.
-        paper_gflops: the published figure as printed; empty if there is none for this image size.
+        paper_gflops: the published figure as printed; None if there is none for this image size.
         agrees: whether the count, rounded to the printed digits, is the published figure; None
             without one.
-        parent: the step that it builds on; empty if that is not counted.
+        parent: the step that it builds on; None if that is not counted.
         change: the difference of FLOPs from the parent's; None without one.
-        note: why the published figure is probably a misprint.
+        note: why the published figure is probably a misprint; None if it is not.
         regime: its name.
         image_size, channels, classes: of the images that it is counted for.
     """
@@ -38,11 +38,11 @@ class CostRow:
     params: int
     flops: int
     flops_total: int
-    paper_gflops: str
+    paper_gflops: str | None
     agrees: bool | None
-    parent: str
+    parent: str | None
     change: int | None
-    note: str
+    note: str | None
     regime: str
     image_size: int
     channels: int
@@ -58,8 +58,8 @@ def cost_rows(variants: Sequence[Variant], regime: Regime, image_size: int) -> l
     for v in variants:
         own, parent = counted[v.key], counted.get(v.parent or "")
         figure = published.get(v.key)
-        printed = figure.printed if figure else ""
-        digits = len(printed.partition(".")[2])
+        printed = figure.printed if figure else None
+        digits = len(printed.partition(".")[2]) if printed else 0
         rows.append(
             CostRow(
                 step=v.key,
@@ -69,9 +69,9 @@ def cost_rows(variants: Sequence[Variant], regime: Regime, image_size: int) -> l
                 flops_total=own.flops_total,
                 paper_gflops=printed,
                 agrees=fixed(own.flops / 1e9, digits) == printed if printed else None,
-                parent=v.parent or "" if parent else "",
+                parent=v.parent if parent else None,
                 change=own.flops - parent.flops if parent else None,
-                note=figure.misprint if figure else "",
+                note=(figure.misprint or None) if figure else None,
                 regime=regime.name,
                 image_size=image_size,
                 channels=v.spec.in_channels,
@@ -106,26 +106,6 @@ def step_parts(step: str, regime: Regime, image_size: int) -> list[dict[str, Any
         }
         for part in parts(variant.spec, image_size)
     ]
-
-
-def as_values(row: CostRow) -> dict[str, str | int | bool | None]:
-    """Returns a row for CSV and JSON; numbers are exact."""
-    return {
-        "step": row.step,
-        "label": row.label,
-        "params": row.params,
-        "flops": row.flops,
-        "flops_total": row.flops_total,
-        "paper_gflops": row.paper_gflops or None,
-        "agrees": row.agrees,
-        "parent": row.parent or None,
-        "change": row.change,
-        "note": row.note or None,
-        "regime": row.regime,
-        "image_size": row.image_size,
-        "channels": row.channels,
-        "classes": row.classes,
-    }
 
 
 COLUMNS = tables.Columns(
@@ -164,14 +144,14 @@ def _as_text(row: CostRow, unit: Unit) -> dict[str, str]:
         unit.name: unit.show(row.flops),
         "with norms": unit.show(row.flops_total),
         "change": "" if row.change is None else unit.show(row.change, "+"),
-        "paper": row.paper_gflops,
+        "paper": row.paper_gflops or "",
         "agrees": agrees + (" *" if row.note else ""),
     }
 
 
 def footnotes(rows: Sequence[CostRow]) -> list[str]:
     """Returns which step each change is from, and the meaning of the stars of :func:`as_texts`."""
-    note = tables.change_note({row.step: row.parent for row in rows})
+    note = tables.change_note({row.step: row.parent or "" for row in rows})
     return [*filter(None, [note]), *(f"* {row.step}: {row.note}" for row in rows if row.note)]
 
 
@@ -182,5 +162,5 @@ def as_markdown(rows: Sequence[CostRow]) -> str:
 
 def report(rows: Sequence[CostRow], title: str = "") -> tables.Report:
     """Returns the rows for programs and for people."""
-    values = [as_values(row) for row in rows]
+    values = [dataclasses.asdict(row) for row in rows]
     return tables.Report(values, as_texts(rows), COLUMNS, title, footnotes(rows))

@@ -17,13 +17,7 @@ from types import FrameType
 
 from ablations.devices import Slot, find_slots
 from ablations.launching.executors import Event, Executor
-from ablations.launching.job import (
-    Job,
-    record_end,
-    record_failure,
-    train_in,
-    write_pending_jobs,
-)
+from ablations.launching.job import Job, record_end, record_failure, train_in, write_pending_jobs
 from ablations.processes import delayed_signals, process_context, start_importing
 from ablations.records import Record, ResultsError, RunFolder, Status
 from ablations.records.files import make_folder

@@ -5,15 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from ablations.records import (
-    ARCHIVE,
-    DamagedError,
-    Run,
-    RunFolder,
-    RunStatus,
-    Study,
-    read_statuses,
-)
+from ablations.records import ARCHIVE, DamagedError, Run, RunFolder, RunStatus, Study, read_statuses
 from ablations.studies.estimates import count
 from modernize.closed_form import ClosedFormCost
 from modernize.steps import Variant

@@ -338,7 +338,7 @@ def _name_points(figure: Figure, axes: Axes, table: pd.DataFrame, front: Sequenc
 
     on = np.array(front)
     best, others = table[on].sort_values(["cost", "top1"]), table[~on]
-    taken = [Box(x - DOT, y - DOT, x + DOT, y + DOT) for x, y in centres(table)]
+    taken = [Box.around(x, y, 2 * DOT, 2 * DOT) for x, y in centres(table)]
     taken += _stairs(centres(best))
     for step, (x, y) in zip(best["step"], centres(best), strict=True):  # from the left
         name = shorten(step, NAME_WIDTH, size, "bold")

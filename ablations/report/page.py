@@ -13,13 +13,7 @@ from typing import TYPE_CHECKING
 
 from ablations.analysis import accuracies, comparison, comparison_text
 from ablations.analysis.baselines import PARENT
-from ablations.analysis.summary import (
-    EMA_COLUMNS,
-    ema_cell,
-    read_summary,
-    status_text,
-    summarise,
-)
+from ablations.analysis.summary import EMA_COLUMNS, ema_cell, read_summary, status_text, summarise
 from ablations.records import Status, Study
 from ablations.report import pictures
 from ablations.report.data import FAILED, FailedRun, ReportData, read_data

@@ -309,7 +309,7 @@ class _Trainer:
         echo(
             f"epoch {row['epoch']} of {self.recipe.epochs}: "
             f"loss {units.fixed(row['train_loss'], 4)}, top-1 {units.percent(row['top1'])}, "
-            f"top-5 {units.percent(row['top5'])}" + (f", {units.rate(rate)}" if rate else ""),
+            f"top-5 {units.percent(row['top5'])}" + (f", {units.rate(rate)}" if rate else "")
         )
 
     def _save(self) -> None:
