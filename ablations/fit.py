@@ -16,7 +16,7 @@ from ablations.recipe import Compute, DataChoice, Recipe
 from modernize.closed_form import smallest_feature_map
 from modernize.errors import UsageError
 from modernize.spec import NetSpec, Norm
-from modernize.text import plural
+from modernize.text import few, plural
 
 NAMED = 8  # steps with the same fault; of more, the others are counted
 COMPILERS = ("g++", "clang++", "c++", "cl")
@@ -117,7 +117,7 @@ def check(setups: Iterable[tuple[str, RunSetup]], machine: Machine) -> None:
         for fault in one.faults(machine):
             steps.setdefault(fault, {})[key] = None
     if steps:
-        lines = [f"  {_name(list(keys))}: {fault}" for fault, keys in steps.items()]
+        lines = [f"  {few(keys, NAMED)}: {fault}" for fault, keys in steps.items()]
         raise UsageError("\n".join(["this cannot be trained:", *lines]))
 
 
@@ -185,8 +185,3 @@ def _is_installed(package: str) -> bool:
         return importlib.util.find_spec(package) is not None
     except (ImportError, ValueError):
         return False
-
-
-def _name(keys: list[str]) -> str:
-    more = f" and {len(keys) - NAMED} more" if len(keys) > NAMED else ""
-    return ", ".join(keys[:NAMED]) + more

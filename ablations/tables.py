@@ -99,6 +99,18 @@ def plain_report(values: Sequence[Mapping[str, Any]]) -> Report:
     return Report(values, texts, Columns(numbers))
 
 
+def without_empty(rows: Rows, *optional: str) -> list[dict[str, str]]:
+    """Returns the rows without the optional columns that are empty in all of them.
+
+    Args:
+        rows: the texts of a table's cells.
+        optional: names of columns; by default all.
+    """
+    names = next(iter(rows), {})
+    empty = {n for n in optional or names if not any(row.get(n) for row in rows)}
+    return [{name: row[name] for name in names if name not in empty} for row in rows]
+
+
 def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
     """Returns a header and a line per row; Booleans as ``yes`` and ``no``, None as an empty cell.
 

@@ -15,14 +15,13 @@ from ablations.paths import expand
 from ablations.yaml_core import Key
 from modernize.errors import UnknownNameError, UsageError
 from modernize.files import read_bytes
-from modernize.text import plural
+from modernize.text import plural, shortened
 
 Model = TypeVar("Model", bound=BaseModel)
 
 MAX_BYTES = 2**18  # of a file; reading it takes a second
 ENDINGS = (".yaml", ".yml")
 SET = "--set "
-_SHOWN = 80  # characters of a value in a message
 
 
 def _in_unicode(text: str) -> str:
@@ -289,8 +288,7 @@ def _right_form(fault: Any, kind: type[BaseModel]) -> str:
 
 def show(value: object) -> str:
     """Returns a value for a message, shortened if it is long."""
-    text = repr(value)
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+    return shortened(repr(value))
 
 
 def _table_at(kind: Any, key: Key) -> type[BaseModel]:

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Self, get_args, get_origin, get_type_hints
 
 from modernize.errors import SpecError, UnknownNameError, UsageError
+from modernize.text import shortened
 
 # Limits far above any use, and low enough that counting takes neither minutes nor gigabytes.
 MAX_STAGES = 8
@@ -177,12 +178,12 @@ class NetSpec:
 
     def __post_init__(self) -> None:
         faults = [
-            f"{name} is {_shortened(getattr(self, name))}; it must be {_wanted(kind)}"
+            f"{name} is {shortened(repr(getattr(self, name)))}; it must be {_wanted(kind)}"
             for name, kind in field_types().items()
             if not _is_a(getattr(self, name), kind)
         ]
         faults = faults or [
-            f"{name} is {_shortened(getattr(self, name))}; it must be {wanted}"
+            f"{name} is {shortened(repr(getattr(self, name)))}; it must be {wanted}"
             for name, good, wanted in (
                 (
                     "depths",
@@ -326,11 +327,6 @@ def fields_with(*roles: Role) -> frozenset[str]:
 CUSTOM_LAYER_FIELDS = tuple(
     name for name, kind in field_types().items() if isinstance(kind, types.UnionType)
 )
-
-
-def _shortened(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:80]}..."
 
 
 def _is_a(value: Any, kind: Any) -> bool:

@@ -124,6 +124,11 @@ def plural(number: int, noun: str) -> str:
     return f"{number:,} {noun}{end}"
 
 
+def shortened(text: str, most: int = 80) -> str:
+    """Returns a text of at most this many characters, and "..." for the rest."""
+    return text if len(text) <= most else f"{text[:most]}..."
+
+
 def few(names: Iterable[object], shown: int = 5) -> str:
     """Returns the first names and the number of the others: "a, b and 3 more"."""
     listed = [str(name) for name in names]

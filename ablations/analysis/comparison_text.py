@@ -34,10 +34,7 @@ def as_values(table: pd.DataFrame) -> list[dict[str, Any]]:
 def as_texts(table: pd.DataFrame, *, every_column: bool = False) -> list[dict[str, str]]:
     """Returns the rows for people, without columns that are empty, unless all are wanted."""
     rows = [_texts(row) for row in as_values(table)]
-    filled = [
-        name for name in next(iter(rows), {}) if every_column or any(row[name] for row in rows)
-    ]
-    return [{name: row[name] for name in filled} for row in rows]
+    return rows if every_column else tables.without_empty(rows)
 
 
 def as_report(accuracies: Accuracies, table: pd.DataFrame, baseline: str = PARENT) -> tables.Report:

@@ -14,6 +14,7 @@ from click.core import ParameterSource
 from ablations import limits
 from ablations.paths import expand
 from modernize.errors import UsageError
+from modernize.text import shortened
 
 _SHOWN = 30  # characters of a number in a message
 
@@ -66,7 +67,7 @@ class _StrictNumber(click.ParamType):  # type: ignore[type-arg]  # generic in ne
         """Returns the number."""
         if isinstance(value, str) and not self.pattern.fullmatch(value.strip()):
             wanted = f"{self.noun} from {self._describe_range()}"
-            self.fail(f"{_shortened(value)} is not {wanted}.", param, ctx)
+            self.fail(f"{shortened(value, _SHOWN)!r} is not {wanted}.", param, ctx)
         return super().convert(value, param, ctx)
 
 
@@ -82,10 +83,6 @@ class FloatType(_StrictNumber, click.FloatRange):
 
     noun = "a number"
     pattern = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,4})?")
-
-
-def _shortened(text: str) -> str:
-    return repr(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}...")
 
 
 class FilePath(click.Path):

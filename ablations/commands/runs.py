@@ -67,13 +67,9 @@ def _status(console: Console, study: Study, statuses: list[RunStatus]) -> Group:
         }
         for s in shown
     ]
-    for column in ("preempted", "job"):
-        if not any(row[column] for row in rows):
-            for row in rows:
-                del row[column]
     counts = Counter(str(s.status) for s in statuses)
     parts: list[RenderableType] = [
-        *tables.for_console(console, rows, _COLUMNS),
+        *tables.for_console(console, tables.without_empty(rows, "preempted", "job"), _COLUMNS),
         Text(
             f"{study.name}: " + ", ".join(f"{integer(n)} {status}" for status, n in counts.items())
         ),

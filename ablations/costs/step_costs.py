@@ -128,11 +128,7 @@ def title(rows: Sequence[CostRow], regime: Regime) -> str:
 def as_texts(rows: Sequence[CostRow]) -> list[dict[str, str]]:
     """Returns rows for people; a star marks a published figure that is probably a misprint."""
     unit = choose_unit(row.flops for row in rows)
-    texts = [_as_text(row, unit) for row in rows]
-    if not any(row.paper_gflops for row in rows):
-        for text in texts:
-            del text["paper"], text["agrees"]
-    return texts
+    return tables.without_empty([_as_text(row, unit) for row in rows], "paper", "agrees")
 
 
 def _as_text(row: CostRow, unit: Unit) -> dict[str, str]:

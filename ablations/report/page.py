@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from ablations import tables
 from ablations.analysis import accuracies, comparison, comparison_text
 from ablations.analysis.baselines import PARENT
 from ablations.analysis.summary import EMA_COLUMNS, ema_cell, read_summary, status_text, summarise
@@ -209,7 +210,7 @@ def _results(summary: pd.DataFrame, table: pd.DataFrame) -> Rows:
     texts = {row["step"]: row for row in comparison_text.as_texts(table, every_column=True)}
     complete = (summary["status"] == Status.FINISHED).all()  # as the first lines of the page say
     unit = choose_unit(summary["flops"])
-    return _without_empty_columns(
+    return tables.without_empty(
         [
             {
                 "step": row["step"],
@@ -230,14 +231,9 @@ def _results(summary: pd.DataFrame, table: pd.DataFrame) -> Rows:
 
 def _changes(table: pd.DataFrame) -> Rows:
     rows = comparison_text.as_texts(table, every_column=True)
-    return _without_empty_columns(
+    return tables.without_empty(
         [{name: row[name] for name in _OF_CHANGES} for row in rows if row["baseline"]]
     )
-
-
-def _without_empty_columns(rows: Rows) -> Rows:
-    names = [name for name in rows[0] if any(row[name] for row in rows)] if rows else []
-    return [{name: row[name] for name in names} for row in rows]
 
 
 def _unfinished(data: ReportData | None) -> str:
