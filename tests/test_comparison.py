@@ -53,6 +53,11 @@ def two(before, after, missing_before=(), missing_after=()):
     return Accuracies("study", LAST, rows)
 
 
+def says(text, *parts):
+    """Whether a sentence has these names and values; its other words may change."""
+    return all(part in text for part in parts)
+
+
 def conclusion(before, after, missing_before=(), missing_after=()):
     return compare(two(before, after, missing_before, missing_after))["conclusion"][1]
 
@@ -98,13 +103,8 @@ def test_seeds_that_did_not_finish_in_both_are_counted_by_reason():
         {3: "diverged", 4: "missing"},
         {1: "collapsed", 4: "missing"},
     )
-    assert words == (
-        "+0.25, not distinguishable from zero at n = 2 "
-        "(excluded: 1 collapsed, 1 missing, 1 diverged in a)"
-    )
-    assert conclusion([80.0, 80.1], [80.2, 80.9], {}, {2: "failed"}).endswith(
-        "(excluded: 1 failed)"
-    )
+    assert says(words, "+0.25", "n = 2", "1 collapsed, 1 missing, 1 diverged in a")
+    assert says(conclusion([80.0, 80.1], [80.2, 80.9], {}, {2: "failed"}), "1 failed")
 
 
 @pytest.mark.integration
@@ -118,10 +118,9 @@ def test_what_does_not_hold_for_all_tests_together_is_said_to_fail_the_correctio
     assert alone["conclusion"][1].startswith("+0.47 ± 0.14 (95 %), p = 0.005")
     table = compare(Accuracies("study", LAST, (base, found, *nothing)))
     assert table["p_holm"][1] == pytest.approx(10 * table["p"][1])
-    assert table["conclusion"][1] == (
-        "+0.47, not distinguishable from zero at n = 3 after correction"
-    )
-    assert table["conclusion"][2] == "+0.02, not distinguishable from zero at n = 3"
+    assert says(table["conclusion"][1], "+0.47", "n = 3", "correction")
+    assert says(table["conclusion"][2], "+0.02", "n = 3")
+    assert "correction" not in table["conclusion"][2]
     assert int(table["seeds_needed_corrected"][1]) > int(table["seeds_needed"][1])
 
 
@@ -134,13 +133,13 @@ def test_a_baseline_for_all_instead_of_the_parents():
     )
     parents = compare(Accuracies("study", LAST, rows))
     assert list(parents["baseline"]) == ["", "a", "gone"]
-    assert parents["conclusion"][0] == "builds on no other step"
-    assert parents["conclusion"][2] == "no comparison: gone is not in the table"
+    assert not re.search(r"\d", parents["conclusion"][0])
+    assert says(parents["conclusion"][2], "gone")
     last = compare(Accuracies("study", LAST, rows), "c")
     assert list(last["baseline"]) == ["c"] * 3
     assert last["change"][0] == pytest.approx(80.1 - 80.6666667)
-    assert last["conclusion"][2] == "the baseline of the others"
-    with pytest.raises(UnknownNameError, match=r"unknown step 'd'.*parent, a, b, c"):
+    assert says(last["conclusion"][2], "baseline")
+    with pytest.raises(UnknownNameError, match=r"'d'.*parent, a, b, c"):
         compare(Accuracies("study", LAST, rows), "d")
 
 
@@ -165,9 +164,9 @@ def test_the_papers_own_table():
     assert list(tested.index[tested["p_holm"] < 0.05]) == [
         "stage-ratio", "depthwise", "width", "inverted", "move-up", "kernel-5", "downsample",
     ]  # fmt: skip
-    assert table.loc["gelu", "conclusion"] == "+0.05, not distinguishable from zero at n = 3"
-    assert table.loc["ln", "conclusion"] == "+0.06, not distinguishable from zero at n = 3"
-    assert table.loc["recipe", "conclusion"] == "+2.69; resnet has one run: no test"
+    assert says(table.loc["gelu", "conclusion"], "+0.05", "n = 3")
+    assert says(table.loc["ln", "conclusion"], "+0.06", "n = 3")
+    assert says(table.loc["recipe", "conclusion"], "+2.69", "resnet")
     # With equal standard deviations, Welch's t is Student's with 4 degrees of freedom.
     t = 0.54 / (0.07 * math.sqrt(2 / 3))
     tail = 1 - t * (t * t + 6) / (t * t + 4) ** 1.5
@@ -236,19 +235,14 @@ def test_a_study_from_its_records(study):
     assert table.loc["recipe", "conclusion"] == "+5.10 ± 0.25 (95 %), p < 0.001"
     assert table.loc["recipe", "test"] == "paired t"
     assert table.loc["stage-ratio", "excluded"] == "seed 1 missing, seed 2 collapsed"
-    assert table.loc["stage-ratio", "conclusion"] == (
-        "-0.10; stage-ratio has one run: no test (excluded: 1 missing, 1 collapsed)"
-    )
-    assert table.loc["patchify", "conclusion"] == (
-        "no comparison: no finished run (seed 0 collapsed, seed 1 diverged, seed 2 missing)"
-    )
-    assert table.loc["depthwise", "conclusion"] == (
-        "0.00; one run each: no test (excluded: 1 unreadable, 1 without accuracy) "
-        "(vs stage-ratio: no finished run of patchify)"
-    )
-    assert table.loc["depthwise", "excluded"] == ("seed 1 unreadable, seed 2 without accuracy")
+    words = table["conclusion"]
+    assert says(words["stage-ratio"], "-0.10", "stage-ratio", "1 missing, 1 collapsed")
+    assert says(words["patchify"], "seed 0 collapsed, seed 1 diverged, seed 2 missing")
+    excluded = "1 unreadable, 1 without accuracy"
+    assert says(words["depthwise"], "0.00", excluded, "vs stage-ratio", "patchify")
+    assert says(table.loc["depthwise", "excluded"], "seed 1 unreadable", "seed 2")
     told = notes(of_study(study), table.reset_index(), "parent")
-    assert any("excluded from all means" in line for line in told)
+    assert any("excluded" in line for line in told)
 
 
 @pytest.mark.integration
@@ -269,7 +263,7 @@ def test_only_a_summary_was_kept(study):
     assert table.loc["recipe", "test"] == "Welch t"
     assert table.loc["recipe", "change"] == pytest.approx(5.1, abs=1e-3)
     assert table.loc["patchify", "n"] == 0
-    assert table.loc["patchify", "conclusion"].startswith("no comparison: no finished run (seed 0")
+    assert says(table.loc["patchify", "conclusion"], "seed 0")
     with pytest.raises(UsageError, match=r"--best-epoch.*summary\.csv"):
         of_study(study, best_epoch=True)
 
@@ -280,7 +274,7 @@ def test_different_numbers_of_runs_are_both_said():
         VariantAccuracy("b", "b", "a", summary_from(5, 80.1, 0.2)),
     )
     words = compare(Accuracies("study", LAST, rows))["conclusion"][1]
-    assert words == "+0.10, not distinguishable from zero at n = 5 and 3"
+    assert says(words, "+0.10", "n = 5 and 3")
 
 
 @pytest.mark.integration

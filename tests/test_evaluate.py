@@ -151,7 +151,7 @@ def test_other_classes_than_imagenets_go_by_name(tmp_path: Path) -> None:
         smooth_image(0).save(tmp_path / name / "x.png")
     images = evaluation.list_images(tmp_path, 3)
     assert images.classes == ("a", "b", "c")
-    with pytest.raises(validation.UsageError, match="has 3 class folders, but the network has 4"):
+    with pytest.raises(validation.UsageError, match=r"3 class folders.* 4"):
         evaluation.list_images(tmp_path, 4)
 
 

@@ -311,7 +311,7 @@ def test_precision_is_resolved_for_the_device() -> None:
     assert resolve_precision("fp32", CPU) is torch.float32
     assert resolve_precision("bf16", CPU) is torch.bfloat16
     assert resolve_precision("auto", CPU) in (torch.float32, torch.bfloat16)
-    with pytest.raises(UsageError, match="fp16 needs a CUDA GPU, not cpu"):
+    with pytest.raises(UsageError, match=r"fp16.*cpu"):
         resolve_precision("fp16", CPU)
 
 
