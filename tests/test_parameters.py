@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from ablations import limits, paths, yaml_core
 from ablations.cli import main
-from ablations.commands.parameters import ListedImages
+from ablations.commands.parameters import ImageFolder
 from ablations.data.datasets import load_dataset
 from ablations.launching.experiment import study_name
 from ablations.launching.slurm_config import load_slurm_config
@@ -76,10 +76,10 @@ def test_any_folder_that_is_there_is_the_one_that_is_read(name: str) -> None:
             Path(name).mkdir()
             Path(name, "train").mkdir()
             given_ = name if name not in ("embedded", "on-disk", "download") else f"./{name}"
-            assert ListedImages().convert(given_, None, None) == given_
+            assert ImageFolder().convert(given_, None, None) == given_
             data = FOLDER.model_copy(update={"source": given_})
-            with pytest.raises(UsageError, match="val"):
-                load_dataset(data)  # it has seen the one part, and misses the other
+            with pytest.raises(UsageError, match="train"):
+                load_dataset(data)  # it has seen that the one part has no images
         finally:
             os.chdir(there)
 
