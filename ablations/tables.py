@@ -1,4 +1,7 @@
-"""Rows as text: a table for the terminal, CSV, JSON or Markdown. The first column is the key."""
+"""Rows as text: a table for the terminal, CSV, JSON, Markdown or LaTeX.
+
+The first column is the key.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ from rich.text import Text
 from ablations import terminal
 from modernize import text
 
-FORMATS = ("table", "csv", "json", "markdown")
+FORMATS = ("table", "csv", "json", "markdown", "latex")
 
 _GAP = 3  # between two columns
 _EDGES = 2  # beside the first and the last
@@ -66,6 +69,7 @@ class Report:
         columns: how the table is shown.
         title: above the table, if any.
         notes: below the table.
+        latex: the rows for LaTeX, if they are not those of the table.
     """
 
     values: Sequence[Mapping[str, Any]]
@@ -73,6 +77,7 @@ class Report:
     columns: Columns = PLAIN
     title: str = ""
     notes: Sequence[str] = ()
+    latex: Rows | None = None
 
     def show(self, console: Console, style: str) -> None:
         """Prints the report in one of :data:`FORMATS`."""
@@ -84,9 +89,12 @@ class Report:
             console.print(note, soft_wrap=True)
 
     def as_text(self, style: str) -> str:
-        """Returns the report as ``csv``, ``json`` or ``markdown``."""
-        if style != "markdown":
+        """Returns the report as ``csv``, ``json``, ``markdown`` or ``latex``."""
+        if style in ("csv", "json"):
             return as_csv(self.values) if style == "csv" else as_json(self.values)
+        if style == "latex":  # title and notes are comments, so that \input works in a table
+            lines = [f"% {text.one_line(line)}" for line in (self.title, *self.notes) if line]
+            return "\n".join([*lines, as_latex(self.latex or self.texts, self.columns)])
         title = [text.markdown(self.title), ""] if self.title else []
         notes = ["", *(f"- {text.markdown(note)}" for note in self.notes)] if self.notes else []
         return "\n".join([*title, as_markdown(self.texts, self.columns), *notes])
@@ -159,6 +167,28 @@ def as_markdown(rows: Rows, columns: Columns = PLAIN) -> str:
         for line in ([*rows[0]], *(row.values() for row in rows))
     )
     return "\n".join(f"| {' | '.join(line)} |" for line in (header, marks, *lines))
+
+
+def as_latex(rows: Rows, columns: Columns = PLAIN) -> str:
+    """Returns a ``tabular`` of LaTeX, which needs the package ``booktabs``."""
+    if not rows:
+        return ""
+    sides = "".join("r" if name in columns.numbers else "l" for name in rows[0])
+    header, *lines = (
+        rf"{' & '.join(map(text.latex, line))} \\"
+        for line in ([*rows[0]], *(row.values() for row in rows))
+    )
+    return "\n".join(
+        [
+            rf"\begin{{tabular}}{{{sides}}}",
+            r"\toprule",
+            header,
+            r"\midrule",
+            *lines,
+            r"\bottomrule",
+            r"\end{tabular}",
+        ]
+    )
 
 
 def print_table(console: Console, rows: Rows, columns: Columns = PLAIN, title: str = "") -> None:

@@ -2,6 +2,7 @@
 
 Titles, reasons, paths, names of tensors and logs may contain anything. Each function escapes them
 for one format: :func:`visible` for terminals, pictures and pages, :func:`markdown` for Markdown,
+:func:`latex` for LaTeX,
 :func:`csv_cell` for spreadsheets, :func:`shell` for a command line.
 """
 
@@ -24,6 +25,24 @@ _COLOUR = re.compile("\x1b\\[[0-9;:]*[mK]")
 _FORMULA = re.compile(r"\s*[=+\-@\uff1d\uff0b\uff0d\uff20]|[\t\r\n]")
 _QUOTED = re.compile(rf"'+(?:{_FORMULA.pattern})")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+
+_SIGNED = re.compile(
+    r"(?<![\w.,-])(?:[+-]\d[\d.]*|\d[\d.]*(?= ±))(?: ± \d[\d.]*)?(?![\w,])", re.ASCII
+)
+_LATEX = str.maketrans(
+    {
+        **{char: f"\\{char}" for char in "{}#$%&_"},
+        **{char: f"{{{char}}}" for char in "'`[]*"},  # ligatures, and arguments of a line break
+        "\\": r"\textbackslash{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "<": "$<$",
+        ">": "$>$",
+        "|": "$|$",
+        "\xb1": r"$\pm$",
+        "\xd7": r"$\times$",
+    }
+)
 
 _MARKDOWN = re.compile(
     r"[\\`*\[\]|~$]"
@@ -74,6 +93,20 @@ def markdown(text: str) -> str:
     return _MARKDOWN.sub(
         lambda m: f"{m.group()}\\" if m.group().isdigit() else f"\\{m.group()}", one_line(text)
     )
+
+
+def latex(text: str) -> str:
+    r"""Returns a cell of a LaTeX table that shows a text as it is.
+
+    Signed numbers and means with a standard deviation are in math mode: ``$-1.2$``,
+    ``$76.1 \pm 0.2$``.
+    """
+    line, start, parts = one_line(text), 0, []
+    for match in _SIGNED.finditer(line):
+        parts += [line[start : match.start()].translate(_LATEX), "$", match[0], "$"]
+        start = match.end()
+    parts.append(line[start:].translate(_LATEX))
+    return re.sub("-(?=-)", "-{}", "".join(parts).replace(" ± ", r" \pm "))
 
 
 def csv_cell(value: Any) -> Any:

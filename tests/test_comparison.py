@@ -341,10 +341,12 @@ def test_the_command_in_all_formats(study, monkeypatch, capsys):
     markdown = command(monkeypatch, capsys, *there, "--format", "markdown", "--best-epoch")
     assert "| recipe | 3 |" in markdown
     assert "\n- OPTIMISTIC" in markdown
+    latex = command(monkeypatch, capsys, *there, "--format", "latex")
+    assert r"recipe & 3 & $85.57 \pm 0.45$ & resnet & $+5.10$ & " in latex
 
 
 @pytest.mark.integration
-@pytest.mark.parametrize("style", ["table", "csv", "json", "markdown"])
+@pytest.mark.parametrize("style", ["table", "csv", "json", "markdown", "latex"])
 @pytest.mark.parametrize("best", [[], ["--best-epoch"]])
 def test_nothing_that_is_no_number_is_shown_as_one(study, style, best, monkeypatch, capsys):
     there = ["--results", study.folder.parent, *best]

@@ -55,7 +55,7 @@ def test_what_has_no_room_is_named_and_the_key_is_whole(width, shown):
 
 
 def test_no_rows():
-    assert tables.as_csv([]) == tables.as_markdown([]) == ""
+    assert tables.as_csv([]) == tables.as_markdown([]) == tables.as_latex([]) == ""
     assert json.loads(tables.as_json([])) == []
     tables.print_table(terminal.console(file=io.StringIO()), [])
 
@@ -70,3 +70,20 @@ def test_programs_read_what_tables_write():
 def test_changes_that_are_not_from_the_row_above_are_named():
     assert tables.change_note({"a": "", "b": "a", "c": "b"}) == ""
     assert "c from a" in tables.change_note({"a": "", "b": "a", "c": "a"})
+
+
+def test_latex_is_a_tabular_with_title_and_notes_as_comments():
+    rows = [{"step": "a_b", "top-1": "76.10 ± 0.20"}, {"step": "[c]", "top-1": "80.00"}]
+    report = tables.Report(rows, rows, Columns(numbers=("top-1",)), "title\n\\evil", ["a note"])
+    assert report.as_text("latex").splitlines() == [
+        r"% title \evil",
+        "% a note",
+        r"\begin{tabular}{lr}",
+        r"\toprule",
+        r"step & top-1 \\",
+        r"\midrule",
+        r"a\_b & $76.10 \pm 0.20$ \\",
+        r"{[}c{]} & 80.00 \\",
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]

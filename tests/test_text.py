@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from ablations import terminal
-from modernize.text import csv_cell, from_csv, markdown, one_line, plural, shell, visible
+from modernize.text import csv_cell, from_csv, latex, markdown, one_line, plural, shell, visible
 
 ROOT = Path(__file__).parent.parent
 TEXTS = st.text(st.characters(exclude_categories=[])) | st.text(
@@ -60,6 +60,38 @@ def test_markdown_shows_a_text_as_it_is(text: str) -> None:
     assert reader.render(cell).replace("&quot;", '"') == (f"<p>{shown}</p>\n" if shown else "")
     table = reader.render(f"| a | b |\n| --- | --- |\n| {cell} | end |\n").replace("&quot;", '"')
     assert f"<tr>\n<td>{shown}</td>\n<td>end</td>\n</tr>\n" in table
+
+
+@pytest.mark.parametrize(
+    ("text", "cell"),
+    [
+        ("76.10 ± 0.20", r"$76.10 \pm 0.20$"),
+        ("-1.2", "$-1.2$"),
+        ("+0.38 to -0.70", "$+0.38$ to $-0.70$"),
+        ("+0.5 ± 0.1 (95 %)", r"$+0.5 \pm 0.1$ (95 \%)"),
+        ("25,557,032", "25,557,032"),
+        ("kernel-5, 1e-05", "kernel-5, 1e-05"),
+        ("a_b & 5 % of {#1}$", r"a\_b \& 5 \% of \{\#1\}\$"),
+        (r"C:\x^2~", r"C:\textbackslash{}x\textasciicircum{}2\textasciitilde{}"),
+        ("p < 0.001", "p $<$ 0.001"),
+        ("--only", "-{}-only"),
+        ("[2] * 'x'", "{[}2{]} {*} {'}x{'}"),
+        ("two\nlines", "two lines"),
+    ],
+)
+def test_latex_shows_a_text_as_it_is(text: str, cell: str) -> None:
+    assert latex(text) == cell
+
+
+@given(TEXTS)
+def test_no_text_is_a_command_of_latex(text: str) -> None:
+    """Only the commands of the renderer are left, all braces are closed, and math mode ends."""
+    cell = latex(text)
+    rest = re.sub(r"\\(textbackslash|textasciitilde|textasciicircum)\{\}|\\(pm|times)\b", "", cell)
+    rest = re.sub(r"\\[{}#$%&_]", "", rest)
+    assert not set(rest) & set("\\#%&_~^\n")
+    assert rest.count("{") == rest.count("}")
+    assert rest.count("$") % 2 == 0
 
 
 @given(TEXTS)

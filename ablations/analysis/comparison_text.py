@@ -10,13 +10,13 @@ from ablations.analysis.accuracies import BEST, PUBLISHED, Accuracies
 from ablations.analysis.baselines import PARENT
 from ablations.analysis.comparison import PAIRED, sensitivity
 from ablations.analysis.statistics import LEVEL
-from ablations.units import fixed, p_value, signed
+from ablations.units import fixed, mean_and_std, p_value, signed
 
 if TYPE_CHECKING:
     import pandas as pd
 
 COLUMNS = tables.Columns(
-    numbers=("n", "top-1", "std", "95 % interval", "interval of change", "bootstrap", "p",
+    numbers=("n", "top-1", "std", "95 % interval", "change", "interval of change", "bootstrap", "p",
              "p corrected", "seeds needed"),
     optional=("95 % interval", "p", "bootstrap", "std", "p corrected", "excluded",
            "seeds needed", "interval of change", "n", "baseline"),
@@ -45,8 +45,31 @@ def as_report(accuracies: Accuracies, table: pd.DataFrame, baseline: str = PAREN
         table: the comparison of them.
         baseline: that they were compared with.
     """
-    lines = notes(accuracies, table, baseline)
-    return tables.Report(as_values(table), as_texts(table), COLUMNS, title(accuracies), lines)
+    lines, rows = notes(accuracies, table, baseline), as_texts(table)
+    return tables.Report(
+        as_values(table), rows, COLUMNS, title(accuracies), lines, for_paper(table, rows)
+    )
+
+
+def for_paper(table: pd.DataFrame, rows: tables.Rows) -> tables.Rows:
+    """Returns the rows of a table for a paper: means ± standard deviations, without sentences.
+
+    Args:
+        table: the comparison.
+        rows: its rows for people.
+    """
+    left_out = ("std", "95 % interval", "excluded", "bootstrap", "p", "seeds needed", "conclusion")
+    last = ("interval of change", "p corrected")
+    cells = zip(rows, table["top1"], table["top1_std"], table["change"], strict=True)
+    return [
+        {
+            **{name: cell for name, cell in row.items() if name not in (*left_out, *last)},
+            "top-1": mean_and_std(mean, std),
+            "change": signed(change),
+            **{name: row[name] for name in last if name in row},
+        }
+        for row, mean, std, change in cells
+    ]
 
 
 def title(accuracies: Accuracies) -> str:

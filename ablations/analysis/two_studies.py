@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from ablations import tables
 from ablations.analysis.accuracies import Accuracies, of_study
 from ablations.analysis.comparison import compare_studies
-from ablations.analysis.comparison_text import COLUMNS, as_texts, as_values, notes
+from ablations.analysis.comparison_text import COLUMNS, as_texts, as_values, for_paper, notes
 from ablations.records import Study, differing
 from ablations.units import mean_and_std
 from modernize.errors import UsageError
@@ -69,7 +69,7 @@ def as_report(before: Study, after: Study, *, best_epoch: bool = False) -> table
         else "Not paired: the studies have different images, so a seed has no common meaning.",
         *notes(second, table, names[0]),
     ]
-    return tables.Report(as_values(table), texts, columns, title, lines)
+    return tables.Report(as_values(table), texts, columns, title, lines, for_paper(table, texts))
 
 
 def _names(before: Study, after: Study) -> tuple[str, str]:

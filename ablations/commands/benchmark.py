@@ -166,7 +166,7 @@ def benchmark(
     folder = output or source or benchmark_request.default_folder(measured, results)
     written = benchmark_request.write(measured, folder, known, accuracy or PAPER)
     benchmark_request.show(measured, style, console)
-    if style in ("table", "markdown"):
+    if style not in ("csv", "json"):
         if not known:
             terminal.echo("No chart: accuracies unknown; add --accuracy STUDY.")
         terminal.echo(f"Wrote {', '.join(map(short_path, written))}")

@@ -80,7 +80,8 @@ def collect(
     elif style == "json":
         terminal.echo(tables.as_json(read_summary(found).to_dict("records")))
     else:
-        terminal.echo(tables.as_markdown(as_texts(read_summary(found)), SUMMARY_COLUMNS))
+        texts = as_texts(read_summary(found))
+        tables.Report(texts, texts, SUMMARY_COLUMNS).show(terminal.console(), style)
     if archive:
         path, runs = found.archive()
         terminal.echo(f"Wrote {short_path(path)}: {plural(runs, 'run')}", err=style != "table")

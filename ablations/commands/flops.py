@@ -79,7 +79,7 @@ def flops(
         step_costs.report([row for rows in counted for row in rows]).show(console, style)
         return
     for number, (regime, rows) in enumerate(zip(chosen, counted, strict=True)):
-        if style == "markdown" and number:
+        if style in ("markdown", "latex") and number:
             terminal.echo()
         step_costs.report(rows, step_costs.title(rows, regime)).show(console, style)
 
