@@ -319,6 +319,11 @@ class DataChoice(Table):
         """Whether ``source`` is a folder or file, not one of the :data:`SOURCES`."""
         return self.name not in WITH_KEYWORDS or self.source not in SOURCES
 
+    @property
+    def runs_code(self) -> bool:
+        """Whether ``source`` is a Python file, which is run."""
+        return self.name == "custom"
+
 
 class Compute(Table):
     """How a network is computed: this decides speed and, except for rounding, not the result.

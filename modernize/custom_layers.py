@@ -21,18 +21,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
 import re
-import sys
-import traceback
-import types
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from modernize.errors import CustomLayersError, RoadmapError, UnknownNameError
-from modernize.files import read_bytes
+from modernize.errors import CustomLayersError, UnknownNameError
 from modernize.spec import CustomLayer, field_types
+from modernize.user_code import digest_of, read_code, reporting_errors, run_code
 
 if TYPE_CHECKING:
     from torch import nn
@@ -42,6 +38,7 @@ if TYPE_CHECKING:
 TABLES = {"activation": "ACTIVATIONS", "norm": "NORMS", "spatial_conv": "SPATIAL_CONVS"}
 """The fields that may name a custom layer, and the dictionary that defines it."""
 
+KIND = "file of custom layers"  # in messages
 _NAME = re.compile(r"[a-z][a-z0-9-]*")
 
 
@@ -79,11 +76,6 @@ _loaded: dict[str, CustomLayersFile] = {}
 """The registry: digest -> file. Entries are only added, and one digest has one content."""
 
 
-def digest_of(content: bytes) -> str:
-    """Returns 16 hexadecimal digits that identify a file's content."""
-    return hashlib.sha256(content).hexdigest()[:16]
-
-
 def load_custom_layers(path: Path, digest: str | None = None) -> CustomLayersFile:
     """Runs a Python file and registers its layers; a content that is registered is not run again.
 
@@ -95,17 +87,7 @@ def load_custom_layers(path: Path, digest: str | None = None) -> CustomLayersFil
         CustomLayersError: if the file cannot be read, has another content, fails, or defines no
             layer.
     """
-    try:
-        content = read_bytes(path)
-        content.decode()  # a study keeps it as text
-    except OSError as error:
-        raise CustomLayersError(
-            f"the file of custom layers {path} cannot be read: {error.strerror or error}."
-        ) from error
-    except UnicodeDecodeError as error:
-        raise CustomLayersError(
-            f"the file of custom layers {path} is not text in UTF-8: {error}."
-        ) from error
+    content = read_code(path, KIND, CustomLayersError)
     found = digest_of(content)
     if digest not in (None, found):
         raise CustomLayersError(
@@ -148,7 +130,8 @@ def make_custom_layer(field: str, layer: CustomLayer, *arguments: Any) -> nn.Mod
     from torch import nn
 
     call = f"{TABLES[field]}[{layer.name!r}]({', '.join(map(repr, arguments))})"
-    with _reporting_errors(file.path, f"{file.path.name}: {call} fails"):
+    start = f"{file.path.name}: {call} fails"
+    with reporting_errors(file.path, start, CustomLayersError):
         module = make(*arguments)
     if not isinstance(module, nn.Module):
         raise CustomLayersError(
@@ -171,44 +154,14 @@ def running(spec: NetSpec, action: str) -> Iterator[None]:
         yield
         return
     named = ", ".join(f"{field} {layer.name}" for field, layer in spec.custom_layers.items())
-    with _reporting_errors(files[0].path, f"the network with {named} cannot {action}"):
+    start = f"the network with {named} cannot {action}"
+    with reporting_errors(files[0].path, start, CustomLayersError):
         yield
-
-
-@contextlib.contextmanager
-def _reporting_errors(path: Path, start: str) -> Iterator[None]:
-    """Turns any exception of the code in a file into a :class:`CustomLayersError`.
-
-    That includes ``SystemExit``, which would end a command without a message. Only Ctrl-C passes,
-    unless the file itself raises ``KeyboardInterrupt``.
-
-    Args:
-        path: of the file.
-        start: first words of the message.
-    """
-    try:
-        yield
-    except RoadmapError:
-        raise
-    except BaseException as error:
-        last = traceback.extract_tb(error.__traceback__)[-1]
-        in_file = last.filename == str(path) and "KeyboardInterrupt" in (last.line or "")
-        if isinstance(error, KeyboardInterrupt) and not in_file:
-            raise
-        raise CustomLayersError(f"{start}: {_explain(error, path)}") from error
 
 
 def _run(path: Path, content: bytes) -> CustomLayersFile:
-    """Runs exactly these bytes, so that the digest is of the code that was run."""
-    module = types.ModuleType(f"custom_layers_{digest_of(content)}")
-    module.__file__ = str(path)
-    sys.modules[module.__name__] = module  # as import does; dataclasses look themselves up there
-    try:
-        with _reporting_errors(path, f"the file of custom layers {path} fails"):
-            exec(compile(content, str(path), "exec"), module.__dict__)  # noqa: S102  # as import does
-    except BaseException:
-        sys.modules.pop(module.__name__, None)
-        raise
+    """Runs these bytes, and returns the layers that they define."""
+    module = run_code(path, content, KIND, CustomLayersError)
     tables = {field: getattr(module, table, {}) for field, table in TABLES.items()}
     faults = [fault for field in tables for fault in _faults(field, tables[field])]
     if not faults and not any(tables.values()):
@@ -236,14 +189,3 @@ def _faults(field: str, table: Any) -> list[str]:
         elif not callable(make):
             faults.append(f"{TABLES[field]}[{name!r}] is not a class or function")
     return faults
-
-
-def _explain(error: BaseException, path: Path) -> str:
-    """Returns an error in one line, with the line of the file that raised it."""
-    lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)]
-    line = error.lineno if isinstance(error, SyntaxError) else (lines or [None])[-1]
-    try:
-        text = (str(error).splitlines() or [""])[0]
-    except Exception:  # of the error's own __str__
-        text = "its text cannot be shown"
-    return f"{type(error).__name__}: {text}" + (f" (line {line})" if line else "")

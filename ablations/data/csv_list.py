@@ -18,6 +18,7 @@ from ablations.data.images import (
     MissingImagesError,
     Split,
     index_classes,
+    note_test,
 )
 from ablations.data.readers import FileReader
 from ablations.paths import expand
@@ -68,14 +69,13 @@ def find_csv(source: str, *, only_train: bool = False) -> Found:
     faults: list[str] = []
     rows = [row for path, split in files for row in _read(path, split, faults)]
     used = next((name for name in VALIDATION if any(row.split == name for row in rows)), "")
-    named = used not in ("", "val") and not only_train
-    notes = [f"the validation images are those of {used}."] if named else []
     faults += _repeated(rows)
     train = _list(root, [row for row in rows if row.split == "train"], given)
     val = _list(root, [row for row in rows if row.split == used], given) if used else None
     if not len(train.items):
         faults.append(f"{given} lists no training images")
     reader = functools.partial(FileReader, root)
+    notes = [] if only_train else note_test([used])
     return Found(str(given), train, None if only_train else val, reader, faults, notes)
 
 

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ablations.data.csv_list import find_csv
+from ablations.data.custom import find_custom
 from ablations.data.fashion_mnist import read_fashion_mnist
+from ablations.data.huggingface import find_huggingface
 from ablations.data.image_folder import find_folder
 from ablations.data.images import (
     DataError,
@@ -20,6 +22,7 @@ from ablations.data.images import (
     check_found,
     hold_out_in_memory,
 )
+from ablations.data.shards import find_shards
 from ablations.data.torchvision_sets import find_torchvision, read_cifar
 
 if TYPE_CHECKING:
@@ -71,11 +74,18 @@ def _some(images: Dataset, count: int) -> Dataset:
     return dataclasses.replace(images, **few)
 
 
+def _by_source(find: Callable[..., Found]) -> Callable[[DataChoice], Found]:
+    return lambda choice: find(choice.source, only_train=choice.validation is not None)
+
+
 FINDERS: Mapping[str, Callable[[DataChoice], Found | InMemoryDataset]] = {
     "fashion-mnist": lambda choice: read_fashion_mnist(choice.source),
     "cifar10": read_cifar,
     "cifar100": read_cifar,
-    "image-folder": lambda choice: find_folder(choice.source, only_train=bool(choice.validation)),
-    "csv": lambda choice: find_csv(choice.source, only_train=bool(choice.validation)),
+    "image-folder": _by_source(find_folder),
+    "csv": _by_source(find_csv),
+    "huggingface": _by_source(find_huggingface),
+    "webdataset": _by_source(find_shards),
+    "custom": _by_source(find_custom),
     "torchvision": find_torchvision,
 }

@@ -25,6 +25,7 @@ from ablations.data.images import (
     MissingImagesError,
     Split,
     check_found,
+    note_test,
 )
 from ablations.data.readers import FileReader
 from ablations.paths import expand
@@ -74,8 +75,7 @@ def find_folder(source: str, *, only_train: bool = False) -> Found:
             f"{few(empty)}. {_READ}; fill or remove these folders"
         )
     notes = [note for listing in listings for note in listing.notes()]
-    if names[1:] == ["test"]:
-        notes.append(f"the validation images are those in {root / 'test'}.")
+    notes += note_test(names)
     splits = [listing.split() for listing in listings]
     reader = functools.partial(FileReader, root)
     return Found(str(root), splits[0], splits[1] if splits[1:] else None, reader, faults, notes)

@@ -167,6 +167,11 @@ def largest_fraction(labels: NDArray[np.int64]) -> float:
     return float(np.bincount(labels).max()) / len(labels)
 
 
+def note_test(names: Sequence[str]) -> list[str]:
+    """Returns a note if the splits that are used, training first, have the name test."""
+    return ["the validation images are those of test."] if "test" in names else []
+
+
 def index_classes(labels: Sequence[str]) -> tuple[list[str], NDArray[np.int64]]:
     """Returns the classes that occur in labels (N,), and the index of each label's class (N,).
 

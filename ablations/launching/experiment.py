@@ -20,7 +20,15 @@ from ablations.launching.job import Job
 from ablations.launching.plan import Planned, plan_runs
 from ablations.paths import expand
 from ablations.recipe import Preset
-from ablations.records import ARCHIVE, Record, ResultsError, Status, Study
+from ablations.records import (
+    ARCHIVE,
+    Record,
+    ResultsError,
+    Status,
+    Study,
+    make_folder,
+    write_bytes,
+)
 from ablations.records.lock import study_lock
 from ablations.studies import selection
 from ablations.studies.estimates import PlanRow, TrainingImages, count, plan_rows
@@ -30,6 +38,7 @@ from modernize.errors import UsageError
 from modernize.spec import Norm
 from modernize.steps import Training, Variant
 from modernize.text import plural
+from modernize.user_code import digest_of
 
 if TYPE_CHECKING:
     from ablations.data.sampling import Rank
@@ -49,6 +58,7 @@ class Experiment:
         skip_bad_images: whether to skip unreadable images.
         tensorboard: whether to write the metrics for TensorBoard, too.
         notes: sentences about the images, such as those that are skipped.
+        data_code: the Python file of a custom data set; empty for all others.
     """
 
     study: Study
@@ -58,6 +68,14 @@ class Experiment:
     skip_bad_images: bool = False
     tensorboard: bool = False
     notes: Sequence[str] = ()
+    data_code: bytes = b""
+
+    @property
+    def data_copy(self) -> Path | None:
+        """The study's copy of the Python file of a custom data set."""
+        if not self.data_code:
+            return None
+        return self.study.folder / "data" / f"{digest_of(self.data_code)}.py"
 
     @property
     def needed(self) -> list[Planned]:
@@ -76,14 +94,14 @@ class Experiment:
         )
 
     @contextlib.contextmanager
-    def locked(self, process: Rank | None = None) -> Iterator[Experiment]:
+    def locked(self, rank: Rank | None = None) -> Iterator[Experiment]:
         """Holds the study's lock, and gives the experiment as it is now, its study written.
 
         All decisions and changes belong inside: before, other processes may train, extend and write
         the study.
 
         Args:
-            process: this process, if several train together. The first one holds the lock, writes
+            rank: of this process, if several train together. The first one holds the lock, writes
                 and decides for all.
 
         Raises:
@@ -95,9 +113,12 @@ class Experiment:
                 stack.enter_context(study_lock(self.study.folder))
                 current = self._reloaded()
                 current.study.write()
+                if (copy := current.data_copy) is not None:
+                    make_folder(copy.parent)
+                    write_bytes(copy, current.data_code)
                 return current
 
-            if process is None or process.world_size == 1:
+            if rank is None or rank.world_size == 1:
                 yield lock()
                 return
             from ablations.training.device_context import agree
@@ -108,7 +129,7 @@ class Experiment:
                 locked.append(lock())
                 return locked[0].planned
 
-            planned = agree(process, decide)
+            planned = agree(rank, decide)
             yield locked[0] if locked else dataclasses.replace(self, planned=planned)
 
     def _reloaded(self) -> Experiment:
@@ -167,7 +188,8 @@ class Experiment:
         data, layers_of = self.preset.data, self.study.layers_file
         start_of = self.study.start_of
         if data.is_path:
-            data = data.model_copy(update={"source": str(Path(expand(data.source)).absolute())})
+            source = self.data_copy or Path(expand(data.source))
+            data = data.model_copy(update={"source": str(source.absolute())})
         return [
             Job(
                 p.run,
@@ -268,6 +290,7 @@ def design(
         skip_bad_images,
         tensorboard,
         (*images.notes, *_notes_on_files(images, files, study.files_before)),
+        images.code if isinstance(images, ListedImages) else b"",
     )
 
 

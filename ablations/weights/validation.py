@@ -287,6 +287,11 @@ def of_run(study: Study, data: str | None, options: Options) -> Evaluated:
             "this run, or delete its folder and launch the study again."
         )
     preset, recipe = study.preset, run.recipe
+    if preset.data.runs_code and data is None:
+        raise UsageError(
+            f"the study {study.name} has a custom data set. Name its Python file with --data, "
+            "which runs the file."
+        )
     choice = preset.data.model_copy(update={"source": data} if data is not None else {})
     images = load_dataset(choice, skip_bad_images=options.skip_bad_images)
     slot = find_slots(1)[0]
