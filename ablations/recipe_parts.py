@@ -33,7 +33,7 @@ PARTS: tuple[Part, ...] = (
         "optimizer", "learning_rate", "momentum", "betas", "epsilon", "weight_decay", "batch_size",
         "micro_batch_size", "schedule", "warmup_epochs", "final_learning_rate")),
     Part("epochs",           "number of epochs",       ("epochs",)),
-    Part("init",             "initial weights",        ("init", "layer_scale")),
+    Part("init",             "initial weights",        ("init", "layer_scale", "head_init_scale")),
     Part("crop",             "crops",                  ("resized_crop", "crop_padding")),
     Part("flip",             "flips",                  ("flip",)),
     Part("rand-augment",     "RandAugment",            ("rand_augment",)),

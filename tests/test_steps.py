@@ -129,6 +129,29 @@ def test_a_row_that_changes_nothing_is_refused():
         apply_steps([*STEPS, Step("idle", "idle", "mine", {})], REGIMES["nano"])
 
 
+def test_a_step_changes_the_recipe_until_one_names_another():
+    mix = Step("mix", "mix", "mine", {}, recipe={"mixup": 0.8})
+    side = Step("side", "side", "mine", {}, adopted=False, recipe={"mixup": 0.2, "epochs": 3})
+    cut = Step("cut", "cut", "mine", {"norm": Norm.LAYER}, recipe={"cutmix": 1.0})
+    classic, _ = STEPS[:2]
+    back = Step("back", "back", "mine", {}, Training.ENHANCED, recipe={"epochs": 4})
+    variants = {v.key: v for v in apply_steps([classic, mix, side, cut, back], REGIMES["nano"])}
+    assert {key: v.recipe for key, v in variants.items()} == {
+        "resnet": {},
+        "mix": {"mixup": 0.8},
+        "side": {"mixup": 0.2, "epochs": 3},
+        "cut": {"mixup": 0.8, "cutmix": 1.0},
+        "back": {"epochs": 4},
+    }
+    assert variants["back"].training is Training.ENHANCED
+    assert [variants[key].recipe_name for key in ("resnet", "side")] == [
+        "classic", "classic, mixup 0.2, epochs 3",
+    ]  # fmt: skip
+    again = Step("again", "again", "mine", {}, recipe={"mixup": 0.8})
+    with pytest.raises(SpecError, match=r"'again' changes nothing: mixup is already 0\.8"):
+        apply_steps([classic, mix, again], REGIMES["nano"])
+
+
 def test_a_key_used_twice_is_refused():
     twice = Step("ln", "once more", "mine", {"norm": Norm.BATCH})
     with pytest.raises(SpecError, match="'ln'"):

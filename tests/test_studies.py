@@ -296,7 +296,7 @@ variants:
     )
     check_faults(
         message,
-        (4, "steps.gelu", "roadmap"),
+        (4, "steps.gelu", "key"),
         (5, "steps.even.changes", "kernel_size is 4"),
         (6, "steps.large.changes", "width", "'nano'"),
         (8, "variants.0", "a: ", "changes nothing", "'final'"),
@@ -469,6 +469,8 @@ def test_faults_of_recipes_are_named_with_their_lines(tmp_path: Path) -> None:
 base: {until: downsample}
 steps:
   mine: {title: mine, recipe: {mixup: -1}}
+  some: {title: some, recipe: {epochs: {resnet50: 30}}}
+  mixup: {title: taken}
 variants:
   - {key: a, recipe: {mixupp: 0.1}}
   - key: b
@@ -489,17 +491,19 @@ variants:
     check_faults(
         message,
         (4, "steps.mine.recipe.mixup", "-1"),
-        (6, "variants.0.recipe.mixupp", "a: ", "'mixupp'", "'mixup'"),
-        (9, "variants.1.recipe.epochs", "b: ", "0"),
-        (10, "variants.1.recipe.drop_path", "b: ", "1.5"),
-        (11, "variants.2", "c: ", "warmup_epochs 20", "epochs 5"),
-        (12, "variants.3", "d: ", "sgd", "momentum", "betas"),
-        (13, "variants.4.sweep.learning_rate", "-0.1"),
-        (14, "variants.5", "'learning_rates'", "'learning_rate'"),
-        (15, "variants.6", "e: ", "mixup", "'nano'"),
-        (16, "variants.7", "f: ", "batch_size 100", "micro_batch_size 128"),
-        (17, "variants.8", "g: ", "'base'"),
-        (18, "variants.9", "'learning-rate-0.00123456789.weight-decay-", "120"),
+        (5, "steps.some.recipe", "epochs", "'nano'"),
+        (6, "steps.mixup", "key"),
+        (8, "variants.0.recipe.mixupp", "a: ", "'mixupp'", "'mixup'"),
+        (11, "variants.1.recipe.epochs", "b: ", "0"),
+        (12, "variants.1.recipe.drop_path", "b: ", "1.5"),
+        (13, "variants.2", "c: ", "warmup_epochs 20", "epochs 5"),
+        (14, "variants.3", "d: ", "sgd", "momentum", "betas"),
+        (15, "variants.4.sweep.learning_rate", "-0.1"),
+        (16, "variants.5", "'learning_rates'", "'learning_rate'"),
+        (17, "variants.6", "e: ", "mixup", "'nano'"),
+        (18, "variants.7", "f: ", "batch_size 100", "micro_batch_size 128"),
+        (19, "variants.8", "g: ", "'base'"),
+        (20, "variants.9", "'learning-rate-0.00123456789.weight-decay-", "120"),
     )
 
 

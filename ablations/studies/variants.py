@@ -12,12 +12,10 @@ from types import MappingProxyType
 from typing import Any
 
 from ablations.recipe import Recipe, RecipeError, Recipes, Start
-from ablations.recipe_parts import PARTS, parts_between
+from ablations.studies.known_steps import FIELDS, SET_ELSEWHERE, KnownSteps, noting
 from ablations.studies.study_file import EACH, BaseVariant, StepList, StudyFile, VariantEntry
 from ablations.yaml_core import Key
-from modernize.custom_layers import TABLES, builtin_names
 from modernize.errors import SpecError, UnknownNameError, UsageError
-from modernize.spec import Role, field_types, fields_with
 from modernize.steps import (
     STEPS,
     Regime,
@@ -26,23 +24,10 @@ from modernize.steps import (
     Variant,
     apply_steps,
     find_regime,
-    find_step,
 )
 
 MAX_COMBINATIONS = 10_000  # of one sweep
 LONGEST_KEY = 120  # characters of a variant's key; runs have it in the names of their folders
-
-# Fields that a study cannot set, and what sets them.
-SET_ELSEWHERE = {
-    **dict.fromkeys(fields_with(Role.INPUT, Role.HEAD), "the images decide it"),
-    **{
-        name: f"the recipe decides it; write it under recipe: (or for all, --set {name}=...)"
-        for name in fields_with(Role.TRAINING)
-    },
-}
-
-FIELDS = tuple(name for name in field_types() if name not in SET_ELSEWHERE)
-"""The fields of a network that a study can set."""
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
@@ -111,107 +96,6 @@ def resolve_study(
     )
 
 
-class _Steps:
-    """The roadmap's steps and a study's custom steps, and values of fields, in one regime."""
-
-    def __init__(self, study: StudyFile, regime: Regime, recipes: Recipes) -> None:
-        self.regime, self.recipes, self.custom_layers = regime, recipes, study.custom_layers
-        self.by_key = {step.key: step for step in STEPS}
-        parts, _ = parts_between(recipes, regime.name, Training.CLASSIC, Training.ENHANCED)
-        self.parts = {step.key: step for step in parts}
-        self.omitted: list[tuple[str, str]] = []
-        self.faults: list[tuple[Key, str]] = []
-        for key, custom in study.definition.steps.items():
-            if key in self.by_key or key in (part.key for part in PARTS):
-                self.faults.append((("steps", key), "the roadmap has a step with this key; rename"))
-                continue
-            training = Training(custom.training) if custom.training else None
-            try:
-                changes = self.values(custom.changes)
-                regime.first().replace(**changes)
-            except UsageError as error:
-                self.faults.append((("steps", key, "changes"), str(error)))
-                continue
-            try:
-                recipe = self.recipe(custom.recipe, ("steps", key, "recipe"))
-            except RecipeError as error:
-                self.faults += error.faults
-                continue
-            self.by_key[key] = Step(
-                key, custom.title, custom.section, changes, training, custom.adopted, recipe
-            )
-
-    def find(self, keys: Iterable[str]) -> list[Step]:
-        """Returns steps by their keys."""
-        known = {**self.by_key, **self.parts}
-        for key in keys:
-            if key not in known:
-                raise UnknownNameError("step", key, known)
-        return [known[key] for key in keys]
-
-    def of_list(self, steps: StepList, *, side_branches: bool = True) -> list[Step]:
-        """Returns the steps of a list in a study file."""
-        road = STEPS[: find_step(steps.until) + 1] if steps.until else STEPS
-        if steps.until is None and steps.steps != EACH:
-            road = ()
-        listed = [step for step in road if step.adopted or side_branches]
-        if steps.steps != EACH:
-            listed += self.find(steps.steps or ())
-        return self.in_parts(listed) if steps.recipe_parts else listed
-
-    def in_parts(self, steps: Iterable[Step]) -> list[Step]:
-        """Returns the steps, with each step to another recipe divided into parts of the recipe."""
-        divided: list[Step] = []
-        before = Training.CLASSIC
-        for step in steps:
-            if step.training in (None, before):
-                divided.append(step)
-                continue
-            parts, equal = parts_between(self.recipes, self.regime.name, before, step.training)
-            self.omitted += [(part.key, "both recipes have the same values") for part in equal]
-            divided += parts
-            if step.changes or step.recipe:
-                divided.append(dataclasses.replace(step, training=None))
-            before = step.training
-        return divided
-
-    def values(self, fields: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns the values of fields in this regime, with custom layers resolved."""
-        values = {name: self.value(name, value) for name, value in fields.items()}
-        for name in values:
-            if name in SET_ELSEWHERE:
-                raise UsageError(f"a study cannot set {name}: {SET_ELSEWHERE[name]}")
-        for name in TABLES.keys() & values.keys():
-            custom = isinstance(values[name], str) and values[name] not in builtin_names(name)
-            if self.custom_layers and custom:
-                values[name] = self.custom_layers.named(name, values[name])
-        return values
-
-    def recipe(self, values: Mapping[str, Any], location: Key) -> dict[str, Any]:
-        """Returns the values of keys of a recipe in this regime.
-
-        Raises:
-            RecipeError: for an unknown key or a value that is not valid in any recipe; with the
-                location of each.
-        """
-        values = {key: self.value(key, value) for key, value in values.items()}
-        try:
-            self.recipes.of(Training.ENHANCED, self.regime.name, values)
-        except RecipeError as error:
-            if not error.conflict:  # it may fit the recipe that it changes
-                faults = [((*location, *key), text) for key, text in error.faults]
-                raise RecipeError(faults, conflict=False) from None
-        return values
-
-    def value(self, name: str, value: Any) -> Any:
-        """Returns the value of a field or key, which may be a mapping with one for each regime."""
-        if not isinstance(value, dict):
-            return value
-        if self.regime.name not in value:
-            raise UnknownNameError(f"regime for the values of {name}:", self.regime.name, value)
-        return value[self.regime.name]
-
-
 class _VariantBuilder:
     """Builds the variants one by one, and collects the faults of impossible ones."""
 
@@ -219,7 +103,7 @@ class _VariantBuilder:
         self, study: StudyFile, regime: Regime, recipes: Recipes, start: Start | None
     ) -> None:
         self.default_start = self.start = start
-        self.steps = _Steps(study, regime, recipes)
+        self.steps = KnownSteps(study, regime, recipes)
         self.regime, self.recipes = regime, recipes
         self.variants: dict[str, Variant] = {}
         self.keys: dict[tuple[Any, ...], str] = {}  # network and recipe -> variant
@@ -233,7 +117,7 @@ class _VariantBuilder:
     def add_base(self, base: BaseVariant) -> None:
         """Adds the base, from which the other variants are derived."""
         self.default_start = self.start = _start_of(base, self.default_start)
-        with self._noting(("base",)):
+        with noting(self.faults, ("base",)):
             steps = _adopted(self.steps.of_list(base, side_branches=False))
             self.base_fields = base.fields or {}
             self.base_recipe = self.steps.recipe(base.recipe or {}, ("base", "recipe"))
@@ -243,7 +127,7 @@ class _VariantBuilder:
 
     def extend_roadmap(self, further: Iterable[str]) -> None:
         """Adds the roadmap, and after it a variant for each of these steps."""
-        with self._noting(("extends",)):
+        with noting(self.faults, ("extends",)):
             self._add_path(
                 VariantEntry(path=StepList(steps=EACH)), [*STEPS, *self.steps.find(further)]
             )
@@ -251,7 +135,7 @@ class _VariantBuilder:
     def add(self, location: Key, entry: VariantEntry) -> None:
         """Adds the variants of one entry of the file."""
         self.start = _start_of(entry, self.default_start)
-        with self._noting(location, f"{entry.key}: " if entry.key else ""):
+        with noting(self.faults, location, f"{entry.key}: " if entry.key else ""):
             if entry.path is not None:
                 self._add_path(entry, self.steps.of_list(entry.path))
             elif self.base is None:
@@ -357,16 +241,6 @@ class _VariantBuilder:
         self._append(self._variant(names, steps, entry.fields or {}, recipe))
 
     # -- shared by the forms ---------------------------------------------------------------------
-
-    @contextlib.contextmanager
-    def _noting(self, location: Key, name: str = "") -> Iterator[None]:
-        """Notes the faults of a part of the file."""
-        try:
-            yield
-        except RecipeError as error:
-            self.faults += [(key, f"{name}{text}") for key, text in error.faults]
-        except UsageError as error:
-            self.faults.append((location, f"{name}{error}"))
 
     @contextlib.contextmanager
     def _omitting(self, key: str, kind: type[SpecError]) -> Iterator[None]:
