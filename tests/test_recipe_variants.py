@@ -115,7 +115,7 @@ def designed(folder: Path, images: Path, text: str, *settings: str) -> Experimen
     path.write_text(text)
     asked = build_request(
         study=str(path), first=None, last=None, only=[], seeds=1, preset=None, regime=None,
-        data=str(images), settings=settings, start=None, start_ema=False,
+        data=str(images), settings=settings,
     )  # fmt: skip
     return experiment.design(
         folder / "mine", asked.preset, asked.resolved, asked.variants, asked.seeds

@@ -136,8 +136,8 @@ def build_request(
     seeds: int | None,
     preset: str | None,
     regime: str | None,
-    start: str | None,
-    start_ema: bool,
+    start: str | None = None,
+    start_ema: bool = False,
     data: str | None,
     settings: tuple[str, ...],
 ) -> StudyRequest:
