@@ -18,6 +18,8 @@ from modernize.errors import UsageError
 from modernize.spec import NetSpec, Norm
 from modernize.text import few, plural
 
+LOGGERS = ("tensorboard", "wandb", "mlflow")
+"""Where the metrics of runs can be written, too: the names of their packages and extras."""
 NAMED = 8  # steps with the same fault; of more, the others are counted
 COMPILERS = ("g++", "clang++", "c++", "cl")
 
@@ -50,7 +52,7 @@ class RunSetup:
         recipe, spec: of the run.
         images: the number of training images.
         data, compute: of the preset.
-        tensorboard: whether to write the metrics for TensorBoard, too.
+        loggers: where the metrics are written, too; of :data:`~ablations.fit.LOGGERS`.
     """
 
     recipe: Recipe
@@ -58,7 +60,7 @@ class RunSetup:
     images: int
     data: DataChoice
     compute: Compute
-    tensorboard: bool = False
+    loggers: tuple[str, ...] = ()
 
     def faults(self, machine: Machine) -> list[str]:
         """Returns why the run cannot be trained, a sentence for each reason."""
@@ -94,12 +96,12 @@ class RunSetup:
         ]
 
     def _library_faults(self, machine: Machine) -> list[str]:
-        faults = []
-        if self.tensorboard and machine.python and not _is_installed("tensorboard"):
-            faults.append(
-                "--tensorboard needs a package that is not installed: "
-                "pip install 'convnext-roadmap[tensorboard]'."
-            )
+        faults = [
+            f"--log {name} needs a package that is not installed: pip install "
+            f"'convnext-roadmap[{name}]'."
+            for name in self.loggers
+            if machine.python and not _is_installed(name)
+        ]
         if self.compute.compile and machine.here:
             faults += _compile_faults(machine.device)
         return faults

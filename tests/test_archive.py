@@ -184,7 +184,7 @@ def test_what_is_archived_is_not_trained_again(tmp_path: Path) -> None:
         "regime": None, "data": None, "settings": settings,
     }  # fmt: skip
     study = design(
-        name="study", results=tmp_path, seeds=2, skip_bad_images=False, tensorboard=False, **asked
+        name="study", results=tmp_path, seeds=2, skip_bad_images=False, loggers=(), **asked
     ).study
     study.write()
     for _, run, folder in study.runs():

@@ -39,7 +39,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory, few_images: Path) -> Path:
     launch = {"study": str(root / "star.yaml"), "data": str(few_images), "settings": ("epochs=3",)}
     others = {"only": "", **dict.fromkeys(("first", "last", "preset", "regime"))}
     study = design(
-        name=NAME, results=root / "results", seeds=3, skip_bad_images=False, tensorboard=False,
+        name=NAME, results=root / "results", seeds=3, skip_bad_images=False, loggers=(),
         **others, **launch,
     ).study  # fmt: skip
     study.write()

@@ -70,7 +70,7 @@ def test_what_does_not_fit_is_named(one: RunSetup, machine: Machine, named: str)
 def test_what_is_not_installed_is_missed_where_it_will_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fit, "_is_installed", lambda _: False)
     monkeypatch.setattr(fit.shutil, "which", lambda _: None)
-    board = RunSetup(**{**vars(wanted()), "tensorboard": True})
+    board = RunSetup(**{**vars(wanted()), "loggers": ("tensorboard", "wandb")})
     compiled = wanted(**{"compute.compile": "true"})
     assert "convnext-roadmap[tensorboard]" in board.faults(HERE)[0]
     assert "compiler" in compiled.faults(HERE)[0]

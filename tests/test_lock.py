@@ -30,7 +30,7 @@ def experiments(few_images: Path, tmp_path: Path) -> Callable[..., Experiment]:
 
     def plan(only: str, seeds: int = 1) -> Experiment:
         return design(
-            name="study", skip_bad_images=False, tensorboard=False, results=tmp_path,
+            name="study", skip_bad_images=False, loggers=(), results=tmp_path,
             study="roadmap", first=None, last=None, only=tuple(only.split(",")),
             seeds=seeds, preset=None, regime=None, data=str(few_images), settings=tuple(TINY[1::2]),
         )  # fmt: skip

@@ -37,7 +37,7 @@ def plan(images: Path, tmp_path: Path) -> Plan:
 
     def run(*, begin: bool = False, check: bool = False) -> Experiment:
         experiment = design(
-            name="study", skip_bad_images=False, tensorboard=False, results=tmp_path,
+            name="study", skip_bad_images=False, loggers=(), results=tmp_path,
             study="roadmap", first=None, last=None, only=("ln",), seeds=1, preset="imagenet-100",
             regime="nano", data=str(images), check_images=check, start=None, start_ema=False,
             settings=("batch_size=8", "micro_batch_size=4", "epochs=1", "warmup_epochs=0"),

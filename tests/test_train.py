@@ -278,11 +278,11 @@ def test_optimizers_are_torchs_own_with_the_recipes_values(images: InMemoryDatas
 def test_metrics_go_to_tensorboard_on_request(images: InMemoryDataset, tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    run_all_epochs(make_run(images), images, tmp_path, tensorboard=True)
+    run_all_epochs(make_run(images), images, tmp_path, loggers=["tensorboard"])
     told = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     rows = RunFolder(tmp_path).read_metrics()
     assert [event.step for event in told.Scalars("top1")] == [1, 2, 3]
-    for name in ("top1", "train_loss"):
+    for name in ("top1", "train_loss", "val_loss"):
         values = [event.value for event in told.Scalars(name)]
         assert values == pytest.approx([row[name] for row in rows])
 

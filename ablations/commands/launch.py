@@ -17,6 +17,7 @@ from ablations.commands.collect import collect_study
 from ablations.commands.options import report_faults, results_folder, results_option
 from ablations.commands.parameters import FilePath, IntegerType
 from ablations.commands.study_request import speed_options, study_options
+from ablations.fit import LOGGERS
 from modernize.errors import RoadmapError, UsageError
 from modernize.text import plural
 
@@ -62,7 +63,13 @@ _OPTIONS = (
         help="Read all images in the folder and compare their contents with the study's record; "
         "otherwise only names, sizes and modification times are compared.",
     ),
-    click.option("--tensorboard", is_flag=True, help="Also write the metrics for TensorBoard."),
+    click.option(
+        "--log",
+        "loggers",
+        type=click.Choice(LOGGERS),
+        multiple=True,
+        help="Also write the metrics of each epoch there; may be repeated.",
+    ),
     click.option(
         "--executor",
         type=click.Choice(EXECUTORS),
@@ -147,7 +154,7 @@ def design(
     *,
     name: str | None,
     skip_bad_images: bool,
-    tensorboard: bool,
+    loggers: tuple[str, ...],
     results: Path | None,
     smoke: bool = False,
     processes: int = 1,
@@ -159,7 +166,7 @@ def design(
     Args:
         name: of the study's folder; None: a name from study and preset.
         skip_bad_images: whether to skip unreadable images.
-        tensorboard: whether to write the metrics for TensorBoard, too.
+        loggers: where the metrics are written, too; of :data:`~ablations.fit.LOGGERS`.
         results: the folder of the studies; None: ``results`` in the current folder.
         smoke: whether to make each run as short as possible, in a separate study.
         processes: that may train a run together, for a smoke test.
@@ -186,7 +193,7 @@ def design(
         found.seeds,
         skip_bad_images=skip_bad_images,
         check_images=check_images,
-        tensorboard=tensorboard,
+        loggers=loggers,
     )
 
 

@@ -56,7 +56,7 @@ class Experiment:
         planned: the requested runs.
         resolved: all variants of the study, in its regime.
         skip_bad_images: whether to skip unreadable images.
-        tensorboard: whether to write the metrics for TensorBoard, too.
+        loggers: where the metrics are written, too; of :data:`~ablations.fit.LOGGERS`.
         notes: sentences about the images, such as those that are skipped.
         data_code: the Python file of a custom data set; empty for all others.
     """
@@ -66,7 +66,7 @@ class Experiment:
     planned: Sequence[Planned]
     resolved: ResolvedStudy
     skip_bad_images: bool = False
-    tensorboard: bool = False
+    loggers: tuple[str, ...] = ()
     notes: Sequence[str] = ()
     data_code: bytes = b""
 
@@ -179,7 +179,7 @@ class Experiment:
     def check(self, machine: Machine) -> None:
         """Raises UsageError if some of the needed runs cannot be trained on that machine."""
         images = int(self.study.manifest["images"]["train_images"])
-        rest = images, self.preset.data, self.preset.compute, self.tensorboard
+        rest = images, self.preset.data, self.preset.compute, self.loggers
         runs = (p.run for p in self.needed)
         fit.check(((run.key, RunSetup(run.recipe, run.spec, *rest)) for run in runs), machine)
 
@@ -197,7 +197,7 @@ class Experiment:
                 data,
                 self.preset.compute,
                 self.skip_bad_images,
-                self.tensorboard,
+                self.loggers,
                 layers.absolute() if (layers := layers_of(p.run.spec)) else None,
                 StartFile(**start) if (start := start_of(p.run.key, p.run.seed)) else None,
                 p.macs_left,
@@ -240,7 +240,7 @@ def design(
     *,
     skip_bad_images: bool = False,
     check_images: bool = False,
-    tensorboard: bool = False,
+    loggers: tuple[str, ...] = (),
 ) -> Experiment:
     """Reads the images and the study's folder, and returns the experiment; writes nothing.
 
@@ -252,7 +252,7 @@ def design(
         seeds: runs of each, with seeds 0, 1, ...
         skip_bad_images: whether to skip unreadable images; otherwise they stop their run.
         check_images: whether to compare the contents of all images with those of the study.
-        tensorboard: whether to write the metrics for TensorBoard, too.
+        loggers: where the metrics are written, too; of :data:`~ablations.fit.LOGGERS`.
 
     Raises:
         UsageError: if the folder has a study with other conditions, or the images are not usable.
@@ -288,7 +288,7 @@ def design(
         planned,
         resolved,
         skip_bad_images,
-        tensorboard,
+        loggers,
         (*images.notes, *_notes_on_files(images, files, study.files_before)),
         images.code if isinstance(images, ListedImages) else b"",
     )

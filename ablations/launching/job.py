@@ -31,7 +31,7 @@ class Job:
         run, folder: the run, and the folder of its files.
         data, compute: the images; precision and other settings of the computation.
         skip_bad_images: whether to skip unreadable images.
-        tensorboard: whether to write the metrics for TensorBoard, too.
+        loggers: where the metrics are written, too; of :data:`~ablations.fit.LOGGERS`.
         layers: the study's copy of the file of the network's custom layers, if it has any.
         start: the weights that the run starts from; None: fresh ones.
         macs: per training image, times the epochs left; longer jobs start first.
@@ -42,7 +42,7 @@ class Job:
     data: DataChoice
     compute: Compute
     skip_bad_images: bool = False
-    tensorboard: bool = False
+    loggers: tuple[str, ...] = ()
     layers: Path | None = None
     start: StartFile | None = None
     macs: int = 0
@@ -107,7 +107,7 @@ def train_here(
         raise DataError("the images changed since this study started; use another --name.")
     recipe = job.run.recipe
     run, count = job.run, len(images.train)
-    wanted = RunSetup(recipe, run.spec, count, job.data, job.compute, job.tensorboard)
+    wanted = RunSetup(recipe, run.spec, count, job.data, job.compute, job.loggers)
     machine = Machine(context.device.type, context.rank.world_size, here=True, python=True)
     fit.check([(run.key, wanted)], machine)
     sampling = Sampling(
@@ -135,7 +135,7 @@ def train_here(
             loaders,
             context,
             keep_going,
-            tensorboard=job.tensorboard,
+            loggers=job.loggers,
             start=start,
         )
 

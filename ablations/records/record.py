@@ -66,6 +66,7 @@ class Record:
         top1_best, best_epoch: the highest top-1 of all epochs, and its epoch, counted from 1.
         epochs: epochs trained.
         train_loss: mean over the last epoch.
+        val_loss: mean over the validation images after the last epoch.
         seconds: spent training and evaluating, over all attempts.
         provenance: versions, device, commit and times.
     """
@@ -78,6 +79,7 @@ class Record:
     best_epoch: Count | None = None
     epochs: Count = 0
     train_loss: Number | None = None
+    val_loss: Number | None = None
     seconds: Seconds = 0.0
     provenance: Annotated[Mapping[str, Any], BeforeValidator(_checked_provenance)] = (
         dataclasses.field(default_factory=dict)

@@ -31,11 +31,13 @@ class _Schema(BaseModel):
 class _Epoch(_Schema):
     epoch: Positive
     train_loss: Number | None = None
+    val_loss: Number | None = None
     learning_rate: Number | None = None
     top1: Percent | None = None
     top5: Percent | None = None
     ema_top1: Percent | None = None
     ema_top5: Percent | None = None
+    ema_val_loss: Number | None = None
 
 
 class _Event(_Schema):

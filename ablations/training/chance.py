@@ -86,4 +86,5 @@ def final_record(
         best_epoch=best["epoch"],
         epochs=len(metrics),
         train_loss=last["train_loss"],
+        val_loss=last.get("val_loss"),
     )

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from ablations.data.image_folder import list_validation
@@ -35,6 +36,7 @@ class Accuracy:
 
     Attributes:
         top1, top5: percent of the images whose class is ranked first, or among the first five.
+        loss: the mean cross-entropy, without label smoothing.
         images: number of images, over all processes.
         not_finite: images with an infinite or NaN logit; they count as wrong.
         seconds: from the request for the first image to the last logits.
@@ -43,6 +45,7 @@ class Accuracy:
 
     top1: float
     top5: float
+    loss: float
     images: int
     not_finite: int
     seconds: float
@@ -66,9 +69,11 @@ def evaluate(network: nn.Module, loader: ValidationLoader, context: DeviceContex
     counts = torch.zeros(
         4, dtype=torch.long, device=context.device
     )  # top-1, top-5, not finite, all
+    loss = torch.zeros((), device=context.device)
     for x, labels in loader:
         with context.autocast():
             logits = network(x)
+        loss += F.cross_entropy(logits.float(), labels, reduction="sum")
         finite = logits.isfinite().all(1)  # NaN would rank first
         ranked = logits.topk(min(5, logits.shape[1]), dim=1).indices == labels[:, None]
         ranked &= finite[:, None]
@@ -81,6 +86,7 @@ def evaluate(network: nn.Module, loader: ValidationLoader, context: DeviceContex
     return Accuracy(
         top1=100 * top1 / total,
         top5=100 * top5 / total,
+        loss=context.sum(loss).item() / total,
         images=total,
         not_finite=not_finite,
         seconds=seconds,

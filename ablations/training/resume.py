@@ -194,8 +194,8 @@ def _condition_faults(found: Mapping[str, Any]) -> Iterator[str]:
 
 def _list_faults(found: Mapping[str, Any], *, with_ema: bool) -> Iterator[str]:
     """Yields the faults of a checkpoint's lists, which have a row for each epoch."""
-    names = ["train_loss", "learning_rate", "top1", "top5"]
-    names += ["ema_top1", "ema_top5"] if with_ema else []
+    names = ["train_loss", "learning_rate", "top1", "top5", "val_loss"]
+    names += ["ema_top1", "ema_top5", "ema_val_loss"] if with_ema else []
     for name in ("metrics", "speed", "changes"):
         rows = found[name]
         if not (isinstance(rows, list) and all(isinstance(row, dict) for row in rows)):

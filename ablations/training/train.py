@@ -6,8 +6,7 @@ import contextlib
 import dataclasses
 import itertools
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -24,6 +23,7 @@ from ablations.training import checkpoint
 from ablations.training.chance import ChanceLevel, final_record
 from ablations.training.device_context import DeviceContext
 from ablations.training.evaluation import Accuracy, evaluate
+from ablations.training.loggers import Loggers
 from ablations.training.resume import resume_run
 from ablations.training.state import TrainingState
 from ablations.training.step import TrainingStep
@@ -50,7 +50,7 @@ def train(
     context: DeviceContext,
     keep_going: Callable[[], bool] = lambda: True,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
-    tensorboard: bool = False,
+    loggers: Sequence[str] = (),
     start: Weights | None = None,
 ) -> Record | None:
     """Trains one run to its end and writes its record; all its processes call this.
@@ -65,7 +65,7 @@ def train(
         context: this process's device, rank and precision.
         keep_going: called regularly; if it returns False, the run is saved and training stops.
         checkpoint_seconds: the least time between two checkpoints; each epoch ends with one, too.
-        tensorboard: whether to write the metrics for TensorBoard, too.
+        loggers: where process 0 writes the metrics, too; of :data:`~ablations.fit.LOGGERS`.
         start: the weights that the run starts from; None: fresh ones.
 
     Returns:
@@ -75,7 +75,7 @@ def train(
     try:
         context, state = resume_run(run, folder, context, loaders.train.sampling, start)
         trainer = _Trainer(
-            run, folder, loaders, context, state, keep_going, checkpoint_seconds, tensorboard
+            run, folder, loaders, context, state, keep_going, checkpoint_seconds, loggers
         )
         return trainer.train()
     finally:
@@ -94,12 +94,12 @@ class _Trainer:
         state: TrainingState,
         keep_going: Callable[[], bool],
         checkpoint_seconds: float,
-        tensorboard: bool,
+        loggers: Sequence[str],
     ) -> None:
         self.run, self.recipe, self.folder, self.state = run, run.recipe, folder, state
         self.loaders, self.sampling, self.context = loaders, loaders.train.sampling, context
         self.keep_going, self.checkpoint_seconds = keep_going, checkpoint_seconds
-        self.tensorboard = tensorboard
+        self.loggers = Loggers(loggers, run, folder.path)
         self.mixing = Mixing(run.recipe, loaders.num_classes)
         self.seconds_before = state.seconds  # of earlier attempts
         self.start = self.last_saved = time.perf_counter()
@@ -128,6 +128,7 @@ class _Trainer:
         try:
             self.run_all_epochs()
         except StoppedError:
+            self.loggers.close(ended=False)
             return None
         except DivergedError as error:
             diverged = str(error)
@@ -151,6 +152,7 @@ class _Trainer:
             if not diverged:
                 self._save_weights()
             self.folder.write_record(record)
+            self.loggers.close(ended=not diverged)
             checkpoint.remove(self.folder.path)
         return record
 
@@ -264,10 +266,14 @@ class _Trainer:
             "learning_rate": self.recipe.learning_rate_at(iteration, self.sampling.updates),
         }
         accuracy = self._evaluate(state.network)
-        row |= {"top1": accuracy.top1, "top5": accuracy.top5}
+        row |= {"top1": accuracy.top1, "top5": accuracy.top5, "val_loss": accuracy.loss}
         if state.ema:
             averaged = self._evaluate(state.ema.module)
-            row |= {"ema_top1": averaged.top1, "ema_top5": averaged.top5}
+            row |= {
+                "ema_top1": averaged.top1,
+                "ema_top5": averaged.top5,
+                "ema_val_loss": averaged.loss,
+            }
         state.evaluated = accuracy.images
         if self.context.first:
             self._print(row)
@@ -279,8 +285,7 @@ class _Trainer:
         if self.context.first:
             self.folder.write_metrics(state.metrics)
             self.folder.write_speed(state.speed)
-            if self.tensorboard:
-                write_tensorboard(self.folder.path, state.metrics, state.speed)
+            self.loggers.write({**state.metrics[-1], **state.speed[-1]})
         self._save()
 
     def _evaluate(self, network: nn.Module) -> Accuracy:
@@ -328,16 +333,3 @@ class _Trainer:
         network, spec = self.state.network.state_dict(), self.run.spec.to_dict()
         weights = {"network": network, "ema": ema, "spec": spec, "run": self.run.name}
         checkpoint.save_weights(self.folder.path, weights)
-
-
-def write_tensorboard(
-    folder: Path, metrics: list[dict[str, Any]], speed: list[dict[str, Any]]
-) -> None:
-    """Writes the last epoch's numbers for TensorBoard; needs the extra ``tensorboard``."""
-    from torch.utils.tensorboard import SummaryWriter
-
-    kind: Any = SummaryWriter  # untyped
-    with kind(str(folder / "tensorboard"), purge_step=metrics[-1]["epoch"]) as writer:
-        for name, value in {**metrics[-1], **speed[-1]}.items():
-            if name != "epoch" and value is not None:
-                writer.add_scalar(name, value, metrics[-1]["epoch"])
