@@ -468,7 +468,7 @@ def test_a_study_keeps_a_copy_of_the_file_and_trains_with_it(
 
     def plan() -> Experiment:
         return design(
-            name="mine", skip_bad_images=False, tensorboard=False, results=tmp_path,
+            name="mine", skip_bad_images=False, loggers=(), results=tmp_path,
             study="roadmap", first=None, last=None, only=("ln",), seeds=1, preset="imagenet-100",
             regime="nano", data=choice.source, check_images=True, start=None, start_ema=False,
             settings=("data.name=custom", "batch_size=8", "micro_batch_size=4", "epochs=1",
