@@ -249,7 +249,7 @@ def test_a_gpus_memory_and_name_are_torchs(
     monkeypatch.setattr(torch.cuda, "synchronize", answer(None))
     assert context_on_cuda.peak_memory() == 3.0
     assert context_on_cuda.name() == "a card"
-    four = dataclasses.replace(context_on_cuda, rank=Rank(1, 4))
+    four = dataclasses.replace(context_on_cuda, process=Rank(1, 4))
     assert four.describe() == "4 x a card"
     context_on_cuda.synchronize()
     assert asked == [CUDA] * len(asked)

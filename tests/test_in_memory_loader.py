@@ -22,7 +22,7 @@ def small(count: int = 40) -> InMemoryDataset:
 
 def make(*settings: str, rank: Rank | None = None, channels_last: bool = True) -> Loaders:
     preset = load_preset("nano", ["batch_size=16", "micro_batch_size=8", *settings])
-    sampling = Sampling(40, 16, 8, seed=0, rank=rank or Rank())
+    sampling = Sampling(40, 16, 8, seed=0, process=rank or Rank())
     recipe, device = preset.recipes.enhanced, torch.device("cpu")
     compute = preset.compute.model_copy(update={"channels_last": channels_last})
     return make_loaders(small(), preset.data, recipe, sampling, device, compute)

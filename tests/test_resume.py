@@ -382,7 +382,7 @@ def test_losses_of_several_processes_are_each_ones_own(
     found = checkpoint.read(checkpoint.find(stopped)[0], MOST)
     found["loss_sums"] = torch.tensor([1.0, 3.0], dtype=torch.double)
     for rank, world, expected in ((0, 2, 1.0), (1, 2, 3.0), (0, 1, 2.0), (3, 4, 2.0)):
-        context = dataclasses.replace(CONTEXT, rank=Rank(rank, world))
+        context = dataclasses.replace(CONTEXT, process=Rank(rank, world))
         state = initial_state(run, context)
         state.load(found, context)
         assert state.loss_sum.item() == expected

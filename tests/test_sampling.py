@@ -21,7 +21,7 @@ from modernize.errors import UsageError
 
 def sampling(world: int = 1, rank: int = 0, **changes: int) -> Sampling:
     values = {"images": 103, "batch_size": 24, "micro_batch_size": 4, "seed": 7, **changes}
-    return Sampling(**values, rank=Rank(rank, world))
+    return Sampling(**values, process=Rank(rank, world))
 
 
 def key(batch: MicroBatch) -> tuple[int, int, tuple[int, ...], tuple[int, ...]]:

@@ -107,7 +107,7 @@ def make(images: InMemoryDataset | ListedImages, **options: Any) -> Loaders:
     )
     rank = Rank(options.pop("rank", 0), options.pop("world", 1))
     sampling = Sampling(
-        len(images.train_labels), recipe.batch_size, recipe.micro_batch_size, seed=7, rank=rank
+        len(images.train_labels), recipe.batch_size, recipe.micro_batch_size, seed=7, process=rank
     )
     compute = load_preset("nano").compute.model_copy(
         update={k: options.pop(k) for k in ("workers", "channels_last") if k in options}

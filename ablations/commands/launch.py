@@ -257,7 +257,7 @@ def _train(console: Console, experiment: Experiment, executor: Executor) -> None
     """Trains the needed runs, or submits them, and reports the results."""
     from ablations.launching.progress import follow
 
-    with executor.join() as rank, experiment.locked(rank) as experiment:
+    with executor.join() as process, experiment.locked(process) as experiment:
         try:
             with contextlib.closing(experiment.run(executor)) as events:
                 follow(events, len(experiment.needed), console, bars=executor.background)
@@ -270,7 +270,7 @@ def _train(console: Console, experiment: Experiment, executor: Executor) -> None
                 soft_wrap=True,
             )
             raise SystemExit(shell.exit_status(stop)) from None
-        if executor.waits and (rank is None or rank.rank == 0):
+        if executor.waits and (process is None or process.rank == 0):
             _conclude(console, experiment)
 
 

@@ -97,7 +97,7 @@ class InMemoryValidationLoader(_InMemoryLoader):
     Args:
         dataset: the images.
         choice: the size the network sees, as of :class:`InMemoryTrainLoader`.
-        rank: which of all images this process loads.
+        process: which of all images this process loads.
         batches: normalisation, device and memory format; the images are kept on the device.
         batch_size: images in a batch.
     """
@@ -106,13 +106,13 @@ class InMemoryValidationLoader(_InMemoryLoader):
         self,
         dataset: InMemoryDataset,
         choice: DataChoice,
-        rank: Rank,
+        process: Rank,
         batches: BatchFormat,
         batch_size: int = 500,
     ) -> None:
         super().__init__(batches)
         self.source, self.batch_size = dataset.source, batch_size
-        mine = slice(rank.rank, None, rank.world_size)
+        mine = slice(process.rank, None, process.world_size)
         self.images = fit_size(torch.from_numpy(dataset.val[mine].copy()), choice.image_size)
         self.images = self.images.to(batches.device)
         self.labels = torch.from_numpy(dataset.val_labels[mine].copy()).to(batches.device)

@@ -113,7 +113,7 @@ def make_loaders(
     augmented_by_workers = recipe.resized_crop or recipe.rand_augment or recipe.random_erasing
     if isinstance(dataset, InMemoryDataset) and not augmented_by_workers:
         train = InMemoryTrainLoader(dataset, choice, recipe, sampling, batches)
-        validation = InMemoryValidationLoader(dataset, choice, sampling.rank, batches)
+        validation = InMemoryValidationLoader(dataset, choice, sampling.process, batches)
         return Loaders(train, validation, dataset.num_classes, dataset.majority)
     from ablations.data.worker_loader import WorkerTrainLoader, WorkerValidationLoader
 
@@ -132,7 +132,7 @@ def make_loaders(
         choice,
         batches,
         batch_size=2 * sampling.micro_batch_size,
-        rank=sampling.rank,
+        process=sampling.process,
         workers=workers,
         skip_bad_images=skip_bad_images,
     )

@@ -57,7 +57,7 @@ class Sampling:
         batch_size: images per update, over all processes.
         micro_batch_size: images that pass through the network at once.
         seed: the run's.
-        rank: this process.
+        process: this process.
 
     Raises:
         UsageError: if the micro-batches of an update cannot be divided evenly among the processes.
@@ -67,11 +67,11 @@ class Sampling:
     batch_size: int
     micro_batch_size: int
     seed: int
-    rank: Rank = Rank()
+    process: Rank = Rank()
 
     def __post_init__(self) -> None:
         sizes = self.images, self.batch_size, self.micro_batch_size
-        if faults := batch_faults(*sizes, self.rank.world_size):
+        if faults := batch_faults(*sizes, self.process.world_size):
             raise UsageError(" ".join(faults))
 
     @property
@@ -82,7 +82,7 @@ class Sampling:
     @property
     def accumulation(self) -> int:
         """Micro-batches in an update that this process handles, one after the other."""
-        return self.batches // self.rank.world_size
+        return self.batches // self.process.world_size
 
     @property
     def updates(self) -> int:
@@ -95,7 +95,7 @@ class Sampling:
         order = torch.randperm(self.images, generator=generator)
         for update in range(first_update, self.updates):
             for turn in range(self.accumulation):
-                number = self.rank.rank * self.accumulation + turn
+                number = self.process.rank * self.accumulation + turn
                 start = update * self.batch_size + number * self.micro_batch_size
                 positions = range(start, start + self.micro_batch_size)
                 yield MicroBatch(

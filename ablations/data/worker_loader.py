@@ -180,7 +180,7 @@ class WorkerValidationLoader(_WorkerLoader):
         choice: how images are prepared.
         batches, workers: as of :class:`_WorkerLoader`.
         batch_size: images in a batch.
-        rank: which of all images this process loads.
+        process: which of all images this process loads.
         skip_bad_images: whether unreadable images are left out; otherwise they are an error.
 
     Attributes:
@@ -194,11 +194,11 @@ class WorkerValidationLoader(_WorkerLoader):
         batches: BatchFormat,
         *,
         batch_size: int,
-        rank: Rank = Rank(),  # noqa: B008  # frozen
+        process: Rank = Rank(),  # noqa: B008  # frozen
         workers: int,
         skip_bad_images: bool = False,
     ) -> None:
-        self.source, self.batch_size, self.rank = dataset.source, batch_size, rank
+        self.source, self.batch_size, self.process = dataset.source, batch_size, process
         images = WorkerDataset(
             dataset.reader(dataset.val),
             functools.partial(evaluation_transform, choice),
@@ -218,7 +218,7 @@ class WorkerValidationLoader(_WorkerLoader):
             BadImageError: for an unreadable image, unless such images are skipped.
             WorkerError: if a worker was killed.
         """
-        mine = range(self.rank.rank, len(self.labels), self.rank.world_size)
+        mine = range(self.process.rank, len(self.labels), self.process.world_size)
         size = self.batch_size
         requests = ([(i, 0) for i in mine[at : at + size]] for at in range(0, len(mine), size))
         for batch in self._load(requests):

@@ -94,14 +94,14 @@ class Experiment:
         )
 
     @contextlib.contextmanager
-    def locked(self, rank: Rank | None = None) -> Iterator[Experiment]:
+    def locked(self, process: Rank | None = None) -> Iterator[Experiment]:
         """Holds the study's lock, and gives the experiment as it is now, its study written.
 
         All decisions and changes belong inside: before, other processes may train, extend and write
         the study.
 
         Args:
-            rank: of this process, if several train together. The first one holds the lock, writes
+            process: this process, if several train together. The first one holds the lock, writes
                 and decides for all.
 
         Raises:
@@ -118,7 +118,7 @@ class Experiment:
                     write_bytes(copy, current.data_code)
                 return current
 
-            if rank is None or rank.world_size == 1:
+            if process is None or process.world_size == 1:
                 yield lock()
                 return
             from ablations.training.device_context import agree
@@ -129,7 +129,7 @@ class Experiment:
                 locked.append(lock())
                 return locked[0].planned
 
-            planned = agree(rank, decide)
+            planned = agree(process, decide)
             yield locked[0] if locked else dataclasses.replace(self, planned=planned)
 
     def _reloaded(self) -> Experiment:

@@ -84,7 +84,7 @@ def train_here(
     Args:
         job: the run.
         folder: of the run, which this process has prepared.
-        context: device, precision and rank.
+        context: device, precision and process.
         threads: of the CPU, for loading images.
         keep_going: returns False when the run has to save and stop.
 
@@ -108,14 +108,14 @@ def train_here(
     recipe = job.run.recipe
     run, count = job.run, len(images.train)
     wanted = RunSetup(recipe, run.spec, count, job.data, job.compute, job.loggers)
-    machine = Machine(context.device.type, context.rank.world_size, here=True, python=True)
+    machine = Machine(context.device.type, context.process.world_size, here=True, python=True)
     fit.check([(run.key, wanted)], machine)
     sampling = Sampling(
         images=len(images.train),
         batch_size=recipe.batch_size,
         micro_batch_size=recipe.micro_batch_size,
         seed=job.run.seed,
-        rank=context.rank,
+        process=context.process,
     )
     loaders = make_loaders(
         images,

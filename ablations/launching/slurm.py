@@ -105,20 +105,22 @@ class Task:
         number, restart = environment.job_id, int(os.environ.get("SLURM_RESTART_COUNT", "0"))
         if environment.global_rank == 0 and folder.prepare(job.run, job=number, restart=restart):
             return False
-        rank = Rank(environment.global_rank, environment.num_tasks)
+        process = Rank(environment.global_rank, environment.num_tasks)
         with contextlib.ExitStack() as stack:
-            if rank.world_size > 1:
+            if process.world_size > 1:
                 # The first process takes the folder before the others can write in it.
                 host = environment.hostnames[environment.node]
-                store = rendezvous(folder.path / f"rendezvous-{number}-{restart}.json", host, rank)
-                device, rank = stack.enter_context(
-                    process_group(environment.local_rank, rank, store)
+                store = rendezvous(
+                    folder.path / f"rendezvous-{number}-{restart}.json", host, process
+                )
+                device, process = stack.enter_context(
+                    process_group(environment.local_rank, process, store)
                 )
             else:
                 device = "cuda:0" if torch.cuda.is_available() else "cpu"
-            context = make_device_context(device, job.compute, rank)
+            context = make_device_context(device, job.compute, process)
             ended = train_here(job, folder, context, self.threads, lambda: not signals)
-        if rank.rank == 0:
+        if process.rank == 0:
             for path in folder.path.glob("rendezvous-*.json"):
                 path.unlink(missing_ok=True)
         return ended is None

@@ -34,13 +34,13 @@ class DeviceContext:
 
     Attributes:
         device: of this process.
-        rank: of this process.
+        process: this process.
         dtype: of convolutions and matrix products; float32: no mixed precision.
         channels_last, compile: as in :class:`~ablations.recipe.Compute`.
     """
 
     device: torch.device
-    rank: Rank
+    process: Rank
     dtype: torch.dtype
     channels_last: bool
     compile: bool
@@ -48,7 +48,7 @@ class DeviceContext:
     @property
     def first(self) -> bool:
         """Whether this is the process that writes."""
-        return self.rank.rank == 0
+        return self.process.rank == 0
 
     def autocast(self) -> contextlib.AbstractContextManager[None]:
         """Returns the context of the forward pass."""
@@ -64,13 +64,13 @@ class DeviceContext:
 
     def sum(self, x: Tensor) -> Tensor:
         """Returns the sum of a tensor over all processes."""
-        if self.rank.world_size > 1:
+        if self.process.world_size > 1:
             dist.all_reduce(x)
         return x
 
     def broadcast(self, x: Tensor) -> None:
         """Overwrites a tensor with that of the first process."""
-        if self.rank.world_size > 1:
+        if self.process.world_size > 1:
             dist.broadcast(x, 0)
 
     def synchronize(self) -> None:
@@ -95,11 +95,13 @@ class DeviceContext:
 
     def describe(self) -> str:
         """Returns the devices of all processes, as a text for records."""
-        several = self.device.type == "cuda" and self.rank.world_size > 1
-        return f"{self.rank.world_size} x {self.name()}" if several else self.name()
+        several = self.device.type == "cuda" and self.process.world_size > 1
+        return f"{self.process.world_size} x {self.name()}" if several else self.name()
 
 
-def make_device_context(device: str, compute: Compute, rank: Rank | None = None) -> DeviceContext:
+def make_device_context(
+    device: str, compute: Compute, process: Rank | None = None
+) -> DeviceContext:
     """Returns this process's context on a device, with the precision resolved.
 
     Raises:
@@ -114,7 +116,7 @@ def make_device_context(device: str, compute: Compute, rank: Rank | None = None)
         keep_freed_memory()
     return DeviceContext(
         device=torch_device,
-        rank=rank or Rank(),
+        process=process or Rank(),
         dtype=resolve_precision(compute.precision, torch_device),
         channels_last=compute.channels_last,
         compile=compute.compile,
@@ -180,7 +182,7 @@ def _has_bf16_units(device: torch.device) -> bool:
 
 @contextlib.contextmanager
 def process_group(
-    local_rank: int, rank: Rank | None = None, store: Any = None
+    local_rank: int, process: Rank | None = None, store: Any = None
 ) -> Iterator[tuple[str, Rank]]:
     """Joins the processes of a run, and yields this one's device and rank.
 
@@ -188,7 +190,7 @@ def process_group(
 
     Args:
         local_rank: this process's number on its machine.
-        rank: of this process; None: from torchrun's environment variables.
+        process: this process; None: from torchrun's environment variables.
         store: through which the processes connect; None: from torchrun's variables.
     """
     cuda = torch.cuda.is_available()
@@ -197,23 +199,25 @@ def process_group(
     if cuda:
         torch.cuda.set_device(device)
     backend = "nccl" if cuda else "gloo"
-    if rank is None:
+    if process is None:
         dist.init_process_group(backend)
     else:
-        dist.init_process_group(backend, store=store, rank=rank.rank, world_size=rank.world_size)
+        dist.init_process_group(
+            backend, store=store, rank=process.rank, world_size=process.world_size
+        )
     try:
         yield device, Rank(dist.get_rank(), dist.get_world_size())
     finally:
         dist.destroy_process_group()
 
 
-def agree(rank: Rank, decide: Callable[[], T]) -> T:
+def agree(process: Rank, decide: Callable[[], T]) -> T:
     """Returns the first process's decision in all processes; if it raises, all raise its error."""
-    if rank.world_size == 1:
+    if process.world_size == 1:
         return decide()
     said: list[Any] = [None, None]  # the decision; exit status and message of an error
     failure: Exception | None = None
-    if rank.rank == 0:
+    if process.rank == 0:
         try:
             said[0] = decide()
         except Exception as error:
@@ -229,7 +233,7 @@ def agree(rank: Rank, decide: Callable[[], T]) -> T:
     return decision
 
 
-def rendezvous(path: Path, host: str, rank: Rank, seconds: float = 300) -> Any:
+def rendezvous(path: Path, host: str, process: Rank, seconds: float = 300) -> Any:
     """Returns the store through which processes on several machines connect.
 
     The first process opens it on a free port, and writes host and port to a shared file.
@@ -237,7 +241,7 @@ def rendezvous(path: Path, host: str, rank: Rank, seconds: float = 300) -> Any:
     Args:
         path: of that file; it must not exist before.
         host: the name of this machine for the others.
-        rank: of this process.
+        process: this process.
         seconds: how long to wait for the first process.
 
     Raises:
@@ -245,9 +249,9 @@ def rendezvous(path: Path, host: str, rank: Rank, seconds: float = 300) -> Any:
     """
     timeout = datetime.timedelta(seconds=seconds)
     open_store: Any = dist.TCPStore  # type: ignore[attr-defined]  # public, but not for mypy
-    if rank.rank == 0:
+    if process.rank == 0:
         store = open_store(
-            host, 0, rank.world_size, is_master=True, timeout=timeout, wait_for_workers=False
+            host, 0, process.world_size, is_master=True, timeout=timeout, wait_for_workers=False
         )
         write_json(path, {"host": host, "port": store.port})
         return store
@@ -257,5 +261,5 @@ def rendezvous(path: Path, host: str, rank: Rank, seconds: float = 300) -> Any:
             raise TimeoutError(f"the first process did not write its address to {path}")
         time.sleep(0.1)
     return open_store(
-        address["host"], address["port"], rank.world_size, is_master=False, timeout=timeout
+        address["host"], address["port"], process.world_size, is_master=False, timeout=timeout
     )

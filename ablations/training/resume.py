@@ -85,7 +85,7 @@ def conditions(context: DeviceContext) -> dict[str, Any]:
     return {
         "precision": str(context.dtype).removeprefix("torch."),
         "threads": torch.get_num_threads(),
-        "processes": context.rank.world_size,
+        "processes": context.process.world_size,
         "device": context.name(),
         "torch": str(torch.__version__),
     }

@@ -44,9 +44,9 @@ class TrainingState:
     def to_dict(self, context: DeviceContext) -> dict[str, Any]:
         """Returns the content of a checkpoint; all processes of the run call this."""
         loss_sums = torch.zeros(
-            context.rank.world_size, dtype=self.loss_sum.dtype, device=context.device
+            context.process.world_size, dtype=self.loss_sum.dtype, device=context.device
         )
-        loss_sums[context.rank.rank] = self.loss_sum
+        loss_sums[context.process.rank] = self.loss_sum
         return {
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict()["state"],
@@ -67,7 +67,9 @@ class TrainingState:
         if self.ema:
             self.ema.load_state_dict(values["ema"])
         sums: Tensor = values["loss_sums"]
-        mine = sums[context.rank.rank] if len(sums) == context.rank.world_size else sums.mean()
+        mine = (
+            sums[context.process.rank] if len(sums) == context.process.world_size else sums.mean()
+        )
         self.loss_sum = mine.to(self.loss_sum)
         for name in PLAIN:
             setattr(self, name, values[name])
@@ -93,7 +95,7 @@ def initial_state(run: Run, context: DeviceContext, start: Weights | None = None
         scale = run.recipe.head_init_scale
         start_from(network, start, 1.0 if scale is None else scale)
     network = context.put(network)
-    if run.recipe.sync_batch_norm and context.rank.world_size > 1:
+    if run.recipe.sync_batch_norm and context.process.world_size > 1:
         convert: Any = nn.SyncBatchNorm.convert_sync_batchnorm  # untyped
         network = convert(network)
     ema = None

@@ -108,7 +108,7 @@ class _Trainer:
         self.losses: list[Tensor] = []  # since the last check
         self.rate: dict[str, float | None] = {"images_per_second": None, "data_wait": None}
         model: nn.Module = state.network
-        if context.rank.world_size > 1:
+        if context.process.world_size > 1:
             model = DistributedDataParallel(
                 model, device_ids=[context.device] if context.device.type == "cuda" else None
             )
@@ -138,7 +138,7 @@ class _Trainer:
             seconds=self.seconds(),
             provenance=software
             | {
-                "processes": context.rank.world_size,
+                "processes": context.process.world_size,
                 "precision": state.conditions["precision"],
                 **({"start": self.run.start} if self.run.start else {}),
                 **({"changes": state.changes} if state.changes else {}),
@@ -182,7 +182,7 @@ class _Trainer:
             self._update(micro_batches)
             state.update += 1
             last = state.update == self.sampling.updates
-            if state.update % CHECK_UPDATES == 0 or last or self.context.rank.world_size == 1:
+            if state.update % CHECK_UPDATES == 0 or last or self.context.process.world_size == 1:
                 self._check_signals(last)
         took = time.perf_counter() - start
         if updates:
@@ -202,7 +202,7 @@ class _Trainer:
         for turn, (batch, images, labels) in enumerate(micro_batches, start=1):
             torch.manual_seed(batch.seed)  # for stochastic depth
             x, target = self.mixing(images, labels, batch.seed)
-            accumulates = turn < count and self.context.rank.world_size > 1
+            accumulates = turn < count and self.context.process.world_size > 1
             with self.model.no_sync() if accumulates else contextlib.nullcontext():
                 total += self.step.backward(x, target, count)
         self.step.update()
@@ -222,7 +222,7 @@ class _Trainer:
         asked = torch.tensor([not self.keep_going(), due], device=self.context.device).int()
         stopping, due = (self.context.sum(asked) > 0).tolist()
         # Clocks differ: several processes, which must do the same, check every time.
-        if report or due or last or stopping or self.context.rank.world_size > 1:
+        if report or due or last or stopping or self.context.process.world_size > 1:
             self._check_losses(done)
         if report and self.context.first:
             self.last_progress = now
@@ -258,7 +258,7 @@ class _Trainer:
         state = self.state
         for buffer in state.network.buffers():  # of BatchNorm, which differ between processes
             self.context.broadcast(buffer)
-        loss = self.context.sum(state.loss_sum.clone()) / self.context.rank.world_size
+        loss = self.context.sum(state.loss_sum.clone()) / self.context.process.world_size
         iteration = (state.epoch + 1) * self.sampling.updates - 1
         row = {
             "epoch": state.epoch + 1,

@@ -26,7 +26,7 @@ def main() -> None:
     images = take_images()
     run = make_run(images, "micro_batch_size=32", "epochs=2", "warmup_epochs=0", step="gelu")
     with process_group(local_rank=0) as (_, rank):
-        context = dataclasses.replace(CONTEXT, rank=rank, dtype=torch.float32)
+        context = dataclasses.replace(CONTEXT, process=rank, dtype=torch.float32)
 
         def go(name: str, keep_going: Callable[[], bool] = lambda: True) -> None:
             folder = RunFolder(root / name)
