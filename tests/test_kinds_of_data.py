@@ -351,6 +351,26 @@ def test_a_shard_that_is_cut_off_is_named(rows: list[Row], tmp_path: Path) -> No
         assert shard.name in refused(choice)
     shard.write_bytes(b"no archive at all" * 1000)
     assert shard.name in refused(choice)
+    shard.unlink()
+    shard.symlink_to("nowhere.tar")
+    assert shard.name in refused(choice)
+
+
+def test_shards_are_listed_once(
+    rows: list[Row], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second time from the user's cache, unless a shard has changed or the cache is damaged."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    choice = write("webdataset", tmp_path / "set", rows)
+    before = listed(choice)
+    with monkeypatch.context() as patch:
+        patch.setattr(tarfile, "open", None)
+        assert listed(choice).identity() == before.identity()
+    for path in (tmp_path / "cache").rglob("shards/*.json"):
+        path.write_text("[[1]]")
+    assert listed(choice).identity() == before.identity()
+    write_shards(tmp_path / "set", [*rows[:3], rows[20], *rows[4:]])  # a training image less
+    assert len(listed(choice).train) == 17
 
 
 def test_samples_that_are_not_complete_are_named(rows: list[Row], tmp_path: Path) -> None:

@@ -7,14 +7,16 @@ and each image is then read by its offset, in any order, by any number of proces
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
+import json
 import os
 import re
 import tarfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -31,7 +33,10 @@ from ablations.data.images import (
 )
 from ablations.data.readers import decode_bytes
 from ablations.paths import expand
+from modernize.cache import cache_folder
+from modernize.files import UnwritableFileError, read_bytes, write_bytes
 from modernize.text import few
+from modernize.user_code import digest_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -80,15 +85,16 @@ def find_shards(source: str, *, only_train: bool = False) -> Found:
     names = ["train", used] if used and not only_train else ["train"]
     paths = tuple(path for name in names for path in shards[name])
     numbers = {path: number for number, path in enumerate(paths)}
-    splits = []
-    for name in names:
-        samples = [sample for path in shards[name] for sample in _list(path, numbers[path], faults)]
-        splits.append(_split(root, name, paths, samples))
+    samples = [
+        [sample for path in shards[name] for sample in _list(path, numbers[path], faults)]
+        for name in names
+    ]
     if faults:
         raise DataError(
             f"{few(faults, 10)}. Write these shards again: every sample needs one image "
             f"(.{', .'.join(sorted(SUFFIXES))}) and its label (.{LABEL})."
         )
+    splits = [_split(root, *part, paths) for part in zip(names, samples, strict=True)]
     reader = functools.partial(ShardReader, tuple(map(str, paths)))
     return Found(
         str(root), splits[0], splits[1] if splits[1:] else None, reader, (), note_test(names)
@@ -117,14 +123,38 @@ def _find(root: Path) -> dict[str, list[Path]]:
 
 
 def _list(path: Path, number: int, faults: list[str]) -> list[_Sample]:
-    """Returns the samples of a shard; adds to ``faults`` if it is damaged."""
+    """Returns the samples of a shard; adds to ``faults`` if it is damaged.
+
+    The list is kept in the user's cache folder, for the shard's path, size and modification time: a
+    job need not list a million samples again, which takes minutes.
+    """
+    try:
+        status = path.stat()
+    except OSError as error:  # a broken link
+        faults.append(f"{path}: {error.strerror or error}")
+        return []
+    key = f"{path.resolve()}\0{status.st_size}\0{status.st_mtime_ns}"
+    kept = cache_folder() / "shards" / f"{digest_of(os.fsencode(key))}.json"
+    with contextlib.suppress(OSError, ValueError, TypeError):
+        return [_Sample(number, *fields) for fields in json.loads(read_bytes(kept))]
+    samples, wrong = _scan(path, number)
+    faults += [f"{path}: {text}" for text in wrong]
+    if not wrong:
+        with contextlib.suppress(OSError, UnwritableFileError):
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            write_bytes(kept, json.dumps([s[1:] for s in samples]).encode(), flush=False)
+    return samples
+
+
+def _scan(path: Path, number: int) -> tuple[list[_Sample], list[str]]:
+    """Returns the samples of a shard, and its faults."""
     group = extra_library("webdataset.tariterators", "webdataset").group_by_keys
     samples, wrong = [], []
     try:
         with path.open("rb") as file:
             for members in group(_members(path)):
                 key, images = members["__key__"], [members[s] for s in members if s in SUFFIXES]
-                label = _label(file.fileno(), members[LABEL]) if LABEL in members else ""
+                label = _label(file, members[LABEL]) if LABEL in members else ""
                 if len(images) == 1 and label:
                     offset, size = images[0]
                     samples.append(_Sample(number, key, offset, size, label))
@@ -139,8 +169,7 @@ def _list(path: Path, number: int, faults: list[str]) -> list[_Sample]:
         wrong.append(f"it is cut off or damaged ({error})")
     if not samples and not wrong:
         wrong.append("it has no samples")
-    faults += [f"{path}: {text}" for text in wrong]
-    return samples
+    return samples, wrong
 
 
 def _members(path: Path) -> Iterator[dict[str, Any]]:
@@ -153,24 +182,25 @@ def _members(path: Path) -> Iterator[dict[str, Any]]:
             tar.members = []  # type: ignore[attr-defined]  # they would fill memory
 
 
-def _label(handle: int, place: tuple[int, int]) -> str:
+def _label(file: IO[bytes], place: tuple[int, int]) -> str:
     offset, size = place
-    return os.pread(handle, min(size, LONGEST_LABEL), offset).decode().strip()
+    file.seek(offset)
+    return file.read(min(size, LONGEST_LABEL)).decode().strip()
 
 
-def _split(root: Path, name: str, paths: Sequence[Path], samples: Sequence[_Sample]) -> Split:
+def _split(root: Path, name: str, samples: Sequence[_Sample], paths: Sequence[Path]) -> Split:
     classes, labels = index_classes([sample.label for sample in samples])
     shards = [path.relative_to(root) for path in paths]
-    longest = max((len(sample.key.encode()) for sample in samples), default=0)
+    longest = max((len(os.fsencode(sample.key)) for sample in samples), default=0)
     places = [("shard", np.int32), ("offset", np.int64), ("size", np.int64)]
     kind = [*places, ("key", f"S{longest + 1}")]
-    items = np.array([(s.shard, s.offset, s.size, s.key.encode()) for s in samples], kind)
+    items = np.array([(s.shard, s.offset, s.size, os.fsencode(s.key)) for s in samples], kind)
     times = [int(path.stat().st_mtime) for path in paths]
     return Split(
         where=f"{root} ({name})",
         classes=classes,
         items=items,
-        names=[f"{s.label}\0{shards[s.shard].name}/{s.key}".encode() for s in samples],
+        names=[os.fsencode(f"{s.label}\0{shards[s.shard].name}/{s.key}") for s in samples],
         labels=labels,
         sizes=[s.size for s in samples],
         times=[times[s.shard] for s in samples],
@@ -201,11 +231,9 @@ class ShardReader:
     def contents(self, index: int) -> bytes:
         """Returns the content of the image's file."""
         item = self.items[index]
-        handle = os.open(self.shards[item["shard"]], os.O_RDONLY)
-        try:
-            return os.pread(handle, int(item["size"]), int(item["offset"]))
-        finally:
-            os.close(handle)
+        with open(self.shards[item["shard"]], "rb", buffering=0) as file:  # noqa: PTH123  # speed
+            file.seek(int(item["offset"]))
+            return file.read(int(item["size"]))
 
     def __call__(self, index: int) -> Image.Image:
         """Returns an image."""
