@@ -147,6 +147,21 @@ def test_a_changed_recipe_is_part_of_the_run_and_of_the_study(
     assert {p.run.recipe.epochs for p in other.planned} == {3}
 
 
+def test_the_shipped_study_has_its_command(tmp_path: Path, few_images: Path) -> None:
+    asked = build_request(
+        study="recipe", first=None, last=None, only=[], seeds=2, preset=None, regime=None,
+        data=str(few_images), settings=(),
+    )  # fmt: skip
+    assert asked.folder == "recipe"
+    made = experiment.design(
+        tmp_path / "recipe", asked.preset, asked.resolved, asked.variants, asked.seeds
+    )
+    words = reproduction(made.study).command.replace("\\\n", " ").split()
+    assert words[words.index("--preset") + 1] == "nano-recipe"
+    assert words[words.index("--study") + 1] == "recipe"
+    assert "--only" not in words
+
+
 @pytest.mark.parametrize("changes", [{"mixup": -1}, {"mixupp": 1}, {"epochs": 1}])
 def test_a_damaged_recipe_in_a_study_is_named(
     changes: dict[str, object], tmp_path: Path, few_images: Path
