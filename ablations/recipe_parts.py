@@ -29,22 +29,22 @@ class Part:
 
 # fmt: off
 PARTS: tuple[Part, ...] = (
-    Part("optimizer",         "another optimizer and schedule", (
+    Part("optimizer",        "another optimizer and schedule", (
         "optimizer", "learning_rate", "momentum", "betas", "epsilon", "weight_decay", "batch_size",
         "micro_batch_size", "schedule", "warmup_epochs", "final_learning_rate")),
-    Part("epochs",            "another number of epochs",     ("epochs",)),
-    Part("init",              "other initial weights",        ("init", "layer_scale", "head_init_scale")),
-    Part("crop",              "other crops",                  ("resized_crop", "crop_padding")),
-    Part("flip",              "other flips",                  ("flip",)),
-    Part("rand-augment",      "RandAugment",                  ("rand_augment",)),
-    Part("mixup",             "Mixup",                        ("mixup",)),
-    Part("cutmix",            "CutMix",                       ("cutmix",)),
-    Part("random-erasing",    "Random Erasing",               ("random_erasing",)),
-    Part("label-smoothing",   "label smoothing",              ("label_smoothing",)),
-    Part("stochastic-depth",  "stochastic depth",             ("drop_path",)),
-    Part("layer-decay",       "layer-wise decay",             ("layer_decay",)),
-    Part("sync-batch-norm",   "BatchNorm over devices",       ("sync_batch_norm",)),
-    Part("ema",               "EMA of the weights",           ("ema_decay",)),
+    Part("epochs",           "another number of epochs", ("epochs",)),
+    Part("init",             "other initial weights",   ("init", "layer_scale", "head_init_scale")),
+    Part("crop",             "other crops",             ("resized_crop", "crop_padding")),
+    Part("flip",             "other flips",             ("flip",)),
+    Part("rand-augment",     "RandAugment",             ("rand_augment",)),
+    Part("mixup",            "Mixup",                   ("mixup",)),
+    Part("cutmix",           "CutMix",                  ("cutmix",)),
+    Part("random-erasing",   "Random Erasing",          ("random_erasing",)),
+    Part("label-smoothing",  "label smoothing",         ("label_smoothing",)),
+    Part("stochastic-depth", "stochastic depth",        ("drop_path",)),
+    Part("layer-decay",      "layer-wise decay",        ("layer_decay",)),
+    Part("sync-batch-norm",  "BatchNorm over devices",  ("sync_batch_norm",)),
+    Part("ema",              "EMA of the weights",      ("ema_decay",)),
 )
 # fmt: on
 
