@@ -6,6 +6,8 @@ import dataclasses
 import math
 from collections.abc import Iterable
 
+from modernize.text import plural
+
 SMALL = 1e8
 """FLOPs; a table or chart whose networks all have fewer shows them in MFLOPs."""
 
@@ -101,7 +103,7 @@ def times(factor: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Returns "less than 1 s", "41 s", "3 min 20 s", "5 h 12 min" or "1,400 h"."""
+    """Returns "less than 1 s", "41 s", "3 min 20 s", "5 h 12 min" or "1,400 h (58 days)"."""
     if not math.isfinite(seconds):
         return ""
     if seconds < 0.5:
@@ -109,9 +111,17 @@ def duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours >= 100:
-        return f"{integer(hours + (minutes >= 30))} h"
+        hours += minutes >= 30
+        return f"{integer(hours)} h ({plural(round(hours / 24), 'day')})"
     parts = [f"{hours} h", f"{minutes} min"] if hours else [f"{minutes} min", f"{rest} s"]
     return " ".join(part for part in parts if not part.startswith("0 "))
+
+
+def memory(mebibytes: float) -> str:
+    """Returns "640 MiB" or "12.3 GiB"."""
+    if mebibytes < 1024:
+        return f"{integer(mebibytes)} MiB"
+    return f"{fixed(mebibytes / 1024, 1)} GiB"
 
 
 def rate(images_per_second: float) -> str:

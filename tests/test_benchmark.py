@@ -372,7 +372,7 @@ def measured():
     settings = {
         "modes": ["inference", "training"], "batch_size": 4, "image_size": 224, "rounds": 3,
         "precision": "bf16", "memory_format": "channels-last", "compile": False, "threads": 2,
-        "seconds": 0.5, "product_macs_per_second": 1e12,
+        "seconds": 0.5, "product_macs_per_second": 1e12, "device_type": "cpu",
     }  # fmt: skip
     return Benchmark("a road", "resnet50", "Some CPU", settings, {"started": 1.0}, rows)
 

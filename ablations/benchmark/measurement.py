@@ -301,10 +301,12 @@ Plan = Sequence[tuple[BenchmarkNetwork, Sequence[Row]]]
 
 def make_plan(networks: Sequence[BenchmarkNetwork], modes: Sequence[str]) -> Plan:
     """Returns the networks with rows that have no figures yet."""
-    return [
-        (n, [Row(n.names, n.model, n.library, n.version, n.params, n.flops, m) for m in modes])
-        for n in networks
-    ]
+    plan = []
+    for n in networks:
+        figures = n.names, n.model, n.library, n.version, n.params, n.flops
+        spec = n.spec.to_dict() if n.spec else None
+        plan.append((n, [Row(*figures, mode, spec=spec) for mode in modes]))
+    return plan
 
 
 def run_trials(plan: Plan, setup: Setup) -> Iterator[tuple[Row, Trial]]:

@@ -82,6 +82,7 @@ class BenchmarkNetwork:
         library, version: where it is from.
         params: number of parameters.
         flops: MACs for one image, including attention.
+        spec: its NetSpec; None for a reference model.
         source: builds it.
     """
 
@@ -91,6 +92,7 @@ class BenchmarkNetwork:
     version: str
     params: int
     flops: int
+    spec: NetSpec | None
     source: Source
 
 
@@ -159,7 +161,7 @@ def _own_network(
     known, counted = commit_of(REPOSITORY, *PROGRAM), cost(spec, image_size)
     version = f"{(known['commit'] or '')[:10]}{'+' if known['dirty'] else ''}"
     return BenchmarkNetwork(
-        names, model, OURS, version, counted.params, counted.flops, RoadmapSource(spec)
+        names, model, OURS, version, counted.params, counted.flops, spec, RoadmapSource(spec)
     )
 
 
@@ -174,6 +176,8 @@ def _reference_networks(
             flops, version = counted.flops + counted.attention, importlib.metadata.version(library)
             source = ReferenceSource(reference)
             found.append(
-                BenchmarkNetwork(names, model, library, version, counted.params, flops, source)
+                BenchmarkNetwork(
+                    names, model, library, version, counted.params, flops, None, source
+                )
             )
     return found

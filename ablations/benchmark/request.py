@@ -166,6 +166,7 @@ def run(
         device=context.name(),
         settings={
             "modes": list(request.modes),
+            "device_type": context.device.type,
             "batch_size": setup.batch_size,
             "image_size": setup.image_size,
             "precision": describe_precision(request.precision, str(context.dtype)),

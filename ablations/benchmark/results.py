@@ -37,6 +37,7 @@ class Row:
         images_per_second: one figure per round.
         memory_mib: the peak memory above the input batch; None if it was not measured.
         failure: why it has no figures; empty if it has.
+        spec: the NetSpec of one of our networks, as a dict; None for a reference model.
     """
 
     names: tuple[str, ...]
@@ -49,6 +50,7 @@ class Row:
     images_per_second: list[Speed] = dataclasses.field(default_factory=list)
     memory_mib: float | None = None
     failure: str = ""
+    spec: dict[str, Any] | None = None
 
     @property
     def measured(self) -> bool:
@@ -92,6 +94,7 @@ class _Settings(BaseModel):
 
     model_config = ConfigDict(strict=True)
     modes: Annotated[list[Literal["inference", "training"]], Field(min_length=1)]
+    device_type: str
     precision: str
     memory_format: str
     compile: bool

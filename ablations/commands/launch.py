@@ -16,7 +16,7 @@ from ablations.commands import shell, study_request
 from ablations.commands.collect import collect_study
 from ablations.commands.options import report_faults, results_folder, results_option
 from ablations.commands.parameters import FilePath, IntegerType
-from ablations.commands.study_request import speed_options, study_options
+from ablations.commands.study_request import SpeedRequest, speed_options, study_options
 from ablations.fit import LOGGERS
 from modernize.errors import RoadmapError, UsageError
 from modernize.text import plural
@@ -100,6 +100,7 @@ def launching_options(command: Callable[..., Any]) -> Callable[..., Any]:
 def launch(
     *,
     dry_run: bool,
+    benchmark: Path | None,
     images_per_second: float | None,
     measure: bool,
     jobs: int | None,
@@ -114,8 +115,9 @@ def launch(
         UsageError: for options that are not valid.
         RunsFailedError: if a run failed; the records of the others are written.
     """
-    if (images_per_second or measure) and not dry_run:
-        raise UsageError("--images-per-second and --measure go with --dry-run, or with `plan`.")
+    speed = SpeedRequest(benchmark, images_per_second, measure)
+    if speed.given and not dry_run:
+        raise UsageError(f"{speed.given[0]} goes with --dry-run, or with `plan`.")
     from ablations.launching.executors import choose_executor
     from ablations.launching.slurm_config import load_slurm_config
     from ablations.launching.torchrun import find_torchrun
@@ -132,7 +134,9 @@ def launch(
     report_faults(experiment.study)
     chosen, reason = choose_executor(executor, experiment.preset, jobs, config)
     experiment.check(chosen.machine(experiment.preset))
-    _print_plan(console, experiment, images_per_second, measure)
+    if dry_run:
+        speed = dataclasses.replace(speed, results=experiment.study.folder.parent)
+    estimated = _print_plan(console, experiment, speed, jobs or 1)
     if options["smoke"]:
         console.print(
             "Smoke test: one epoch of two updates for each step. It shows only that they run to "
@@ -145,7 +149,7 @@ def launch(
         return
     if preview := chosen.preview(experiment.study.folder.absolute(), experiment.jobs()):
         terminal.echo(f"\n{preview}")
-    if not (images_per_second or measure):
+    if not estimated:
         console.print(study_request.HOURS_HINT, soft_wrap=True)
     console.print("Dry run: nothing was trained or written.")
 
@@ -198,21 +202,20 @@ def design(
 
 
 _PLAN = tables.Columns(
-    numbers=("seed", "parameters", "MFLOPs", "GFLOPs", "of base", "epochs", "time"),
-    optional=("recipe", "parameters", "MFLOPs", "GFLOPs", "of base", "epochs", "time"),
+    numbers=("seed", "parameters", "MFLOPs", "GFLOPs", "of base", "epochs", "time", "memory"),
+    optional=("recipe", "parameters", "MFLOPs", "GFLOPs", "of base", "epochs", "time", "memory"),
     wrapped={"action": 24},
 )
 
 
-def _print_plan(
-    console: Console, experiment: Experiment, images_per_second: float | None, measure: bool
-) -> None:
+def _print_plan(console: Console, experiment: Experiment, asked: SpeedRequest, jobs: int) -> bool:
+    """Prints the plan, and returns whether it has the hours."""
     from ablations.studies import estimates
-    from ablations.units import choose_unit, duration, integer, times, work
+    from ablations.units import choose_unit, duration, integer, memory, times, work
 
     study, planned = experiment.study, experiment.planned
     rows, reference = experiment.rows()
-    speed = study_request.find_speed(rows, reference, study.preset, images_per_second, measure)
+    speed = study_request.find_speed(rows, reference, study.preset, asked)
     costs = {row.key: row for row in (estimates.timed(rows, speed) if speed else rows)}
     images = study.manifest["images"]
     console.print(
@@ -236,6 +239,8 @@ def _print_plan(
         }
         if row.hours is not None:
             text["time"] = duration(3600 * row.hours * p.fraction_left)
+        if row.memory is not None:
+            text["memory"] = memory(row.memory)
         texts.append({**text, "action": p.action})
     columns = estimates.columns((p.variant for p in planned), _PLAN)
     tables.print_table(console, texts, columns)
@@ -249,8 +254,9 @@ def _print_plan(
         soft_wrap=True,
     )
     if speed:
-        left = sum((costs[p.run.key].hours or 0) * p.fraction_left for p in experiment.needed)
-        console.print(study_request.total_time(left, speed), soft_wrap=True)
+        left = [(costs[p.run.key].hours or 0) * p.fraction_left for p in experiment.needed]
+        console.print(study_request.total_time(left, speed, jobs), soft_wrap=True)
+    return speed is not None
 
 
 def _train(console: Console, experiment: Experiment, executor: Executor) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
 
-from ablations import tables, terminal
-from ablations.commands.parameters import StrictCommand
+from ablations import limits, tables, terminal
+from ablations.commands.options import results_folder, results_option
+from ablations.commands.parameters import IntegerType, StrictCommand
 from ablations.commands.study_request import (
     HOURS_HINT,
+    SpeedRequest,
     build_request,
     cost_notes,
     find_speed,
@@ -26,7 +29,23 @@ from modernize.text import plural
 @click.option(
     "--format", "style", type=click.Choice(tables.FORMATS), default="table", show_default=True
 )
-def plan(images_per_second: float | None, measure: bool, style: str, **options: Any) -> None:
+@click.option(
+    "--jobs",
+    type=IntegerType(1, limits.PROCESSES),
+    default=1,
+    metavar="N",
+    help="Runs at a time, each on one device: the plan also states how long they take together.",
+)
+@results_option
+def plan(
+    benchmark: Path | None,
+    images_per_second: float | None,
+    measure: bool,
+    jobs: int,
+    style: str,
+    results: Path | None,
+    **options: Any,
+) -> None:
     """List a study's variants and their costs; nothing is trained or written."""
     from ablations.fit import Machine, RunSetup, check
     from ablations.studies import estimates
@@ -39,11 +58,12 @@ def plan(images_per_second: float | None, measure: bool, style: str, **options: 
     )
     rest = images.count, request.preset.data, request.preset.compute
     check(((row.key, RunSetup(row.recipe, row.spec, *rest)) for row in rows), Machine())
-    speed = find_speed(rows, reference, request.preset, images_per_second, measure)
+    asked = SpeedRequest(benchmark, images_per_second, measure, results_folder(results))
+    speed = find_speed(rows, reference, request.preset, asked)
     if speed:
         rows = estimates.timed(rows, speed)
     runs, macs = sum(row.runs for row in rows), sum(row.work for row in rows)
-    hours = sum((row.hours or 0) * row.runs for row in rows)
+    hours = [row.hours or 0 for row in rows for _ in range(row.runs)]
     tables.Report(
         [estimates.as_values(row) for row in rows],
         estimates.as_texts(rows),
@@ -53,6 +73,6 @@ def plan(images_per_second: float | None, measure: bool, style: str, **options: 
             *([f"Note: {images.note}"] if images.note else []),
             *cost_notes(rows, reference, request.resolved),
             f"{plural(len(rows), 'variant')}, {plural(runs, 'run')}, {work(macs)} in total",
-            total_time(hours, speed) if speed else HOURS_HINT,
+            total_time(hours, speed, jobs) if speed else HOURS_HINT,
         ],
     ).show(terminal.console(), style)

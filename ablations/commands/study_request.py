@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,7 +23,10 @@ if TYPE_CHECKING:
     from ablations.studies.variants import ResolvedStudy
     from modernize.steps import Variant
 
-HOURS_HINT = "For device-hours: --measure, or --images-per-second N of the study's base."
+HOURS_HINT = (
+    "For hours and memory: --benchmark FOLDER. For hours: --measure, or --images-per-second N of "
+    "the study's base."
+)
 MAX_LISTED = 10  # variants out of proportion; if there are more, only the most expensive is named
 
 DEFAULT = "roadmap"
@@ -93,7 +97,14 @@ def study_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def speed_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds ``--images-per-second`` and ``--measure``; :func:`find_speed` takes them."""
+    """Adds the options of :class:`SpeedRequest`."""
+    benchmark = click.option(
+        "--benchmark",
+        type=parameters.FilePath(file_okay=False),
+        metavar="FOLDER",
+        help="Estimate hours and memory from the benchmark in this folder.  [default: the newest "
+        "one of this device in the results folder, if there is any]",
+    )
     given = click.option(
         "--images-per-second",
         type=parameters.FloatType(0.001, limits.SPEED),
@@ -103,7 +114,34 @@ def speed_options(command: Callable[..., Any]) -> Callable[..., Any]:
     measured = click.option(
         "--measure", is_flag=True, help="Estimate hours from a few training steps on this device."
     )
-    return given(measured(command))
+    return benchmark(given(measured(command)))
+
+
+@dataclasses.dataclass(frozen=True)
+class SpeedRequest:
+    """How the command line wants hours to be estimated: by one of these, or not at all.
+
+    Attributes:
+        benchmark: a folder with a benchmark.
+        images_per_second: the training speed of the study's base.
+        measure: whether to measure the speed here.
+        results: where to look for a benchmark of this device otherwise; None: nowhere.
+    """
+
+    benchmark: Path | None = None
+    images_per_second: float | None = None
+    measure: bool = False
+    results: Path | None = None
+
+    @property
+    def given(self) -> list[str]:
+        """The options that were given."""
+        options = {
+            "--benchmark": self.benchmark,
+            "--images-per-second": self.images_per_second,
+            "--measure": self.measure,
+        }
+        return [name for name, value in options.items() if value]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -195,29 +233,52 @@ def find_speed(
     rows: Sequence[PlanRow],
     reference: PlanRow,
     preset: Preset,
-    images_per_second: float | None,
-    measure: bool,
+    request: SpeedRequest,
 ) -> Speed | None:
-    """Returns how fast networks train, as given or as measured here; None without either option.
+    """Returns how fast networks train; None if it is not requested and no benchmark is known.
 
     Raises:
-        UsageError: for both options.
+        UsageError: for several options, or a benchmark of other networks.
     """
     from ablations.studies.estimates import given_speed
 
-    if images_per_second and measure:
-        raise UsageError("give one of --images-per-second and --measure, not both.")
-    if images_per_second:
-        return given_speed(images_per_second, reference.key, reference.cost.flops)
-    if not measure:
-        return None
-    from ablations.processes import wait_passively
-
-    wait_passively()
-    from ablations.studies.measure import measure_speed
-
+    if len(request.given) > 1:
+        raise UsageError(f"give one of {' and '.join(request.given)}, not both.")
     size = preset.data.image_size
-    return measure_speed(rows, reference, preset.compute, size)
+    if request.images_per_second:
+        return given_speed(request.images_per_second, reference.key, reference.cost.flops)
+    if request.benchmark:
+        from ablations.benchmark.results import Benchmark
+        from ablations.studies.benchmark_speed import benchmark_speed
+
+        benchmark = Benchmark.read(request.benchmark)
+        return benchmark_speed(benchmark, request.benchmark, rows, reference, size)
+    if request.measure:
+        from ablations.processes import wait_passively
+
+        wait_passively()
+        from ablations.studies.measure import measure_speed
+
+        return measure_speed(rows, reference, preset.compute, size)
+    return _known_speed(rows, reference, preset, request.results) if request.results else None
+
+
+def _known_speed(
+    rows: Sequence[PlanRow], reference: PlanRow, preset: Preset, results: Path
+) -> Speed | None:
+    """Returns the speed by the newest benchmark of this device that has networks of the study."""
+    from ablations.studies.benchmark_speed import benchmark_speed, find_benchmarks
+
+    if not any(results.glob("benchmark-*/benchmark.json")):
+        return None  # without importing torch, which knows the device
+    from ablations.devices import find_device
+    from ablations.training.device_context import make_device_context
+
+    device = make_device_context(find_device(), preset.compute).name()
+    for folder, benchmark in find_benchmarks(results, device):
+        with contextlib.suppress(UsageError):  # of other networks
+            return benchmark_speed(benchmark, folder, rows, reference, preset.data.image_size)
+    return None
 
 
 def cost_notes(rows: Sequence[PlanRow], reference: PlanRow, resolved: ResolvedStudy) -> list[str]:
@@ -238,8 +299,18 @@ def cost_notes(rows: Sequence[PlanRow], reference: PlanRow, resolved: ResolvedSt
     return lines + [f"Omitted: {key}: {reason}" for key, reason in resolved.omitted]
 
 
-def total_time(hours: float, speed: Speed) -> str:
-    """Returns the line that states how long everything takes."""
+def total_time(hours: Sequence[float], speed: Speed, jobs: int) -> str:
+    """Returns the line that states how long everything takes.
+
+    Args:
+        hours: of each run on one device.
+        speed: where they are from.
+        jobs: runs at a time.
+    """
+    from ablations.studies.estimates import wall_time
     from ablations.units import duration
 
-    return f"About {duration(3600 * hours)} on one device in total, by {speed.how}"
+    text = f"About {duration(3600 * sum(hours))} on one device in total"
+    if jobs > 1 and not speed.shared:
+        text += f", {duration(3600 * wall_time(hours, jobs))} with {jobs} devices at a time"
+    return f"{text}, by {speed.how}"

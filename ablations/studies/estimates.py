@@ -6,6 +6,7 @@ torch is imported only for networks with custom layers, which no formula counts,
 from __future__ import annotations
 
 import dataclasses
+import heapq
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from ablations.data.datasets import load_dataset
 from ablations.data.images import MissingImagesError
 from ablations.recipe import DataChoice, Preset, Recipe
 from ablations.studies.selection import fit_to_images
-from ablations.units import Unit, choose_unit, duration, rate, times
+from ablations.units import Unit, choose_unit, duration, memory, rate, times
 from modernize.closed_form import ClosedFormCost, closed_form
 from modernize.cost import cost
 from modernize.spec import NetSpec
@@ -57,11 +58,15 @@ class Speed:
         seconds: per training image, of networks that were measured.
         reference: seconds per training image, and FLOPs, of the network that others scale from.
         how: the source of the numbers, in words.
+        memory: peak memory of training, in MiB, of variants for which it is known: key -> memory.
+        shared: whether runs at a time share the device, as on a CPU, and so gain no time.
     """
 
     seconds: Mapping[NetSpec, float]
     reference: tuple[float, int]
     how: str
+    memory: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    shared: bool = False
 
     def of(self, spec: NetSpec, flops: int) -> float:
         """Returns seconds per training image."""
@@ -137,6 +142,7 @@ class PlanRow:
         images: training images of an epoch.
         runs: the number of seeds.
         hours: of one run on one device; None: not estimated.
+        memory: of one run on one device, in MiB; None: not estimated.
     """
 
     variant: Variant
@@ -147,6 +153,7 @@ class PlanRow:
     images: int
     runs: int
     hours: float | None = None
+    memory: float | None = None
 
     @property
     def key(self) -> str:
@@ -178,18 +185,33 @@ def plan_rows(
 
 
 def timed(rows: Sequence[PlanRow], speed: Speed) -> list[PlanRow]:
-    """Returns the rows with the hours of a run."""
+    """Returns the rows with the hours and, if it is known, the memory of a run."""
     return [
         dataclasses.replace(
-            row, hours=speed.of(row.spec, row.cost.flops) * row.recipe.epochs * row.images / 3600
+            row,
+            hours=speed.of(row.spec, row.cost.flops) * row.recipe.epochs * row.images / 3600,
+            memory=speed.memory.get(row.key),
         )
         for row in rows
     ]
 
 
+def wall_time(runs: Iterable[float], at_a_time: int) -> float:
+    """Returns how long runs take together, if the longest ones start first.
+
+    Args:
+        runs: how long each takes.
+        at_a_time: the number of devices; each trains one run at a time.
+    """
+    devices = [0.0] * at_a_time
+    for run in sorted(runs, reverse=True):
+        heapq.heapreplace(devices, devices[0] + run)
+    return max(devices)
+
+
 _COLUMNS = tables.Columns(
     numbers=("parameters", "MFLOPs", "GFLOPs", "FLOPs / base", "epochs x images", "runs",
-             "time per run"),
+             "time per run", "memory"),
     optional=("recipe", "label", "runs", "parameters", "epochs x images", "MFLOPs", "GFLOPs"),
     wrapped={"label": 16, "note": 10},
 )  # fmt: skip
@@ -224,6 +246,8 @@ def _as_text(row: PlanRow, unit: Unit) -> dict[str, str]:
     }
     if row.hours is not None:
         texts["time per run"] = duration(3600 * row.hours)
+    if row.memory is not None:
+        texts["memory"] = memory(row.memory)
     return {**texts, "note": "out of proportion" if row.times > OUT_OF_PROPORTION else ""}
 
 
@@ -241,5 +265,6 @@ def as_values(row: PlanRow) -> dict[str, Any]:
         "images": row.images,
         "runs": row.runs,
         "hours_per_run": row.hours,
+        "memory_mib": row.memory,
         "out_of_proportion": row.times > OUT_OF_PROPORTION,
     }

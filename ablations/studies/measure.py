@@ -52,7 +52,8 @@ def measure_speed(
         f"{plural(slot.threads, 'CPU thread')}, {plural(batch, 'image')} at a time, without "
         "loading images"
     )
-    return Speed(seconds, (seconds[reference.spec], reference.cost.flops), how)
+    base = seconds[reference.spec], reference.cost.flops
+    return Speed(seconds, base, how, shared=context.device.type == "cpu")
 
 
 def _batch(recipe: Recipe, context: DeviceContext, image_size: int) -> int:
