@@ -179,7 +179,7 @@ class WatchedSource:
 @pytest.mark.parametrize("channels_last", [True, False])
 def test_all_networks_have_the_same_conditions(channels_last):
     setup = make_setup(precision="bf16", channels_last=channels_last)
-    common = {"version": "", "params": 1, "flops": 1, "source": WatchedSource()}
+    common = {"version": "", "params": 1, "flops": 1, "spec": None, "source": WatchedSource()}
     both = [BenchmarkNetwork((n,), "", n, **common) for n in ("modernize", "timm")]
     plan = make_plan(both, benchmark_results.MODES)
     timed = load_networks(plan, setup)
@@ -260,7 +260,9 @@ class Broken:
 @pytest.mark.integration
 def test_a_network_that_cannot_be_run_says_so():
     assert run_trial(Broken(), "training", make_setup()) == Trial(failure="failed: no such network")
-    plan = make_plan([BenchmarkNetwork(("x",), "", "timm", "", 1, 1, Broken())], ["inference"])
+    plan = make_plan(
+        [BenchmarkNetwork(("x",), "", "timm", "", 1, 1, None, Broken())], ["inference"]
+    )
     assert load_networks(plan, make_setup()) == []
     ((_, rows),) = plan
     assert rows[0].failure == "failed: no such network"

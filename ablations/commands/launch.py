@@ -236,14 +236,13 @@ def _print_plan(console: Console, experiment: Experiment, asked: SpeedRequest, j
             "of base": times(row.times),
             "epochs": str(p.run.recipe.epochs),
             "recipe": p.variant.recipe_name,
+            "time": "" if row.hours is None else duration(3600 * row.hours * p.fraction_left),
+            "memory": "" if row.memory is None else memory(row.memory),
+            "action": p.action,
         }
-        if row.hours is not None:
-            text["time"] = duration(3600 * row.hours * p.fraction_left)
-        if row.memory is not None:
-            text["memory"] = memory(row.memory)
-        texts.append({**text, "action": p.action})
+        texts.append(text)
     columns = estimates.columns((p.variant for p in planned), _PLAN)
-    tables.print_table(console, texts, columns)
+    tables.print_table(console, tables.without_empty(texts), columns)
     for line in experiment.cautions():
         console.print(f"Note: {line}", soft_wrap=True)
     for line in study_request.cost_notes(list(costs.values()), reference, experiment.resolved):

@@ -224,17 +224,13 @@ def columns(variants: Iterable[Variant], otherwise: tables.Columns = _COLUMNS) -
 
 
 def as_texts(rows: Sequence[PlanRow]) -> list[dict[str, str]]:
-    """Returns the rows as text; without the column ``note`` if no row has a note."""
+    """Returns the rows as text, without the columns for which no row has a value."""
     unit = choose_unit(row.cost.flops for row in rows)
-    texts = [_as_text(row, unit) for row in rows]
-    if not any(text["note"] for text in texts):
-        for text in texts:
-            del text["note"]
-    return texts
+    return tables.without_empty([_as_text(row, unit) for row in rows])
 
 
 def _as_text(row: PlanRow, unit: Unit) -> dict[str, str]:
-    texts = {
+    return {
         "step": row.key,
         "label": row.variant.title,
         "parameters": f"{row.cost.params:,}",
@@ -243,12 +239,10 @@ def _as_text(row: PlanRow, unit: Unit) -> dict[str, str]:
         "recipe": row.variant.recipe_name,
         "epochs x images": f"{row.recipe.epochs} x {row.images:,}",
         "runs": str(row.runs),
+        "time per run": "" if row.hours is None else duration(3600 * row.hours),
+        "memory": "" if row.memory is None else memory(row.memory),
+        "note": "out of proportion" if row.times > OUT_OF_PROPORTION else "",
     }
-    if row.hours is not None:
-        texts["time per run"] = duration(3600 * row.hours)
-    if row.memory is not None:
-        texts["memory"] = memory(row.memory)
-    return {**texts, "note": "out of proportion" if row.times > OUT_OF_PROPORTION else ""}
 
 
 def as_values(row: PlanRow) -> dict[str, Any]:

@@ -319,7 +319,7 @@ class _VariantBuilder:
 
 
 def _content(variant: Variant) -> tuple[Any, ...]:
-    """Returns what tells a variant from others: its network, its recipe and its start."""
+    """Returns the network, recipe and start of a variant; no other variant has the same."""
     others = json.dumps([variant.recipe, variant.start], sort_keys=True)
     return variant.spec, variant.training, others
 

@@ -86,7 +86,7 @@ def official_networks(
             own, source = cost(spec, image_size), OfficialSource(checkout, spec)
             found.append(
                 BenchmarkNetwork(
-                    (model,), model, "official", version, own.params, own.flops, source
+                    (model,), model, "official", version, own.params, own.flops, None, source
                 )
             )
     return found
