@@ -93,6 +93,20 @@ def test_custom_layers_are_copied(cluster: Cluster, few_images: Path, tmp_path: 
     assert product.command("collect").count("finished") == 2
 
 
+def test_a_custom_data_set_is_copied(cluster: Cluster, tmp_path: Path) -> None:
+    """Jobs run the file as it was submitted."""
+    for name, text in documents.files(ROOT / "docs" / "data.md").items():
+        (tmp_path / name).write_text(text)
+    file = tmp_path / "squares.py"
+    settings = ["data.name=custom", "batch_size=32", "micro_batch_size=16", "epochs=1"]
+    product = Product(cluster, tmp_path / "results", file, *settings, "warmup_epochs=0")
+    with cluster.drained():
+        assert "Submitted 1 run" in product.submit("--only", "ln")
+        file.write_text("raise SystemExit('the edited file')")
+    product.wait_for_end()
+    assert "1 finished" in product.command("status")
+
+
 SOME = ["epochs=12", "warmup_epochs=1"]
 FAULTS = ["patchify", "depthwise", "width", "gelu"]
 

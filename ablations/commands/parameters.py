@@ -123,7 +123,7 @@ def _is_folder(value: str) -> bool:
 
 
 class ImageFolder(FilePath):
-    """The folder of the images, or one of the keywords of a preset's ``data.source``."""
+    """The folder or file of the images, or one of the keywords of a preset's ``data.source``."""
 
     def __init__(self) -> None:
         super().__init__(path_type=str, is_path=_is_folder)

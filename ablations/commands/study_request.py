@@ -77,7 +77,7 @@ _OPTIONS = (
         "--data",
         type=parameters.ImageFolder(),
         metavar="FOLDER",
-        help="The folder of the images.  [default: the preset's]",
+        help="The folder or file of the images.  [default: the preset's]",
     ),
     click.option(
         "--set",
@@ -154,7 +154,7 @@ class StudyRequest:
         variants: the requested ones.
         seeds: runs of each variant.
         folder: the default name of the study's folder.
-        data_given: whether the command line, not the preset, gives the folder of the images.
+        data_given: whether the command line, not the preset, gives where the images are.
     """
 
     resolved: ResolvedStudy
