@@ -30,7 +30,7 @@ BOOTSTRAP_FROM = 8
 """The smallest sample that :func:`bootstrap_interval` accepts."""
 
 _RESAMPLES = 9999
-_BATCH = 1_000_000  # values drawn at a time, which bounds memory
+_BATCH = 4_000_000  # values drawn at a time, which bounds memory
 _ROUNDING = 1e-9  # a standard deviation below this fraction of the values is rounding error
 _TINY_LEVEL = LEVEL / 1000  # at which two pairs must differ by 10,000 standard deviations
 

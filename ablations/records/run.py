@@ -64,15 +64,11 @@ class Run:
     seed: int
     start: str | None = None
 
-    def content(self, *, defaults: bool = True) -> dict[str, Any]:
-        """Returns all that the result depends on, and nothing else.
-
-        Args:
-            defaults: whether keys of the recipe that have their default value are in it.
-        """
+    def content(self) -> dict[str, Any]:
+        """Returns all that the result depends on, and nothing else."""
         return {
             "spec": self.spec.to_dict(),
-            "recipe": self.recipe.model_dump(exclude_defaults=not defaults),
+            "recipe": self.recipe.model_dump(),
             "images": dict(self.images),
             "seed": self.seed,
             **({"start": self.start} if self.start else {}),
@@ -85,8 +81,30 @@ class Run:
         Keys of the recipe that have their default value do not count, so that a new key with a
         default leaves the names of runs as they are.
         """
-        canonical = json.dumps(self.content(defaults=False), sort_keys=True)
-        return f"{self.key}-seed{self.seed}-{hashlib.sha256(canonical.encode()).hexdigest()[:10]}"
+        start = {"start": json.dumps(self.start)} if self.start else {}
+        texts = {**self._texts, "seed": str(self.seed), **start}
+        canonical = ", ".join(f'"{name}": {texts[name]}' for name in sorted(texts))
+        digest = hashlib.sha256(f"{{{canonical}}}".encode()).hexdigest()
+        return f"{self.key}-seed{self.seed}-{digest[:10]}"
+
+    @functools.cached_property
+    def _texts(self) -> dict[str, str]:
+        """The parts of the content that do not depend on the seed, as canonical JSON."""
+        parts = {
+            "spec": self.spec.to_dict(),
+            "recipe": self.recipe.model_dump(exclude_defaults=True),
+            "images": dict(self.images),
+        }
+        return {name: json.dumps(part, sort_keys=True) for name, part in parts.items()}
+
+    def with_seed(self, seed: int, start: str | None) -> Run:
+        """Returns the run with another seed, from weights with this digest.
+
+        It is quicker than a new run, because both share the text of network and recipe.
+        """
+        run = dataclasses.replace(self, seed=seed, start=start)
+        run.__dict__["_texts"] = self._texts
+        return run
 
 
 class RunOwnershipError(ResultsError):
@@ -123,7 +141,7 @@ class RunFolder:
 
     @property
     def _archived_run(self) -> ArchivedRun | None:
-        return None if self.path.is_dir() else self.archived
+        return self.archived if self.archived and not self.path.is_dir() else None
 
     @property
     def only_archived(self) -> bool:

@@ -146,10 +146,10 @@ class Study:
 
     def _runs_of(self, variant: Variant, seeds: Iterable[int]) -> Iterator[Run]:
         spec, recipe = self.preset.recipes.of_variant(variant, self.manifest["regime"])
+        run = Run(variant.key, spec, recipe, self.manifest["images"], 0)
         for seed in seeds:
             file = self.start_of(variant.key, seed)
-            start = file["digest"] if file else None
-            yield Run(variant.key, spec, recipe, self.manifest["images"], seed, start)
+            yield run.with_seed(seed, file["digest"] if file else None)
 
     def start_of(self, key: str, seed: int) -> dict[str, Any] | None:
         """Returns the weights that a run starts from: ``path``, ``digest`` and ``ema``.
