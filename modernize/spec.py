@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Self, get_args, get_origin, get_type_hints
 
 from modernize.errors import SpecError, UnknownNameError, UsageError
-from modernize.text import shortened
+from modernize.text import shortened, value_text
 
 # Limits far above any use, and low enough that counting takes neither minutes nor gigabytes.
 MAX_STAGES = 8
@@ -233,7 +233,7 @@ class NetSpec:
 
     def text(self) -> str:
         """Returns the canonical text: one ``field: value`` line per field, in field order."""
-        return "".join(f"{name}: {_show(v)}\n" for name, v in self.to_dict().items())
+        return "".join(f"{name}: {value_text(v)}\n" for name, v in self.to_dict().items())
 
     def digest(self) -> str:
         """Returns 16 hexadecimal digits that identify this network."""
@@ -365,7 +365,3 @@ def _plain(value: Any, kind: Any) -> Any:
     if isinstance(value, tuple):
         return list(value)
     return str(value) if isinstance(value, enum.Enum | CustomLayer) else kind(value)
-
-
-def _show(value: Any) -> str:
-    return ",".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -25,6 +24,7 @@ from modernize.spec import (
     SpatialPosition,
     Stem,
 )
+from modernize.text import value_text
 
 SHOWN_CHANGES = 2  # of a recipe; the values of more are not part of its name
 
@@ -167,11 +167,7 @@ class Variant:
     @property
     def recipe_changes(self) -> str:
         """The values that differ from those of the recipe ``training``; empty: none."""
-        return ", ".join(f"{key} {_show(value)}" for key, value in self.recipe.items())
-
-
-def _show(value: Any) -> str:
-    return "none" if value is None else json.dumps(value).strip('"')
+        return ", ".join(f"{key} {value_text(value)}" for key, value in self.recipe.items())
 
 
 def find_regime(name: str) -> Regime:

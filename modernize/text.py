@@ -157,6 +157,15 @@ def plural(number: int, noun: str) -> str:
     return f"{number:,} {noun}{end}"
 
 
+def value_text(value: Any) -> str:
+    """Returns a setting's value in one word: none, true, 0.1, or 1,2 for a list."""
+    if isinstance(value, list | tuple):
+        return ",".join(map(value_text, value))
+    return (
+        "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    )
+
+
 def shortened(text: str, most: int = 80) -> str:
     """Returns a text of at most this many characters, and "..." for the rest."""
     return text if len(text) <= most else f"{text[:most]}..."

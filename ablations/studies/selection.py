@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
 
 from modernize.errors import UsageError
 from modernize.steps import STEPS, Variant, apply_steps, find_key, find_regime, until
+from modernize.text import value_text
 
 
 def roadmap(
@@ -98,11 +98,7 @@ def _changes(parent: Variant | None, variant: Variant) -> list[str]:
     if parent is None:
         return []
     fields = parent.spec.diff(variant.spec).items()
-    lines = [f"{name} {_show(old)} to {_show(new)}" for name, (old, new) in fields]
+    lines = [f"{name} {value_text(old)} to {value_text(new)}" for name, (old, new) in fields]
     if parent.training is not variant.training:
         lines.insert(0, f"recipe {parent.training} to {variant.training}")
     return lines
-
-
-def _show(value: Any) -> str:
-    return ",".join(map(str, value)) if isinstance(value, list) else str(value)

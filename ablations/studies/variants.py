@@ -25,6 +25,7 @@ from modernize.steps import (
     apply_steps,
     find_regime,
 )
+from modernize.text import value_text
 
 MAX_COMBINATIONS = 10_000  # of one sweep
 LONGEST_KEY = 120  # characters of a variant's key; runs have it in the names of their folders
@@ -194,7 +195,7 @@ class _VariantBuilder:
                 self.steps.recipe({name: value}, location)
         for values in itertools.product(*lists.values()):
             fields = dict(zip(lists, values, strict=True))
-            shown = {name.replace("_", " "): _show(value) for name, value in fields.items()}
+            shown = {name.replace("_", " "): value_text(value) for name, value in fields.items()}
             title = ", ".join(f"{name} {value}" for name, value in shown.items())
             key = ".".join(f"{name}-{value}" for name, value in shown.items())
             key = key.replace(" ", "-").replace(",", "-")
@@ -344,9 +345,3 @@ def _reordered(steps: Sequence[Step], order: Sequence[str]) -> list[Step]:
             + (f"; unknown: {', '.join(unknown)}" if unknown else "")
         )
     return [by_key[key] for key in order]
-
-
-def _show(value: Any) -> str:
-    if value is None or isinstance(value, bool):
-        return {None: "none", True: "true", False: "false"}[value]
-    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
