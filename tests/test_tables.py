@@ -54,6 +54,13 @@ def test_what_has_no_room_is_named_and_the_key_is_whole(width, shown):
     assert max(map(len, table)) <= max(width or 200, len(" a-long-key-of-a-step "))
 
 
+def test_a_column_that_is_kept_is_omitted_last():
+    kept = COLUMNS.keeping("label", 8)
+    assert list(tables.fit(ROWS, kept, 48)[0]) == ["step", "label", "n", "top-1"]
+    assert list(tables.fit(ROWS, kept, 42)[0]) == ["step", "label", "top-1"]
+    assert list(tables.fit(ROWS, kept, 32)[0]) == ["step", "top-1"]
+
+
 def test_no_rows():
     assert tables.as_csv([]) == tables.as_markdown([]) == tables.as_latex([]) == ""
     assert json.loads(tables.as_json([])) == []
