@@ -96,6 +96,38 @@ def test_a_logger_that_fails_later_is_left_out(run_and_folder, wandb, capsys):
     assert [step for step, _ in wandb.logged] == [1]
 
 
+def test_numbers_go_to_mlflow_and_a_continued_run_is_the_same_run(run_and_folder, monkeypatch):
+    run, folder = run_and_folder
+    calls = []
+
+    class Client:
+        def __getattr__(self, name):
+            return lambda *values, **options: calls.append((name, *values, *options.values()))
+
+        def get_experiment_by_name(self, name):
+            return types.SimpleNamespace(experiment_id=f"id of {name}")
+
+        def create_run(self, experiment, run_name):
+            calls.append(("create_run", experiment, run_name))
+            return types.SimpleNamespace(info=types.SimpleNamespace(run_id="r1"))
+
+    fake = types.ModuleType("mlflow")
+    fake.MlflowClient = Client
+    monkeypatch.setitem(sys.modules, "mlflow", fake)
+    for epoch, ended in ((1, False), (2, True)):
+        log = Loggers(["mlflow"], run, folder)
+        log.write({**ROW, "epoch": epoch})
+        log.close(ended=ended)
+    created = [call for call in calls if call[0] == "create_run"]
+    assert created == [("create_run", "id of mine", run.name)]
+    logged = [call[1:] for call in calls if call[0] == "log_metric"]
+    assert logged == [("r1", name, v, epoch) for epoch in (1, 2) for name, v in SCALARS.items()]
+    assert ("log_param", "r1", "recipe.optimizer", "sgd") in calls
+    assert [call[1:] for call in calls if call[0] == "set_terminated"] == [
+        ("r1", "KILLED"), ("r1", "FINISHED"),
+    ]  # fmt: skip
+
+
 @pytest.mark.integration
 def test_the_real_mlflow(run_and_folder, monkeypatch, tmp_path):
     mlflow = pytest.importorskip("mlflow")

@@ -343,10 +343,26 @@ def test_mixing_is_timms_and_leaves_numpys_generator_alone(images: InMemoryDatas
     assert kinds == {False, True}
 
 
+def test_the_validation_loss_is_the_mean_cross_entropy_of_the_saved_network(
+    images: InMemoryDataset, tmp_path: Path
+) -> None:
+    run = make_run(images, "epochs=1", "warmup_epochs=0", step="gelu")
+    record = run_all_epochs(run, images, tmp_path)
+    network = initial_state(run, CONTEXT).network
+    network.load_state_dict(torch.load(tmp_path / WEIGHTS, weights_only=True)["network"])
+    batches = list(make_small_loaders(images, run).validation)
+    with torch.no_grad():
+        logits = torch.cat([network.eval()(x) for x, _ in batches])
+    loss = torch.nn.CrossEntropyLoss()(logits, torch.cat([labels for _, labels in batches]))
+    assert record.val_loss == pytest.approx(loss.item(), rel=1e-5)
+    assert RunFolder(tmp_path).read_metrics()[-1]["val_loss"] == record.val_loss
+
+
 def test_the_average_follows_the_weights(images: InMemoryDataset, tmp_path: Path) -> None:
     run = make_run(images, "ema_decay=0.5", "epochs=2", "warmup_epochs=0", step="gelu")
     run_all_epochs(run, images, tmp_path)
-    assert all("ema_top1" in row for row in RunFolder(tmp_path).read_metrics())
+    rows = RunFolder(tmp_path).read_metrics()
+    assert all({"ema_top1", "ema_val_loss"} <= row.keys() for row in rows)
     weights = torch.load(tmp_path / WEIGHTS, weights_only=True)
     assert weights["network"].keys() == weights["ema"].keys()
     assert any(not torch.equal(weights["network"][n], w) for n, w in weights["ema"].items())
