@@ -16,6 +16,7 @@ import pytest
 import torch
 from command_line import call
 from PIL import Image
+from small_runs import stop_after
 
 from ablations.commands.launch import design
 from ablations.data import extras
@@ -27,7 +28,11 @@ from ablations.data.sampling import Sampling
 from ablations.data_sets import KINDS, TORCHVISION
 from ablations.launching.experiment import Experiment
 from ablations.recipe import DataChoice, load_preset
+from ablations.records import WEIGHTS, Run, RunFolder
 from ablations.studies.estimates import find_images
+from ablations.training.device_context import make_device_context
+from ablations.training.train import train
+from modernize import spec_of
 from modernize.errors import UsageError
 
 CLASSES = ("ant", "bee", "cat")
@@ -508,6 +513,42 @@ def test_a_study_keeps_a_copy_of_the_file_and_trains_with_it(
     assert load_dataset(job.data).identity() == job.run.images  # of the jobs that are queued
     shutil.rmtree(tmp_path / "mine")
     assert plan().planned[0].run.name != name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ON_DISK)
+def test_a_run_that_was_stopped_equals_one_on_a_folder(
+    kind: str, rows: list[Row], tmp_path: Path
+) -> None:
+    """The same weights to the last bit, stopped within an epoch, with other workers."""
+    settings = ("batch_size=4", "micro_batch_size=4", "epochs=2", "warmup_epochs=0")
+    preset = load_preset("imagenet-100", [*settings, "ema_decay=0.9", "drop_path=0.1"])
+    recipe = preset.recipes.enhanced
+    spec = spec_of("ln", "nano", num_classes=3, depths=[1, 1, 1, 1], width=8)
+    context = make_device_context("cpu", preset.compute.model_copy(update={"precision": "fp32"}))
+
+    def train_once(choice: DataChoice, folder: Path, workers: int, stop: int | None = None) -> Any:
+        images = load_dataset(choice)
+        run = Run("ln", recipe.apply_to(spec), recipe, images.identity(), 0)
+        compute = preset.compute.model_copy(update={"workers": workers})
+        sampling = Sampling(len(images.train), 4, 4, seed=0)
+        loaders = make_loaders(images, choice, recipe, sampling, torch.device("cpu"), compute)
+        more = {} if stop is None else {"keep_going": stop_after(stop)}
+        RunFolder(folder).prepare(run)
+        try:
+            return train(run, RunFolder(folder), loaders, context, **more)
+        finally:
+            loaders.close()
+
+    expected = write("image-folder", tmp_path / "folder", rows)
+    assert train_once(expected, tmp_path / "whole", workers=0) is not None
+    choice = write(kind, tmp_path / "set", rows)
+    assert train_once(choice, tmp_path / "stopped", workers=2, stop=6) is None  # of 2 x 4 updates
+    assert train_once(choice, tmp_path / "stopped", workers=1) is not None
+    one, other = (torch.load(tmp_path / name / WEIGHTS, weights_only=True)
+                  for name in ("whole", "stopped"))  # fmt: skip
+    assert all(torch.equal(value, other[part][name])
+               for part in ("network", "ema") for name, value in one[part].items())  # fmt: skip
 
 
 @pytest.mark.slow
