@@ -13,7 +13,9 @@ from ablations.recipe import load_preset
 from ablations.records import Run
 from ablations.training.device_context import make_device_context
 from modernize import spec_of
+from modernize.network import Network
 from modernize.steps import Training
+from modernize.weights import Weights, from_state_dict
 
 CPU = torch.device("cpu")
 PRESET = load_preset("nano")
@@ -34,12 +36,27 @@ def take_images(train: int = 512, val: int = 200) -> InMemoryDataset:
     )
 
 
-def make_run(images: InMemoryDataset, *settings: str, step: str = "ln", seed: int = 0) -> Run:
+def make_run(
+    images: InMemoryDataset, *settings: str, step: str = "ln", seed: int = 0, started: bool = False
+) -> Run:
+    """A run of a small network; ``started``: from the weights that :func:`first_weights` gives."""
     preset = load_preset("nano", ["batch_size=64", "micro_batch_size=64", "epochs=3", *settings])
     training = Training.CLASSIC if step == "resnet" else Training.ENHANCED
     recipe = preset.recipes.of(training, "nano")
     spec = spec_of(step, "nano", in_channels=1, num_classes=10, depths=[1, 1, 1, 1], width=8)
-    return Run(step, recipe.apply_to(spec), recipe, images.identity(), seed)
+    run = Run(step, recipe.apply_to(spec), recipe, images.identity(), seed)
+    return dataclasses.replace(run, start=_weights(run).digest()) if started else run
+
+
+def first_weights(run: Run) -> Weights | None:
+    """The weights that a run starts from, of a network with other classes; None: fresh ones."""
+    return _weights(run) if run.start else None
+
+
+def _weights(run: Run) -> Weights:
+    torch.manual_seed(7)
+    network = Network(run.spec.replace(num_classes=4))
+    return from_state_dict(network.state_dict(), network.spec)
 
 
 def make_small_loaders(images: InMemoryDataset, run: Run, rank: Rank | None = None) -> Loaders:

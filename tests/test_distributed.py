@@ -12,6 +12,8 @@ from command_line import PATIENCE
 from filelock import FileLock
 
 from ablations.records import WEIGHTS
+from modernize import build
+from modernize.weights import write
 
 ROOT = Path(__file__).parent.parent
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
@@ -34,17 +36,28 @@ def train(folder: Path, tiny_images: Path, processes: int, *settings: str) -> Pa
     return next((folder / "nano" / "runs").iterdir())
 
 
+@pytest.fixture(scope="module")
+def started(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Settings of a run that starts from weights, with layer decay and a moving average."""
+    path = tmp_path_factory.mktemp("start") / "a.safetensors"
+    write(build("ln", "nano", num_classes=4, in_channels=1), path, "ours")
+    return [f"start={path}", "layer_decay=0.8", "ema_decay=0.9", "head_init_scale=0.1"]
+
+
 def furthest(a: Path, b: Path) -> float:
     """The largest difference between two runs' weights."""
-    ours, theirs = (torch.load(p / WEIGHTS, weights_only=True)["network"] for p in (a, b))
-    assert ours.keys() == theirs.keys()
-    return max((ours[name] - theirs[name]).abs().max().item() for name in ours)
+    ours, theirs = (torch.load(p / WEIGHTS, weights_only=True) for p in (a, b))
+    pairs = [(ours[part], theirs[part]) for part in ("network", "ema") if ours[part]]
+    assert all(one.keys() == other.keys() for one, other in pairs)
+    return max((one[n] - other[n]).abs().max().item() for one, other in pairs for n in one)
 
 
 @pytest.mark.slow
-def test_two_processes_train_as_one_does(tiny_images: Path, tmp_path: Path) -> None:
+def test_two_processes_train_as_one_does(
+    tiny_images: Path, tmp_path: Path, started: list[str]
+) -> None:
     """The whole recipe: every process count computes the same micro-batches."""
-    settings = ["micro_batch_size=50", "mixup=0.8", "cutmix=1.0", "drop_path=0.2"]
+    settings = ["micro_batch_size=50", "mixup=0.8", "cutmix=1.0", "drop_path=0.2", *started]
     alone = train(tmp_path / "1", tiny_images, 1, *settings)
     together = train(tmp_path / "2", tiny_images, 2, *settings)
     assert alone.name == together.name  # where it ran is no part of its identity
@@ -58,10 +71,12 @@ def test_two_processes_train_as_one_does(tiny_images: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.slow
-def test_half_the_batch_each_is_the_whole_batch(tiny_images: Path, tmp_path: Path) -> None:
+def test_half_the_batch_each_is_the_whole_batch(
+    tiny_images: Path, tmp_path: Path, started: list[str]
+) -> None:
     """Several updates of SGD, whose steps do not magnify rounding as AdamW's first ones do."""
     sgd = ["enhanced.optimizer=sgd", "enhanced.momentum=0.9", "enhanced.betas=null",
-           "enhanced.epsilon=null", "enhanced.learning_rate=0.01"]  # fmt: skip
+           "enhanced.epsilon=null", "enhanced.learning_rate=0.01", *started]  # fmt: skip
     whole = train(tmp_path / "1", tiny_images, 1, "micro_batch_size=100", *sgd)
     halves = train(tmp_path / "2", tiny_images, 2, "micro_batch_size=50", *sgd)
     assert furthest(whole, halves) < 1e-5

@@ -17,6 +17,8 @@ from ablations.records import WEIGHTS, Run, RunFolder, Status
 from ablations.training import checkpoint, train
 from ablations.training.device_context import make_device_context
 from modernize import spec_of
+from modernize.network import Network
+from modernize.weights import from_state_dict
 
 EPOCHS = 6
 UPDATES = 10  # of an epoch
@@ -30,18 +32,23 @@ def train_one(folder: Path, source: Path) -> None:
     preset = load_preset(
         "nano",
         [f"data.source={source}", f"epochs={EPOCHS}", "batch_size=200", "micro_batch_size=100",
-         "mixup=0.8", "cutmix=1.0", "drop_path=0.2", "enhanced.ema_decay=0.9"],
+         "mixup=0.8", "cutmix=1.0", "drop_path=0.2", "enhanced.ema_decay=0.9",
+         "layer_decay=0.8"],
     )  # fmt: skip
     images = load_dataset(preset.data)
     spec = spec_of("downsample", "nano", in_channels=1, num_classes=10, width=8)
     recipe = preset.recipes.enhanced
-    run = Run("downsample", recipe.apply_to(spec), recipe, images.identity(), seed=3)
+    torch.manual_seed(7)
+    other = Network(spec.replace(num_classes=4))
+    start = from_state_dict(other.state_dict(), other.spec)
+    content = recipe.apply_to(spec), recipe, images.identity()
+    run = Run("downsample", *content, seed=3, start=start.digest())
     run_folder = RunFolder(folder)
     run_folder.prepare(run)
     context = make_device_context("cpu", preset.compute)
     sampling = Sampling(len(images.train), recipe.batch_size, recipe.micro_batch_size, run.seed)
     loaders = make_loaders(images, preset.data, recipe, sampling, context.device, preset.compute)
-    train.train(run, run_folder, loaders, context, checkpoint_seconds=0)
+    train.train(run, run_folder, loaders, context, checkpoint_seconds=0, start=start)
 
 
 def start(folder: Path, images: Path) -> Any:

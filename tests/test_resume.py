@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from small_runs import CONTEXT as ANY_CONTEXT
-from small_runs import make_run, make_small_loaders, stop_after, take_images
+from small_runs import first_weights, make_run, make_small_loaders, stop_after, take_images
 
 from ablations.data.images import InMemoryDataset
 from ablations.data.sampling import Rank
@@ -34,7 +34,9 @@ def images() -> InMemoryDataset:
 
 
 def small(images: InMemoryDataset, *settings: str, seed: int = 0, step: str = "gelu") -> Run:
-    return make_run(images, "epochs=2", "warmup_epochs=0", *settings, seed=seed, step=step)
+    """It starts from weights, with layer-wise learning-rate decay."""
+    settings = "epochs=2", "warmup_epochs=0", "layer_decay=0.8", *settings
+    return make_run(images, *settings, seed=seed, step=step, started=True)
 
 
 def go(
@@ -47,7 +49,8 @@ def go(
     folder = RunFolder(path)
     folder.prepare(run)
     more = {} if stop is None else {"keep_going": stop_after(stop)}
-    return train.train(run, folder, make_small_loaders(images, run), context, **more)
+    loaders = make_small_loaders(images, run)
+    return train.train(run, folder, loaders, context, start=first_weights(run), **more)
 
 
 @pytest.fixture(scope="module")
@@ -353,7 +356,7 @@ def test_precision_that_a_device_lacks_changes_and_that_is_on_record(
     capsys.readouterr()
     record = go(run, images, tmp_path)
     assert record is not None
-    assert record.status is Status.FINISHED
+    assert record.status.settled
     assert record.provenance["precision"] == "float32"
     [change] = record.provenance["changes"]
     assert change == {

@@ -18,7 +18,9 @@ from cluster import Cluster, require_slurm
 from command_line import PATIENCE
 from product import ROOT, Product, same
 
+from modernize import build
 from modernize.steps import STEPS
+from modernize.weights import write
 
 pytestmark = pytest.mark.slow
 
@@ -179,7 +181,9 @@ def test_a_run_continues_after_its_time_limit(
 
 def test_two_nodes_share_a_run(cluster: Cluster, tiny_images: Path, tmp_path: Path) -> None:
     """The bits of two processes on one machine, though one was killed and the run was preempted."""
-    product = Product(cluster, tmp_path / "slurm", tiny_images, *SOME)
+    write(build("ln", "nano", num_classes=4, in_channels=1), tmp_path / "start.pth", "ours")
+    start = f"start={tmp_path / 'start.pth'}", "layer_decay=0.8", "ema_decay=0.9"
+    product = Product(cluster, tmp_path / "slurm", tiny_images, *SOME, *start)
     product.configure("nodes: 2")
     product.submit("--only", "ln")
     pid = product.suspend("ln")
@@ -201,7 +205,7 @@ def test_two_nodes_share_a_run(cluster: Cluster, tiny_images: Path, tmp_path: Pa
     assert record["status"] == "finished"
     assert record["provenance"]["processes"] == 2
 
-    alone = Product(cluster, tmp_path / "local", tiny_images, *SOME)
+    alone = Product(cluster, tmp_path / "local", tiny_images, *SOME, *start)
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     subprocess.run(
         [sys.executable, *torchrun, str(ROOT / "run_roadmap.py"), "--only", "ln", *alone.launching],

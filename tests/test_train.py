@@ -10,7 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from small_runs import CONTEXT, CPU, make_run, make_small_loaders, stop_after, take_images
+from small_runs import (
+    CONTEXT,
+    CPU,
+    first_weights,
+    make_run,
+    make_small_loaders,
+    stop_after,
+    take_images,
+)
 
 from ablations.data.images import InMemoryDataset
 from ablations.data.mixing import Mixing, numpy_seed
@@ -23,6 +31,9 @@ from ablations.training.state import initial_state
 from modernize import STEPS
 from modernize.errors import UsageError
 
+# Of a run that starts from weights, with other classes.
+STARTED = ["ema_decay=0.9", "layer_decay=0.8", "head_init_scale=0.1"]
+
 
 @pytest.fixture(scope="module")
 def images() -> InMemoryDataset:
@@ -33,7 +44,8 @@ def go(run: Run, images: InMemoryDataset, path: Path, **options: Any) -> Record 
     """Trains, or goes on training, in a folder."""
     folder = RunFolder(path)
     folder.prepare(run)
-    return train.train(run, folder, make_small_loaders(images, run), CONTEXT, **options)
+    loaders, start = make_small_loaders(images, run), first_weights(run)
+    return train.train(run, folder, loaders, CONTEXT, start=start, **options)
 
 
 def run_all_epochs(run: Run, images: InMemoryDataset, path: Path, **options: Any) -> Record:
@@ -68,12 +80,13 @@ def last_state(
         ("resnet", []),
         ("downsample", ["drop_path=0.2", "mixup=0.8", "cutmix=1.0", "micro_batch_size=16"]),
         ("gelu", ["ema_decay=0.9"]),
+        ("downsample", STARTED),
     ],
 )
 def test_a_stopped_run_ends_as_one_that_was_not(
     images: InMemoryDataset, tmp_path: Path, step: str, settings: list[str]
 ) -> None:
-    run = make_run(images, *settings, step=step)
+    run = make_run(images, *settings, step=step, started=settings is STARTED)
     whole = last_state(run, images, tmp_path / "whole", [])
     # In the middle of an epoch, at its end, at its beginning, and with checkpoints all the way.
     pieces = last_state(run, images, tmp_path / "pieces", [3, 5, 1, 6], checkpoint_seconds=0)

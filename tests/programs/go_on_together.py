@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from small_runs import CONTEXT, make_run, make_small_loaders, stop_after, take_images
+from small_runs import CONTEXT, first_weights, make_run, make_small_loaders, stop_after, take_images
 
 from ablations.records import RunFolder
 from ablations.training import checkpoint, train
@@ -24,7 +24,8 @@ def main() -> None:
     train.CHECK_UPDATES = 1  # so that they stop in the middle of an epoch
     root = Path(sys.argv[1])
     images = take_images()
-    run = make_run(images, "micro_batch_size=32", "epochs=2", "warmup_epochs=0", step="gelu")
+    settings = ["micro_batch_size=32", "epochs=2", "warmup_epochs=0", "layer_decay=0.8"]
+    run = make_run(images, *settings, "ema_decay=0.9", step="gelu", started=True)
     with process_group(local_rank=0) as (_, rank):
         context = dataclasses.replace(CONTEXT, process=rank, dtype=torch.float32)
 
@@ -34,7 +35,7 @@ def main() -> None:
                 folder.prepare(run)
             dist.barrier()
             loaders = make_small_loaders(images, run, rank)
-            train.train(run, folder, loaders, context, keep_going)
+            train.train(run, folder, loaders, context, keep_going, start=first_weights(run))
 
         go("whole")
         told = stop_after(9)
