@@ -295,10 +295,12 @@ class DataChoice(Table):
         source: ``embedded``, the subset in this package; ``on-disk``, the full set on this
             machine; ``download``, by torchvision; or a folder or file.
         validation: about this fraction of the training images is used for validation, and no
-            others; null: the data set has validation images.
+            others; 0: there is no validation, and runs have no accuracy; null: the data set has
+            validation images.
         image_size: height and width in pixels that the network sees.
-        resize: pixels of the shorter side before the centre crop of an evaluation; null: images are
-            padded or cropped, not resized.
+        resize: pixels of the shorter side before the centre crop of an evaluation; ``warp``: the
+            whole image becomes a square of ``image_size``; null: images are padded or cropped, not
+            resized.
         interpolation: how images are resized.
         mean, std: of each channel, of pixels from 0 to 1; null: measured on the training images.
         limit: only this many training and validation images, evenly spaced; null: all.
@@ -306,9 +308,9 @@ class DataChoice(Table):
 
     name: DataName
     source: str
-    validation: Annotated[float, Field(gt=0, lt=1)] | None = None
+    validation: Rate | None = None
     image_size: Annotated[int, Field(ge=32, le=limits.PIXELS)]
-    resize: Annotated[int, Field(gt=0, le=limits.PIXELS)] | None = None
+    resize: Annotated[int, Field(gt=0, le=limits.PIXELS)] | Literal["warp"] | None = None
     interpolation: Literal["bilinear", "bicubic"] = "bicubic"
     mean: list[Probability] | None = None
     std: list[Fraction] | None = None

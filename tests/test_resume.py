@@ -16,7 +16,7 @@ from small_runs import first_weights, make_run, make_small_loaders, stop_after, 
 from ablations.data.images import InMemoryDataset
 from ablations.data.sampling import Rank
 from ablations.recipe import load_preset
-from ablations.records import WEIGHTS, Record, Run, RunFolder, Status
+from ablations.records import WEIGHTS, Record, Run, RunFolder
 from ablations.training import checkpoint, resume, train
 from ablations.training.device_context import DeviceContext, make_device_context, supports
 from ablations.training.state import initial_state

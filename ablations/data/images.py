@@ -49,7 +49,7 @@ class TrainVal:
     @property
     def majority(self) -> float:
         """Fraction of the validation images that belongs to the most common class."""
-        return largest_fraction(self.val_labels)
+        return largest_fraction(self.val_labels) if len(self.val_labels) else 0.0
 
     def identity(self) -> dict[str, str | int]:
         """Returns the values that identify these images in a run's identity; not their folder."""
@@ -284,7 +284,7 @@ def check_found(
     if validation is not None and not faults:
         held = hold_out(train.names, train.labels, train.classes, validation, train.where)
         train, val = train.take(~held), train.take(held)
-        notes.append(_held_out_note(held, validation, train.where))
+        notes += _held_out_notes(held, validation, train.where)
     elif val is not None:
         faults += _unknown_classes(train, val)
         val = val.relabelled(train.classes)
@@ -296,13 +296,13 @@ def check_found(
             faults.append(f"{bad}; replace them, or skip such images with --skip-bad-images")
     if faults:
         raise DataError(". ".join(faults) + ".")
-    if val is None or not len(val.items):
+    if val is None or not (len(val.items) or validation == 0):
         raise DataError(
             f"{found.source} has no validation images. Name them {', '.join(VALIDATION[:-1])} or "
             f"{VALIDATION[-1]}, or hold out a part of the training images: "
             "--set data.validation=0.1."
         )
-    if missing := val.empty_classes():
+    if (missing := val.empty_classes()) and validation != 0:
         count = len(train.classes)
         notes.append(
             f"{val.where} has images of {count - len(missing):,} of {count:,} classes; none of "
@@ -348,12 +348,14 @@ def hold_out(
         names: of the images.
         labels: (N,), indices of ``classes``.
         classes: their names.
-        fraction: of the images to be held out, about.
+        fraction: of the images to be held out, about; 0: none.
         where: the folder or file of the images, for messages.
 
     Raises:
         DataError: naming the classes that would have no training or no validation images.
     """
+    if not fraction:
+        return np.zeros(len(labels), bool)
     first_bytes = b"".join(hashlib.sha256(name).digest()[:8] for name in names)
     places = np.frombuffer(first_bytes, ">u8") / 2.0**64  # from 0 to 1
     low, high = np.full(len(classes), 1.0), np.zeros(len(classes))
@@ -377,11 +379,13 @@ def hold_out(
     )
 
 
-def _held_out_note(held: NDArray[np.bool_], fraction: float, where: str) -> str:
-    return (
+def _held_out_notes(held: NDArray[np.bool_], fraction: float, where: str) -> list[str]:
+    if not fraction:
+        return ["no validation (data.validation 0): the runs have no accuracy."]
+    return [
         f"validation: {held.sum():,} of the {plural(len(held), 'image')} in {where} are held out "
         f"(data.validation {fraction:g})."
-    )
+    ]
 
 
 def hold_out_in_memory(images: InMemoryDataset, fraction: float) -> InMemoryDataset:
@@ -400,7 +404,7 @@ def hold_out_in_memory(images: InMemoryDataset, fraction: float) -> InMemoryData
         val=images.train[held],
         val_labels=images.train_labels[held],
         digest=hashlib.sha256(f"{images.digest} {fraction!r} held out".encode()).hexdigest()[:16],
-        notes=(*images.notes, _held_out_note(held, fraction, images.source)),
+        notes=(*images.notes, *_held_out_notes(held, fraction, images.source)),
     )
 
 

@@ -32,12 +32,17 @@ Transform: TypeAlias = Callable[[Image.Image], Image.Image]
 
 
 def evaluation_transform(choice: DataChoice) -> Transform:
-    """Returns the transform for evaluation: resize, if the preset has it, and centre crop."""
+    """Returns the transform for evaluation: resize, if the preset has it, and centre crop.
+
+    With ``resize: warp``, the whole image becomes a square, and nothing is cropped.
+    """
     transforms = library("torchvision.transforms")
     crop = transforms.CenterCrop(choice.image_size)
     if choice.resize is None:
         return crop  # type: ignore[no-any-return]
     mode = transforms.InterpolationMode(choice.interpolation)
+    if choice.resize == "warp":
+        return transforms.Resize((choice.image_size, choice.image_size), mode)  # type: ignore[no-any-return]
     return transforms.Compose([transforms.Resize(choice.resize, mode), crop])  # type: ignore[no-any-return]
 
 

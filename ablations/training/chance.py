@@ -64,26 +64,27 @@ def final_record(
     """Returns the record of a run with these metrics.
 
     Args:
-        metrics: of each epoch, oldest first.
+        metrics: of each epoch, oldest first; without accuracies if there is no validation.
         chance: the level that its last top-1 is compared with.
         diverged: why it diverged; an empty text if it did not.
     """
     if not metrics:
         return Record(Status.DIVERGED, diverged)
     last = metrics[-1]
-    best = max(metrics, key=lambda row: row["top1"])
+    evaluated = [row for row in metrics if "top1" in row]
+    best = max(evaluated, key=lambda row: row["top1"], default={})
     if diverged:
         status, reason = Status.DIVERGED, diverged
     else:
-        reason = chance.explain(last["top1"])
+        reason = chance.explain(last["top1"]) if "top1" in last else ""
         status = Status.COLLAPSED if reason else Status.FINISHED
     return Record(
         status,
         reason,
-        top1=last["top1"],
-        top5=last["top5"],
-        top1_best=best["top1"],
-        best_epoch=best["epoch"],
+        top1=last.get("top1"),
+        top5=last.get("top5"),
+        top1_best=best.get("top1"),
+        best_epoch=best.get("epoch"),
         epochs=len(metrics),
         train_loss=last["train_loss"],
         val_loss=last.get("val_loss"),

@@ -7,7 +7,7 @@ import dataclasses
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 import torch.nn.functional as F
@@ -139,16 +139,16 @@ def evaluate_weights(
         return evaluate(ready, loader, context)
 
 
-def imagenet_transform(image_size: int, resize: int | None = None) -> DataChoice:
+def imagenet_transform(image_size: int, resize: int | Literal["warp"] | None = None) -> DataChoice:
     """Returns how the paper prepares ImageNet's images for an evaluation (Section 3.1, Table 5).
 
     Args:
         image_size: height and width in pixels that the network sees.
         resize: pixels of the shorter side before the centre crop; None: 256 for 224, in proportion
-            for other sizes below 384, and the size itself from 384 on, which uses the whole image.
+            for other sizes below 384; from 384 on, the whole image is warped to a square.
     """
     if resize is None:
-        resize = image_size if image_size >= LARGE else round(image_size * 256 / 224)
+        resize = "warp" if image_size >= LARGE else round(image_size * 256 / 224)
     return DataChoice(
         name="image-folder",
         source="",

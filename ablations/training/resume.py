@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -149,7 +149,9 @@ def _faults(
             yield from _difference(found[name], value, name)
     yield from _position_faults(found, done, run, sampling)
     yield from _condition_faults(found)
-    yield from _list_faults(found, with_ema=state.ema is not None)
+    prefixes = ["", "ema_"] if state.ema else [""]
+    names = [f"{prefix}{name}" for prefix in prefixes for name in ("top1", "top5", "val_loss")]
+    yield from _list_faults(found, names if run.images["val_images"] else [])
     moments = found["optimizer"]
     skipped = found["scaler"] or run.spec.custom_layers  # fp16 skips steps; a layer may be unused
     expected_moments = {
@@ -176,7 +178,7 @@ def _position_faults(
         yield f"its name states {done} updates, but it is of {_updates(found, sampling)}"
     if not (found["seconds"] >= 0 and math.isfinite(found["seconds"])):
         yield f"seconds is {found['seconds']}"
-    if not (found["evaluated"] > 0 or epoch == 0):
+    if not (found["evaluated"] > 0 or epoch == 0 or not run.images["val_images"]):
         yield f"evaluated is {found['evaluated']}"
 
 
@@ -192,10 +194,9 @@ def _condition_faults(found: Mapping[str, Any]) -> Iterator[str]:
     yield from _difference(found["loss_sums"], sums, "loss_sums")
 
 
-def _list_faults(found: Mapping[str, Any], *, with_ema: bool) -> Iterator[str]:
+def _list_faults(found: Mapping[str, Any], accuracies: Sequence[str]) -> Iterator[str]:
     """Yields the faults of a checkpoint's lists, which have a row for each epoch."""
-    names = ["train_loss", "learning_rate", "top1", "top5", "val_loss"]
-    names += ["ema_top1", "ema_top5", "ema_val_loss"] if with_ema else []
+    names = ["train_loss", "learning_rate", *accuracies]
     for name in ("metrics", "speed", "changes"):
         rows = found[name]
         if not (isinstance(rows, list) and all(isinstance(row, dict) for row in rows)):

@@ -265,16 +265,13 @@ class _Trainer:
             "train_loss": loss.item() / self.sampling.updates,
             "learning_rate": self.recipe.learning_rate_at(iteration, self.sampling.updates),
         }
-        accuracy = self._evaluate(state.network)
-        row |= {"top1": accuracy.top1, "top5": accuracy.top5, "val_loss": accuracy.loss}
-        if state.ema:
-            averaged = self._evaluate(state.ema.module)
-            row |= {
-                "ema_top1": averaged.top1,
-                "ema_top5": averaged.top5,
-                "ema_val_loss": averaged.loss,
-            }
-        state.evaluated = accuracy.images
+        networks = {"": state.network, **({"ema_": state.ema.module} if state.ema else {})}
+        for prefix, network in networks.items():
+            accuracy = self._evaluate(network)
+            if accuracy is not None:
+                measured = {"top1": accuracy.top1, "top5": accuracy.top5, "val_loss": accuracy.loss}
+                row |= {f"{prefix}{name}": value for name, value in measured.items()}
+                state.evaluated = accuracy.images
         if self.context.first:
             self._print(row)
         state.metrics.append(row)
@@ -288,8 +285,10 @@ class _Trainer:
             self.loggers.write({**state.metrics[-1], **state.speed[-1]})
         self._save()
 
-    def _evaluate(self, network: nn.Module) -> Accuracy:
-        """Returns a network's accuracy; raises DivergedError if it or its outputs are not finite.
+    def _evaluate(self, network: nn.Module) -> Accuracy | None:
+        """Returns a network's accuracy; None without validation images.
+
+        Raises DivergedError if its weights or its outputs are not finite.
 
         No loss shows the last update, because a loss is computed before its update.
         """
@@ -299,6 +298,8 @@ class _Trainer:
         if not finite.all():
             name = list(weights)[int(finite.int().argmin())]
             raise DivergedError(f"{name} became infinite or NaN by the end of epoch {epoch}")
+        if not self.run.images["val_images"]:
+            return None
         accuracy = evaluate(network, self.loaders.validation, self.context)
         if accuracy.not_finite:
             raise DivergedError(
@@ -313,8 +314,13 @@ class _Trainer:
         rate = self.rate["images_per_second"]
         echo(
             f"epoch {row['epoch']} of {self.recipe.epochs}: "
-            f"loss {units.fixed(row['train_loss'], 4)}, top-1 {units.percent(row['top1'])}, "
-            f"top-5 {units.percent(row['top5'])}" + (f", {units.rate(rate)}" if rate else "")
+            f"loss {units.fixed(row['train_loss'], 4)}"
+            + "".join(
+                f", {label} {units.percent(row[name])}"
+                for name, label in (("top1", "top-1"), ("top5", "top-5"), ("ema_top1", "EMA top-1"))
+                if name in row
+            )
+            + (f", {units.rate(rate)}" if rate else "")
         )
 
     def _save(self) -> None:
