@@ -21,6 +21,7 @@ from ablations.data_sets import NAMES, WITH_KEYWORDS
 from ablations.yaml_core import Key
 from ablations.yaml_file import SET, Conflict, ConflictError, Table, Text
 from modernize.errors import SpecError, UnknownNameError, UsageError
+from modernize.models import MODELS
 from modernize.spec import NetSpec, Role, fields_with
 from modernize.steps import Training, Variant, find_regime
 
@@ -45,6 +46,16 @@ def _known_regime(name: str) -> str:
         raise ValueError(str(error)) from None
 
 
+def _known_model(name: str) -> str:
+    if name not in MODELS:
+        raise ValueError(str(UnknownNameError("model", name, MODELS)))
+    return name
+
+
+def _known_size(name: str) -> str:
+    return name if name in MODELS else _known_regime(name)
+
+
 def _known_to_timm(text: str) -> str:
     if not RAND_AUGMENT.fullmatch(text):
         raise ValueError(
@@ -64,6 +75,8 @@ DataName: TypeAlias = Annotated[str, AfterValidator(_known_data_set)]
 Rate: TypeAlias = Annotated[float, Field(ge=0, lt=1)]
 RandAugment: TypeAlias = Annotated[str, AfterValidator(_known_to_timm)]
 RegimeName: TypeAlias = Annotated[str, AfterValidator(_known_regime)]
+ModelName: TypeAlias = Annotated[str, AfterValidator(_known_model)]
+SizeName: TypeAlias = Annotated[str, AfterValidator(_known_size)]
 Fraction: TypeAlias = Annotated[float, Field(gt=0, le=1)]
 Probability: TypeAlias = Annotated[float, Field(ge=0, le=1)]
 Positive: TypeAlias = Annotated[float, Field(gt=0, le=limits.FACTOR)]
@@ -114,8 +127,10 @@ class Recipe(Table):
         mixup, cutmix: parameter of the Beta distribution; 0: none. With both, each micro-batch has
             one of them, with equal probability.
         random_erasing: probability that a region of an image becomes noise.
-        drop_path: stochastic depth of the last block; or a value for each regime that has any.
-        ema_decay: of a moving average of the weights, which is evaluated as well; null: none.
+        drop_path: stochastic depth of the last block; or a value for each regime, and each of the
+            paper's models, that has any.
+        ema_decay: of a moving average of the weights, which is evaluated as well; null: none. It
+            may have values as ``drop_path``.
         sync_batch_norm: whether BatchNorm computes its statistics over all devices.
         head_init_scale: factor of the head's fresh weights in a run that starts from weights of
             other classes; null: 1.
@@ -144,8 +159,8 @@ class Recipe(Table):
     mixup: NonNegative
     cutmix: NonNegative
     random_erasing: Probability
-    drop_path: Rate | dict[RegimeName, Rate]
-    ema_decay: Rate | None
+    drop_path: Rate | dict[SizeName, Rate]
+    ema_decay: Rate | dict[SizeName, Rate] | None
     sync_batch_norm: bool
     head_init_scale: NonNegative | None = None
     layer_scale: NonNegative | None = None
@@ -214,6 +229,15 @@ class Recipe(Table):
         fits = [n for n in sizes if self.batch_size % n == 0]
         return next((n for n in fits if not even or n % 2 == 0), fits[0])
 
+    def of_size(self, name: str) -> dict[str, Any]:
+        """Returns the keys with values for regimes and models, with those of this one."""
+        given = {"drop_path": (self.drop_path, 0.0), "ema_decay": (self.ema_decay, None)}
+        return {
+            key: values.get(name, otherwise)
+            for key, (values, otherwise) in given.items()
+            if isinstance(values, dict)
+        }
+
     def apply_to(self, spec: NetSpec) -> NetSpec:
         """Returns the spec with this recipe's values of the fields that only training uses."""
         spec = spec.replace(**{name: getattr(self, name) for name in fields_with(Role.TRAINING)})
@@ -251,6 +275,10 @@ class Recipes(Table):
     classic: Recipe
     enhanced: Recipe
 
+    def named(self, training: Training) -> Recipe:
+        """Returns the recipe of this name, as it is written."""
+        return self.classic if training is Training.CLASSIC else self.enhanced
+
     def of(
         self, training: Training, regime: str, changes: Mapping[str, Any] | None = None
     ) -> Recipe:
@@ -259,13 +287,10 @@ class Recipes(Table):
         Raises:
             RecipeError: if the changed recipe is not valid.
         """
-        recipe = self.classic if training is Training.CLASSIC else self.enhanced
+        recipe = self.named(training)
         if changes:
             recipe = recipe.changed(changes)
-        if isinstance(recipe.drop_path, dict):
-            rate = recipe.drop_path.get(regime, 0.0)
-            recipe = recipe.model_copy(update={"drop_path": rate})
-        return recipe
+        return recipe.model_copy(update=recipe.of_size(regime))
 
     def of_variant(self, variant: Variant, regime: str) -> tuple[NetSpec, Recipe]:
         """Returns the network of a variant as its recipe trains it, and this recipe.

@@ -41,9 +41,9 @@ def shipped(name: str, regime: str = "nano") -> ResolvedStudy:
 # -- the shipped ones ----------------------------------------------------------------------------
 
 
-def test_there_are_seven() -> None:
+def test_the_names_of_the_shipped_studies() -> None:
     assert study_names() == [
-        "kernel-size", "leave-one-out", "one-at-a-time", "order", "recipe", "roadmap",
+        "convnext", "kernel-size", "leave-one-out", "one-at-a-time", "order", "recipe", "roadmap",
         "stage-ratio",
     ]  # fmt: skip
 

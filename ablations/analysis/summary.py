@@ -61,7 +61,8 @@ def summarise(study: Study, outcomes: Mapping[str, Outcomes] | None = None) -> p
     if any(row["ema_top1"] is not None for row in rows):
         place = names.index("top1_best") + 1
         names[place:place] = EMA_COLUMNS
-    return _with_baselines(pd.DataFrame(rows, columns=names), study)
+    numbers = {n: "float64" for n in (*NUMBERS, *EMA_COLUMNS) if n in names and n not in INTEGERS}
+    return _with_baselines(pd.DataFrame(rows, columns=names).astype(numbers), study)
 
 
 def _with_baselines(table: pd.DataFrame, study: Study) -> pd.DataFrame:

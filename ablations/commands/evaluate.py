@@ -59,7 +59,8 @@ from modernize.errors import UsageError
     "--resize",
     type=PIXELS,
     metavar="PIXELS",
-    help="The shorter side before the centre crop.  [default: 256 for 224; from 384 on, no margin]",
+    help="The shorter side before the centre crop.  [default: 256 for 224; from 384 on, the whole "
+    "image is warped to a square]",
 )
 @click.option("--batch-size", type=BATCH, metavar="IMAGES", default=64, show_default=True)
 @click.option(

@@ -15,7 +15,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from ablations import yaml_file
 from ablations.paths import expand
-from ablations.recipe import RegimeName, Seeds, Start
+from ablations.recipe import ModelName, RegimeName, Seeds, Start
 from ablations.yaml_core import Key
 from ablations.yaml_file import Table
 from modernize.custom_layers import CustomLayersFile, load_custom_layers
@@ -54,11 +54,14 @@ class StepList(Table):
 
     @model_validator(mode="after")
     def _has_steps(self) -> Self:
+        self._check_steps()
+        return self
+
+    def _check_steps(self) -> None:
         if not self.until and not self.steps:
             raise ValueError("give until, steps or both")
         if self.until and self.steps == EACH:
             raise ValueError("until and 'each' both mean steps of the roadmap; give one")
-        return self
 
 
 class BaseVariant(StepList):
@@ -66,6 +69,7 @@ class BaseVariant(StepList):
 
     Attributes:
         key, title: its names; ``{start}`` and ``{end}`` are the regime's networks.
+        model: one of the paper's, in place of steps.
         fields: NetSpec fields and their values, after the steps.
         recipe: keys of the recipe and their values, after the steps.
         start: the weights that runs start from, those of other variants too; null: fresh ones.
@@ -75,9 +79,16 @@ class BaseVariant(StepList):
 
     key: KeyName = "base"
     title: str = "the base"
+    model: ModelName | None = None
     fields: Fields | None = None
     recipe: Fields | None = None
     start: Start | None = None
+
+    def _check_steps(self) -> None:
+        if not self.model:
+            super()._check_steps()
+        elif self.until or self.steps:
+            raise ValueError("a model has its own steps; give no until and steps")
 
 
 class CustomStep(Table):
@@ -98,6 +109,7 @@ class VariantEntry(Table):
 
     Attributes:
         key, title, section: its names in tables and charts.
+        model: one of the paper's, in place of the base's steps, fields and recipe.
         steps: replace the base's steps.
         without: steps to remove; ``each``: a variant without each step of the base.
         with_: steps to append; ``each``: a variant with each step that the base does not have.
@@ -115,6 +127,7 @@ class VariantEntry(Table):
     key: KeyName | None = None
     title: str | None = None
     section: str | None = None
+    model: ModelName | None = None
     steps: Steps | None = Field(default=None, examples=["[resnet, recipe, gelu]"])
     without: EachOrSteps | None = None
     with_: EachOrSteps | None = Field(default=None, alias="with")
@@ -128,6 +141,7 @@ class VariantEntry(Table):
     @model_validator(mode="after")
     def _has_one_form(self) -> Self:
         forms = {
+            "model": self.model,
             "steps": self.steps,
             "without": self.without,
             "with": self.with_,
@@ -143,6 +157,8 @@ class VariantEntry(Table):
             raise ValueError(f"give one of the keys {', '.join([*forms, 'start'])}")
         if short and len(given) > 1:
             raise ValueError(f"{short[0]} makes several variants here; it must be the only key")
+        if self.model and {"steps", "without", "with", "order"} & {*given}:
+            raise ValueError("a model has its own steps; give no others")
         if not short and self.key is None:
             raise ValueError("give it a key")
         if short and self.path is None and (self.key or self.title):

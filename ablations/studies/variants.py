@@ -16,6 +16,8 @@ from ablations.studies.known_steps import FIELDS, SET_ELSEWHERE, KnownSteps, not
 from ablations.studies.study_file import EACH, BaseVariant, StepList, StudyFile, VariantEntry
 from ablations.yaml_core import Key
 from modernize.errors import SpecError, UnknownNameError, UsageError
+from modernize.models import MODELS
+from modernize.spec import Role
 from modernize.steps import (
     STEPS,
     Regime,
@@ -24,6 +26,8 @@ from modernize.steps import (
     Variant,
     apply_steps,
     find_regime,
+    find_step,
+    step_of,
 )
 from modernize.text import value_text
 
@@ -119,9 +123,14 @@ class _VariantBuilder:
         """Adds the base, from which the other variants are derived."""
         self.default_start = self.start = _start_of(base, self.default_start)
         with noting(self.faults, ("base",)):
-            steps = _adopted(self.steps.of_list(base, side_branches=False))
-            self.base_fields = base.fields or {}
-            self.base_recipe = self.steps.recipe(base.recipe or {}, ("base", "recipe"))
+            fields, recipe = base.fields or {}, base.recipe or {}
+            if base.model:
+                steps, of_model, trained = self._model(base.model)
+                fields, recipe = {**of_model, **fields}, {**trained, **recipe}
+            else:
+                steps = _adopted(self.steps.of_list(base, side_branches=False))
+            self.base_fields = fields
+            self.base_recipe = self.steps.recipe(recipe, ("base", "recipe"))
             names = base.key, self.regime.fill_names(base.title), "Base"
             self.base_steps, self.base = steps, self._variant(names, steps)
             self._append(self.base)
@@ -228,6 +237,10 @@ class _VariantBuilder:
         steps = list(self.base_steps)
         if entry.steps is not None:
             steps = _adopted(self.steps.find(entry.steps))
+        fields, trained = entry.fields or {}, entry.recipe or {}
+        if entry.model is not None:
+            steps, of_model, recipe = self._model(entry.model)
+            fields, trained = {**of_model, **fields}, {**recipe, **trained}
         present = [step.key for step in steps]
         for key in entry.without or ():
             if key not in present:
@@ -238,8 +251,19 @@ class _VariantBuilder:
             steps = _reordered(steps, entry.order)
         key = entry.key or ""
         names = key, self.regime.fill_names(entry.title or key), entry.section or "Variants"
-        recipe = self.steps.recipe(entry.recipe or {}, location)
-        self._append(self._variant(names, steps, entry.fields or {}, recipe))
+        recipe = self.steps.recipe(trained, location)
+        self._append(self._variant(names, steps, fields, recipe))
+
+    def _model(self, name: str) -> tuple[list[Step], dict[str, Any], dict[str, Any]]:
+        """Returns the steps, and the fields and keys of the recipe, that make a paper's model."""
+        spec = MODELS[name]
+        road = STEPS[: find_step(step_of(spec) or "downsample") + 1]
+        steps = [step for step in road if step.adopted]
+        last = apply_steps(steps, self.regime)[-1]
+        names = last.spec.diff(spec, (Role.INPUT, Role.HEAD, Role.TRAINING)).keys()
+        values = spec.to_dict()
+        fields = {field: values[field] for field in (*names, *self.base_fields)}
+        return steps, fields, self.recipes.named(last.training).of_size(name)
 
     # -- shared by the forms ---------------------------------------------------------------------
 
