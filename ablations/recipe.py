@@ -328,6 +328,7 @@ class DataChoice(Table):
             resized.
         interpolation: how images are resized.
         mean, std: of each channel, of pixels from 0 to 1; null: measured on the training images.
+        classes: only images of these classes, by name or number; null: all.
         limit: only this many training and validation images, evenly spaced; null: all.
     """
 
@@ -339,6 +340,7 @@ class DataChoice(Table):
     interpolation: Literal["bilinear", "bicubic"] = "bicubic"
     mean: list[Probability] | None = None
     std: list[Fraction] | None = None
+    classes: Annotated[list[Text | int], Field(min_length=2)] | None = None
     limit: Annotated[int, Field(gt=0, le=limits.IMAGES)] | None = None
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from ablations.data.images import (
 )
 from ablations.data.shards import find_shards
 from ablations.data.torchvision_sets import find_torchvision, read_cifar
+from modernize.errors import UnknownNameError
 
 if TYPE_CHECKING:
     from ablations.recipe import DataChoice
@@ -51,7 +52,33 @@ def load_dataset(choice: DataChoice, *, skip_bad_images: bool = False) -> Datase
             f"the training images of {images.source} are all of one class; "
             "training needs at least two classes."
         )
+    if choice.classes is not None:
+        images = _only(images, [str(name) for name in choice.classes])
     return images if choice.limit is None else _some(images, choice.limit)
+
+
+def _only(images: Dataset, names: Sequence[str]) -> Dataset:
+    """Returns the images of some classes, which keep their order.
+
+    Raises:
+        UnknownNameError: for a class that the images do not have.
+    """
+    known = [str(i) for i in range(images.num_classes)]
+    if not isinstance(images, InMemoryDataset):
+        known = [*images.classes]
+    if unknown := [name for name in names if name not in known]:
+        raise UnknownNameError(f"class of the images in {images.source}", unknown[0], known)
+    chosen = [index for index, name in enumerate(known) if name in names]
+    rest: dict[str, Any] = {}
+    if not isinstance(images, InMemoryDataset):
+        rest["classes"] = tuple(known[i] for i in chosen)
+    for split in ("train", "val"):
+        labels = getattr(images, f"{split}_labels")
+        some = np.isin(labels, chosen)
+        rest[split] = getattr(images, split)[some]
+        rest[f"{split}_labels"] = np.searchsorted(chosen, labels[some]).astype(np.int64)
+    digest = hashlib.sha256(f"{images.digest} {chosen}".encode()).hexdigest()[:16]
+    return dataclasses.replace(images, digest=digest, **rest)
 
 
 def _some(images: Dataset, count: int) -> Dataset:
