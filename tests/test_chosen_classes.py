@@ -40,5 +40,5 @@ def test_images_in_folders_are_chosen_by_name(tmp_path: Path) -> None:
     assert some.classes == ("ant", "cat")
     assert some.val_labels.tolist() == [0, 1]
     assert some.reader(some.train) is not None
-    with pytest.raises(UnknownNameError, match="'cow'.*ant, bee, cat"):
+    with pytest.raises(UnknownNameError, match=r"'cow'.*ant, bee, cat"):
         load("data.classes=[cat, cow]", preset="imagenet-100", source=str(tmp_path))
