@@ -333,6 +333,12 @@ def test_csv_files_for_each_split(rows: list[Row], tmp_path: Path) -> None:
     assert "data.validation" in refused(choose("csv", tmp_path))
 
 
+def test_labels_that_are_numbers_are_in_their_order(rows: list[Row], tmp_path: Path) -> None:
+    numbers = {"ant": "10", "bee": "9", "cat": "0"}
+    choice = write("csv", tmp_path, [(split, numbers[name], data) for split, name, data in rows])
+    assert listed(choice).classes == ("0", "9", "10")
+
+
 @pytest.mark.parametrize(
     "text", ["", "file,class\na.png,ant\n", "path,label\n\xff,ant\n", 'path,label\n"a']
 )
@@ -359,6 +365,15 @@ def test_a_shard_that_is_cut_off_is_named(rows: list[Row], tmp_path: Path) -> No
     shard.unlink()
     shard.symlink_to("nowhere.tar")
     assert shard.name in refused(choice)
+
+
+def test_shards_may_be_in_a_folder_for_each_split(rows: list[Row], tmp_path: Path) -> None:
+    before = listed(write("webdataset", tmp_path, rows))
+    for path in tmp_path.glob("*.tar"):
+        folder = tmp_path / path.name.split("-")[1]
+        folder.mkdir(exist_ok=True)
+        path.rename(folder / path.name)
+    assert listed(choose("webdataset", tmp_path)).identity() == before.identity()
 
 
 def test_shards_are_listed_once(
