@@ -256,8 +256,10 @@ class _Trainer:
     def _finish_epoch(self) -> None:
         """Evaluates the network, and writes the results of the epoch."""
         state = self.state
-        for buffer in state.network.buffers():  # of BatchNorm, which differ between processes
-            self.context.broadcast(buffer)
+        networks = {"": state.network, **({"ema_": state.ema.module} if state.ema else {})}
+        for network in networks.values():
+            for buffer in network.buffers():  # of BatchNorm, which differ between processes
+                self.context.broadcast(buffer)
         loss = self.context.sum(state.loss_sum.clone()) / self.context.process.world_size
         iteration = (state.epoch + 1) * self.sampling.updates - 1
         row = {
@@ -265,7 +267,6 @@ class _Trainer:
             "train_loss": loss.item() / self.sampling.updates,
             "learning_rate": self.recipe.learning_rate_at(iteration, self.sampling.updates),
         }
-        networks = {"": state.network, **({"ema_": state.ema.module} if state.ema else {})}
         for prefix, network in networks.items():
             accuracy = self._evaluate(network)
             if accuracy is not None:
