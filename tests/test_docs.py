@@ -39,13 +39,21 @@ def clone(tmp_path_factory: pytest.TempPathFactory, few_images: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def users_files(clone: Path) -> None:
-    """Files that a document's reader is taken to have: a checkpoint and validation images."""
+    """Files that a document's reader is taken to have: a checkpoint and images."""
     network = build("downsample", num_classes=1000)
     torch.save({"model": to_state_dict(network, "official")}, clone / CHECKPOINT)
     for synset in ("n01440764", "n01443537"):
         folder = clone / "imagenet" / "val" / synset
         folder.mkdir(parents=True)
         Image.new("RGB", (80, 70), "teal").save(folder / "1.png")
+    lines = ["path,label,split"]
+    for number in range(2 * 512):  # one of the preset's batches, and as many for validation
+        image = clone / "animals" / f"{number}.png"
+        image.parent.mkdir(exist_ok=True)
+        image.hardlink_to(clone / "imagenet" / "val" / "n01440764" / "1.png")
+        split = "val" if number % 2 else "train"
+        lines.append(f"animals/{number}.png,{'cat' if number % 4 < 2 else 'dog'},{split}")
+    (clone / "animals.csv").write_text("\n".join(lines))
 
 
 def run(words: list[str], clone: Path) -> str:
