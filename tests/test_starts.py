@@ -15,6 +15,7 @@ from ablations.report.reproduction import reproduction
 from modernize import build
 from modernize.errors import WeightsError
 from modernize.weights import load, write
+from tests.command_line import call
 
 EMA = ["--set", "ema_decay=0.5"]
 
@@ -185,6 +186,13 @@ def test_a_wrong_start_is_refused_with_its_line(tmp_path: Path, start: str) -> N
     path.write_text(f"title: t\nbase: {{until: ln}}\nvariants:\n  - {{key: a, start: {start}}}\n")
     with pytest.raises(Exception, match=r"mine\.yaml, line 4: variants\.0\.start"):
         request(study=str(path))
+
+
+def test_plan_refuses_a_start_that_is_missing(tmp_path: Path) -> None:
+    words = ["--only", "gelu,ln", "--start", tmp_path / "no.pth", "--results", tmp_path]
+    said = call("plan", *words, status=2)
+    assert "no.pth" in said
+    assert "gelu, seed 0; ln, seed 0" in said
 
 
 def test_a_start_of_the_network_of_another_step_has_its_differences(tmp_path: Path) -> None:

@@ -49,16 +49,21 @@ def plan(
     """List a study's variants and their costs; nothing is trained or written."""
     from ablations.fit import Machine, RunSetup, check
     from ablations.studies import estimates
+    from ablations.studies.selection import fit_to_images
     from ablations.units import work
+    from ablations.weights.starts import find_starts
 
     request = build_request(**options)
     images = estimates.find_images(request.preset.data, named=request.data_given)
     rows, reference = estimates.plan_rows(
         request.resolved, request.variants, request.preset, request.seeds, images
     )
+    folder = results_folder(results)
+    fitting = fit_to_images(request.variants, images.channels, images.classes)
+    find_starts(fitting, request.seeds, folder)
     rest = images.count, request.preset.data, request.preset.compute
     check(((row.key, RunSetup(row.recipe, row.spec, *rest)) for row in rows), Machine())
-    asked = SpeedRequest(benchmark, images_per_second, measure, results_folder(results))
+    asked = SpeedRequest(benchmark, images_per_second, measure, folder)
     speed = find_speed(rows, reference, request.preset, asked)
     if speed:
         rows = estimates.timed(rows, speed)
