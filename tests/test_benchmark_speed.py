@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+from command_line import call
 
 from ablations.benchmark.results import TRAINING, Benchmark, Row
 from ablations.data.datasets import load_dataset
@@ -18,7 +19,6 @@ from modernize.cost import cost
 from modernize.errors import UsageError
 from modernize.spec import NetSpec
 from modernize.steps import until
-from tests.command_line import call
 
 BATCH, MIB = 32, 2**20
 SPEEDS = {"resnet": 1000.0, "depthwise": 250.0, "downsample": 500.0}

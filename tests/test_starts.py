@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from command_line import call
 from torch import Tensor
 
 from ablations.commands.study_request import build_request
@@ -15,7 +16,6 @@ from ablations.report.reproduction import reproduction
 from modernize import build
 from modernize.errors import WeightsError
 from modernize.weights import load, write
-from tests.command_line import call
 
 EMA = ["--set", "ema_decay=0.5"]
 
