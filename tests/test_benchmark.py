@@ -314,6 +314,7 @@ def test_models_are_the_papers():
         networks_of_models(["Swin-T"], 384)
 
 
+@pytest.mark.integration
 def test_reference_models_have_the_same_costs():
     variants = selection.roadmap("resnet50", only=["downsample"])
     found = networks_of_steps(variants, find_regime("resnet50"), 224)

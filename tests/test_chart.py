@@ -200,6 +200,7 @@ def test_words_stay_off_the_columns_of_numbers(name):
     assert all(figure.axes.index(t.axes) > 1 for t in above)  # not behind the bars
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("name", CASES)
 def test_bars_end_at_the_accuracy(name):
     given = CASES[name]()

@@ -79,6 +79,7 @@ def test_what_is_not_installed_is_missed_where_it_will_run(monkeypatch: pytest.M
         assert elsewhere.faults(Machine("cuda")) == []
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("regime", ["nano", "resnet50"])
 @pytest.mark.parametrize("size", [32, 50, 64, 72])
 def test_batch_norm_fails_in_torch_exactly_where_it_is_said_to(regime: str, size: int) -> None:

@@ -334,6 +334,7 @@ def test_every_parameter_learns_in_resnet50s_regime(step):
     assert_learning(backward(build(step, num_classes=10), 64), ["stem.0.bias"])
 
 
+@pytest.mark.integration
 @every_step
 def test_every_parameter_learns_at_resnet200s_depth(step):
     torch.manual_seed(0)
@@ -352,6 +353,7 @@ def test_both_memory_formats_agree(step):
     torch.testing.assert_close(other, logits, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.integration
 @pytest.mark.filterwarnings(r"ignore:.*torch\.jit")
 @every_step
 def test_trace(step):

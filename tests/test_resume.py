@@ -240,6 +240,7 @@ def test_going_back_ends_as_a_run_that_was_not_stopped(
     assert len(list(folder.glob("*.unusable"))) == 1
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("other", ["seed", "network", "recipe", "images"])
 def test_a_checkpoint_of_another_run_is_not_used(
     other: str,

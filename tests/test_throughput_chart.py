@@ -87,6 +87,7 @@ def test_spreads_and_deviations_are_drawn():
     assert upright in [(list(line.get_xdata()), list(line.get_ydata())) for line in cost.lines]
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("count", [1, 2, 6, 17])
 def test_no_label_covers_another_or_leaves_the_page(count):
     figure = whole() if count == 17 else drawn(table(count))

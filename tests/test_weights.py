@@ -251,6 +251,7 @@ def test_a_file_of_others_gives_their_logits(make, spec, layout, tmp_path):
     check_logits(theirs, load(path), spec)
 
 
+@pytest.mark.integration
 @every_foreign
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
 def test_others_load_what_we_write(make, spec, layout, suffix, tmp_path):
@@ -271,6 +272,7 @@ def test_others_load_what_we_write(make, spec, layout, suffix, tmp_path):
     check_logits(theirs, network, spec)
 
 
+@pytest.mark.integration
 @every_foreign
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
 def test_round_trips_are_exact(make, spec, layout, suffix, tmp_path):
@@ -528,6 +530,7 @@ def test_a_step_is_found_by_its_structure(regime):
 # -- a network that starts from weights ----------------------------------------------------------
 
 
+@pytest.mark.integration
 @every_foreign
 def test_other_classes_start_from_all_except_the_head(make, spec, layout, tmp_path):
     theirs = make()
@@ -550,6 +553,7 @@ def test_other_classes_start_from_all_except_the_head(make, spec, layout, tmp_pa
     check_logits(theirs, same, spec)
 
 
+@pytest.mark.integration
 def test_build_takes_weights_and_other_classes(tmp_path):
     theirs = randomise(models.convnext_tiny(num_classes=5))
     torch.save(theirs.state_dict(), tmp_path / "a.pth")
