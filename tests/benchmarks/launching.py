@@ -2,10 +2,11 @@
 
     python tests/benchmarks/launching.py [--runs 10000] [--submit] [--local]
 
-Prints each figure with its target: `status`, `collect` and `report` over many finished
-runs, with their memory; with --submit, the submission of 51 runs to a SLURM cluster that it starts
-(Debian's packages slurmctld, slurmd, slurm-client and munge); with --local, the time of a study of
-the local queue, divided by that of its trainings.
+Prints each figure with its target: `status`, `collect`, `compare`, the table of all runs and
+`report` over many finished runs, with their memory; `plan` of 1,000 variants of the recipe; with
+--submit, the submission of 51 runs to a SLURM cluster that it starts (Debian's packages slurmctld,
+slurmd, slurm-client and munge); with --local, the time of a study of the local queue, divided by
+that of its trainings.
 """
 
 import argparse
@@ -22,6 +23,15 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 RUN = [sys.executable, str(ROOT / "run_roadmap.py")]
+
+RECIPE_VARIANTS = f"""
+title: many recipes
+base: {{until: downsample}}
+variants:
+  - sweep:
+      learning_rate: {[round(0.001 + 0.0001 * i, 4) for i in range(20)]}
+      weight_decay: {[round(0.01 + 0.001 * i, 3) for i in range(50)]}
+"""
 
 
 def make_study(results: Path, runs: int) -> int:
@@ -107,10 +117,18 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         results = Path(folder)
         runs = make_study(results, options.runs)
-        for command, aim in (("status", 3), ("collect", 3), ("report", 10)):
-            took, peak = measure(command, "large", "--results", folder)
+        for command, aim in (
+            ("status", 3), ("collect", 3), ("compare", 3),
+            ("collect --per-run --format csv", 3), ("report", 10),
+        ):  # fmt: skip
+            name, *words = command.split()
+            took, peak = measure(name, "large", *words, "--results", folder)
             print(f"{command}, {runs:,} finished runs: {took:.2f} s (aim: under {aim} s), "
                   f"{peak:.0f} MiB (under 300 MiB)", flush=True)  # fmt: skip
+        study = results / "many.yaml"
+        study.write_text(RECIPE_VARIANTS)
+        took, peak = measure("plan", "--study", str(study), "--results", folder)
+        print(f"plan, 1,000 variants of the recipe: {took:.2f} s (aim: under 5 s), {peak:.0f} MiB")
         if options.submit:
             print(f"submit 51 runs: {submit(results / 'submit'):.2f} s (aim: under 5 s)")
         if options.local:
