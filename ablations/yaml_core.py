@@ -15,6 +15,8 @@ from typing import Any, TypeAlias
 
 import yaml
 
+from ablations.units import integer
+
 Key: TypeAlias = tuple[str | int, ...]
 
 MAX_DEPTH = 20  # of nested lists and mappings
@@ -68,7 +70,9 @@ def scalar(text: str) -> bool | int | float | str | None:
         return found.group(1) is not None
     if _INT.fullmatch(text):
         if len(text) > MAX_DIGITS:
-            raise ValueError(f"a number of {len(text):,} digits; the maximum is {MAX_DIGITS}")
+            raise ValueError(
+                f"a number of {integer(len(text))} digits; the maximum is {MAX_DIGITS}"
+            )
         return int(text, {"0o": 8, "0x": 16}.get(text[:2], 10))
     if _FLOAT.fullmatch(text):
         return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
@@ -162,7 +166,7 @@ class _Walk:
         self._values += 1
         if self._values > MAX_VALUES:
             raise YamlError(
-                (line, f"more than {MAX_VALUES:,} values, with all that aliases repeat")
+                (line, f"more than {integer(MAX_VALUES)} values, with all that aliases repeat")
             )
         if id(node) in self._open:
             raise YamlError((line, "this has an alias of itself in it"))

@@ -10,7 +10,7 @@ from ablations.analysis.accuracies import Accuracies, of_study
 from ablations.analysis.comparison import compare_studies
 from ablations.analysis.comparison_text import COLUMNS, as_texts, as_values, for_paper, notes
 from ablations.records import Study, differing
-from ablations.units import mean_and_std
+from ablations.units import integer, mean_and_std
 from modernize.errors import UsageError
 
 _MOST_SETTINGS = 12  # that differ and are listed; of more, only the number is given
@@ -46,7 +46,7 @@ def as_report(before: Study, after: Study, *, best_epoch: bool = False) -> table
     texts = [
         {
             "step": row["step"],
-            "n": f"{count:.0f}, {row['n']}" if count == count else row["n"],
+            "n": f"{integer(count)}, {row['n']}" if count == count else row["n"],
             before_column: mean_and_std(mean, std),
             "top-1": row["top-1"],
             **{name: cell for name, cell in row.items() if name not in ("step", "n", "baseline")},

@@ -14,6 +14,7 @@ import numpy as np
 
 from ablations.data.images import DataError, InMemoryDataset, MissingImagesError, digest_arrays
 from ablations.paths import expand
+from ablations.units import integer
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -116,8 +117,8 @@ def _read_idx(path: Path, dims: int) -> NDArray[np.uint8]:
             size = math.prod(shape)
             if not 0 < size <= MAX_BYTES:
                 raise DataError(
-                    f"{path} says that it holds {size:,} bytes ({' x '.join(map(str, shape))}); "
-                    f"from 1 to {MAX_BYTES:,} are read."
+                    f"{path} says that it holds {integer(size)} bytes "
+                    f"({' x '.join(map(str, shape))}); from 1 to {integer(MAX_BYTES)} are read."
                 )
             items = _read_items(file.read, size)
             more = bool(file.read(1))  # at the end of a gzip file its checksum is compared
@@ -125,8 +126,8 @@ def _read_idx(path: Path, dims: int) -> NDArray[np.uint8]:
         raise DataError(f"{path} cannot be read: {error}; {_AGAIN}.") from error
     if len(items) != size or more:
         raise DataError(
-            f"{path} holds {'more' if more else f'{len(items):,}'} bytes where its header says "
-            f"{size:,}; it is cut off or altered: {_AGAIN}."
+            f"{path} holds {'more' if more else integer(len(items))} bytes where its header says "
+            f"{integer(size)}; it is cut off or altered: {_AGAIN}."
         )
     return np.frombuffer(items, np.uint8).reshape(shape)
 

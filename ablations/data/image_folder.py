@@ -29,6 +29,7 @@ from ablations.data.images import (
 )
 from ablations.data.readers import FileReader
 from ablations.paths import expand
+from ablations.units import integer
 from modernize.text import few, plural
 
 SUFFIXES = frozenset(("jpg", "jpeg", "png", "webp", "bmp"))  # of images, in any case
@@ -212,8 +213,8 @@ class _SplitListing:
     def _has(self) -> str:
         if self.top.images:
             return (
-                f"{len(self.top.images):,} images are directly in it ({self._loose()}); put each "
-                "into the folder of its class"
+                f"{integer(len(self.top.images))} images are directly in it ({self._loose()}); put "
+                "each into the folder of its class"
             )
         others = self._others()
         files = f", with other files: {_counted(others)}" if others else ""
@@ -303,4 +304,6 @@ def _list_class(folder: Path, name: str, above: frozenset[tuple[int, int]]) -> _
 
 
 def _counted(suffixes: collections.Counter[str]) -> str:
-    return few([f"{n:,} .{s}" if s else f"{n:,} without" for s, n in suffixes.most_common()])
+    return few(
+        [f"{integer(n)} .{s}" if s else f"{integer(n)} without" for s, n in suffixes.most_common()]
+    )

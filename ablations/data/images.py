@@ -19,6 +19,7 @@ import numpy as np
 
 from ablations.data.directory import NO_FILE
 from ablations.data.readers import ArrayReader, Reader
+from ablations.units import integer
 from modernize.errors import UsageError
 from modernize.text import few, plural
 
@@ -305,8 +306,8 @@ def check_found(
     if (missing := val.empty_classes()) and validation != 0:
         count = len(train.classes)
         notes.append(
-            f"{val.where} has images of {count - len(missing):,} of {count:,} classes; none of "
-            f"{few(missing)}."
+            f"{val.where} has images of {integer(count - len(missing))} of {integer(count)} "
+            f"classes; none of {few(missing)}."
         )
     digest, times = hashlib.sha256(found.code), hashlib.sha256()
     for split in splits:
@@ -383,8 +384,8 @@ def _held_out_notes(held: NDArray[np.bool_], fraction: float, where: str) -> lis
     if not fraction:
         return ["no validation (data.validation 0): the runs have no accuracy."]
     return [
-        f"validation: {held.sum():,} of the {plural(len(held), 'image')} in {where} are held out "
-        f"(data.validation {fraction:g})."
+        f"validation: {integer(held.sum())} of the {plural(len(held), 'image')} in {where} are held "
+        f"out (data.validation {fraction:g})."
     ]
 
 

@@ -15,7 +15,7 @@ from ablations.data.datasets import load_dataset
 from ablations.data.images import MissingImagesError
 from ablations.recipe import DataChoice, Preset, Recipe
 from ablations.studies.selection import fit_to_images
-from ablations.units import Unit, choose_unit, duration, memory, rate, times
+from ablations.units import Unit, choose_unit, duration, integer, memory, rate, times
 from modernize.closed_form import ClosedFormCost, closed_form
 from modernize.cost import cost
 from modernize.spec import NetSpec
@@ -233,11 +233,11 @@ def _as_text(row: PlanRow, unit: Unit) -> dict[str, str]:
     return {
         "step": row.key,
         "label": row.variant.title,
-        "parameters": f"{row.cost.params:,}",
+        "parameters": integer(row.cost.params),
         unit.name: unit.show(row.cost.flops),
         "FLOPs / base": times(row.times),
         "recipe": row.variant.recipe_name,
-        "epochs x images": f"{row.recipe.epochs} x {row.images:,}",
+        "epochs x images": f"{row.recipe.epochs} x {integer(row.images)}",
         "runs": str(row.runs),
         "time per run": "" if row.hours is None else duration(3600 * row.hours),
         "memory": "" if row.memory is None else memory(row.memory),

@@ -14,6 +14,7 @@ from typing import Any
 from ablations.recipe import Recipe, RecipeError, Recipes, Start
 from ablations.studies.known_steps import FIELDS, SET_ELSEWHERE, KnownSteps, noting
 from ablations.studies.study_file import EACH, BaseVariant, StepList, StudyFile, VariantEntry
+from ablations.units import integer
 from ablations.yaml_core import Key
 from modernize.errors import SpecError, UnknownNameError, UsageError
 from modernize.models import MODELS
@@ -197,7 +198,8 @@ class _VariantBuilder:
             raise UsageError("sweep names no field")
         if combinations > MAX_COMBINATIONS:
             raise UsageError(
-                f"sweep has {combinations:,} combinations; the maximum is {MAX_COMBINATIONS:,}"
+                f"sweep has {integer(combinations)} combinations; the maximum is "
+                f"{integer(MAX_COMBINATIONS)}"
             )
         for name in of_recipe:
             for value in lists[name]:
