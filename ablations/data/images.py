@@ -384,8 +384,8 @@ def _held_out_notes(held: NDArray[np.bool_], fraction: float, where: str) -> lis
     if not fraction:
         return ["no validation (data.validation 0): the runs have no accuracy."]
     return [
-        f"validation: {integer(held.sum())} of the {plural(len(held), 'image')} in {where} are held "
-        f"out (data.validation {fraction:g})."
+        f"validation: {integer(held.sum())} of the {plural(len(held), 'image')} in {where} are "
+        f"held out (data.validation {fraction:g})."
     ]
 
 
