@@ -44,9 +44,9 @@ def save(folder: Path, update: int, state: dict[str, Any]) -> None:
     Raises:
         CheckpointError: naming the file and the reason; earlier checkpoints are kept.
     """
-    content = _bytes(state)
-    digest = hashlib.sha256(content).hexdigest().encode() + b"\n"
-    _write(path_of(folder, update), digest, content)
+    with _bytes(state) as content:
+        digest = hashlib.sha256(content).hexdigest().encode() + b"\n"
+        _write(path_of(folder, update), digest, content)
     for old in [path for path in find(folder) if (_update_of(path) or 0) <= update][KEPT:]:
         old.unlink(missing_ok=True)
 
@@ -62,7 +62,8 @@ def save_weights(folder: Path, weights: dict[str, Any]) -> None:
     Raises:
         CheckpointError: naming the file and the reason.
     """
-    _write(folder / WEIGHTS, _bytes(weights))
+    with _bytes(weights) as content:
+        _write(folder / WEIGHTS, content)
 
 
 def run_of_weights(folder: Path) -> str | None:
