@@ -106,7 +106,7 @@ def duration(seconds: float) -> str:
     """Returns "less than 1 s", "41 s", "3 min 20 s", "5 h 12 min" or "1,400 h (58 days)"."""
     if not math.isfinite(seconds):
         return ""
-    if seconds < 0.5:
+    if seconds <= 0.5:
         return "less than 1 s"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
@@ -115,6 +115,11 @@ def duration(seconds: float) -> str:
         return f"{integer(hours)} h ({plural(round(hours / 24), 'day')})"
     parts = [f"{hours} h", f"{minutes} min"] if hours else [f"{minutes} min", f"{rest} s"]
     return " ".join(part for part in parts if not part.startswith("0 "))
+
+
+def about(seconds: float) -> str:
+    """Returns an estimated duration: "about 41 s", "less than 1 s"."""
+    return duration(seconds) if seconds <= 0.5 else f"about {duration(seconds)}"
 
 
 def memory(mebibytes: float) -> str:

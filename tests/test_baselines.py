@@ -7,13 +7,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from command_line import call
 from matplotlib.text import Text
 from reporting import finished, write_study
 
 from ablations.analysis.accuracies import of_study
 from ablations.analysis.baselines import baseline_of, nearest_measured
 from ablations.analysis.comparison import compare
-from ablations.analysis.comparison_text import findings
+from ablations.analysis.comparison_text import as_values, findings
 from ablations.analysis.summary import as_texts, read_summary, write_summary
 from ablations.charts.figures import study_figure
 from ablations.cli import main
@@ -183,8 +184,14 @@ def test_the_moving_averages_accuracy_is_in_the_tables(tmp_path: Path) -> None:
     assert [row["EMA top-1"] for row in as_texts(table)] == ["82.00 ± 1.00", ""]
     assert "| 82.00 ± 1.00 |" in as_markdown(make(study))
     assert "EMA" not in as_markdown(make(study, best_epoch=True))
+    for other in ([], [str(study.folder)]):  # the changes of one study, and two studies
+        assert "82.00 ± 1.00" in call("compare", study.folder, *other, "--format", "markdown")
+    values = as_values(compare(of_study(study)))
+    assert [(row["ema_top1"], row["ema_top1_std"]) for row in values] == [(82.0, 1.0), (None, None)]
+    assert "ema_top1" not in compare(of_study(study, best_epoch=True))
     (study.folder / "runs").rename(tmp_path / "elsewhere")
     assert read_summary(study)["ema_top1"][0] == pytest.approx(82.0)
+    assert compare(of_study(study))["ema_top1"][0] == pytest.approx(82.0)
 
 
 @pytest.mark.integration

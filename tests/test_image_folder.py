@@ -64,6 +64,37 @@ def test_a_good_folder_is_named_by_its_files_and_needs_no_note(root: Path) -> No
     assert images.notes == ()
 
 
+def test_class_folders_without_train(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As people have ImageNet-22K: the same images and identity as in ``train``."""
+
+    def load(source: Path | str, validation: float | None) -> ListedImages:
+        choice = DataChoice(
+            name="image-folder", source=str(source), image_size=32, validation=validation
+        )
+        images = load_dataset(choice)
+        assert isinstance(images, ListedImages)
+        return images
+
+    flat = root / "train"
+    write(flat, *(f"{name}/more{i}.jpg" for name in "ab" for i in range(8)))
+    for fraction in (0.0, 0.6):
+        images, usual = load(flat, fraction), load(root, fraction)
+        assert images.identity() == usual.identity()
+        assert images.classes == ("a", "b")
+        for items in (images.train, images.val):
+            reader = images.reader(items)
+            assert all(Path(reader.path(i)).is_file() for i in range(len(items)))
+    monkeypatch.chdir(flat)
+    assert load(".", 0).reader(images.train).contents(0)
+    with pytest.raises(DataError, match=r"train.*data\.validation"):
+        load(flat, None)
+    with pytest.raises(DataError, match="images/train, images/val"):
+        load(root.parent, 0)  # one folder too high
+    (root / "train").rename(root / "cat")
+    with pytest.raises(DataError, match=r"no folder train.*\bval\b"):
+        load(root, 0)
+
+
 def test_classes_without_an_image_are_refused_all_at_once(root: Path) -> None:
     for i in range(7):
         (root / "train" / f"empty{i}").mkdir()

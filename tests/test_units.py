@@ -11,6 +11,9 @@ from ablations import units
     ("function", "value", "text"),
     [
         (units.duration, 0.001, "less than 1 s"),
+        (units.about, 0.001, "less than 1 s"),
+        (units.about, 0.5, "less than 1 s"),
+        (units.about, 200, "about 3 min 20 s"),
         (units.duration, 5.148, "5 s"),  # 0.00143 hours
         (units.duration, 59.6, "1 min"),
         (units.duration, 200, "3 min 20 s"),

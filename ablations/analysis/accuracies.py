@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ablations import paper
 from ablations.analysis.outcomes import Outcomes, describe_seeds, read_outcomes
@@ -32,6 +32,7 @@ class VariantAccuracy:
         top1: seed -> accuracy in percent; None if single runs are not known.
         excluded: seed -> why its run does not count.
         note: the same as text.
+        ema: the accuracy of the moving average of the weights, over the runs that have one.
     """
 
     key: str
@@ -41,6 +42,7 @@ class VariantAccuracy:
     top1: Mapping[int, float] | None = None
     excluded: Mapping[int, str] = dataclasses.field(default_factory=dict)
     note: str = ""
+    ema: Summary | None = None
 
     @property
     def n(self) -> int:
@@ -85,8 +87,10 @@ def of_study(
             top1, excluded = _by_seed(outcomes[variant.key], best_epoch=best_epoch)
             summary = summarise_values(list(top1.values())) if top1 else None
             named = variant.key, variant.title, variant.parent
+            average = [] if best_epoch else list(outcomes[variant.key].ema.values())
+            ema = summarise_values(average) if average else None
             note = describe_seeds(excluded)
-            rows.append(VariantAccuracy(*named, summary, top1, excluded, note))
+            rows.append(VariantAccuracy(*named, summary, top1, excluded, note, ema))
         return Accuracies(study.name, BEST if best_epoch else LAST, tuple(rows), study.parents)
     table = read_summary(study)
     if best_epoch:
@@ -125,10 +129,15 @@ def _from_table(table: pd.DataFrame) -> tuple[VariantAccuracy, ...]:
     """Returns the rows of a summary; without a finished run its mean is over collapsed ones."""
     rows = []
     for row in table.to_dict("records"):
-        n, std = int(row["n"]), float(row["top1_std"])
-        known = n > 0 and math.isfinite(row["top1"])
-        spread = std if math.isfinite(std) else None
-        summary = summary_from(n, float(row["top1"]), spread) if known else None
+        summary, ema = (_summary_of(row, name) for name in ("top1", "ema_top1"))
         named = str(row["step"]), str(row["label"]), str(row["parent"]) or None
-        rows.append(VariantAccuracy(*named, summary, note=str(row.get("detail", ""))))
+        rows.append(VariantAccuracy(*named, summary, note=str(row.get("detail", "")), ema=ema))
     return tuple(rows)
+
+
+def _summary_of(row: Mapping[Any, Any], name: str) -> Summary | None:
+    """Returns a metric of a summary's row; None if no run has it."""
+    n, mean, std = int(row["n"]), row.get(name, math.nan), row.get(f"{name}_std", math.nan)
+    if not n or not math.isfinite(mean):
+        return None
+    return summary_from(n, float(mean), float(std) if math.isfinite(std) else None)

@@ -22,6 +22,7 @@ from ablations.analysis.statistics import (
     summary_from,
     welch_difference,
 )
+from ablations.analysis.summary import EMA_COLUMNS
 from ablations.paper import PRINTED_UNIT
 from modernize.errors import UnknownNameError
 
@@ -38,6 +39,9 @@ COLUMNS = (
     *("conclusion", "epoch"),
 )
 """The columns of the table; a value that does not exist is empty (NaN).
+
+If runs kept a moving average of their weights, ``ema_top1`` and ``ema_top1_std`` follow
+``excluded``: its mean accuracy after the last epoch, and the sample standard deviation.
 
 ``top1`` is the mean over ``n`` runs, ``top1_std`` their sample standard deviation, ``top1_low`` to
 ``top1_high`` the 95 % interval of the mean, all in percent; ``excluded`` names the seeds that do
@@ -132,8 +136,12 @@ def _table(changes: Sequence[_Change], epoch: str) -> pd.DataFrame:
         }
         for change in changes
     ]
-    table = pd.DataFrame(rows, columns=list(COLUMNS))
-    numbers = [name for name in COLUMNS if name not in TEXTS]
+    columns = list(COLUMNS)
+    if any(change.variant.ema for change in changes):
+        place = columns.index("excluded") + 1
+        columns[place:place] = EMA_COLUMNS
+    table = pd.DataFrame(rows, columns=columns)
+    numbers = [name for name in columns if name not in TEXTS]
     types: dict[str, Any] = dict.fromkeys(numbers, float)
     return table.astype({**types, "n": int, "baseline_n": "Int64", "pairs": "Int64"})
 
@@ -232,7 +240,14 @@ def _seeds_needed(changes: Iterable[_Change], level: float) -> dict[str, str]:
 
 
 def _accuracy_cells(variant: VariantAccuracy) -> dict[str, Any]:
-    cells = {"step": variant.key, "label": variant.title, "n": variant.n, "excluded": variant.note}
+    cells: dict[str, Any] = {
+        "step": variant.key,
+        "label": variant.title,
+        "n": variant.n,
+        "excluded": variant.note,
+    }
+    if variant.ema is not None:
+        cells |= {"ema_top1": variant.ema.mean, "ema_top1_std": variant.ema.std}
     if (summary := variant.summary) is None:
         return cells
     return {

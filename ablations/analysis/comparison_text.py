@@ -10,15 +10,16 @@ from ablations.analysis.accuracies import BEST, PUBLISHED, Accuracies
 from ablations.analysis.baselines import PARENT
 from ablations.analysis.comparison import PAIRED, sensitivity
 from ablations.analysis.statistics import LEVEL
+from ablations.analysis.summary import ema_cell
 from ablations.units import fixed, mean_and_std, p_value, signed
 
 if TYPE_CHECKING:
     import pandas as pd
 
 COLUMNS = tables.Columns(
-    numbers=("n", "top-1", "std", "95 % interval", "change", "interval of change", "bootstrap", "p",
-             "p corrected", "seeds needed"),
-    optional=("95 % interval", "p", "bootstrap", "std", "p corrected", "excluded",
+    numbers=("n", "top-1", "std", "95 % interval", "EMA top-1", "change", "interval of change",
+             "bootstrap", "p", "p corrected", "seeds needed"),
+    optional=("95 % interval", "EMA top-1", "p", "bootstrap", "std", "p corrected", "excluded",
            "seeds needed", "interval of change", "n", "baseline"),
     wrapped={"conclusion": 30, "excluded": 16},
 )  # fmt: skip
@@ -158,6 +159,7 @@ def _texts(row: Mapping[str, Any]) -> dict[str, str]:
         "top-1": fixed(row["top1"]),
         "std": fixed(row["top1_std"]),
         "95 % interval": _span(fixed(row["top1_low"]), fixed(row["top1_high"])),
+        **ema_cell(row),
         "excluded": row["excluded"],
         "baseline": row["baseline"],
         "interval of change": _span(signed(row["change_low"]), signed(row["change_high"])),

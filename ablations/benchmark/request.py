@@ -13,7 +13,7 @@ from rich.console import Console
 from ablations import tables
 from ablations.benchmark import results as benchmark_results
 from ablations.benchmark.results import MODES, Benchmark
-from ablations.units import duration
+from ablations.units import about
 from modernize.errors import RoadmapError, UnknownNameError, UsageError
 from modernize.text import plural
 
@@ -141,7 +141,7 @@ def run(
     trials = _run_trials(plan, setup, console)
     timed = measurement.load_networks(plan, setup)
     expected = measurement.expected_seconds(trials, request.rounds, request.seconds)
-    console.print(f"Measuring: {plural(request.rounds, 'round')}, about {duration(expected)}")
+    console.print(f"Measuring: {plural(request.rounds, 'round')}, {about(expected)}")
 
     def images_per_second(iterate: measurement.Iterate) -> float:
         return setup.batch_size / seconds_per_iteration(

@@ -308,9 +308,9 @@ def total_time(hours: Sequence[float], speed: Speed, jobs: int) -> str:
         jobs: runs at a time.
     """
     from ablations.studies.estimates import wall_time
-    from ablations.units import duration
+    from ablations.units import about, duration
 
-    text = f"About {duration(3600 * sum(hours))} on one device in total"
+    text = f"{about(3600 * sum(hours)).capitalize()} on one device in total"
     if jobs > 1 and not speed.shared:
         text += f", {duration(3600 * wall_time(hours, jobs))} with {jobs} devices at a time"
     return f"{text}, by {speed.how}"

@@ -49,36 +49,42 @@ def find_folder(source: str, *, only_train: bool = False) -> Found:
 
     Args:
         source: the folder, which has ``train``, and validation images in ``val``, ``validation`` or
-            ``test``.
+            ``test``; with ``only_train``, it may have the folders of the classes itself.
         only_train: whether the validation images are ignored.
 
     Raises:
-        DataError: if a folder is missing or cannot be listed.
+        DataError: if a folder is missing or cannot be listed, or may have classes or splits.
     """
     root = Path(expand(source))
     expected = (
         "--data must name a folder with train in it, and val, validation or test, each with a "
-        "folder of images per class"
+        "folder of images per class; or, with data.validation, a folder of images per class"
     )
     if not root.is_dir():
         raise MissingImagesError(f"there is no folder {root}; {expected}.")
-    if not (root / "train").is_dir():
-        raise DataError(f"{root} has no folder train; {expected}.")
-    name = next((n for n in VALIDATION if (root / n).is_dir()), None)
-    names = ["train"] if only_train or name is None else ["train", name]
-    listings = [_SplitListing(root / name) for name in names]
+    splits_here = [name for name in ("train", *VALIDATION) if (root / name).is_dir()]
+    if "train" in splits_here:
+        folders = [root / name for name in splits_here[: 1 if only_train else 2]]
+    elif only_train and not splits_here:
+        folders = [root.absolute()]
+    else:
+        has = f", but {splits_here[0]}" if splits_here else ""
+        raise DataError(f"{root} has no folder train{has}; {expected}.")
+    listings = [_SplitListing(folder) for folder in folders]
     for listing in listings:
         listing.list_classes(listing.classes)
     faults = [fault for listing in listings for fault in listing.faults()]
+    if not splits_here:
+        faults += listings[0].nested()
     if listings[0].images and (empty := listings[0].empty()):
         faults.append(
             f"{listings[0].folder} has {plural(len(empty), 'class folder')} without an image: "
             f"{few(empty)}. {_READ}; fill or remove these folders"
         )
     notes = [note for listing in listings for note in listing.notes()]
-    notes += note_test(names)
+    notes += note_test([folder.name for folder in folders[1:]])
     splits = [listing.split() for listing in listings]
-    reader = functools.partial(FileReader, root)
+    reader = functools.partial(FileReader, folders[0].parent)
     return Found(str(root), splits[0], splits[1] if splits[1:] else None, reader, faults, notes)
 
 
@@ -131,12 +137,14 @@ class _Listing:
         images: the image files.
         others: number of other files, by suffix.
         system: folders of operating systems and programs, which are skipped.
+        inner: folders in folders.
         faults: folders that cannot be listed, with the reason.
     """
 
     images: list[File] = dataclasses.field(default_factory=list)
     others: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     system: list[str] = dataclasses.field(default_factory=list)
+    inner: list[str] = dataclasses.field(default_factory=list)
     faults: list[str] = dataclasses.field(default_factory=list)
 
 
@@ -209,6 +217,16 @@ class _SplitListing:
                 f"there are no images in the class folders of {self.folder}: {self._has()}"
             )
         return lines
+
+    def nested(self) -> list[str]:
+        """Returns a fault if the class folders seem to be whole data sets, with splits."""
+        inner = (path for listed in self.listed.values() for path in listed.inner)
+        if not (splits := [path for path in inner if path.split("/")[1] in ("train", *VALIDATION)]):
+            return []
+        return [
+            f"{self.folder} has folders of splits inside its class folders: {few(sorted(splits))}. "
+            "Name with --data the folder that has train in it, or rename them"
+        ]
 
     def _has(self) -> str:
         if self.top.images:
@@ -292,7 +310,8 @@ def _list_class(folder: Path, name: str, above: frozenset[tuple[int, int]]) -> _
                         continue
                     if is_folder(entry):
                         system = entry.name.lower() in SYSTEM
-                        (found.system if system else waiting).append(inner)
+                        (found.system if system else found.inner).append(inner)
+                        waiting += [] if system else [inner]
                     elif (suffix := suffix_of(entry.name)) in SUFFIXES:
                         found.images.append(stat_entry(entry, inner))
                     else:

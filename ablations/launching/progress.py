@@ -13,7 +13,7 @@ from ablations.launching.executors import Event
 from ablations.launching.job import Job
 from ablations.records import Record, RunFolder, Status
 from ablations.records.status import epoch_of
-from ablations.units import duration, percent
+from ablations.units import about, duration, percent
 from modernize.text import plural, visible
 
 
@@ -76,7 +76,7 @@ def follow(events: Iterable[Event], total: int, console: Console, *, bars: bool)
                 line += f", {duration(record.seconds)}" if record.seconds else ""
                 if not bars and ended < total and done > first_done:
                     left = (time.monotonic() - began) * (total - done) / (done - first_done)
-                    line += f"; about {duration(left)} left"
+                    line += f"; {about(left)} left"
                 progress.console.print(line, style=style, soft_wrap=True)
             progress.update(whole, completed=done, news=f"{ended} of {plural(total, 'run')}")
 

@@ -18,7 +18,7 @@ from ablations.records.run import Run, RunFolder
 from ablations.records.squeue import SchedulerJob, find_jobs
 from ablations.records.study import Study
 from ablations.records.submissions import log_of, read_submissions
-from ablations.units import duration
+from ablations.units import about
 from modernize.steps import Variant
 from modernize.text import plain_log
 
@@ -157,7 +157,7 @@ def _progress(folder: RunFolder) -> str:
     text = epoch_of(progress)
     if progress.get("fraction"):
         left = progress.get("seconds", 0) * (1 - progress["fraction"]) / progress["fraction"]
-        text += f", about {duration(left)} left"
+        text += f", {about(left)} left"
     return text
 
 

@@ -88,7 +88,7 @@ class Page:
 
 NUMBERS = (
     *comparison_text.COLUMNS.numbers,
-    *("change", "EMA top-1", "top-5", "parameters", "MFLOPs", "GFLOPs", "seconds", "runs"),
+    *("top-5", "parameters", "MFLOPs", "GFLOPs", "seconds", "runs"),
 )
 """The right-aligned columns."""
 
