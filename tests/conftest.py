@@ -120,6 +120,14 @@ def few_images(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def rows():
+    """Images of three classes, for the kinds of data sets in data_kinds."""
+    from data_kinds import rows_of
+
+    return rows_of({"train": 6, "val": 2})
+
+
+@pytest.fixture(scope="session")
 def tiny_images(tmp_path_factory):
     """The same of 400 and 100 images, for tests of the fate of runs, not of their accuracy."""
     return _first_images(tmp_path_factory.mktemp("tiny-images"), 400, 100)

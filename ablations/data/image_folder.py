@@ -220,8 +220,9 @@ class _SplitListing:
 
     def nested(self) -> list[str]:
         """Returns a fault if the class folders seem to be whole data sets, with splits."""
-        inner = (path for listed in self.listed.values() for path in listed.inner)
-        if not (splits := [path for path in inner if path.split("/")[1] in ("train", *VALIDATION)]):
+        inner = {path for listed in self.listed.values() for path in listed.inner}
+        names = (f"{name}/{split}" for name in self.listed for split in ("train", *VALIDATION))
+        if not (splits := inner.intersection(names)):
             return []
         return [
             f"{self.folder} has folders of splits inside its class folders: {few(sorted(splits))}. "
