@@ -95,6 +95,42 @@ def test_custom_layers_are_copied(cluster: Cluster, few_images: Path, tmp_path: 
     assert product.command("collect").count("finished") == 2
 
 
+RECIPES = """
+title: Label smoothing and width
+seeds: 2
+preset: nano
+base: {until: ln, key: base}
+variants:
+  - {key: none, recipe: {label_smoothing: 0, ema_decay: 0.9}}
+  - {key: wide, fields: {width: 16}, recipe: {learning_rate: 0.002}}
+"""
+
+
+def test_variants_of_the_recipe(cluster: Cluster, few_images: Path, tmp_path: Path) -> None:
+    """Each job trains with its variant's recipe; the commands have them as variants of networks."""
+    product = Product(cluster, tmp_path, few_images, "epochs=1", "warmup_epochs=0")
+    (tmp_path / "recipes.yaml").write_text(RECIPES)
+    assert "Submitted 6 runs" in product.submit("--study", str(tmp_path / "recipes.yaml"))
+    product.wait_for_end()
+    assert "6 finished" in product.command("status")
+    values = {}
+    for step in ("base", "none", "wide"):
+        config = json.loads((product.run_folder(step) / "config.json").read_text())
+        recipe = config["recipe"]
+        values[step] = recipe["label_smoothing"], recipe["ema_decay"], recipe["learning_rate"]
+        record = json.loads((product.run_folder(step) / "record.json").read_text())
+        assert record["status"] == "finished"
+    base = values["base"]
+    assert base[0] > 0
+    assert values == {"base": base, "none": (0, 0.9, base[2]), "wide": (*base[:2], 0.002)}
+    [first, none, wide] = json.loads(product.command("compare", "--format", "json"))
+    assert (first["n"], none["n"], wide["n"]) == (2, 2, 2)
+    assert [none["baseline"], wide["baseline"]] == ["base", "base"]
+    assert none["change"] is not None
+    assert none["ema_top1"] is not None
+    assert first["ema_top1"] is None
+
+
 def test_a_custom_data_set_is_copied(cluster: Cluster, tmp_path: Path) -> None:
     """Jobs run the file as it was submitted."""
     for name, text in documents.files(ROOT / "docs" / "data.md").items():
