@@ -12,7 +12,8 @@ import os
 import shutil
 from collections.abc import Iterable
 
-from ablations.recipe import Compute, DataChoice, Recipe
+from ablations.choices import Compute, DataChoice
+from ablations.recipe import Recipe
 from modernize.closed_form import smallest_feature_map
 from modernize.errors import UsageError
 from modernize.spec import NetSpec, Norm

@@ -11,79 +11,34 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, Self, TypeAlias, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
-from ablations import limits, yaml_core, yaml_file
-from ablations.data_sets import NAMES, WITH_KEYWORDS
+from ablations import limits, set_option, yaml_file
+from ablations.choices import Compute, DataChoice, Start
+from ablations.value_types import (
+    BatchSize,
+    Epochs,
+    Fraction,
+    NonNegative,
+    Positive,
+    Probability,
+    RandAugment,
+    Rate,
+    RegimeName,
+    SizeName,
+)
 from ablations.yaml_core import Key
 from ablations.yaml_file import SET, Conflict, ConflictError, Table, Text
-from modernize.errors import SpecError, UnknownNameError, UsageError
-from modernize.models import MODELS
+from modernize.errors import SpecError, UsageError
 from modernize.spec import NetSpec, Role, fields_with
-from modernize.steps import Training, Variant, find_regime
+from modernize.steps import Training, Variant
 
 SMOKE_UPDATES = 2  # of a smoke test's epoch
 PRESETS = Path(__file__).parent / "presets"
 SOURCE: Key = ("data", "source")
 SIZE: Key = ("data", "image_size")
-SOURCES = ("embedded", "on-disk", "download")  # any other data.source is a folder
-
-# timm asserts some of this, and silently ignores the rest, such as "inc" for "inc1".
-RAND_AUGMENT = re.compile(
-    r"rand(-(m\d{1,3}|n[1-9]\d?|p(0|1|0?\.\d{1,9}|1\.0{1,9})|mstd\d{1,3}(\.\d{1,9})?"
-    r"|mmax[1-9]\d{0,2}|inc[01]"
-    r"|t(weights|3aw|3a)))*"
-)
-
-
-def _known_regime(name: str) -> str:
-    try:
-        return find_regime(name).name
-    except UnknownNameError as error:
-        raise ValueError(str(error)) from None
-
-
-def _known_model(name: str) -> str:
-    if name not in MODELS:
-        raise ValueError(str(UnknownNameError("model", name, MODELS)))
-    return name
-
-
-def _known_size(name: str) -> str:
-    return name if name in MODELS else _known_regime(name)
-
-
-def _known_to_timm(text: str) -> str:
-    if not RAND_AUGMENT.fullmatch(text):
-        raise ValueError(
-            "RandAugment is written as rand-m9-mstd0.5-inc1, with any of m, n, p, mstd, mmax, inc "
-            "and t (weights, 3a, 3aw) and their values"
-        )
-    return text
-
-
-def _known_data_set(name: str) -> str:
-    if name not in NAMES:
-        raise ValueError(str(UnknownNameError("data set", name, NAMES)))
-    return name
-
-
-DataName: TypeAlias = Annotated[str, AfterValidator(_known_data_set)]
-Rate: TypeAlias = Annotated[float, Field(ge=0, lt=1)]
-RandAugment: TypeAlias = Annotated[str, AfterValidator(_known_to_timm)]
-RegimeName: TypeAlias = Annotated[str, AfterValidator(_known_regime)]
-ModelName: TypeAlias = Annotated[str, AfterValidator(_known_model)]
-SizeName: TypeAlias = Annotated[str, AfterValidator(_known_size)]
-Fraction: TypeAlias = Annotated[float, Field(gt=0, le=1)]
-Probability: TypeAlias = Annotated[float, Field(ge=0, le=1)]
-Positive: TypeAlias = Annotated[float, Field(gt=0, le=limits.FACTOR)]
-NonNegative: TypeAlias = Annotated[float, Field(ge=0, le=limits.FACTOR)]
-BatchSize: TypeAlias = Annotated[int, Field(gt=0, le=limits.BATCH)]
-Epochs: TypeAlias = Annotated[int, Field(gt=0, le=limits.EPOCHS)]
-Seeds: TypeAlias = Annotated[int, Field(gt=0, le=limits.SEEDS)]
 
 
 class RecipeError(SpecError):
@@ -312,99 +267,6 @@ class Recipes(Table):
         return nearest, differ[nearest]
 
 
-class DataChoice(Table):
-    """The data set, and how its images are prepared.
-
-    Attributes:
-        name: the data set: one of :data:`ablations.data_sets.NAMES`.
-        source: ``embedded``, the subset in this package; ``on-disk``, the full set on this
-            machine; ``download``, by torchvision; or a folder or file.
-        validation: about this fraction of the training images is used for validation, and no
-            others; 0: there is no validation, and runs have no accuracy; null: the data set has
-            validation images.
-        image_size: height and width in pixels that the network sees.
-        resize: pixels of the shorter side before the centre crop of an evaluation; ``warp``: the
-            whole image becomes a square of ``image_size``; null: images are padded or cropped, not
-            resized.
-        interpolation: how images are resized.
-        mean, std: of each channel, of pixels from 0 to 1; null: measured on the training images.
-        classes: only images of these classes, by name or number; null: all.
-        limit: only this many training and validation images, evenly spaced; null: all.
-    """
-
-    name: DataName
-    source: str
-    validation: Rate | None = None
-    image_size: Annotated[int, Field(ge=32, le=limits.PIXELS)]
-    resize: Annotated[int, Field(gt=0, le=limits.PIXELS)] | Literal["warp"] | None = None
-    interpolation: Literal["bilinear", "bicubic"] = "bicubic"
-    mean: list[Probability] | None = None
-    std: list[Fraction] | None = None
-    classes: Annotated[list[Text | int], Field(min_length=2)] | None = None
-    limit: Annotated[int, Field(gt=0, le=limits.IMAGES)] | None = None
-
-    @property
-    def is_path(self) -> bool:
-        """Whether ``source`` is a folder or file, not one of the :data:`SOURCES`."""
-        return self.name not in WITH_KEYWORDS or self.source not in SOURCES
-
-    @property
-    def runs_code(self) -> bool:
-        """Whether ``source`` is a Python file, which is run."""
-        return self.name == "custom"
-
-
-class Compute(Table):
-    """How a network is computed: this decides speed and, except for rounding, not the result.
-
-    Attributes:
-        precision: of convolutions and products in training; ``auto``: bf16 if the device has
-            instructions for it (a GPU from compute capability 8.0 on); otherwise fp16 on a
-            GPU and fp32 on a CPU.
-        channels_last: whether the memory format of tensors is (N, H, W, C).
-        compile: whether ``torch.compile`` is used.
-        tf32: whether fp32 products on a GPU may round to TF32.
-        workers: processes that decode and augment images; ``auto``: one for each CPU thread of
-            the run.
-    """
-
-    precision: Literal["auto", "fp32", "bf16", "fp16"]
-    channels_last: bool
-    compile: bool
-    tf32: bool
-    workers: Literal["auto"] | Annotated[int, Field(ge=0, le=limits.PROCESSES)]
-
-
-class Start(Table):
-    """The weights that runs start from: of a file, or of the runs of a study.
-
-    It is also written as one text: the file, or ``study:NAME``.
-
-    Attributes:
-        file: of weights in any layout that can be read, or the folder of a finished run.
-        study: its name, or its folder; each run starts from the run of its own step and seed.
-        ema: whether from the moving average of the weights; by default, from the last weights.
-    """
-
-    file: Text | None = None
-    study: Text | None = None
-    ema: bool = False
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_text(cls, value: Any) -> Any:
-        if not isinstance(value, str):
-            return value
-        study = value.removeprefix("study:").strip()
-        return {"file": value} if study == value.strip() else {"study": study}
-
-    @model_validator(mode="after")
-    def _has_one_form(self) -> Self:
-        if bool(self.file) == bool(self.study):
-            raise ValueError("give one of file and study")
-        return self
-
-
 class Preset(Table):
     """A complete experiment, except for the steps and the number of seeds.
 
@@ -479,9 +341,13 @@ def load_preset(name: str, settings: Sequence[str] = (), source: str | None = No
     """
     path = yaml_file.find(name, PRESETS, "preset")
     values, places = yaml_file.read(path, Preset, "preset")
-    size = _get(values, SIZE)
+    size = set_option.get(values, SIZE)
     for setting in settings:
-        places.update(dict.fromkeys(_apply(setting, values), f"{SET}{_shortened(setting)}"))
+        places.update(
+            dict.fromkeys(
+                set_option.apply(setting, values, Preset), f"{SET}{set_option.shortened(setting)}"
+            )
+        )
     if source is not None and isinstance(values.get("data"), dict):
         if places.get(SOURCE, "").startswith(SET) and values["data"]["source"] != source:
             raise UsageError("--data and --set data.source name two folders; give only one.")
@@ -494,83 +360,3 @@ def load_preset(name: str, settings: Sequence[str] = (), source: str | None = No
     now = preset.data.image_size
     title = re.sub(rf"\b{size} x {size}\b", f"{now} x {now}", preset.title)
     return preset.model_copy(update={"title": title})
-
-
-def _apply(setting: str, values: dict[str, Any]) -> list[Key]:
-    """Sets one ``key=value`` in the values, and returns the keys that were set."""
-    name, equals, text = setting.partition("=")
-    if not equals:
-        raise UsageError(f"{SET}{_shortened(setting)}: write it as key=value, such as epochs=3.")
-    asked = tuple(name.split("."))
-    types = _leaf_types()
-    keys = [key for key in types if asked == key or asked in _short_forms(key)]
-    if not keys:
-        names = dict.fromkeys(".".join(map(str, (_short_forms(key) or [key])[-1])) for key in types)
-        raise UnknownNameError("key", name, names)
-    try:
-        value = _value(text, types[keys[0]])
-    except ValueError as error:
-        raise UsageError(f"{SET}{_shortened(setting)}: {error}.") from None
-    keys = [key for key in keys if _get(values, key) is not None] or keys
-    for key in keys:
-        if isinstance(table := _get(values, key[:-1]), dict):
-            table[key[-1]] = value
-    return list(keys)
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) <= 80 else f"{text[:80]}..."
-
-
-def _value(text: str, types: set[Any]) -> Any:
-    """Returns the value of a text for a key with these types.
-
-    If the key takes only text, the text is not parsed as YAML.
-    """
-    if types == {str}:
-        return text
-    if types == {str, NoneType}:
-        return None if yaml_core.scalar(text) is None else text
-    if types & {list, dict} and text.lstrip().startswith(("[", "{")):
-        return yaml_core.parse(text).values
-    return yaml_core.scalar(text.strip(" \t"))
-
-
-def _leaf_types() -> dict[Key, set[Any]]:
-    """Returns the keys that can be set, with the types of their values."""
-    tables: dict[Key, type[Table]] = {
-        ("recipes", "classic"): Recipe,
-        ("recipes", "enhanced"): Recipe,
-        ("data",): DataChoice,
-        ("compute",): Compute,
-        (): Preset,
-    }
-    return {
-        (*prefix, name): _types(field.annotation)
-        for prefix, table in tables.items()
-        for name, field in table.model_fields.items()
-        if not (isinstance(field.annotation, type) and issubclass(field.annotation, Table))
-    }
-
-
-def _types(kind: Any) -> set[Any]:
-    """Returns the plain types that an annotation consists of."""
-    origin, arguments = get_origin(kind), get_args(kind)
-    if origin is Annotated:
-        return _types(arguments[0])
-    if origin is Literal:
-        return {type(value) for value in arguments}
-    if origin in (Union, UnionType):
-        return set().union(*map(_types, arguments))
-    return {origin or kind}
-
-
-def _short_forms(key: Key) -> list[Key]:
-    """Returns a recipe's key without "recipes", and without the recipe's name (for both)."""
-    return [key[1:], key[2:]] if key[0] == "recipes" else []
-
-
-def _get(values: Any, key: Key) -> Any:
-    for part in key:
-        values = values.get(part) if isinstance(values, dict) else None
-    return values

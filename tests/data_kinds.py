@@ -13,12 +13,13 @@ import pytest
 import torch
 from PIL import Image
 
+from ablations.choices import DataChoice
 from ablations.data.datasets import load_dataset
 from ablations.data.images import DataError, Dataset, ListedImages
 from ablations.data.loaders import make_loaders
 from ablations.data.sampling import Sampling
 from ablations.data_sets import KINDS
-from ablations.recipe import DataChoice, load_preset
+from ablations.recipe import load_preset
 
 CLASSES = ("ant", "bee", "cat")
 Row = tuple[str, str, bytes]  # split, class, the content of a PNG file

@@ -45,9 +45,9 @@ from ablations.benchmark.results import (
     reference_ratios,
     transformer_ratios,
 )
+from ablations.choices import Compute
 from ablations.cli import main
 from ablations.costs.reference_models import REFERENCE_MODELS, ReferenceModel
-from ablations.recipe import Compute
 from ablations.records import ResultsError
 from ablations.studies import selection
 from ablations.training.device_name import cpu_name, parse_cpuinfo, slug

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ablations.choices import DataChoice
 from ablations.data.datasets import load_dataset
 from ablations.data.fashion_mnist import EMBEDDED, FILES, ON_DISK
 from ablations.data.images import DataError, InMemoryDataset, ListedImages
-from ablations.recipe import DataChoice
 
 
 def choice(source: str | Path = "embedded", size: int = 32) -> DataChoice:
@@ -97,7 +97,7 @@ BOMB = """
 import resource, sys
 from ablations.data.datasets import load_dataset
 from ablations.data.images import DataError
-from ablations.recipe import DataChoice
+from ablations.choices import DataChoice
 resource.setrlimit(resource.RLIMIT_AS, (2**30, 2**30))
 try:
     load_dataset(DataChoice(name="fashion-mnist", source=sys.argv[1], image_size=32))

@@ -14,12 +14,12 @@ import torch.distributed as dist
 from small_runs import PRESET, make_run, take_images
 from torch import Tensor, nn
 
+from ablations.choices import Compute
 from ablations.data.images import InMemoryDataset
 from ablations.data.loaders import Loaders, make_loaders
 from ablations.data.sampling import Rank, Sampling
 from ablations.data.worker_dataset import RawBatch
 from ablations.data.worker_loader import WorkerTrainLoader
-from ablations.recipe import Compute
 from ablations.records import RunFolder, Status
 from ablations.training import device_context, train
 from ablations.training.device_context import DeviceContext, make_device_context, process_group

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
+from ablations.choices import DataChoice
 from ablations.data.datasets import load_dataset
 from ablations.data.image_folder import SUFFIXES, list_validation
 from ablations.data.images import DataError, ListedImages
-from ablations.recipe import DataChoice, load_preset
+from ablations.recipe import load_preset
 from ablations.studies.estimates import SETS, find_images
 from modernize.errors import UsageError
 

@@ -33,13 +33,14 @@ from data_kinds import (
 from PIL import Image
 from small_runs import stop_after
 
+from ablations.choices import DataChoice
 from ablations.data import extras
 from ablations.data.content_digest import digest_content
 from ablations.data.datasets import load_dataset
 from ablations.data.images import InMemoryDataset
 from ablations.data.loaders import make_loaders
 from ablations.data.sampling import Sampling
-from ablations.recipe import DataChoice, load_preset
+from ablations.recipe import load_preset
 from ablations.records import WEIGHTS, Run, RunFolder
 from ablations.studies.estimates import find_images
 from ablations.training.device_context import make_device_context

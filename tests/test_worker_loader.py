@@ -20,6 +20,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ablations.choices import DataChoice
 from ablations.data import transforms
 from ablations.data.datasets import load_dataset
 from ablations.data.images import InMemoryDataset, ListedImages
@@ -29,7 +30,7 @@ from ablations.data.sampling import MicroBatch, Rank, Sampling, derive
 from ablations.data.worker_dataset import BadImageError, RawBatch
 from ablations.data.worker_loader import WorkerTrainLoader
 from ablations.data.worker_pool import PickledBatch, WorkerError
-from ablations.recipe import DataChoice, Recipe, load_preset
+from ablations.recipe import Recipe, load_preset
 from ablations.training.device_context import make_device_context
 from ablations.training.evaluation import evaluate
 from modernize.errors import UsageError

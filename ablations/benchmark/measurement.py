@@ -23,8 +23,8 @@ from torch import Tensor, nn
 
 from ablations.benchmark.networks import BenchmarkNetwork, Source
 from ablations.benchmark.results import INFERENCE, TRAINING, Row
+from ablations.choices import Compute
 from ablations.processes import process_context
-from ablations.recipe import Compute
 from ablations.training.device_context import DeviceContext, make_device_context
 from ablations.training.step import TrainingStep, make_scaler
 from modernize.fusion import fuse_for_inference

@@ -66,7 +66,7 @@ class Request:
         import torch
 
         from ablations.benchmark.measurement import Setup
-        from ablations.recipe import Compute
+        from ablations.choices import Compute
 
         device = self.device or ("cuda" if torch.cuda.is_available() else "cpu")
         if device == "cuda" and not torch.cuda.is_available():

@@ -117,7 +117,7 @@ class FilePath(click.Path):
 
 
 def _is_folder(value: str) -> bool:
-    from ablations.recipe import SOURCES
+    from ablations.choices import SOURCES
 
     return value not in SOURCES
 

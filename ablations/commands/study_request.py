@@ -18,7 +18,8 @@ from modernize.errors import UsageError
 from modernize.text import plural
 
 if TYPE_CHECKING:
-    from ablations.recipe import Preset, Start
+    from ablations.choices import Start
+    from ablations.recipe import Preset
     from ablations.studies.estimates import PlanRow, Speed
     from ablations.studies.variants import ResolvedStudy
     from modernize.steps import Variant
@@ -222,7 +223,7 @@ def build_request(
 
 
 def _start(start: str | None, ema: bool) -> Start:
-    from ablations.recipe import Start
+    from ablations.choices import Start
 
     if not start:
         raise UsageError("--start-ema goes with --start FILE.")

@@ -27,7 +27,7 @@ from ablations.data.torchvision_sets import find_torchvision, read_cifar
 from modernize.errors import UnknownNameError
 
 if TYPE_CHECKING:
-    from ablations.recipe import DataChoice
+    from ablations.choices import DataChoice
 
 
 def load_dataset(choice: DataChoice, *, skip_bad_images: bool = False) -> Dataset:

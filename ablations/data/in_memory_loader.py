@@ -10,9 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ablations.choices import DataChoice
 from ablations.data.sampling import MicroBatch, Rank, Sampling
 from ablations.data.transforms import BatchFormat
-from ablations.recipe import DataChoice, Recipe
+from ablations.recipe import Recipe
 
 if TYPE_CHECKING:
     from ablations.data.images import InMemoryDataset

@@ -9,11 +9,12 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from ablations.choices import Compute, DataChoice
 from ablations.data.images import Dataset, InMemoryDataset
 from ablations.data.in_memory_loader import InMemoryTrainLoader, InMemoryValidationLoader
 from ablations.data.sampling import MicroBatch, Sampling
 from ablations.data.transforms import batch_format
-from ablations.recipe import Compute, DataChoice, Recipe
+from ablations.recipe import Recipe
 
 
 class Loader(Protocol):

@@ -35,7 +35,7 @@ from modernize.libraries import library
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from ablations.recipe import DataChoice
+    from ablations.choices import DataChoice
 
 CIFAR = {"cifar10": "CIFAR10", "cifar100": "CIFAR100"}  # presets' names, and torchvision's
 _PAIRS = ("samples", "_samples", "imgs")  # attributes: paths and labels

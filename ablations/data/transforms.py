@@ -12,9 +12,10 @@ import numpy as np
 import torch
 from PIL import Image
 
+from ablations.choices import DataChoice
 from ablations.data.images import ListedImages
 from ablations.fit import channel_faults
-from ablations.recipe import DataChoice, Recipe
+from ablations.recipe import Recipe
 from modernize.errors import UsageError
 from modernize.libraries import library
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from ablations.choices import DataChoice
 from ablations.data.sampling import MicroBatch, Rank, Sampling
 from ablations.data.transforms import BatchFormat, evaluation_transform, training_transform
 from ablations.data.worker_dataset import (
@@ -24,7 +25,7 @@ from ablations.data.worker_dataset import (
     WorkerDataset,
 )
 from ablations.data.worker_pool import WorkerPool
-from ablations.recipe import DataChoice, Recipe
+from ablations.recipe import Recipe
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

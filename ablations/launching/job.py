@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ablations import fit
+from ablations.choices import Compute, DataChoice
 from ablations.devices import Slot
 from ablations.fit import Machine, RunSetup
-from ablations.recipe import Compute, DataChoice
 from ablations.records import Record, ResultsError, Run, RunFolder, Status
 from ablations.records.lock import write_pending
 from ablations.weights.starts import StartFile

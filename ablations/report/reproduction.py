@@ -10,7 +10,8 @@ from typing import Any
 
 import yaml
 
-from ablations.recipe import Preset, Start, load_preset, preset_names
+from ablations.choices import Start
+from ablations.recipe import Preset, load_preset, preset_names
 from ablations.records import COMMAND, STUDY_FILE, Study
 from ablations.studies import selection, study_file, variants
 from modernize.errors import UsageError

@@ -11,9 +11,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ablations import tables
+from ablations.choices import DataChoice
 from ablations.data.datasets import load_dataset
 from ablations.data.images import MissingImagesError
-from ablations.recipe import DataChoice, Preset, Recipe
+from ablations.recipe import Preset, Recipe
 from ablations.studies.selection import fit_to_images
 from ablations.units import Unit, choose_unit, duration, integer, memory, rate, times
 from modernize.closed_form import ClosedFormCost, closed_form

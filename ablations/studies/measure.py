@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 import torch
 
+from ablations.choices import Compute
 from ablations.devices import find_slots
-from ablations.recipe import Compute, Recipe
+from ablations.recipe import Recipe
 from ablations.records import Run
 from ablations.studies.estimates import PlanRow, Speed
 from ablations.training.device_context import DeviceContext, make_device_context

@@ -14,8 +14,9 @@ from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias
 from pydantic import AfterValidator, Field, model_validator
 
 from ablations import yaml_file
+from ablations.choices import Start
 from ablations.paths import expand
-from ablations.recipe import ModelName, RegimeName, Seeds, Start
+from ablations.value_types import ModelName, RegimeName, Seeds
 from ablations.yaml_core import Key
 from ablations.yaml_file import Table
 from modernize.custom_layers import CustomLayersFile, load_custom_layers

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from ablations.recipe import Recipe, RecipeError, Recipes, Start
+from ablations.choices import Start
+from ablations.recipe import Recipe, RecipeError, Recipes
 from ablations.studies.known_steps import FIELDS, SET_ELSEWHERE, KnownSteps, noting
 from ablations.studies.study_file import EACH, BaseVariant, StepList, StudyFile, VariantEntry
 from ablations.units import integer

@@ -17,9 +17,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from ablations.choices import Compute
 from ablations.data.sampling import Rank
 from ablations.fit import precision_faults
-from ablations.recipe import Compute
 from ablations.records import read_json, write_json
 from ablations.training.device_name import cpu_name
 from modernize.errors import RoadmapError, UsageError
@@ -36,7 +36,7 @@ class DeviceContext:
         device: of this process.
         process: this process.
         dtype: of convolutions and matrix products; float32: no mixed precision.
-        channels_last, compile: as in :class:`~ablations.recipe.Compute`.
+        channels_last, compile: as in :class:`~ablations.choices.Compute`.
     """
 
     device: torch.device

@@ -13,13 +13,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ablations.choices import DataChoice
 from ablations.data.image_folder import list_validation
 from ablations.data.images import ListedImages
 from ablations.data.loaders import ValidationLoader
 from ablations.data.transforms import batch_format
 from ablations.data.worker_dataset import BadImageError
 from ablations.data.worker_loader import WorkerValidationLoader
-from ablations.recipe import DataChoice
 from ablations.training.device_context import DeviceContext
 from modernize.fusion import fuse_for_inference
 from modernize.libraries import library

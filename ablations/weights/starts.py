@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ablations.choices import Start
 from ablations.paths import expand
-from ablations.recipe import Start
 from ablations.records import WEIGHTS, RunFolder, Status, Study, study_folder
 from modernize.errors import RoadmapError, UsageError, WeightsError
 from modernize.spec import NetSpec

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablations import paper
+from ablations.choices import Compute
 from ablations.costs.reference_models import REFERENCE_MODELS
 from ablations.data.datasets import load_dataset
 from ablations.data.loaders import make_loaders
 from ablations.data.sampling import Sampling
 from ablations.devices import find_slots
-from ablations.recipe import Compute
 from ablations.records import WEIGHTS, Record
 from ablations.training import evaluation
 from ablations.training.checkpoint import run_of_weights

@@ -18,10 +18,11 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from ablations.choices import DataChoice
 from ablations.data.datasets import load_dataset
 from ablations.data.loaders import make_loaders
 from ablations.data.sampling import Rank, Sampling
-from ablations.recipe import DataChoice, load_preset
+from ablations.recipe import load_preset
 from ablations.records import Run, RunFolder
 from ablations.training import train
 from ablations.training.device_context import make_device_context, process_group

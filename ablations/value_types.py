@@ -1,0 +1,68 @@
+"""Types of values in presets and recipes, with the checks that they need."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, TypeAlias
+
+from pydantic import AfterValidator, Field
+
+from ablations import limits
+from ablations.data_sets import NAMES
+from modernize.errors import UnknownNameError
+from modernize.models import MODELS
+from modernize.steps import find_regime
+
+# timm asserts some of this, and silently ignores the rest, such as "inc" for "inc1".
+RAND_AUGMENT = re.compile(
+    r"rand(-(m\d{1,3}|n[1-9]\d?|p(0|1|0?\.\d{1,9}|1\.0{1,9})|mstd\d{1,3}(\.\d{1,9})?"
+    r"|mmax[1-9]\d{0,2}|inc[01]"
+    r"|t(weights|3aw|3a)))*"
+)
+
+
+def _known_regime(name: str) -> str:
+    try:
+        return find_regime(name).name
+    except UnknownNameError as error:
+        raise ValueError(str(error)) from None
+
+
+def _known_model(name: str) -> str:
+    if name not in MODELS:
+        raise ValueError(str(UnknownNameError("model", name, MODELS)))
+    return name
+
+
+def _known_size(name: str) -> str:
+    return name if name in MODELS else _known_regime(name)
+
+
+def _known_to_timm(text: str) -> str:
+    if not RAND_AUGMENT.fullmatch(text):
+        raise ValueError(
+            "RandAugment is written as rand-m9-mstd0.5-inc1, with any of m, n, p, mstd, mmax, inc "
+            "and t (weights, 3a, 3aw) and their values"
+        )
+    return text
+
+
+def _known_data_set(name: str) -> str:
+    if name not in NAMES:
+        raise ValueError(str(UnknownNameError("data set", name, NAMES)))
+    return name
+
+
+DataName: TypeAlias = Annotated[str, AfterValidator(_known_data_set)]
+Rate: TypeAlias = Annotated[float, Field(ge=0, lt=1)]
+RandAugment: TypeAlias = Annotated[str, AfterValidator(_known_to_timm)]
+RegimeName: TypeAlias = Annotated[str, AfterValidator(_known_regime)]
+ModelName: TypeAlias = Annotated[str, AfterValidator(_known_model)]
+SizeName: TypeAlias = Annotated[str, AfterValidator(_known_size)]
+Fraction: TypeAlias = Annotated[float, Field(gt=0, le=1)]
+Probability: TypeAlias = Annotated[float, Field(ge=0, le=1)]
+Positive: TypeAlias = Annotated[float, Field(gt=0, le=limits.FACTOR)]
+NonNegative: TypeAlias = Annotated[float, Field(ge=0, le=limits.FACTOR)]
+BatchSize: TypeAlias = Annotated[int, Field(gt=0, le=limits.BATCH)]
+Epochs: TypeAlias = Annotated[int, Field(gt=0, le=limits.EPOCHS)]
+Seeds: TypeAlias = Annotated[int, Field(gt=0, le=limits.SEEDS)]
