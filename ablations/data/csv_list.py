@@ -18,7 +18,7 @@ from ablations.data.images import (
     MissingImagesError,
     Split,
     index_classes,
-    note_test,
+    splits_used,
 )
 from ablations.data.readers import FileReader
 from ablations.paths import expand
@@ -68,15 +68,12 @@ def find_csv(source: str, *, only_train: bool = False) -> Found:
         raise MissingImagesError(f"there is no CSV file {given}; {_EXPECTED}.")
     faults: list[str] = []
     rows = [row for path, split in files for row in _read(path, split, faults)]
-    used = next((name for name in VALIDATION if any(row.split == name for row in rows)), "")
     faults += _repeated(rows)
-    train = _list(root, [row for row in rows if row.split == "train"], given)
-    val = _list(root, [row for row in rows if row.split == used], given) if used else None
-    if not len(train.items):
+    names = splits_used({row.split for row in rows}, only_train=only_train)
+    splits = [_list(root, [row for row in rows if row.split == n], given, n) for n in names]
+    if not len(splits[0].items):
         faults.append(f"{given} lists no training images")
-    reader = functools.partial(FileReader, root)
-    notes = [] if only_train else note_test([used])
-    return Found(str(given), train, None if only_train else val, reader, faults, notes)
+    return Found(str(given), splits, functools.partial(FileReader, root), faults)
 
 
 def _read(path: Path, split: str, faults: list[str]) -> list[_Row]:
@@ -119,7 +116,7 @@ def _repeated(rows: Sequence[_Row]) -> list[str]:
     return [f"{plural(len(repeated), 'image')} listed twice: {few(repeated)}"] if repeated else []
 
 
-def _list(root: Path, rows: Sequence[_Row], given: Path) -> Split:
+def _list(root: Path, rows: Sequence[_Row], given: Path, name: str) -> Split:
     files = stat_files(root, [row.path for row in rows])
     classes, labels = index_classes([row.label for row in rows])
     return Split(
@@ -131,4 +128,5 @@ def _list(root: Path, rows: Sequence[_Row], given: Path) -> Split:
         sizes=[file.size for file in files],
         times=[file.time for file in files],
         describe=lambda i: rows[i].place(),
+        name=name,
     )

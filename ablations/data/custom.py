@@ -28,7 +28,7 @@ import numpy as np
 from PIL import Image
 
 from ablations.data.decoding import to_rgb
-from ablations.data.images import DataError, Found, MissingImagesError, Split
+from ablations.data.images import DataError, Found, MissingImagesError, Split, splits_used
 from ablations.paths import expand
 from modernize.text import few
 from modernize.user_code import read_code, reporting_errors, run_code
@@ -62,14 +62,14 @@ def find_custom(source: str, *, only_train: bool = False) -> Found:
         raise DataError(f"the {KIND} {path} must define CLASSES, a list of the classes' names.")
     if len(set(classes)) < len(classes):
         raise DataError(f"the {KIND} {path}: CLASSES has a name twice.")
-    names = ["train"] if only_train or not hasattr(module, "val") else ["train", "val"]
+    names = splits_used(["val"] * hasattr(module, "val"), only_train=only_train)
     if not all(callable(getattr(module, name, None)) for name in names):
         raise DataError(f"the {KIND} {path} must define functions {' and '.join(names)}.")
     reader = functools.partial(CustomReader, path, code)
     parts = [_split(path, code, name, list(classes)) for name in names]
     for part in parts:
         reader(part.items).check()
-    return Found(str(path), parts[0], parts[1] if parts[1:] else None, reader, code=code)
+    return Found(str(path), parts, reader, code=code)
 
 
 @functools.lru_cache(maxsize=2)

@@ -14,16 +14,14 @@ from ablations.data.decoding import decode_image
 from ablations.data.directory import NO_FILE
 from ablations.data.extras import extra_library
 from ablations.data.images import (
-    VALIDATION,
     DataError,
     Found,
-    MissingImagesError,
     Split,
+    existing_folder,
     index_classes,
-    note_test,
+    splits_used,
 )
 from ablations.data.readers import decode_bytes
-from ablations.paths import expand
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -45,20 +43,14 @@ def find_huggingface(source: str, *, only_train: bool = False) -> Found:
         DataError: if the folder has no such data set, its columns are not clear, or the package
             datasets is not installed.
     """
-    root = Path(expand(source)).absolute()
-    if not root.is_dir():
-        raise MissingImagesError(
-            f"there is no folder {root}; name with --data a folder that save_to_disk wrote."
-        )
+    root = existing_folder(source, "name with --data a folder that save_to_disk wrote")
     splits = _open(str(root), _times(root))
-    used = next((name for name in VALIDATION if name in splits), "")
     if "train" not in splits:
         raise DataError(f"{root} has no split train; it has {', '.join(splits)}.")
-    names = ["train", used] if used and not only_train else ["train"]
     column, label = _columns(root, splits["train"])
+    names = splits_used(splits, only_train=only_train)
     parts = [_split(root, name, splits[name], column, label) for name in names]
-    reader = functools.partial(RowReader, str(root), _times(root), column)
-    return Found(str(root), parts[0], parts[1] if parts[1:] else None, reader, (), note_test(names))
+    return Found(str(root), parts, functools.partial(RowReader, str(root), _times(root), column))
 
 
 def _times(root: Path) -> int:
@@ -128,6 +120,7 @@ def _split(root: Path, name: str, split: Any, column: str, label: str) -> Split:
         sizes=sizes,
         times=[_times(root)] * len(values),
         describe=lambda i: f"row {i}",
+        name=name,
     )  # fmt: skip
 
 

@@ -22,10 +22,10 @@ from ablations.data.images import (
     DataError,
     Found,
     ListedImages,
-    MissingImagesError,
     Split,
     check_found,
-    note_test,
+    existing_folder,
+    splits_used,
 )
 from ablations.data.readers import FileReader
 from ablations.paths import expand
@@ -55,18 +55,16 @@ def find_folder(source: str, *, only_train: bool = False) -> Found:
     Raises:
         DataError: if a folder is missing or cannot be listed, or may have classes or splits.
     """
-    root = Path(expand(source))
     expected = (
         "--data must name a folder with train in it, and val, validation or test, each with a "
         "folder of images per class; or, with data.validation, a folder of images per class"
     )
-    if not root.is_dir():
-        raise MissingImagesError(f"there is no folder {root}; {expected}.")
+    root = existing_folder(source, expected)
     splits_here = [name for name in ("train", *VALIDATION) if (root / name).is_dir()]
     if "train" in splits_here:
-        folders = [root / name for name in splits_here[: 1 if only_train else 2]]
+        folders = [root / name for name in splits_used(splits_here, only_train=only_train)]
     elif only_train and not splits_here:
-        folders = [root.absolute()]
+        folders = [root]
     else:
         has = f", but {splits_here[0]}" if splits_here else ""
         raise DataError(f"{root} has no folder train{has}; {expected}.")
@@ -82,10 +80,9 @@ def find_folder(source: str, *, only_train: bool = False) -> Found:
             f"{few(empty)}. {_READ}; fill or remove these folders"
         )
     notes = [note for listing in listings for note in listing.notes()]
-    notes += note_test([folder.name for folder in folders[1:]])
-    splits = [listing.split() for listing in listings]
     reader = functools.partial(FileReader, folders[0].parent)
-    return Found(str(root), splits[0], splits[1] if splits[1:] else None, reader, faults, notes)
+    splits = [listing.split(listing.folder.name) for listing in listings]
+    return Found(str(root), splits, reader, faults, notes)
 
 
 def list_validation(
@@ -125,7 +122,7 @@ def list_validation(
     none = Split("", known, np.empty(0, "S1"), [], np.empty(0, np.int64), [], [])
     reader = functools.partial(FileReader, folder.parent)
     notes = list(listing.notes())
-    images = Found(str(folder.parent), none, listing.split(), reader, faults, notes)
+    images = Found(str(folder.parent), [none, listing.split()], reader, faults, notes)
     return check_found("image-folder", images, skip_bad_images=skip_bad_images)
 
 
@@ -267,7 +264,7 @@ class _SplitListing:
                 f"folders, because of the suffix ({_counted(others)}). {_READ}."
             )
 
-    def split(self) -> Split:
+    def split(self, name: str = "") -> Split:
         """Returns the images; the items are paths from the folder's parent on."""
         paths, sizes, times = zip(*self.files(), strict=True) if self.images else ((), (), ())
         prefix = os.fsencode(self.folder.name) + b"/"
@@ -275,7 +272,7 @@ class _SplitListing:
         labels = np.repeat(np.arange(len(self.listed)), counts)
         items = np.array([prefix + path for path in paths], np.bytes_)
         where, classes = str(self.folder), list(self.listed)
-        return Split(where, classes, items, paths, labels, sizes, times)
+        return Split(where, classes, items, paths, labels, sizes, times, name=name)
 
 
 def _ancestors(folder: Path) -> Iterator[tuple[int, int]]:

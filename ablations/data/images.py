@@ -12,13 +12,15 @@ import dataclasses
 import hashlib
 import math
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from ablations.data.directory import NO_FILE
 from ablations.data.readers import ArrayReader, Reader
+from ablations.paths import expand
 from ablations.units import integer
 from modernize.errors import UsageError
 from modernize.text import few, plural
@@ -168,9 +170,22 @@ def largest_fraction(labels: NDArray[np.int64]) -> float:
     return float(np.bincount(labels).max()) / len(labels)
 
 
-def note_test(names: Sequence[str]) -> list[str]:
-    """Returns a note if the splits that are used, training first, have the name test."""
-    return ["the validation images are those of test."] if "test" in names else []
+def splits_used(existing: Collection[str], *, only_train: bool) -> list[str]:
+    """Returns ``train`` and, unless ignored or missing, the split of the validation images."""
+    validation = [name for name in VALIDATION if name in existing and not only_train]
+    return ["train", *validation[:1]]
+
+
+def existing_folder(source: str, expected: str) -> Path:
+    """Returns the folder of a data set.
+
+    Raises:
+        MissingImagesError: if it does not exist; with the expected content.
+    """
+    root = Path(expand(source)).absolute()
+    if not root.is_dir():
+        raise MissingImagesError(f"there is no folder {root}; {expected}.")
+    return root
 
 
 def index_classes(labels: Sequence[str]) -> tuple[list[str], NDArray[np.int64]]:
@@ -198,6 +213,7 @@ class Split:
         sizes: of each image in bytes, or ``NO_FILE``; empty if unknown.
         times: of the last modification of each image, in seconds.
         describe: returns the place of an image for messages, by its number; None: its name.
+        name: of the split, as the data set has it.
     """
 
     where: str
@@ -208,6 +224,7 @@ class Split:
     sizes: Sequence[int]
     times: Sequence[int]
     describe: Callable[[int], str] | None = None
+    name: str = ""
 
     def place(self, index: int) -> str:
         """Returns where an image is, for messages."""
@@ -244,8 +261,8 @@ class Found:
 
     Attributes:
         source: the folder or file that has all images.
-        train: the training images; their classes are those of the data set.
-        val: the validation images; None if there are none.
+        splits: the training images, whose classes are those of the data set, and the validation
+            images if there are any.
         make_reader: returns a reader of items.
         faults: why the images cannot be used.
         notes: sentences about the images.
@@ -253,8 +270,7 @@ class Found:
     """
 
     source: str
-    train: Split
-    val: Split | None
+    splits: Sequence[Split]
     make_reader: Callable[[NDArray[Any]], Reader]
     faults: Sequence[str] = ()
     notes: Sequence[str] = ()
@@ -276,8 +292,10 @@ def check_found(
     Raises:
         DataError: naming all faults.
     """
-    train, val = found.train, found.val
+    train, val = found.splits[0], next(iter(found.splits[1:]), None)
     faults, notes = list(found.faults), list(found.notes)
+    if val is not None and val.name == "test":
+        notes.append("the validation images are those of test.")
     if not faults and (empty := train.empty_classes()) and len(train.items):
         faults.append(
             f"{train.where} has {plural(len(empty), 'class')} without an image: {few(empty)}"

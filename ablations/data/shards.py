@@ -26,13 +26,12 @@ from ablations.data.images import (
     VALIDATION,
     DataError,
     Found,
-    MissingImagesError,
     Split,
+    existing_folder,
     index_classes,
-    note_test,
+    splits_used,
 )
 from ablations.data.readers import decode_bytes
-from ablations.paths import expand
 from modernize.cache import cache_folder
 from modernize.files import UnwritableFileError, read_bytes, write_bytes
 from modernize.text import few
@@ -74,15 +73,12 @@ def find_shards(source: str, *, only_train: bool = False) -> Found:
         DataError: if there are no shards, a shard has another or no split, or the package
             webdataset is not installed.
     """
-    root = Path(expand(source))
-    if not root.is_dir():
-        raise MissingImagesError(f"there is no folder {root}; {_EXPECTED}.")
+    root = existing_folder(source, _EXPECTED)
     shards = _find(root)
-    used = next((name for name in VALIDATION if name in shards), "")
     if "train" not in shards:
         raise DataError(f"{root} has no shard of training images; {_EXPECTED}.")
     faults: list[str] = []
-    names = ["train", used] if used and not only_train else ["train"]
+    names = splits_used(shards, only_train=only_train)
     paths = tuple(path for name in names for path in shards[name])
     numbers = {path: number for number, path in enumerate(paths)}
     samples = [
@@ -96,9 +92,7 @@ def find_shards(source: str, *, only_train: bool = False) -> Found:
         )
     splits = [_split(root, *part, paths) for part in zip(names, samples, strict=True)]
     reader = functools.partial(ShardReader, tuple(map(str, paths)))
-    return Found(
-        str(root), splits[0], splits[1] if splits[1:] else None, reader, (), note_test(names)
-    )
+    return Found(str(root), splits, reader)
 
 
 def _find(root: Path) -> dict[str, list[Path]]:
@@ -205,6 +199,7 @@ def _split(root: Path, name: str, samples: Sequence[_Sample], paths: Sequence[Pa
         sizes=[s.size for s in samples],
         times=[times[s.shard] for s in samples],
         describe=lambda i: f"{shards[samples[i].shard]}: {samples[i].key}",
+        name=name,
     )
 
 

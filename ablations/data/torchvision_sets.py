@@ -66,7 +66,7 @@ def find_torchvision(choice: DataChoice) -> Found | InMemoryDataset:
         return _in_memory(choice.name, parts)
     splits = [_split(root, part, split) for part, split in zip(parts, arguments, strict=True)]
     reader = functools.partial(FileReader, root)
-    return Found(str(root), splits[0], splits[1] if splits[1:] else None, reader)
+    return Found(str(root), splits, reader)
 
 
 def _make(name: str, root: Path, arguments: Mapping[str, Any]) -> Any:
