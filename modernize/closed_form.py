@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from modernize.cost import cost
 from modernize.diagram import Block, Kind, Layer, architecture
 from modernize.errors import CustomLayersError
 from modernize.spec import NetSpec
@@ -55,12 +56,25 @@ def closed_form(spec: NetSpec, image_size: int) -> ClosedFormCost:
     network = architecture(spec)
     total, side = _layers(network.stem, image_size)
     for stage in network.stages:
-        cost, side = _layers(stage.downsample, side)
+        before, side = _layers(stage.downsample, side)
         first, small = _block(stage.first, side)
         rest, side = _block(stage.rest, small)
         more = stage.depth - 1
-        total += cost + first + ClosedFormCost(more * rest.params, more * rest.flops)
+        total += before + first + ClosedFormCost(more * rest.params, more * rest.flops)
     return total + _layers(network.head, side)[0]
+
+
+def quick_cost(spec: NetSpec, image_size: int) -> ClosedFormCost:
+    """Returns a network's cost: by formula, or counted if it has custom layers.
+
+    Raises:
+        UsageError: for an image smaller than ``spec.total_stride``.
+        CustomLayersError: if its custom layers are not loaded, or fail.
+    """
+    if not spec.custom_layers:
+        return closed_form(spec, image_size)
+    counted = cost(spec, image_size)
+    return ClosedFormCost(counted.params, counted.flops)
 
 
 def smallest_feature_map(spec: NetSpec, image_size: int) -> int:

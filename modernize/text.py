@@ -41,6 +41,7 @@ _LATEX = str.maketrans(
         "|": "$|$",
         "\xb1": r"$\pm$",
         "\xd7": r"$\times$",
+        "\u2192": r"$\to$",
     }
 )
 

@@ -28,6 +28,7 @@ FAST = [word for setting in SETTINGS for word in ("--set", setting)]
         ["--help"],
         ["steps"],
         ["steps", "downsample"],
+        ["steps", "resnet", "downsample", "--table", "--regime", "resnet200"],
         ["flops", "--regime", "nano"],
         ["flops", "--models"],
         ["plot", "--from", "paper", "--output", "OUT.svg"],
@@ -60,7 +61,7 @@ def test_steps_lists_the_road_and_shows_one_step() -> None:
     listed = call("steps", "--regime", "resnet200")
     assert "width 64 to 84" in listed
     assert listed.count("side branch") == 2
-    shown = call("steps", "15")
+    shown = call("steps", "15", "--fields")
     assert "norm batch to layer" in shown
     assert "kernel_size: 7" in shown
 

@@ -61,7 +61,8 @@ def rows(text):
 def test_the_new_steps_are_listed_and_shown(call):
     listed = call("steps")
     assert all(text in listed for text in ("kernel-13", "relu-again", "back to ReLU"))
-    assert "kernel_size: 13" in call("steps", "kernel-13")
+    assert "kernel_size: 13" in call("steps", "kernel-13", "--fields")
+    assert "was depthwise 7x7" in call("steps", "kernel-13")
 
 
 @pytest.mark.slow

@@ -6,8 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from ablations.records import ARCHIVE, DamagedError, Run, RunFolder, RunStatus, Study, read_statuses
-from ablations.studies.estimates import count
-from modernize.closed_form import ClosedFormCost
+from modernize.closed_form import ClosedFormCost, quick_cost
 from modernize.steps import Variant
 
 
@@ -87,6 +86,6 @@ def plan_runs(study: Study, asked: Sequence[tuple[Variant, int]]) -> list[Planne
     for variant, seed in asked:
         now = statuses[study.run(variant, seed).name]
         done = min(now.folder.epochs_done(), now.run.recipe.epochs)
-        network = count(now.run.spec, study.preset.data.image_size)
+        network = quick_cost(now.run.spec, study.preset.data.image_size)
         planned.append(Planned(now, network, done))
     return planned

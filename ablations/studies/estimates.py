@@ -17,8 +17,7 @@ from ablations.data.images import MissingImagesError
 from ablations.recipe import Preset, Recipe
 from ablations.studies.selection import fit_to_images
 from ablations.units import Unit, choose_unit, duration, integer, memory, rate, times
-from modernize.closed_form import ClosedFormCost, closed_form
-from modernize.cost import cost
+from modernize.closed_form import ClosedFormCost, quick_cost
 from modernize.spec import NetSpec
 from modernize.text import plural
 
@@ -36,19 +35,6 @@ SETS = {
     "cifar100": ("CIFAR-100", 50_000, 3, 100),
     "image-folder": ("ImageNet-1K", 1_281_167, 3, 1000),
 }
-
-
-def count(spec: NetSpec, image_size: int) -> ClosedFormCost:
-    """Returns a network's parameters and FLOPs: by formula, or counted if it has custom layers.
-
-    Raises:
-        UsageError: for an image too small for the network.
-        CustomLayersError: if its custom layers are not loaded, or fail.
-    """
-    if not spec.custom_layers:
-        return closed_form(spec, image_size)
-    counted = cost(spec, image_size)
-    return ClosedFormCost(counted.params, counted.flops)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -179,7 +165,7 @@ def plan_rows(
     fitting = fit_to_images([resolved.reference, *variants], images.channels, images.classes)
     for v in fitting:
         spec, recipe = preset.recipes.of_variant(v, resolved.regime)
-        cost = count(spec, preset.data.image_size)
+        cost = quick_cost(spec, preset.data.image_size)
         times = cost.flops / rows[0].cost.flops if rows else 1.0
         rows.append(PlanRow(v, spec, cost, times, recipe, images.count, seeds))
     return rows[1:], rows[0]

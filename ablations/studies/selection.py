@@ -5,8 +5,18 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from modernize.errors import UsageError
-from modernize.steps import STEPS, Variant, apply_steps, find_key, find_regime, until
+from modernize.errors import UnknownNameError, UsageError
+from modernize.models import MODELS
+from modernize.steps import (
+    STEPS,
+    Regime,
+    Training,
+    Variant,
+    apply_steps,
+    find_key,
+    find_regime,
+    until,
+)
 from modernize.text import value_text
 
 
@@ -50,6 +60,25 @@ def select_variants(
     return chosen
 
 
+def find_network(name: str, regime: Regime) -> Variant:
+    """Returns a network by name: of a step of the roadmap, or of a model of the paper.
+
+    Args:
+        name: a step's key or index, or a name of :data:`modernize.models.MODELS`.
+        regime: of the step.
+
+    Raises:
+        UnknownNameError: for an unknown step or model, listing both.
+    """
+    models = {model.lower(): model for model in MODELS}
+    if model := models.get(name.lower()):
+        return Variant(model, model, "Models", True, None, MODELS[model], Training.ENHANCED)
+    keys = [step.key for step in STEPS]
+    if not name.isdigit() and name not in keys:
+        raise UnknownNameError("step or model", name, [*keys, *MODELS])
+    return until(name, regime.name)[-1]
+
+
 def fit_to_images(
     variants: Sequence[Variant], channels: int, num_classes: int
 ) -> tuple[Variant, ...]:
@@ -80,18 +109,21 @@ def step_rows(regime: str) -> list[dict[str, str]]:
     ]
 
 
-def describe_step(step: str, regime: str) -> str:
-    """Returns the network of one step as text, with the changes that the step makes.
+def describe_step(name: str, regime: Regime) -> str:
+    """Returns a network's fields as text, with the changes that its step makes.
+
+    Args:
+        name: of the network, as for :func:`find_network`.
+        regime: of the step.
 
     Raises:
-        UnknownNameError: for an unknown step or regime.
+        UnknownNameError: for an unknown step or model, listing both.
     """
-    variants = until(step, regime)
-    v = variants[-1]
-    parent = {other.key: other for other in variants}.get(v.parent or "")
+    v = find_network(name, regime)
+    parent = find_network(v.parent, regime) if v.parent else None
     changes = "; ".join(_changes(parent, v))
     after = f"\nchanges after {v.parent}: {changes}" if parent else ""
-    return f"{v.title} ({v.key}), regime {regime}{after}\n\n{v.spec.text()}".rstrip()
+    return f"{v.title} ({v.key}), regime {regime.name}{after}\n\n{v.spec.text()}".rstrip()
 
 
 def _changes(parent: Variant | None, variant: Variant) -> list[str]:

@@ -1,0 +1,1 @@
+"""Diagrams of blocks, and tables of architectures: their content, and as text."""
