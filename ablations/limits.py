@@ -17,3 +17,5 @@ SPEED = 10**9  # images per second
 FACTOR = 1_000.0  # learning rates, weight decays and the like
 CLUSTER = 1_000_000  # nodes, jobs and the like
 MINUTES = 366 * 24 * 60
+CHART_WIDTHS = (3.0, 20.0)  # inches; in less, the numbers of the roadmap have no room
+CHART_DPIS = (50, 1200)

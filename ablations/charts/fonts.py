@@ -18,6 +18,11 @@ _LAST_RESORT = "Last Resort"  # a font of matplotlib with a box for every charac
 _INVISIBLE = ("Mn", "Me", "Cf", "Zs", "Cc")  # accents, joiners, spaces: without a glyph of a width
 
 
+def is_installed(name: str) -> bool:
+    """Tells whether a font is installed."""
+    return any(name == entry.name for entry in font_manager.fontManager.ttflist)
+
+
 def families(text: str) -> list[str]:
     """Returns the fonts for a text: the main one, and installed ones with characters it lacks."""
     found = [_family_of(char) for char in _strange(text)]

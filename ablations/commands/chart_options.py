@@ -1,0 +1,67 @@
+"""The options of commands that draw: they become one object of settings."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from ablations import limits
+from ablations.commands.parameters import FloatType, IntegerType
+
+_OPTIONS = {
+    "width": click.option(
+        "--width",
+        type=FloatType(*limits.CHART_WIDTHS),
+        metavar="INCHES",
+        help="The width of the page or column: 3.25 for a column of two.  [default: 6.7]",
+    ),
+    "style": click.option(
+        "--style",
+        metavar="FILE|NAME",
+        help="The fonts and colours of a matplotlib style: a file, or a name such as grayscale.",
+    ),
+    "title": click.option("--no-title", "title", flag_value=False, default=True, help="No title."),
+    "dark": click.option("--dark", is_flag=True, help="Light on dark."),
+    "transparent": click.option(
+        "--transparent", is_flag=True, help="No background: the page's is seen."
+    ),
+    "svg_text": click.option(
+        "--svg-text",
+        is_flag=True,
+        help="Keep texts in an SVG as texts, to edit or search; without it they are outlines, "
+        "which look the same everywhere.",
+    ),
+    "dpi": click.option(
+        "--dpi",
+        type=IntegerType(*limits.CHART_DPIS),
+        default=200,
+        show_default=True,
+        help="Pixels per inch of a PNG.",
+    ),
+}
+
+
+def chart_options(*without: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Adds the options of charts; the command gets them as ``settings``, a ``ChartSettings``.
+
+    Args:
+        without: settings that make no sense for the command.
+    """
+    names = [name for name in _OPTIONS if name not in without]
+
+    def add(command: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(command)
+        def with_settings(*arguments: Any, **options: Any) -> Any:
+            from ablations.charts.settings import ChartSettings
+
+            given = {name: options.pop(name) for name in names}
+            return command(*arguments, settings=ChartSettings(**given), **options)
+
+        for name in reversed(names):
+            with_settings = _OPTIONS[name](with_settings)
+        return with_settings
+
+    return add
