@@ -28,6 +28,7 @@ from ablations.units import duration
 from modernize import weights
 from modernize.custom_layers import load_custom_layers
 from modernize.errors import CustomLayersError, UsageError
+from modernize.steps import find_regime
 
 ROOT = Path(__file__).parent.parent
 FILES = documents.files(ROOT / "docs" / "studies.md")
@@ -438,3 +439,52 @@ def test_a_network_that_two_studies_share_is_the_same_run(few_images: Path, tmp_
     assert same["no-downsample"] == "ln"
     assert same["no-gelu"] is None
     assert RunFolder(others[0].folder.path).path.name.startswith("convnext-seed0-")
+
+
+@pytest.mark.integration
+def test_variants_are_counted_like_steps(call: Call, tmp_path: Path) -> None:
+    for name, text in FILES.items():
+        (tmp_path / name).write_text(text)
+    star = ["--study", tmp_path / "star.yaml"]
+    base, relu = json.loads(call("flops", *star, "--format", "json"))
+    assert (base["step"], relu["step"], relu["regime"]) == ("convnext", "star-relu", "nano")
+    blocks = sum(find_regime("nano").depths)
+    assert relu["params"] == base["params"] + 2 * blocks  # a scale and a shift in each
+    assert "StarReLU" in call("flops", *star, "--step", "star-relu")
+    assert "star-rule" in call("flops", *star, "--step", "star-rule", status=2)
+    road = call("flops", "--study", "roadmap", "--regime", "resnet50", "--format", "csv")
+    assert road == call("flops", "--format", "csv")
+
+
+def test_a_variant_with_the_key_of_a_step_has_not_its_published_figure(
+    call: Call, tmp_path: Path
+) -> None:
+    """Unless it is the same network."""
+    (tmp_path / "mine.yaml").write_text(
+        "title: mine\npreset: nano\nregime: resnet50\nbase: {until: gelu, key: gelu}\n"
+        "variants: [{key: ln, fields: {kernel_size: 3}}]"
+    )
+    rows = json.loads(call("flops", "--study", tmp_path / "mine.yaml", "--format", "json"))
+    assert [(row["step"], row["paper_gflops"]) for row in rows] == [("gelu", "4.15"), ("ln", None)]
+
+
+@pytest.mark.slow
+def test_variants_are_measured_like_steps(call: Call, tmp_path: Path) -> None:
+    """In processes that do not have the custom layers yet; plan then knows their speed."""
+    for name, text in FILES.items():
+        (tmp_path / name).write_text(text)
+    star = ["--study", tmp_path / "star.yaml", "--results", tmp_path]
+    quick = ["--rounds", "1", "--seconds", "0.01", "--batch-size", "2", "--device", "cpu"]
+    assert "star" in call("benchmark", *star, *quick, "--accuracy", "paper", status=2)
+    said = call("benchmark", *star, *quick, "--mode", "training", "--format", "csv")
+    assert "star-relu" in said
+    [folder] = tmp_path.glob("benchmark-star-nano-*")
+    rows = json.loads((folder / "benchmark.json").read_text())["rows"]
+    assert [(row["names"], row["failure"]) for row in rows] == [
+        (["convnext"], ""),
+        (["star-relu"], ""),
+    ]
+    assert all(row["memory_mib"] for row in rows)
+    planned = json.loads(call("plan", *star, "--benchmark", folder, "--format", "json"))
+    assert all(row["hours_per_run"] > 0 for row in planned)
+    assert "star-relu" in call("benchmark", "--redraw", folder)

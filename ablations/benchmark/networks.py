@@ -6,6 +6,7 @@ import dataclasses
 import importlib
 import importlib.metadata
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from ablations.costs.model_costs import OURS
@@ -18,6 +19,7 @@ from ablations.costs.reference_models import (
 )
 from ablations.records import PROGRAM, REPOSITORY, commit_of
 from modernize.cost import cost
+from modernize.custom_layers import load_custom_layers, loaded_files
 from modernize.errors import UnknownNameError
 from modernize.models import MODELS
 from modernize.spec import NetSpec
@@ -42,13 +44,21 @@ class Source(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class RoadmapSource:
-    """Builds a network of this project."""
+    """Builds a network of this project.
+
+    Attributes:
+        spec: the network.
+        layers: the path and the digest of each file of its custom layers.
+    """
 
     spec: NetSpec
+    layers: tuple[tuple[Path, str], ...] = ()
 
     def load(self) -> None:
-        """Imports the modules that building needs."""
+        """Imports the modules that building needs, and runs the files of custom layers."""
         importlib.import_module("modernize.network")
+        for path, digest in self.layers:
+            load_custom_layers(path, digest)
 
     def build(self) -> nn.Module:
         """Returns it, from images (N, in_channels, H, W) to logits (N, num_classes)."""
@@ -160,8 +170,10 @@ def _own_network(
 ) -> BenchmarkNetwork:
     known, counted = commit_of(REPOSITORY, *PROGRAM), cost(spec, image_size)
     version = f"{(known['commit'] or '')[:10]}{'+' if known['dirty'] else ''}"
+    layers = tuple((file.path, file.digest) for file in loaded_files(spec))
+    source = RoadmapSource(spec, layers)
     return BenchmarkNetwork(
-        names, model, OURS, version, counted.params, counted.flops, spec, RoadmapSource(spec)
+        names, model, OURS, version, counted.params, counted.flops, spec, source
     )
 
 

@@ -113,6 +113,7 @@ def run(
     setup: Setup,
     *,
     title: str,
+    study: str,
     regime: str | None,
     console: Console,
 ) -> Benchmark:
@@ -162,6 +163,7 @@ def run(
         raise NothingMeasuredError(f"no network could be measured; the first: {rows[0].failure}")
     return Benchmark(
         title=title,
+        study=study,
         regime=regime,
         device=context.name(),
         settings={
@@ -222,10 +224,11 @@ def write(
 
 
 def default_folder(benchmark: Benchmark, results: Path) -> Path:
-    """Returns the default folder of a benchmark's files, one for each regime and device."""
+    """Returns the default folder of a benchmark's files: of its study, regime and device."""
     from ablations.training.device_name import slug
 
-    return results / f"benchmark-{benchmark.regime or 'models'}-{slug(benchmark.device)}"
+    parts = benchmark.study, benchmark.regime or "models", slug(benchmark.device)
+    return results / "-".join(["benchmark", *filter(None, parts)])
 
 
 def _run_trials(plan: Plan, setup: Setup, console: Console) -> list[Trial]:

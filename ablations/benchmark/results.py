@@ -121,6 +121,7 @@ class Benchmark:
         settings: the conditions: batch and image size, precision, memory format, ...
         provenance: versions, commit, times.
         rows: one per network and mode, ours before its reference models.
+        study: the name of the study whose variants they are; empty: steps or models.
     """
 
     title: str
@@ -129,6 +130,7 @@ class Benchmark:
     settings: Annotated[dict[str, Any], AfterValidator(_settings)]
     provenance: dict[str, Any]
     rows: list[Row]
+    study: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the content of ``benchmark.json``."""

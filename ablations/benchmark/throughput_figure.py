@@ -46,12 +46,13 @@ class Accuracy:
 
 
 def accuracies(
-    source: str | None, regime: str | None, image_size: int, results: Path
+    source: str | None, study: str, regime: str | None, image_size: int, results: Path
 ) -> dict[str, Accuracy]:
     """Returns network -> its accuracy; an empty dict if they are unknown.
 
     Args:
         source: ``"paper"`` or the name of a study; None: the paper, if it has any.
+        study: whose variants the networks are; empty: steps or models, which the paper has.
         regime: of the networks' steps; None: models of the paper.
         image_size: height and width of the models' images in pixels.
         results: the folder of studies.
@@ -62,6 +63,10 @@ def accuracies(
     """
     if source is not None and source != PAPER:
         return _measured(source, regime, results)
+    if study:
+        if source is None:
+            return {}
+        raise UsageError(f"the paper has no accuracies of the study {study}; name a study.")
     if regime is None:
         return _published_models(image_size)
     table, reference = paper.published(regime), paper.reference(regime)

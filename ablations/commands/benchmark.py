@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -24,27 +24,24 @@ from ablations.commands.parameters import (
     StrictCommand,
     list_option,
 )
+from ablations.commands.study_request import select_networks, selection_options
 from modernize.errors import UsageError
-
-if TYPE_CHECKING:
-    from ablations.benchmark.networks import BenchmarkNetwork
 
 WITH_REDRAW = ("--redraw", "--accuracy", "--output", "--format", "--results")
 
 
 @click.command(cls=StrictCommand, short_help="Measure images per second and memory of every step.")
-@click.option("--regime", metavar="NAME", help="resnet50, resnet200 or nano.  [default: resnet50]")
-@click.option("--until", "last", metavar="STEP", help="The last step: its key or index.")
-@click.option("--from", "first", metavar="STEP", help="The first step: its key or index.")
-@list_option(
-    "--only",
-    metavar="STEP,...",
-    help="Only these steps; with --models, these models. May be repeated.",
+@click.option(
+    "--regime",
+    metavar="NAME",
+    help="resnet50, resnet200 or nano.  [default: resnet50, or the study's]",
 )
+@selection_options
 @click.option(
     "--models",
     is_flag=True,
-    help="Networks of the paper's Table 12 instead of steps: ConvNeXt and Swin, T, S and B.",
+    help="Networks of the paper's Table 12 instead of steps: ConvNeXt and Swin, T, S and B; --only "
+    "names models then.",
 )
 @click.option("--no-references", is_flag=True, help="Leave out torchvision's and timm's networks.")
 @list_option(
@@ -97,7 +94,7 @@ WITH_REDRAW = ("--redraw", "--accuracy", "--output", "--format", "--results")
 @click.option(
     "--accuracy",
     metavar="STUDY|paper",
-    help="Accuracies for the chart.  [default: the paper's, if it has any]",
+    help="Accuracies for the chart.  [default: the paper's of its own networks]",
 )
 @click.option(
     "--redraw",
@@ -110,7 +107,8 @@ WITH_REDRAW = ("--redraw", "--accuracy", "--output", "--format", "--results")
     "--output",
     type=FilePath(file_okay=False),
     metavar="FOLDER",
-    help="Where the files go.  [default: results/benchmark-REGIME-DEVICE]",
+    help="Where the files go.  [default: results/benchmark-REGIME-DEVICE; with --study, "
+    "results/benchmark-STUDY-REGIME-DEVICE]",
 )
 @click.option("--format", "style", type=FORMATS, default="table", show_default=True)
 @results_option
@@ -126,7 +124,7 @@ def benchmark(
     results: Path | None,
     **asked: Any,
 ) -> None:
-    """Measure images per second and memory of every step on this device.
+    """Measure images per second and memory of every step, or of a study's variants.
 
     The same networks of torchvision and timm are measured as well.
     """
@@ -134,6 +132,7 @@ def benchmark(
 
     wait_passively()
     from ablations.benchmark import request as benchmark_request
+    from ablations.benchmark.networks import TABLE_12, networks_of_models, networks_of_steps
     from ablations.benchmark.results import Benchmark
     from ablations.benchmark.throughput_figure import PAPER, accuracies
 
@@ -143,24 +142,29 @@ def benchmark(
     if source is not None:
         measured = Benchmark.read(source)
         size = measured.settings["image_size"]
-        known = accuracies(accuracy, measured.regime, size, results)
+        known = accuracies(accuracy, measured.study, measured.regime, size, results)
     else:
-        from modernize.steps import find_regime
-
-        regime = None if asked["models"] else find_regime(asked["regime"] or "resnet50")
+        chosen = None if asked["models"] else select_networks(**{k: asked[k] for k in _CHOOSING})
+        regime = chosen.regime if chosen else None
         image_size = asked["image_size"] or (regime.image_size if regime else 224)
+        references = not asked["no_references"]
         request = benchmark_request.Request(
             image_size=image_size,
             modes=benchmark_request.parse_modes(asked["mode"]),
             **{name: asked[name] for name in _REQUESTED},
         )
-        known = accuracies(accuracy, regime.name if regime else None, image_size, results)
+        title, study = (chosen.title, chosen.study) if chosen else ("models of Table 12", "")
+        regime_name = regime.name if regime else None
+        known = accuracies(accuracy, study, regime_name, image_size, results)
         measured = benchmark_request.run(
-            _networks(image_size, **asked),
+            networks_of_steps(chosen.variants, chosen.regime, image_size, references)
+            if chosen
+            else networks_of_models(asked["only"] or TABLE_12, image_size, references),
             request,
             request.setup(),
-            title=f"{regime.start} to {regime.end}" if regime else "models of Table 12",
-            regime=regime.name if regime else None,
+            title=title,
+            study=study,
+            regime=regime_name,
             console=terminal.console(err=True),
         )
     folder = output or source or benchmark_request.default_folder(measured, results)
@@ -173,35 +177,15 @@ def benchmark(
 
 
 _REQUESTED = ("device", "batch_size", "precision", "memory_format", "compile", "rounds", "seconds")
+_CHOOSING = ("study", "regime", "first", "last", "only")
 
 
 def _refuse(ctx: click.Context, models: bool, source: Path | None) -> None:
     """Refuses options that would do nothing."""
     given = given_parameters(ctx)
-    if models and (useless := [n for n in given if n in ("--regime", "--from", "--until")]):
+    if models and (
+        useless := [n for n in given if n in ("--study", "--regime", "--from", "--until")]
+    ):
         raise UsageError(f"{', '.join(useless)} does not go with --models; --only names models.")
     if source and (useless := [name for name in given if name not in WITH_REDRAW]):
         raise UsageError(f"{', '.join(useless)} does not go with --redraw, which measures nothing.")
-
-
-def _networks(
-    pixels: int,
-    *,
-    regime: str | None,
-    first: str | None,
-    last: str | None,
-    only: list[str],
-    models: bool,
-    no_references: bool,
-    **_request: Any,
-) -> list[BenchmarkNetwork]:
-    """Returns the networks to measure."""
-    from ablations.benchmark.networks import TABLE_12, networks_of_models, networks_of_steps
-    from ablations.studies import selection
-    from modernize.steps import find_regime
-
-    if models:
-        return networks_of_models(only or TABLE_12, pixels, not no_references)
-    road = find_regime(regime or "resnet50")
-    variants = selection.roadmap(road.name, first, last, only)
-    return networks_of_steps(variants, road, pixels, not no_references)

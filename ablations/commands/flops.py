@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 from rich.console import Console
 
 from ablations import tables, terminal
 from ablations.commands.options import FORMATS, given_parameters
 from ablations.commands.parameters import PIXELS, StrictCommand
+from ablations.commands.study_request import select_networks, selection_options
 
 
 @click.command(
@@ -18,11 +21,9 @@ from ablations.commands.parameters import PIXELS, StrictCommand
     "regimes",
     multiple=True,
     metavar="NAME",
-    default=["resnet50"],
-    show_default=True,
-    help="resnet50, resnet200 or nano; may be repeated.",
+    help="resnet50, resnet200 or nano; may be repeated.  [default: resnet50, or the study's]",
 )
-@click.option("--until", "last", metavar="STEP", help="The last step: its key or index.")
+@selection_options
 @click.option("--step", metavar="STEP", help="Show one step by operator and by module.")
 @click.option("--image-size", type=PIXELS, metavar="PIXELS", help="[default: the regime's]")
 @click.option(
@@ -36,52 +37,53 @@ def flops(
     ctx: click.Context,
     /,
     regimes: tuple[str, ...],
-    last: str | None,
     step: str | None,
     image_size: int | None,
     models: bool,
     style: str,
+    **chosen: Any,
 ) -> None:
-    """Count parameters and FLOPs of the steps or the models, beside the paper's figures."""
+    """Count parameters and FLOPs of steps, variants or models, beside the paper's figures."""
     from ablations.costs import step_costs
-    from ablations.studies.selection import roadmap
-    from modernize.steps import find_regime
 
     console = terminal.console()
+    given = given_parameters(ctx)
     if models:
-        given = [name for name in given_parameters(ctx) if name not in ("--models", "--format")]
-        if given:
+        if given := [name for name in given if name not in ("--models", "--format")]:
             raise click.UsageError(
                 f"{', '.join(given)} does not go with --models, which counts each model at the "
                 "image sizes that the paper's tables have."
             )
         _print_models(console, style)
         return
-    chosen = [find_regime(name) for name in regimes]
     if step is not None:
-        if last is not None:
-            raise click.UsageError("--until does not go with --step, which shows one step.")
-        sizes = [(regime, image_size or regime.image_size) for regime in chosen]
+        if given := [name for name in given if name in ("--until", "--from", "--only")]:
+            raise click.UsageError(
+                f"{', '.join(given)} does not go with --step, which shows one step."
+            )
+        chosen["only"] = [step]
+    found = [select_networks(regime=name, **chosen) for name in regimes or (None,)]
+    sizes = [image_size or networks.regime.image_size for networks in found]
+    if step is not None:
+        pairs = [(n.variants[0], n.regime, size) for n, size in zip(found, sizes, strict=True)]
         if style == "table":
-            for regime, size in sizes:
-                terminal.echo(step_costs.step_breakdown(step, regime, size))
+            for pair in pairs:
+                terminal.echo(step_costs.step_breakdown(*pair))
             return
-        values = [
-            row for regime, size in sizes for row in step_costs.step_parts(step, regime, size)
-        ]
+        values = [row for pair in pairs for row in step_costs.step_parts(*pair)]
         tables.plain_report(values).show(console, style)
         return
     counted = [
-        step_costs.cost_rows(roadmap(r.name, last=last), r, image_size or r.image_size)
-        for r in chosen
+        step_costs.cost_rows(networks.variants, networks.regime, size)
+        for networks, size in zip(found, sizes, strict=True)
     ]
     if style in ("csv", "json"):  # one list for all regimes
         step_costs.report([row for rows in counted for row in rows]).show(console, style)
         return
-    for number, (regime, rows) in enumerate(zip(chosen, counted, strict=True)):
+    for number, (networks, rows) in enumerate(zip(found, counted, strict=True)):
         if style in ("markdown", "latex") and number:
             terminal.echo()
-        step_costs.report(rows, step_costs.title(rows, regime)).show(console, style)
+        step_costs.report(rows, step_costs.title(rows, networks.title)).show(console, style)
 
 
 def _print_models(console: Console, style: str) -> None:

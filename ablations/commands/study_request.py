@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ablations.recipe import Preset
     from ablations.studies.estimates import PlanRow, Speed
     from ablations.studies.variants import ResolvedStudy
-    from modernize.steps import Variant
+    from modernize.steps import Regime, Variant
 
 HOURS_HINT = (
     "For hours and memory: --benchmark FOLDER. For hours: --measure, or --images-per-second N of "
@@ -31,22 +31,31 @@ HOURS_HINT = (
 MAX_LISTED = 10  # variants out of proportion; if there are more, only the most expensive is named
 
 DEFAULT = "roadmap"
+DEFAULT_REGIME = "resnet50"  # of networks without a study
 SHIPPED = yaml_file.shipped_names(Path(__file__).parents[1] / "study_files")
 
 YAML_FILE = parameters.FilePath(path_type=str, is_path=yaml_file.is_file_name)
 
-_OPTIONS = (
-    click.option(
+
+def _study_option(default: str | None) -> Callable[..., Any]:
+    return click.option(
         "--study",
-        default=DEFAULT,
+        default=default,
         show_default=True,
         type=YAML_FILE,
         metavar="NAME|FILE",
         help=f"Which variants to compare: {', '.join(SHIPPED)}, or a YAML file.",
-    ),
+    )
+
+
+_SELECTION = (
     click.option("--until", "last", metavar="STEP", help="The last step: its key or index."),
     click.option("--from", "first", metavar="STEP", help="The first step: its key or index."),
     list_option("--only", metavar="STEP,...", help="Only these steps; may be repeated."),
+)
+_OPTIONS = (
+    _study_option(DEFAULT),
+    *_SELECTION,
     click.option(
         "--seeds",
         type=parameters.IntegerType(1, limits.SEEDS),
@@ -92,7 +101,19 @@ _OPTIONS = (
 
 def study_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Adds the options that choose a study; :func:`build_request` takes them."""
-    for option in reversed(_OPTIONS):
+    return _with(_OPTIONS, command)
+
+
+def selection_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds the options that choose networks of the roadmap or of a study.
+
+    :func:`select_networks` takes them.
+    """
+    return _with((_study_option(None), *_SELECTION), command)
+
+
+def _with(options: Sequence[Callable[..., Any]], command: Callable[..., Any]) -> Callable[..., Any]:
+    for option in reversed(options):
         command = option(command)
     return command
 
@@ -220,6 +241,66 @@ def build_request(
         "-".join(parts),
         chosen.data.source != load_preset(preset or file.preset).data.source,
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class Networks:
+    """Networks that a command line chooses.
+
+    Attributes:
+        title: of the study, or the ends of the road.
+        study: the name of the study; empty: the roadmap.
+        regime: which they are of.
+        variants: the networks.
+    """
+
+    title: str
+    study: str
+    regime: Regime
+    variants: Sequence[Variant]
+
+
+def select_networks(
+    study: str | None,
+    regime: str | None,
+    first: str | None = None,
+    last: str | None = None,
+    only: Sequence[str] = (),
+) -> Networks:
+    """Returns the networks that the options of :func:`selection_options` choose.
+
+    Args:
+        study: its name or file; None: the roadmap.
+        regime: its name; None: the study's, or else ``resnet50``.
+        first: key or index of the first one wanted; None: the first of all.
+        last: key or index of the last one wanted; None: the last of all.
+        only: keys or indices of those wanted; empty: all.
+
+    Raises:
+        UsageError: for an unknown name, or a study that is not valid.
+    """
+    from ablations.studies.selection import roadmap
+    from modernize.steps import find_regime
+
+    if study is None:
+        road = find_regime(regime or DEFAULT_REGIME)
+        title = f"{road.start} to {road.end}"
+        return Networks(title, "", road, roadmap(road.name, first, last, only))
+    request = build_request(
+        study=study,
+        first=first,
+        last=last,
+        only=[*only],
+        seeds=None,
+        preset=None,
+        regime=regime,
+        data=None,
+        settings=(),
+    )
+    found = request.resolved
+    title = f"{found.title}, regime {found.regime}"
+    name = "" if study == DEFAULT else found.name
+    return Networks(title, name, find_regime(found.regime), request.variants)
 
 
 def _start(start: str | None, ema: bool) -> Start:

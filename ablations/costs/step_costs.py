@@ -10,7 +10,7 @@ from ablations import tables
 from ablations.paper import printed_flops
 from ablations.units import Unit, choose_unit, fixed, integer
 from modernize.cost import breakdown, cost, parts
-from modernize.steps import Regime, Variant, until
+from modernize.steps import STEPS, Regime, Variant, apply_steps
 from modernize.text import plural
 
 
@@ -53,11 +53,13 @@ def cost_rows(variants: Sequence[Variant], regime: Regime, image_size: int) -> l
     """Returns the cost of each variant at this image size in pixels."""
     comparable = image_size == regime.image_size
     published = printed_flops(regime.name) if comparable else {}
+    road = {step.key: step.spec.without_training() for step in apply_steps(STEPS, regime)}
     counted = {v.key: cost(v.spec, image_size) for v in variants}
     rows = []
     for v in variants:
         own, parent = counted[v.key], counted.get(v.parent or "")
-        figure = published.get(v.key)
+        in_paper = road.get(v.key) == v.spec.without_training()  # or a variant has this key
+        figure = published.get(v.key) if in_paper else None
         printed = figure.printed if figure else None
         digits = len(printed.partition(".")[2]) if printed else 0
         rows.append(
@@ -81,9 +83,8 @@ def cost_rows(variants: Sequence[Variant], regime: Regime, image_size: int) -> l
     return rows
 
 
-def step_breakdown(step: str, regime: Regime, image_size: int) -> str:
+def step_breakdown(variant: Variant, regime: Regime, image_size: int) -> str:
     """Returns fvcore's own tables of one step, by operator and by module."""
-    variant = until(step, regime.name)[-1]
     spec = variant.spec
     return (
         f"{variant.title} ({variant.key}), regime {regime.name}, at {image_size} x {image_size}, "
@@ -92,9 +93,8 @@ def step_breakdown(step: str, regime: Regime, image_size: int) -> str:
     )
 
 
-def step_parts(step: str, regime: Regime, image_size: int) -> list[dict[str, Any]]:
+def step_parts(variant: Variant, regime: Regime, image_size: int) -> list[dict[str, Any]]:
     """Returns the numbers of :func:`step_breakdown`, one row for each operator and module."""
-    variant = until(step, regime.name)[-1]
     return [
         {
             "step": variant.key,
@@ -116,13 +116,10 @@ COLUMNS = tables.Columns(
 """How :func:`as_texts` is shown."""
 
 
-def title(rows: Sequence[CostRow], regime: Regime) -> str:
-    """Returns the regime and the images that its rows, one or more, were counted for."""
+def title(rows: Sequence[CostRow], networks: str) -> str:
+    """Returns a title with the images that the rows, one or more, were counted for."""
     size, images = rows[0].image_size, plural(rows[0].channels, "channel")
-    return (
-        f"{regime.start} to {regime.end} at {size} x {size}, {images}, "
-        f"{plural(rows[0].classes, 'class')}"
-    )
+    return f"{networks} at {size} x {size}, {images}, {plural(rows[0].classes, 'class')}"
 
 
 def as_texts(rows: Sequence[CostRow]) -> list[dict[str, str]]:
