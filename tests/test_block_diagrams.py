@@ -14,7 +14,7 @@ from torchvision import models
 
 from ablations.diagrams import swin, text
 from ablations.diagrams.blocks import block_diagrams
-from ablations.studies.selection import find_network
+from ablations.studies.selection import find_network, parent_of, roadmap
 from modernize import REGIMES, STEPS
 from modernize.steps import until
 
@@ -109,9 +109,9 @@ def test_tables_fit_their_terminal(columns: int, monkeypatch: pytest.MonkeyPatch
 
 def drawn(columns: int, *names: str, **how: int | bool) -> str:
     """The diagrams of steps, each compared with its parent, as a terminal shows them."""
-    variants = [find_network(name, REGIMES["resnet50"]) for name in names]
-    parents = [find_network(v.parent, REGIMES["resnet50"]) if v.parent else None for v in variants]
-    diagrams = block_diagrams(list(zip(variants, parents, strict=True)), 224, **how)
+    road = roadmap("resnet50")
+    variants = [find_network(name, road) for name in names]
+    diagrams = block_diagrams([(v, parent_of(v, road)) for v in variants], 224, **how)
     out = io.StringIO()
     text.show(Console(file=out, width=columns), diagrams)
     return out.getvalue()

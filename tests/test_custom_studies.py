@@ -468,6 +468,26 @@ def test_a_variant_with_the_key_of_a_step_has_not_its_published_figure(
     assert [(row["step"], row["paper_gflops"]) for row in rows] == [("gelu", "4.15"), ("ln", None)]
 
 
+@pytest.mark.integration
+def test_variants_are_drawn_like_steps(call: Call, tmp_path: Path) -> None:
+    for name, text in FILES.items():
+        (tmp_path / name).write_text(text)
+    star, smoothing = (["--study", tmp_path / f"{name}.yaml"] for name in ("star", "smoothing"))
+    drawn = call("steps", "star-relu", *star)
+    assert "star-relu" in drawn
+    assert "convnext" in drawn  # with which it is compared
+    listed = call("steps", *star, "--format", "csv").splitlines()
+    assert [line.split(",")[1] for line in listed] == ["step", "convnext", "star-relu"]
+    changes = call("steps", *smoothing, "--format", "csv")
+    assert "label_smoothing 0" in changes
+    assert "width 24 to 32" in changes
+    architectures = call("steps", "--table", *star)
+    assert "star-relu" in architectures
+    assert "activation" in call("steps", "1", "--fields", *star)
+    assert "star-rule" in call("steps", "star-rule", *star, status=2)
+    assert "ConvNeXt-B" in call("steps", "ConvNeXt-B", "--fields", *star)
+
+
 @pytest.mark.slow
 def test_variants_are_measured_like_steps(call: Call, tmp_path: Path) -> None:
     """In processes that do not have the custom layers yet; plan then knows their speed."""

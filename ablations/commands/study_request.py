@@ -37,7 +37,8 @@ SHIPPED = yaml_file.shipped_names(Path(__file__).parents[1] / "study_files")
 YAML_FILE = parameters.FilePath(path_type=str, is_path=yaml_file.is_file_name)
 
 
-def _study_option(default: str | None) -> Callable[..., Any]:
+def study_option(default: str | None) -> Callable[..., Any]:
+    """Returns the option ``--study``."""
     return click.option(
         "--study",
         default=default,
@@ -54,7 +55,7 @@ _SELECTION = (
     list_option("--only", metavar="STEP,...", help="Only these steps; may be repeated."),
 )
 _OPTIONS = (
-    _study_option(DEFAULT),
+    study_option(DEFAULT),
     *_SELECTION,
     click.option(
         "--seeds",
@@ -109,7 +110,7 @@ def selection_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
     :func:`select_networks` takes them.
     """
-    return _with((_study_option(None), *_SELECTION), command)
+    return _with((study_option(None), *_SELECTION), command)
 
 
 def _with(options: Sequence[Callable[..., Any]], command: Callable[..., Any]) -> Callable[..., Any]:

@@ -9,13 +9,11 @@ from modernize.errors import UnknownNameError, UsageError
 from modernize.models import MODELS
 from modernize.steps import (
     STEPS,
-    Regime,
     Training,
     Variant,
     apply_steps,
     find_key,
     find_regime,
-    until,
 )
 from modernize.text import value_text
 
@@ -60,12 +58,12 @@ def select_variants(
     return chosen
 
 
-def find_network(name: str, regime: Regime) -> Variant:
-    """Returns a network by name: of a step of the roadmap, or of a model of the paper.
+def find_network(name: str, variants: Sequence[Variant]) -> Variant:
+    """Returns a network by name: of a step or variant, or of a model of the paper.
 
     Args:
-        name: a step's key or index, or a name of :data:`modernize.models.MODELS`.
-        regime: of the step.
+        name: a variant's key or index, or a name of :data:`modernize.models.MODELS`.
+        variants: of the roadmap or of a study.
 
     Raises:
         UnknownNameError: for an unknown step or model, listing both.
@@ -73,10 +71,15 @@ def find_network(name: str, regime: Regime) -> Variant:
     models = {model.lower(): model for model in MODELS}
     if model := models.get(name.lower()):
         return Variant(model, model, "Models", True, None, MODELS[model], Training.ENHANCED)
-    keys = [step.key for step in STEPS]
+    keys = [variant.key for variant in variants]
     if not name.isdigit() and name not in keys:
         raise UnknownNameError("step or model", name, [*keys, *MODELS])
-    return until(name, regime.name)[-1]
+    return variants[find_key(name, keys)]
+
+
+def parent_of(variant: Variant, variants: Sequence[Variant]) -> Variant | None:
+    """Returns the variant that one builds on; None if it is not among the variants."""
+    return next((other for other in variants if other.key == variant.parent), None)
 
 
 def fit_to_images(
@@ -89,13 +92,8 @@ def fit_to_images(
     )
 
 
-def step_rows(regime: str) -> list[dict[str, str]]:
-    """Returns a row of text for each step of the roadmap, with its name and its changes.
-
-    Raises:
-        UnknownNameError: for an unknown regime.
-    """
-    variants = apply_steps(STEPS, find_regime(regime))
+def step_rows(variants: Sequence[Variant]) -> list[dict[str, str]]:
+    """Returns a row of text for each step or variant, with its name and its changes."""
     by_key = {v.key: v for v in variants}
     return [
         {
@@ -109,21 +107,22 @@ def step_rows(regime: str) -> list[dict[str, str]]:
     ]
 
 
-def describe_step(name: str, regime: Regime) -> str:
+def describe_step(name: str, variants: Sequence[Variant], regime: str) -> str:
     """Returns a network's fields as text, with the changes that its step makes.
 
     Args:
         name: of the network, as for :func:`find_network`.
-        regime: of the step.
+        variants: of the roadmap or of a study.
+        regime: its name.
 
     Raises:
         UnknownNameError: for an unknown step or model, listing both.
     """
-    v = find_network(name, regime)
-    parent = find_network(v.parent, regime) if v.parent else None
+    v = find_network(name, variants)
+    parent = parent_of(v, variants)
     changes = "; ".join(_changes(parent, v))
     after = f"\nchanges after {v.parent}: {changes}" if parent else ""
-    return f"{v.title} ({v.key}), regime {regime.name}{after}\n\n{v.spec.text()}".rstrip()
+    return f"{v.title} ({v.key}), regime {regime}{after}\n\n{v.spec.text()}".rstrip()
 
 
 def _changes(parent: Variant | None, variant: Variant) -> list[str]:
@@ -131,6 +130,6 @@ def _changes(parent: Variant | None, variant: Variant) -> list[str]:
         return []
     fields = parent.spec.diff(variant.spec).items()
     lines = [f"{name} {value_text(old)} to {value_text(new)}" for name, (old, new) in fields]
-    if parent.training is not variant.training:
-        lines.insert(0, f"recipe {parent.training} to {variant.training}")
+    if parent.recipe_name != variant.recipe_name:
+        lines.insert(0, f"recipe {parent.recipe_name} to {variant.recipe_name}")
     return lines
