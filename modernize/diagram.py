@@ -14,8 +14,8 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import enum
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Self
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Self, TypeVar
 
 from modernize.spec import (
     Activation,
@@ -29,6 +29,8 @@ from modernize.spec import (
     Stem,
 )
 
+_Key = TypeVar("_Key", bound=str)
+
 
 class Kind(enum.StrEnum):
     """The kind of a layer."""
@@ -41,6 +43,9 @@ class Kind(enum.StrEnum):
     GLOBAL_POOL = "global average pool"
     LINEAR = "linear"
 
+
+DEPTHWISE = "depthwise"
+"""The word before the size of a convolution, in a layer's text."""
 
 _NORMS = {Norm.BATCH: "BatchNorm", Norm.LAYER: "LayerNorm"}
 _ACTIVATIONS = {Activation.RELU: "ReLU", Activation.GELU: "GELU"}
@@ -90,7 +95,7 @@ class Layer:
         stride = f", stride {self.stride}" if self.stride != 1 else ""
         match self.kind:
             case Kind.CONV:
-                words = [self.type.partition("@")[0], "depthwise" if self.depthwise else "", size]
+                words = [self.type.partition("@")[0], DEPTHWISE if self.depthwise else "", size]
                 return f"{' '.join(filter(None, words))}, {widths}{stride}"
             case Kind.MAX_POOL:
                 return f"{size} {self.kind}{stride}"
@@ -330,36 +335,48 @@ class Difference:
 def compare(before: Sequence[Layer], layers: Sequence[Layer]) -> list[Difference]:
     """Returns the layers of a list with their changes, and the removed ones at their old places.
 
-    Two layers are the same one if they are convolutions of one name, or layers of one kind after
-    the same convolution. They differ if their descriptions do; biases do not count. A layer at
-    another place is moved, even if it differs, too.
+    Convolutions are the same if they have the same name, and other layers if they are of the same
+    kind and follow the same convolution. The same layers differ if their texts do; biases do not
+    count. A layer at another place is moved, even if it also differs; with a convolution move the
+    layers after it.
 
     Args:
         before: the layers of the other list.
         layers: the layers.
     """
-    old, new = _by_place(before), _by_place(layers)
-    matcher = difflib.SequenceMatcher(None, list(old), list(new), autojunk=False)
+    old, new = _groups(before), _groups(layers)
     found: list[Difference] = []
-    for tag, a, b, c, d in matcher.get_opcodes():
-        gone = [place for place in list(old)[a:b] if place not in new]
-        found += [Difference(old[place], Change.REMOVED, old[place]) for place in gone]
-        for place in list(new)[c:d]:
-            was, now = old.get(place), new[place]
-            if was is None:
-                change = Change.NEW
-            elif tag != "equal":
-                change = Change.MOVED
-            else:
-                change = Change.SAME if was.text == now.text else Change.CHANGED
-            found.append(Difference(now, change, was))
+    for name, moved in _aligned(old, new):
+        was, now = old.get(name, {}), new.get(name, {})
+        for kind, change in _aligned(was, now):
+            layer = now.get(kind) or was[kind]
+            if change is Change.SAME and kind is Kind.CONV:
+                change = moved
+            if change is Change.SAME and layer.text != was[kind].text:
+                change = Change.CHANGED
+            found.append(Difference(layer, change, was.get(kind)))
     return found
 
 
-def _by_place(layers: Sequence[Layer]) -> dict[tuple[str, Kind], Layer]:
-    """Returns the layers by the convolution that they are or follow, and their kind."""
-    found, conv = {}, ""
+def _groups(layers: Sequence[Layer]) -> dict[str, dict[Kind, Layer]]:
+    """Returns the layers by the convolution that they are or follow, and by their kind."""
+    groups: dict[str, dict[Kind, Layer]] = {}
+    conv = ""
     for layer in layers:
         conv = layer.name if layer.kind is Kind.CONV else conv
-        found[conv, layer.kind] = layer
+        groups.setdefault(conv, {})[layer.kind] = layer
+    return groups
+
+
+def _aligned(old: Iterable[_Key], new: Iterable[_Key]) -> list[tuple[_Key, Change]]:
+    """Returns the keys of a list with their changes, and the removed ones at their old places."""
+    before, after = list(old), list(new)
+    found: list[tuple[_Key, Change]] = []
+    matcher = difflib.SequenceMatcher(None, before, after, autojunk=False)
+    for tag, a, b, c, d in matcher.get_opcodes():
+        found += [(key, Change.REMOVED) for key in before[a:b] if key not in after]
+        if tag == "equal":
+            found += [(key, Change.SAME) for key in after[c:d]]
+        else:
+            found += [(k, Change.MOVED if k in before else Change.NEW) for k in after[c:d]]
     return found

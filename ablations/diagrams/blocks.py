@@ -11,8 +11,8 @@ from modernize.closed_form import ClosedFormCost, quick_cost
 from modernize.diagram import (
     Architecture,
     Block,
+    Change,
     Difference,
-    Kind,
     Layer,
     architecture,
     compare,
@@ -91,6 +91,17 @@ class BlockDiagram:
         ]
 
 
+def was(difference: Difference) -> str:
+    """Returns the part of a changed layer's old text that differs: "was 3x3"; else nothing."""
+    layer, before = difference.layer, difference.before
+    if before is None or before.text == layer.text or difference.change is Change.REMOVED:
+        return ""
+    old, new = before.text.split(", "), layer.text.split(", ")
+    if len(old) == len(new):
+        old = [part for part, other in zip(old, new, strict=True) if part != other]
+    return f"was {', '.join(old)}"
+
+
 def block_diagrams(
     pairs: Sequence[tuple[Variant, Variant | None]],
     image_size: int,
@@ -141,8 +152,8 @@ def _diagram(
         shortcut=tuple(compare(old.shortcut, block.shortcut)),
         after=tuple(compare(old.after, block.after)),
         facts=tuple(
-            Fact(name, lines, was if (was := known.get(name, ())) != lines else None)
-            for name, lines in facts.items()
+            Fact(name, lines, known[name][0] if known[name][1] != compared else None)
+            for name, (lines, compared) in facts.items()
         ),
     )
 
@@ -155,54 +166,51 @@ def _block(variant: Variant, network: Architecture, stage: int, first: bool) -> 
     return network.stages[stage].first if first else network.stages[stage].rest
 
 
+_Lines = tuple[str, ...]
+
+
 def _facts(
     variant: Variant, network: Architecture, cost: ClosedFormCost
-) -> dict[str, tuple[str, ...]]:
-    """Returns name -> lines, of everything outside the block."""
+) -> dict[str, tuple[_Lines, _Lines]]:
+    """Returns name -> lines, and the texts that decide whether it changed, outside the block."""
     spec = variant.spec
-    return {
+    facts = {
         "recipe": (variant.recipe_name,),
-        "stem": _texts(network.stem),
         "stages": (f"{_list(spec.depths)} blocks", f"{_list(spec.stream_widths)} channels"),
-        "first blocks": _first_blocks(network),
+        "first blocks": (_first_blocks(network),),
         "downsampling": _downsampling(network),
-        "head": _texts(network.head),
         "cost": (flops(cost.flops), f"{integer(cost.params)} parameters"),
     }
+    found = {name: (lines, lines) for name, lines in facts.items()}
+    for name, layers in (("stem", network.stem), ("head", network.head)):
+        # Their widths are those of the stages.
+        found[name] = (tuple(layer.text for layer in layers), tuple(map(_kind, layers)))
+    order = ("recipe", "stem", "stages", "first blocks", "downsampling", "head", "cost")
+    return {name: found[name] for name in order}
 
 
-def _first_blocks(network: Architecture) -> tuple[str, ...]:
+def _first_blocks(network: Architecture) -> str:
     """Returns the layers on the shortcut of those first blocks that change width or resolution."""
     stages = [n for n, stage in enumerate(network.stages, 1) if stage.first.shortcut]
     if not stages:
-        return ("as all others",)
+        return "as all others"
     types = [_kind(layer) for layer in network.stages[stages[-1] - 1].first.shortcut]
     where = f"stage {stages[0]}" if len(stages) == 1 else f"stages {stages[0]} to {stages[-1]}"
-    return (f"{', '.join(types)} on the shortcut in {where}",)
+    return f"{', '.join(types)} on the shortcut in {where}"
 
 
-def _downsampling(network: Architecture) -> tuple[str, ...]:
+def _downsampling(network: Architecture) -> _Lines:
     """Returns how stages from the second on halve the resolution."""
     if len(network.stages) == 1:
         return ("none",)
-    stage = network.stages[1]
-    if stage.downsample:
-        return tuple(f"{_kind(layer)}{_stride(layer)}" for layer in stage.downsample)
-    strided = [layer for layer in stage.first.branch if layer.stride > 1]
-    return tuple(f"{_kind(layer)}{_stride(layer)} in the first block" for layer in strided)
-
-
-def _texts(layers: Sequence[Layer]) -> tuple[str, ...]:
-    return tuple(layer.text for layer in layers)
+    if layers := network.stages[1].downsample:
+        return tuple(f"{_kind(x)}, stride {x.stride}" if x.stride > 1 else _kind(x) for x in layers)
+    return ("stride 2 in the first block",)
 
 
 def _kind(layer: Layer) -> str:
     """Returns a layer without its widths, which differ between stages."""
     return layer.text.partition(",")[0]
-
-
-def _stride(layer: Layer) -> str:
-    return f", stride {layer.stride}" if layer.kind is Kind.CONV and layer.stride > 1 else ""
 
 
 def _list(numbers: Sequence[int]) -> str:

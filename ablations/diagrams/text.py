@@ -14,7 +14,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from ablations.diagrams.blocks import BlockDiagram
+from ablations.diagrams.blocks import BlockDiagram, was
 from modernize.diagram import Change, Difference, Kind
 from modernize.text import one_line
 
@@ -159,14 +159,11 @@ def _layer(
 
 def _words(difference: Difference) -> list[Text]:
     """Returns the lines of a layer's text, with its mark and the layer that it replaces."""
-    layer, change, before = difference.layer, difference.change, difference.before
-    texts = [one_line(layer.text)]
+    text, change = one_line(difference.layer.text), difference.change
     if change is Change.SAME:
-        return [Text(texts[0])]
-    if before and change in (Change.CHANGED, Change.MOVED) and before.text != layer.text:
-        texts.append(f"  was {one_line(before.text)}")
-    texts[0] = f"{MARKS[change]} {texts[0]}"
-    return [Text(text, style=STYLES[change]) for text in texts]
+        return [Text(text)]
+    lines = [f"{MARKS[change]} {text}", f"  {one_line(was(difference))}"]
+    return [Text(line, style=STYLES[change]) for line in lines if line.strip()]
 
 
 def _row(parts: Mapping[int, str | Text]) -> Text:
