@@ -36,6 +36,7 @@ MARGIN, GAP = 0.06, 0.14  # around the page; between two blocks
 LINE, SMALL_LINE = 0.125, 0.105  # heights of lines of text
 BOX, SPACE = 0.2, 0.13  # height of a box of one line; the least space between two
 RAIL = 0.16  # from the boxes to the shortcut
+_GROUPED = re.compile(r"(?<=\d),(?=\d{3})")  # 1,024 as in the paper: 1024
 _SIZES = re.compile(r"(\d ?)x(?= ?\d)")
 
 
@@ -305,7 +306,7 @@ def _texts(difference: Difference) -> tuple[str, str]:
     note = {Change.NEW: "new", Change.MOVED: "moved"}.get(difference.change, "")
     notes = ", ".join(filter(None, [note, was(difference)]))
     text, notes = (
-        _times(one_line(text)).replace(", stride ", ", /")
+        _GROUPED.sub("", _times(one_line(text))).replace(", stride ", ", /")
         for text in (difference.layer.text, notes)
     )
     return text, notes
