@@ -130,6 +130,8 @@ def _changes(parent: Variant | None, variant: Variant) -> list[str]:
         return []
     fields = parent.spec.diff(variant.spec).items()
     lines = [f"{name} {value_text(old)} to {value_text(new)}" for name, (old, new) in fields]
-    if parent.recipe_name != variant.recipe_name:
-        lines.insert(0, f"recipe {parent.recipe_name} to {variant.recipe_name}")
+    if parent.training is not variant.training:
+        lines.insert(0, f"recipe {parent.training} to {variant.recipe_name}")
+    elif parent.recipe != variant.recipe:
+        lines.insert(0, f"recipe with {variant.recipe_changes or 'no changes'}")
     return lines
