@@ -214,7 +214,7 @@ def test_ctrl_c_keeps_what_is_finished_and_the_same_command_goes_on(
         (["--until", "ln", "flops"], "--until"),
         (["flops", "--step", "lnn"], "unknown step 'lnn'"),
         (["flops", "--image-size", "8"], "8"),
-        (["steps", "nothing"], "unknown step 'nothing'"),
+        (["steps", "nothing"], "'nothing'"),
         (["plot", "nowhere"], "no study 'nowhere'"),
         (["plot", "paper", "--from", "paper"], "--from"),
         (["logs", "reference-nano"], "--step"),

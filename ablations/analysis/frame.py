@@ -59,12 +59,11 @@ def rows(study: Study) -> list[dict[str, Any]]:
 
 def _row(study: str, found: RunStatus) -> dict[str, Any]:
     variant, record = found.variant, found.record
-    changes = [f"{name} {value}" for name, value in variant.recipe.items()]
     return {
         "study": study,
         "step": variant.key,
         "seed": found.run.seed,
-        "recipe": ", ".join([str(variant.training), *changes]),
+        "recipe": ", ".join(filter(None, [variant.training, variant.recipe_changes])),
         "status": str(found.status),
         **{name: getattr(record, name, None) for name in METRICS},
         "device": record.provenance.get("device", "") if record else "",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,7 @@ from rich.console import Console
 from ablations import limits, tables, terminal
 from ablations.commands import shell, study_request
 from ablations.commands.collect import collect_study
-from ablations.commands.options import report_faults, results_folder, results_option
+from ablations.commands.options import add_options, report_faults, results_folder, results_option
 from ablations.commands.parameters import FilePath, IntegerType
 from ablations.commands.study_request import SpeedRequest, speed_options, study_options
 from ablations.fit import LOGGERS
@@ -33,7 +32,7 @@ class RunsFailedError(RoadmapError):
     """Some runs of a study failed or were stopped; the records of the others are written."""
 
 
-_OPTIONS = (
+launching_options = add_options(
     study_options,
     click.option(
         "--name",
@@ -88,13 +87,7 @@ _OPTIONS = (
     click.option("--dry-run", is_flag=True, help="Print the plan, and stop."),
     speed_options,
 )
-
-
-def launching_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds the options of the main job; :func:`launch` takes them."""
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return command
+"""Adds the options of the main job; :func:`launch` takes them."""
 
 
 def launch(

@@ -23,6 +23,17 @@ FORMATS = click.Choice(tables.FORMATS)
 STUDY_HELP = "STUDY: a study's name, or the path of its folder.  [default: the study launched last]"
 
 
+def add_options(*options: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns a decorator that adds all of these options to a command, in this order."""
+
+    def add(command: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
+
+
 def results_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """Adds ``--results``."""
     return click.option(
@@ -50,22 +61,21 @@ def study_argument(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.argument("study", required=False, metavar="[STUDY]")(results_option(command))
 
 
-def comparing_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds ``--baseline`` and ``--best-epoch``."""
-    baseline = click.option(
+comparing_options = add_options(
+    click.option(
         "--baseline",
         default="parent",
         show_default=True,
         metavar="parent|STEP",
         help="Compare each step with its parent, the step it builds on (or, if that has no "
         "finished run, the nearest step before it); or compare all steps with one STEP.",
-    )
-    best = click.option(
+    ),
+    click.option(
         "--best-epoch",
         is_flag=True,
         help="Use the best epoch of each run instead of the last one. This is optimistic.",
-    )
-    return baseline(best(command))
+    ),
+)
 
 
 def find_study(given: str | None, results: Path | None) -> Study:

@@ -12,6 +12,7 @@ import click
 
 from ablations import limits, yaml_file
 from ablations.commands import parameters
+from ablations.commands.options import add_options
 from ablations.commands.parameters import list_option
 from ablations.units import integer
 from modernize.errors import UsageError
@@ -54,7 +55,7 @@ _SELECTION = (
     click.option("--from", "first", metavar="STEP", help="The first step: its key or index."),
     list_option("--only", metavar="STEP,...", help="Only these steps; may be repeated."),
 )
-_OPTIONS = (
+study_options = add_options(
     study_option(DEFAULT),
     *_SELECTION,
     click.option(
@@ -98,46 +99,30 @@ _OPTIONS = (
         help="Replace a value of the preset; may be repeated. The last value of a key counts.",
     ),
 )
+"""Adds the options that choose a study; :func:`build_request` takes them."""
 
+selection_options = add_options(study_option(None), *_SELECTION)
+"""Adds the options that choose networks; :func:`select_networks` takes them."""
 
-def study_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds the options that choose a study; :func:`build_request` takes them."""
-    return _with(_OPTIONS, command)
-
-
-def selection_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds the options that choose networks of the roadmap or of a study.
-
-    :func:`select_networks` takes them.
-    """
-    return _with((study_option(None), *_SELECTION), command)
-
-
-def _with(options: Sequence[Callable[..., Any]], command: Callable[..., Any]) -> Callable[..., Any]:
-    for option in reversed(options):
-        command = option(command)
-    return command
-
-
-def speed_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds the options of :class:`SpeedRequest`."""
-    benchmark = click.option(
+speed_options = add_options(
+    click.option(
         "--benchmark",
         type=parameters.FilePath(file_okay=False),
         metavar="FOLDER",
         help="Estimate hours and memory from the benchmark in this folder.  [default: the newest "
         "one of this device in the results folder, if there is any]",
-    )
-    given = click.option(
+    ),
+    click.option(
         "--images-per-second",
         type=parameters.FloatType(0.001, limits.SPEED),
         metavar="N",
         help="Estimate hours from this training speed of the study's base on one device.",
-    )
-    measured = click.option(
+    ),
+    click.option(
         "--measure", is_flag=True, help="Estimate hours from a few training steps on this device."
-    )
-    return benchmark(given(measured(command)))
+    ),
+)
+"""Adds the options of :class:`SpeedRequest`."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -105,6 +105,9 @@ class CustomStep(Table):
     adopted: bool = True
 
 
+_FORMS = ("model", "steps", "without", "with_", "order", "fields", "recipe", "sweep", "path")
+
+
 class VariantEntry(Table):
     """One variant, or several variants in a short form.
 
@@ -141,17 +144,7 @@ class VariantEntry(Table):
 
     @model_validator(mode="after")
     def _has_one_form(self) -> Self:
-        forms = {
-            "model": self.model,
-            "steps": self.steps,
-            "without": self.without,
-            "with": self.with_,
-            "order": self.order,
-            "fields": self.fields,
-            "recipe": self.recipe,
-            "sweep": self.sweep,
-            "path": self.path,
-        }
+        forms = {name.removesuffix("_"): getattr(self, name) for name in _FORMS}
         given = [name for name, value in forms.items() if value is not None]
         short = [name for name in given if name in ("sweep", "path") or forms[name] == EACH]
         if not given and "start" not in self.model_fields_set:
