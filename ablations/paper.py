@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from modernize.errors import RoadmapError
+from modernize.errors import RoadmapError, UnknownNameError
 from modernize.steps import REGIMES, STEPS, until
 
 if TYPE_CHECKING:
@@ -96,18 +96,18 @@ def select(**fields: str) -> list[PrintedValue]:
     return [v for v in values if all(getattr(v, name) == fields[name] for name in fields)]
 
 
-def published(regime: str) -> pd.DataFrame | None:
+def published(regime: str = "resnet50") -> pd.DataFrame:
     """Returns the paper's roadmap in the format of a summary, one row for each published step.
 
     Columns: ``step``, ``label``, ``n`` (seeds), ``top1`` and ``top1_std`` (percent; NaN if there
-    is no standard deviation), ``gflops`` (1e9 MACs), ``status``, ``section``, ``adopted``,
+    is no standard deviation), ``flops`` (MACs of one image), ``status``, ``section``, ``adopted``,
     ``parent`` (the nearest published one; empty for the first step).
 
-    Returns:
-        None if the paper does not have the regime.
+    Raises:
+        UnknownNameError: for a regime that is not in the paper.
     """
     if regime not in TABLES:
-        return None
+        raise UnknownNameError("published regime", regime, TABLES)
     import pandas as pd
 
     cells = _roadmap(regime)
@@ -124,7 +124,7 @@ def published(regime: str) -> pd.DataFrame | None:
                     "n": SEEDS if "top1_std" in row else 1,
                     "top1": row["top1"],
                     "top1_std": row.get("top1_std", math.nan),
-                    "gflops": row["flops"],
+                    "flops": round(row["flops"] * 1e9),
                     "status": "finished",
                     "section": variant.section,
                     "adopted": variant.adopted,

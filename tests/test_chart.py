@@ -24,7 +24,7 @@ NAN = math.nan
 
 
 def table(rows, **columns):
-    """A summary from (step, label, n, top1, std, gflops, status, section, adopted, parent)."""
+    """A summary from (step, label, n, top1, std, flops, status, section, adopted, parent)."""
     return pd.DataFrame(rows, columns=list(chart.COLUMNS)).assign(**columns)
 
 
@@ -39,7 +39,7 @@ def published(**changes):
 
 def paper_figure():
     return {
-        "table": paper.published("resnet50"),
+        "summary": paper.published("resnet50"),
         "title": "From ResNet to ConvNeXt: ImageNet-1K accuracy by step, as published",
         "label": "ResNet-50 / Swin-T regime",
         "reference": paper.reference("resnet50"),
@@ -65,15 +65,15 @@ def troubled():
         ln={**gone, "status": "collapsed"},
         downsample={**gone, "status": "partial"},
     )
-    return frame.assign(gflops=frame["gflops"] / 300)
+    return frame.assign(flops=frame["flops"] / 300)
 
 
 def three():
     return table(
         [
-            ("a", "first", 1, 61.0, NAN, 0.012, "finished", "Start", True, NAN),
-            ("b", "second", 1, 63.5, NAN, 0.0131, "finished", "Middle", True, "a"),
-            ("c", "third", 1, 62.9, NAN, 0.0131, "finished", "Middle", False, "b"),
+            ("a", "first", 1, 61.0, NAN, 12.0e6, "finished", "Start", True, NAN),
+            ("b", "second", 1, 63.5, NAN, 13.1e6, "finished", "Middle", True, "a"),
+            ("c", "third", 1, 62.9, NAN, 13.1e6, "finished", "Middle", False, "b"),
         ]
     )
 
@@ -104,14 +104,14 @@ def spread():
 
 CASES = {
     "paper": paper_figure,
-    "alone": lambda: {"table": paper.published("resnet50"), "title": "ResNet-50 regime"},
+    "alone": lambda: {"summary": paper.published("resnet50"), "title": "ResNet-50 regime"},
     "alone-reference": lambda: {**paper_figure(), "second": None, "second_reference": None},
-    "troubled": lambda: {"table": troubled(), "title": "In failed_run", "label": "ours"},
+    "troubled": lambda: {"summary": troubled(), "title": "In failed_run", "label": "ours"},
     "troubled-second": lambda: {**paper_figure(), "second": troubled()},
-    "troubled-both": lambda: {**paper_figure(), "table": troubled()},
-    "three": lambda: {"table": three(), "title": "Three steps"},
+    "troubled-both": lambda: {**paper_figure(), "summary": troubled()},
+    "three": lambda: {"summary": three(), "title": "Three steps"},
     "three-second": lambda: {
-        "table": three(),
+        "summary": three(),
         "title": "Three steps",
         "second": three().assign(top1=lambda t: t["top1"] + 1.5, label="another name"),
         "second_label": "other data",
@@ -119,20 +119,20 @@ CASES = {
         "second_reference": Reference("other", 61.2, 0.02),
     },
     "long": lambda: {
-        "table": long_names(),
+        "summary": long_names(),
         "title": "A title so long that it does not fit on one line of the page: " * 2,
         "label": "a label of the bars that is so long that it does not fit on a line either " * 2,
     },
-    "long-second": lambda: {**paper_figure(), "table": long_names()},
-    "all-missing": lambda: {"table": all_missing(), "title": "Nothing yet"},
-    "all-missing-reference": lambda: {**paper_figure(), "table": all_missing(), "second": None},
-    "one": lambda: {"table": three().head(1), "title": "One step"},
-    "one-missing": lambda: {"table": all_missing().head(1), "title": "One step, not run"},
-    "one-second": lambda: {**paper_figure(), "table": paper.published("resnet50").head(1)},
-    "spread": lambda: {"table": spread(), "title": "10 % to 99 %"},
-    "spread-second": lambda: {**paper_figure(), "table": spread()},
+    "long-second": lambda: {**paper_figure(), "summary": long_names()},
+    "all-missing": lambda: {"summary": all_missing(), "title": "Nothing yet"},
+    "all-missing-reference": lambda: {**paper_figure(), "summary": all_missing(), "second": None},
+    "one": lambda: {"summary": three().head(1), "title": "One step"},
+    "one-missing": lambda: {"summary": all_missing().head(1), "title": "One step, not run"},
+    "one-second": lambda: {**paper_figure(), "summary": paper.published("resnet50").head(1)},
+    "spread": lambda: {"summary": spread(), "title": "10 % to 99 %"},
+    "spread-second": lambda: {**paper_figure(), "summary": spread()},
     "close": lambda: {
-        "table": three().assign(top1=[93.11, 93.12, 93.10], n=8, top1_std=0.05),
+        "summary": three().assign(top1=[93.11, 93.12, 93.10], n=8, top1_std=0.05),
         "title": "Within a standard deviation",
         "reference": Reference("target", 93.12, 0.02),
     },
@@ -142,7 +142,7 @@ CASES = {
 @functools.cache
 def draw(name):
     """The figure of a case; shared, so look but do not touch."""
-    return chart.draw(**CASES[name]())
+    return chart.roadmap_figure(**CASES[name]())
 
 
 @functools.cache
@@ -208,7 +208,7 @@ def test_bars_end_at_the_accuracy(name):
     bars, whiskers = named(figure, "bar"), named(figure, "whisker")
     low, high = figure.axes[1].get_xlim()
     ends, stds = {}, {}
-    for which, key in (("main", "table"), ("second", "second")):
+    for which, key in (("main", "summary"), ("second", "second")):
         frame = given.get(key)
         for row in [] if frame is None else frame.to_dict("records"):
             if row["status"] in ("finished", "partial") and not math.isnan(row["top1"]):
@@ -227,7 +227,7 @@ def test_hatching_marks_exactly_the_side_branches(name):
     given = CASES[name]()
     adopted = {
         f"{which}-{row['step']}": row["adopted"]
-        for which, frame in (("main", given["table"]), ("second", given["second"]))
+        for which, frame in (("main", given["summary"]), ("second", given["second"]))
         for row in frame.to_dict("records")
     }
     bars = named(draw(name), "bar")
@@ -255,7 +255,7 @@ def test_changes_are_measured_from_the_parent():
 
 def test_no_change_from_a_parent_without_an_accuracy():
     frame = published(kernel_7={"status": "collapsed", "top1": 0.1, "top1_std": NAN})
-    found = [text for text, _ in texts(chart.draw(frame, title="t"))]
+    found = [text for text, _ in texts(chart.roadmap_figure(frame, title="t"))]
     assert not [text for text in found if text.startswith("+80")]
     assert "+0.05" not in found
 
@@ -266,13 +266,13 @@ def test_seeds_are_stated_only_as_they_are():
         "mean ± standard deviation over 3 seeds; without ±: one seed"
     ]
     same = published(resnet={"n": 3, "top1_std": 0.1})
-    assert line_of(chart.draw(same, title="t"), "seed") == [
+    assert line_of(chart.roadmap_figure(same, title="t"), "seed") == [
         "mean ± standard deviation over 3 seeds"
     ]
     assert line_of(draw("three"), "seed") == ["one seed per bar"]
     assert line_of(draw("all-missing"), "seed") == []
     assert not line_of(draw("all-missing"), "±")
-    figure = chart.draw(published(width={"n": 2}), title="t")
+    figure = chart.roadmap_figure(published(width={"n": 2}), title="t")
     assert line_of(figure, "seed") == ["mean ± standard deviation over n seeds"]
     found = [text for text, _ in texts(figure)]
     assert "n" in found
@@ -299,7 +299,7 @@ def test_what_became_of_a_step_is_written_out():
 @pytest.mark.parametrize("status", [s for s in Status if s is not Status.FINISHED])
 def test_each_status_of_a_run_is_written_instead_of_a_bar(status):
     frame = published(ln={"n": 0, "top1": NAN, "top1_std": NAN, "status": str(status)})
-    figure = chart.draw(frame, title="t")
+    figure = chart.roadmap_figure(frame, title="t")
     assert "main-ln" in named(figure, "mark")
     assert "main-ln" not in named(figure, "bar")
     assert [t.get_text() for t in figure.findobj(Text)].count(status) == 1
@@ -307,7 +307,7 @@ def test_each_status_of_a_run_is_written_instead_of_a_bar(status):
 
 def test_a_collapsed_run_leaves_the_axis_alone():
     frame = published(ln={"status": "collapsed", "top1": 0.1})
-    assert chart.draw(frame, title="t").axes[1].get_xlim()[0] == 75
+    assert chart.roadmap_figure(frame, title="t").axes[1].get_xlim()[0] == 75
 
 
 def test_without_a_bar_the_axis_is_whole():
@@ -315,7 +315,7 @@ def test_without_a_bar_the_axis_is_whole():
 
 
 def test_seeds_without_a_standard_deviation():
-    figure = chart.draw(published(width={"top1_std": NAN}), title="t")
+    figure = chart.roadmap_figure(published(width={"top1_std": NAN}), title="t")
     assert line_of(figure, "seed") == ["mean over n seeds"]
 
 
@@ -366,13 +366,13 @@ def test_small_costs_keep_three_digits():
 
 
 def test_an_unknown_cost_is_a_dash():
-    figure = chart.draw(three().assign(gflops=NAN), title="t")
+    figure = chart.roadmap_figure(three().assign(flops=NAN), title="t")
     assert [text for text, _ in texts(figure)].count("\N{EN DASH}") == 3
 
 
 def test_notes_mark_their_rows_and_are_printed():
     notes = {"ln": "one note", "downsample": "one note", "gelu": "another", "nowhere": "lost"}
-    found = [t for t, _ in texts(chart.draw(published(), title="t", notes=notes))]
+    found = [t for t, _ in texts(chart.roadmap_figure(published(), title="t", notes=notes))]
     assert [text for text in found if text.endswith("*")] == ["4.15*", "4.46*", "4.49*"]
     assert "* ReLU to GELU: another" in found
     assert "* BN to LN, separate downsampling (ConvNeXt-T): one note" in found
@@ -383,7 +383,7 @@ def test_notes_mark_their_rows_and_are_printed():
 def test_a_step_of_the_second_table_alone_is_missing_in_the_first():
     first = published().query("step not in ('stage-ratio', 'downsample')")
     second = paper.published("resnet200").query("step != 'gelu'")
-    figure = chart.draw(first, title="t", second=second)
+    figure = chart.roadmap_figure(first, title="t", second=second)
     assert set(named(figure, "mark")) == {"main-stage-ratio", "main-downsample"}
     bars = named(figure, "bar")
     height = {key: bar.get_y() for key, bar in bars.items()}
@@ -399,36 +399,36 @@ def test_an_infinite_or_absent_value_is_none():
     frame.loc[2, "parent"] = None
     frame["section"] = None
     frame.loc[2, "label"] = None
-    figure = chart.draw(frame, title="t")
+    figure = chart.roadmap_figure(frame, title="t")
     assert line_of(figure, "no accuracy") == ["finished, no accuracy recorded"] * 2
     assert "c" in line_of(figure, "c")  # the step's key for want of a label
 
 
 def test_further_columns_are_ignored():
-    one = chart.draw(three(), title="t")
-    other = chart.draw(three().assign(seconds=3.0), title="t")
+    one = chart.roadmap_figure(three(), title="t")
+    other = chart.roadmap_figure(three().assign(seconds=3.0), title="t")
     assert [text for text, _ in texts(one)] == [text for text, _ in texts(other)]
 
 
 def test_errors_name_the_fault():
     with pytest.raises(UsageError, match=r"without the columns n, parent\. It needs: step"):
-        chart.draw(three().drop(columns=["n", "parent"]), title="t")
+        chart.roadmap_figure(three().drop(columns=["n", "parent"]), title="t")
     with pytest.raises(UsageError, match="without rows"):
-        chart.draw(three().head(0), title="t")
+        chart.roadmap_figure(three().head(0), title="t")
     with pytest.raises(UnknownNameError, match=r"status 'colapsed'.*mean 'collapsed'"):
-        chart.draw(three().assign(status="colapsed"), title="t")
+        chart.roadmap_figure(three().assign(status="colapsed"), title="t")
     with pytest.raises(UsageError, match="step twice: a;"):
-        chart.draw(three().assign(step="a"), title="t")
+        chart.roadmap_figure(three().assign(step="a"), title="t")
 
 
 @pytest.mark.integration
 @pytest.mark.parametrize("suffix", [".svg", ".pdf", ".png"])
 def test_the_same_table_gives_the_same_bytes(tmp_path, suffix, monkeypatch):
-    one = chart.save(chart.draw(**paper_figure()), tmp_path / f"one{suffix}").read_bytes()
+    one = chart.save(chart.roadmap_figure(**paper_figure()), tmp_path / f"one{suffix}").read_bytes()
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "0")
     with mpl.rc_context({"font.size": 20, "savefig.bbox": "tight", "svg.hashsalt": None}):
         other = chart.save(
-            chart.draw(**paper_figure()), str(tmp_path / f"other{suffix}")
+            chart.roadmap_figure(**paper_figure()), str(tmp_path / f"other{suffix}")
         ).read_bytes()
     assert one == other
     assert b"<dc:date>" not in one
@@ -446,7 +446,7 @@ def test_save_makes_folders_and_takes_capitals(tmp_path):
 
 @pytest.mark.parametrize("name", ["chart.jpg", "chart", "chart.svg.txt"])
 def test_save_refuses_other_suffixes(tmp_path, name):
-    with pytest.raises(UsageError, match=rf"{name}.*Valid: \.png, \.svg, \.pdf"):
+    with pytest.raises(UsageError, match=rf"{name}.*Valid: \.png, \.svg, \.pdf, \.eps, \.ps"):
         chart.save(draw("one"), tmp_path / name)
 
 
@@ -458,7 +458,7 @@ def test_save_says_when_it_cannot_write(tmp_path):
 
 def test_drawing_leaves_the_settings_alone():
     before = dict(mpl.rcParams)
-    chart.draw(**paper_figure())
+    chart.roadmap_figure(**paper_figure())
     assert dict(mpl.rcParams) == before
 
 

@@ -7,10 +7,12 @@ from reporting import write_study
 from ablations.analysis.summary import read_summary
 from ablations.charts.colors import HUES, section_hues
 from ablations.charts.figures import study_figure
+from ablations.charts.settings import ChartSettings
 from ablations.records import Study
 from ablations.report import pictures
 from modernize.steps import STEPS
 
+PLAIN = ChartSettings()
 SECTIONS = list(dict.fromkeys(step.section for step in STEPS))
 
 
@@ -25,8 +27,10 @@ def test_a_part_of_the_road_has_the_colours_of_the_whole(tmp_path: Path) -> None
     whole = write_study(tmp_path / "whole", {step.key: [80.0, 81.0] for step in STEPS})
     part = write_study(tmp_path / "part", {step: [80.0, 81.0] for step in ("patchify", "ln")})
     assert bars(part) == {step: bars(whole)[step] for step in ("patchify", "ln")}
-    colors = pictures.colors(part, read_summary(part))
-    assert colors == {step: pictures.colors(whole, read_summary(whole))[step] for step in colors}
+    colors = pictures.colors(part, read_summary(part), PLAIN)
+    assert colors == {
+        step: pictures.colors(whole, read_summary(whole), PLAIN)[step] for step in colors
+    }
 
 
 def test_each_section_of_the_road_has_another_colour() -> None:

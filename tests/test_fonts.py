@@ -12,9 +12,11 @@ from ablations.charts import chart, fonts
 from ablations.charts.canvas import boxes_note, render
 from ablations.charts.figures import study_figure
 from ablations.charts.layout import ELLIPSIS, shorten, width, wrap
+from ablations.charts.settings import ChartSettings
 from ablations.cli import main
 from ablations.report.page import make
 
+PLAIN = ChartSettings()
 SVG = "{http://www.w3.org/2000/svg}"
 NO_FONT = "\U000f0000"  # for private use: a character that fonts of texts do not have
 SCRIPTS = {
@@ -43,12 +45,12 @@ def test_titles_of_all_scripts_are_in_charts_and_reports(tmp_path: Path) -> None
     study = study_of(tmp_path / "scripts", {**SCRIPTS, "gelu": f"{NO_FONT} of no font"})
     figure = study_figure(study)
     for kind in ("png", "pdf"):
-        assert render(figure, kind)
+        assert render(figure, kind, PLAIN)
     unseen = fonts.lacking([*SCRIPTS.values(), NO_FONT])
-    shown = "".join(texts_of(render(figure, "svg")))
+    shown = "".join(texts_of(render(figure, "svg", PLAIN)))
     assert NO_FONT in unseen
     assert all(char in shown for char in unseen)
-    assert all(char in boxes_note(figure) for char in unseen[:20])
+    assert all(char in boxes_note(figure, PLAIN) for char in unseen[:20])
     for picture in make(study).curves:
         ET.fromstring(picture.svg)  # noqa: S314
 
@@ -57,8 +59,8 @@ def test_titles_of_all_scripts_are_in_charts_and_reports(tmp_path: Path) -> None
 def test_what_our_font_has_is_drawn_in_it(tmp_path: Path) -> None:
     study = study_of(tmp_path / "latin", {"resnet": "B\u00e9zier \u03b1 \u0416", "ln": "plain"})
     figure = study_figure(study)
-    assert boxes_note(figure) == ""
-    assert texts_of(render(figure, "svg")) == []
+    assert boxes_note(figure, PLAIN) == ""
+    assert texts_of(render(figure, "svg", PLAIN)) == []
 
 
 def test_another_installed_font_has_what_ours_lacks() -> None:
@@ -66,10 +68,11 @@ def test_another_installed_font_has_what_ours_lacks() -> None:
     sign = "\u20dd" if fonts._family_of("\u20dd") else "\u1d84"
     own = fonts._charmap(fonts.font_manager.findfont(fonts.FONT))
     assert ord(sign) not in own
-    found = fonts.families(f"a{sign}")
+    with PLAIN.context():
+        found, lacking = fonts.families(f"a{sign}"), fonts.lacking([f"a{sign}"])
     assert found[0] == fonts.FONT
     assert len(found) == 2 or sign == "\u20dd"  # a mark upon a letter is drawn with it
-    assert fonts.lacking([f"a{sign}"]) == ""
+    assert lacking == ""
 
 
 @pytest.mark.parametrize("text", ["word " * 400, "W" * 2000, "\u6df1" * 2000, "a " + "b" * 900])
@@ -100,7 +103,9 @@ def test_the_papers_chart_is_written_here_and_not_where_its_tables_are(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     written = []
-    monkeypatch.setattr(chart, "save", lambda _, path: written.append(Path(path).resolve()) or path)
+    monkeypatch.setattr(
+        chart, "save", lambda *given: written.append(given[1].resolve()) or given[1]
+    )
     for _ in range(2):
         monkeypatch.setattr(sys, "argv", ["run_roadmap.py", "plot", "--from", "paper"])
         with pytest.raises(SystemExit):

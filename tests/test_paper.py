@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ablations import paper
-from modernize.errors import RoadmapError
+from modernize.errors import RoadmapError, UnknownNameError
 from modernize.steps import STEPS, until
 
 ROOT = Path(__file__).parent.parent
@@ -103,13 +103,13 @@ def test_the_road_comes_from_the_steps(regime):
 def test_published_as_in_the_paper():
     tiny = paper.published("resnet50").set_index("step")
     base = paper.published("resnet200").set_index("step")
-    assert tuple(tiny.loc["resnet", ["n", "top1", "gflops"]]) == (1, 76.13, 4.09)
+    assert tuple(tiny.loc["resnet", ["n", "top1", "flops"]]) == (1, 76.13, 4.09e9)
     assert math.isnan(tiny.loc["resnet", "top1_std"])
     assert tuple(tiny.loc["recipe", ["n", "top1", "top1_std"]]) == (3, 78.82, 0.07)
-    assert tuple(tiny.loc["depthwise", ["top1", "gflops"]]) == (78.28, 2.35)
+    assert tuple(tiny.loc["depthwise", ["top1", "flops"]]) == (78.28, 2.35e9)
     assert tuple(tiny.loc["downsample", ["top1", "top1_std"]]) == (81.97, 0.06)
-    assert tuple(base.loc["width", ["top1", "gflops"]]) == (81.85, 16.76)
-    assert tuple(base.loc["downsample", ["n", "top1", "gflops"]]) == (1, 83.60, 15.35)
+    assert tuple(base.loc["width", ["top1", "flops"]]) == (81.85, 16.76e9)
+    assert tuple(base.loc["downsample", ["n", "top1", "flops"]]) == (1, 83.60, 15.35e9)
 
 
 def test_reference():
@@ -124,7 +124,8 @@ def test_misprints_are_two_figures_of_table_10():
 
 @pytest.mark.parametrize("regime", ["nano", "no-such-regime"])
 def test_a_regime_that_the_paper_lacks(regime):
-    assert paper.published(regime) is None
+    with pytest.raises(UnknownNameError, match=regime):
+        paper.published(regime)
     assert paper.reference(regime) is None
     assert paper.printed_flops(regime) == {}
     assert paper.misprints(regime) == {}

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
+from ablations.charts.settings import ChartSettings
 from ablations.report import figures
 from ablations.report.data import Curve
 from ablations.report.figures import (
@@ -17,6 +18,8 @@ from ablations.report.figures import (
     mean_curve,
     pareto_front,
 )
+
+PLAIN = ChartSettings()
 
 
 def dominated(i: int, costs: list[float], values: list[float]) -> bool:
@@ -51,7 +54,7 @@ def test_all_on_the_front_are_named_and_no_name_covers_another_or_a_point(seed: 
             "color": "#123456",
         }
     )
-    figure = figures.cost_figure(table, "MFLOPs")
+    figure = figures.cost_figure(table, "MFLOPs", PLAIN)
     figure.draw_without_rendering()
     (axes,) = figure.axes
     names = {t.get_text(): t.get_window_extent() for t in axes.texts}
@@ -86,7 +89,7 @@ def test_few_seeds_are_lines_and_many_a_band(seeds: int, names: set[str]) -> Non
     curves = [
         Curve(s, True, epochs, np.array([s, s + 1.0]), np.array([2.0 * s, s])) for s in range(seeds)
     ]
-    figure = curves_figure("a step", curves, curves[:1], curves_limits(curves), "black")
+    figure = curves_figure("a step", curves, curves[:1], curves_limits(curves), "black", PLAIN)
     for axes, of in zip(figure.axes, ("top1", "loss"), strict=True):
         found = {artist.get_gid() for artist in axes.findobj() if artist.get_gid()}
         assert {f"{of}-{name}" for name in (*names, "baseline")} <= found
@@ -102,8 +105,8 @@ def test_a_long_title_stays_on_its_panel() -> None:
     epochs = np.array([1.0])
     title = "without " + "a very long name of something that was left out " * 5 + "W" * 90
     curves = [Curve(0, True, epochs, np.array([5.0]), np.array([math.nan]))]
-    lines = figures.title_lines([title])
-    figure = curves_figure(title, curves, [], curves_limits(curves), "black", lines)
+    lines = figures.title_lines([title], PLAIN)
+    figure = curves_figure(title, curves, [], curves_limits(curves), "black", PLAIN, lines)
     figure.draw_without_rendering()
     (head,) = figure.texts
     box = head.get_window_extent()
@@ -118,7 +121,7 @@ def test_costs_far_apart_stand_on_a_logarithmic_axis() -> None:
         "top1_std": [0.1, float("nan"), 0.2], "adopted": [True, False, True], "color": ["k"] * 3,
     })  # fmt: skip
     for costs in ([1.0, 5.0, 200.0], [0.31, 0.67, 3.95], [2e-3, 7.0, 4e5]):
-        figure = figures.cost_figure(table.assign(cost=costs), "MFLOPs")
+        figure = figures.cost_figure(table.assign(cost=costs), "MFLOPs", PLAIN)
         (axes,) = figure.axes
         assert axes.get_xscale() == "log"
         figure.draw_without_rendering()
@@ -127,7 +130,7 @@ def test_costs_far_apart_stand_on_a_logarithmic_axis() -> None:
         boxes = [t.get_window_extent() for t in shown if left <= t.get_position()[0] <= right]
         assert len(boxes) >= 2
         assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
-    figure = figures.cost_figure(table[:2], "MFLOPs")
+    figure = figures.cost_figure(table[:2], "MFLOPs", PLAIN)
     assert figure.axes[0].get_xscale() == "linear"
     (front,) = [a for a in figure.findobj() if a.get_gid() == "front"]
     assert list(front.get_xdata()) == [1.0, 5.0]
@@ -151,9 +154,9 @@ def test_numbers_and_names_of_axes_are_inside_the_picture(low, high, cost) -> No
     losses = np.array([cost, 2 * cost, math.nan])
     curves = [Curve(0, True, epochs, np.array([low, low, high]), losses)]
     for figure in (
-        figures.cost_figure(table, "MFLOPs (one image)"),
+        figures.cost_figure(table, "MFLOPs (one image)", PLAIN),
         figures.tornado_figure(table),
-        curves_figure("title", curves, curves, curves_limits(curves), "black"),
+        curves_figure("title", curves, curves, curves_limits(curves), "black", PLAIN),
     ):
         FigureCanvasAgg(figure).draw()
         pixels = np.asarray(figure.canvas.buffer_rgba())[..., :3]

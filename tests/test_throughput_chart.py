@@ -18,13 +18,13 @@ from modernize.errors import UsageError
 def table(count=17):
     """The paper's road with throughputs that crowd, as they do."""
     frame = paper.published("resnet50").head(count)
-    speeds = [100 / cost + number % 3 for number, cost in enumerate(frame["gflops"])]
+    speeds = [1e11 / cost + number % 3 for number, cost in enumerate(frame["flops"])]
     return pd.DataFrame(
         {
             "name": frame["step"],
             "label": frame["label"],
             "group": frame["section"],
-            **{name: frame[name] for name in ("parent", "adopted", "top1", "top1_std", "gflops")},
+            **{name: frame[name] for name in ("parent", "adopted", "top1", "top1_std", "flops")},
             "images_per_second": speeds,
             "images_per_second_min": [speed - 0.5 for speed in speeds],
             "images_per_second_max": [speed + 0.7 for speed in speeds],
@@ -56,17 +56,17 @@ def test_points_are_the_tables_numbers():
     points = by_gid(whole(), "point")
     assert len(points) == 2 * len(frame)
     for row in frame.to_dict("records"):
-        for axis, column in (("images_per_second", "images_per_second"), ("cost", "gflops")):
+        for axis, column in (("images_per_second", "images_per_second"), ("cost", "flops")):
             line = points[f"{axis}-{row['name']}"]
-            assert line.get_xdata() == [row[column]]
+            assert line.get_xdata() == [pytest.approx(row[column] / (1e9 if axis == "cost" else 1))]
             assert line.get_ydata() == [row["top1"]]
-            hollow = line.get_markerfacecolor() == "white"
+            hollow = line.get_markerfacecolor() == "#ffffff"
             assert hollow is not row["adopted"]
 
 
 @pytest.mark.integration
 def test_costs_of_small_networks_are_in_mflops():
-    frame = table(3).assign(gflops=[0.002, 0.003, 0.0025])
+    frame = table(3).assign(flops=[2e6, 3e6, 2.5e6])
     figure = drawn(frame)
     assert figure.axes[2].get_xlabel() == "MFLOPs per image"
     (found,) = by_gid(figure, "point")[f"cost-{frame['name'][1]}"].get_xdata()
@@ -83,7 +83,7 @@ def test_spreads_and_deviations_are_drawn():
         assert (ends, [row["top1"]] * 2) in lines
     top1, std = frame["top1"][1], frame["top1_std"][1]
     assert math.isnan(frame["top1_std"][0])
-    upright = ([frame["gflops"][1]] * 2, [top1 - std, top1 + std])
+    upright = ([frame["flops"][1] / 1e9] * 2, [top1 - std, top1 + std])
     assert upright in [(list(line.get_xdata()), list(line.get_ydata())) for line in cost.lines]
 
 
@@ -131,8 +131,8 @@ def test_labels_prefer_to_be_near_and_to_the_right():
 
 
 def test_what_cannot_be_drawn_says_why():
-    with pytest.raises(UsageError, match="without gflops"):
-        drawn(table().drop(columns="gflops"))
+    with pytest.raises(UsageError, match="without flops"):
+        drawn(table().drop(columns="flops"))
     with pytest.raises(UsageError, match="without rows"):
         drawn(pd.DataFrame(columns=list(COLUMNS)))
     with pytest.raises(UsageError, match="a network twice: resnet"):

@@ -12,7 +12,7 @@ from ablations.analysis.outcomes import Outcomes, describe_seeds, read_outcomes
 from ablations.analysis.statistics import Summary, summarise_values, summary_from
 from ablations.analysis.summary import read_summary
 from ablations.records import Study
-from modernize.errors import UnknownNameError, UsageError
+from modernize.errors import UsageError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -108,8 +108,6 @@ def of_paper(regime: str) -> Accuracies:
         UnknownNameError: for a regime that is not in the paper.
     """
     table = paper.published(regime)
-    if table is None:
-        raise UnknownNameError("published regime", regime, paper.TABLES)
     return Accuracies(f"The paper, {regime} regime", PUBLISHED, _from_table(table))
 
 

@@ -69,14 +69,13 @@ def accuracies(
         raise UsageError(f"the paper has no accuracies of the study {study}; name a study.")
     if regime is None:
         return _published_models(image_size)
-    table, reference = paper.published(regime), paper.reference(regime)
-    if table is None:
+    if regime not in paper.TABLES:
         if source is None:
             return {}
         raise UsageError(
             f"the paper has no accuracies of the regime {regime}; name a study with --accuracy."
         )
-    found = _of_table(table)
+    found, reference = _of_table(paper.published(regime)), paper.reference(regime)
     if reference is not None:
         found[reference.label] = Accuracy(reference.label, "Transformer", reference.top1)
     return found
@@ -101,7 +100,7 @@ def throughput_figure(
         {
             "name": name,
             **dataclasses.asdict(accuracy[name]),
-            "gflops": row.flops / 1e9,
+            "flops": row.flops,
             "images_per_second": row.speed,
             "images_per_second_min": min(row.images_per_second),
             "images_per_second_max": max(row.images_per_second),

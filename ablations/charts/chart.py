@@ -1,6 +1,6 @@
 """The roadmap chart: a bar of accuracy for each step, with its change and its cost.
 
-:func:`draw` takes a summary (one row per step, see :data:`COLUMNS`) and returns a figure;
+:func:`roadmap_figure` takes a summary (one row per step, see :data:`COLUMNS`) and returns a figure;
 :func:`save` writes it. :mod:`~ablations.charts.rows` has the text of the cells,
 :mod:`~ablations.charts.layout` their places, and :mod:`~ablations.charts.canvas` the figure with
 its lines, boxes and texts.
@@ -9,20 +9,19 @@ its lines, boxes and texts.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import matplotlib as mpl
-
 from ablations.analysis.summary import PARTIAL
 from ablations.charts import layout as at
-from ablations.charts.canvas import GREY, INK, STYLE, Canvas, boxes_note, render
+from ablations.charts.canvas import Canvas, boxes_note, render
 from ablations.charts.colors import section_hues
-from ablations.charts.layout import MARGIN, PAGE_WIDTH, SIZE, SMALL, Layout, Section, Step
+from ablations.charts.layout import MARGIN, Layout, Section, Step
 from ablations.charts.rows import COLUMNS, ELSEWHERE, Row, pair, read, unit_of
+from ablations.charts.settings import ChartSettings
 from ablations.records import Status
-from modernize.errors import UsageError
+from modernize.errors import UnknownNameError, UsageError
 from modernize.files import make_folder, write_bytes
 
 if TYPE_CHECKING:
@@ -31,11 +30,10 @@ if TYPE_CHECKING:
 
     from ablations.paper import Reference
 
-__all__ = ["COLUMNS", "as_png", "boxes_note", "draw", "save"]
+__all__ = ["COLUMNS", "as_png", "boxes_note", "roadmap_figure", "save"]
 
-SUFFIXES = (".png", ".svg", ".pdf")
+SUFFIXES = (".png", ".svg", ".pdf", ".eps", ".ps")
 
-BAND = "#f5f5f3"
 HATCH = "//////"
 _WAITING = (Status.MISSING, Status.QUEUED, Status.STOPPED, Status.UNKNOWN)
 MARKERS = {**{str(status): "o" for status in _WAITING}, str(Status.RUNNING): ">"}
@@ -43,8 +41,8 @@ MARKERS = {**{str(status): "o" for status in _WAITING}, str(Status.RUNNING): ">"
 
 
 @dataclasses.dataclass(frozen=True)
-class _Style:
-    """The style of one table's rows; an empty colour means that of the section."""
+class _Look:
+    """How one table's rows look; an empty face or edge means the colour of the section."""
 
     size: float
     color: str
@@ -55,16 +53,18 @@ class _Style:
     dashes: tuple[float, float]  # of the reference line
 
 
-STYLES = {
-    "main": _Style(SIZE, INK, 0.115, face="", edge="", whisker=5, dashes=(5, 2)),
-    "second": _Style(SMALL, GREY, 0.062, "#c4c4c4", "#7d7d7d", whisker=3, dashes=(1.5, 1.2)),
-}
+def _look(canvas: Canvas, series: str) -> _Look:
+    sheet, palette = canvas.sheet, canvas.palette
+    if series == "main":
+        return _Look(sheet.size, palette.ink, 0.115, "", "", whisker=5, dashes=(5, 2))
+    grey = palette.second, palette.second_edge
+    return _Look(sheet.small, palette.grey, 0.062, *grey, whisker=3, dashes=(1.5, 1.2))
 
 
-def draw(
-    table: pd.DataFrame,
+def roadmap_figure(
+    summary: pd.DataFrame,
     *,
-    title: str,
+    title: str = "",
     reference: Reference | None = None,
     second: pd.DataFrame | None = None,
     second_label: str = "",
@@ -72,52 +72,70 @@ def draw(
     second_reference: Reference | None = None,
     notes: Mapping[str, str] | None = None,
     sections: Sequence[str] = (),
+    steps: Collection[str] | None = None,
+    settings: ChartSettings | None = None,
 ) -> Figure:
-    """Draws a roadmap from top to bottom, 170 mm wide and as high as needed.
+    """Draws a roadmap from top to bottom, by default 170 mm wide, and as high as needed.
 
     Args:
-        table: the summary whose steps are the main bars, in order.
+        summary: its steps are the main bars, in order; has the :data:`COLUMNS`.
         title: of the chart.
         reference: a vertical line to compare the bars with.
         second: another summary, as thin grey bars below the main ones; matched by step.
         second_label: name of the grey bars.
         label: name of the main bars.
         second_reference: a grey vertical line.
-        notes: step -> a footnote to its cost in ``table``; steps that are not drawn are ignored.
+        notes: step -> a footnote to its cost in ``summary``; steps that are not drawn are ignored.
         sections: all possible sections in order, so that the colours do not depend on the steps.
+        steps: the steps to draw; None: all. A change is then from the nearest drawn step before.
+        settings: how the chart looks.
 
     Raises:
         UsageError: for a table without rows, without a column, or with a step twice.
-        UnknownNameError: for an unknown status.
+        UnknownNameError: for an unknown status or step.
     """
-    unit = unit_of(*(each for each in (table, second) if each is not None))
+    settings = settings or ChartSettings()
+    tables = [table for table in (summary, second) if table is not None]
+    if steps is not None:
+        known = list(dict.fromkeys(str(step) for table in tables for step in table["step"]))
+        for step in steps:
+            if step not in known:
+                raise UnknownNameError("step", step, known)
+    unit = unit_of(*tables)
     lines = pair(
-        read(table, "main", notes or {}, unit),
-        [] if second is None else read(second, "second", {}, unit),
+        read(summary, "main", notes or {}, unit, steps),
+        [] if second is None else read(second, "second", {}, unit, steps),
     )
     references = {"main": reference, "second": second_reference}
-    with mpl.rc_context(STYLE):
+    with settings.context():
         layout = at.lay_out(
             lines,
-            title=title,
+            at.sheet_of(settings.width),
+            title=title if settings.title else "",
             unit=unit.name,
             labels={"main": label, "second": second_label},
             references={series: ref for series, ref in references.items() if ref is not None},
         )
-        canvas = Canvas(layout)
-        hues = section_hues((section.title for section in layout.sections), sections)
+        canvas = Canvas(layout, settings)
+        shown = (section.title for section in layout.sections)
+        hues = section_hues(shown, sections, canvas.palette.hues)
         _draw_header(canvas, layout, hues)
         for number, section in enumerate(layout.sections):
             _draw_section(canvas, section, hues[section.title], banded=number % 2 == 0)
-            for step in section.steps:
-                _draw_step(canvas, layout, step, hues[section.title])
+            for placed in section.steps:
+                _draw_step(canvas, layout, placed, hues[section.title])
         _draw_references(canvas, layout)
         _draw_footer(canvas, layout)
     return canvas.figure
 
 
-def save(figure: Figure, path: str | Path) -> Path:
-    """Writes a figure as PNG (200 dpi), SVG or PDF, by the suffix; equal figures give equal bytes.
+def save(figure: Figure, path: str | Path, settings: ChartSettings | None = None) -> Path:
+    """Writes a figure as PNG, SVG, PDF, EPS or PS, by the suffix; equal figures give equal bytes.
+
+    Args:
+        figure: as it was drawn with the same settings.
+        path: of the file.
+        settings: the dpi of a PNG, and whether an SVG keeps texts as texts.
 
     Returns:
         The path.
@@ -133,26 +151,27 @@ def save(figure: Figure, path: str | Path) -> Path:
             f"cannot draw to {str(path)!r}: its suffix is {path.suffix!r}. "
             f"Valid: {', '.join(SUFFIXES)}."
         )
-    drawn = render(figure, suffix[1:])
+    drawn = render(figure, suffix[1:], settings or ChartSettings())
     make_folder(path.parent)
     write_bytes(path, drawn)
     return path
 
 
-def as_png(figure: Figure) -> bytes:
+def as_png(figure: Figure, settings: ChartSettings | None = None) -> bytes:
     """Returns the bytes of a figure's PNG file, as :func:`save` writes it."""
-    return render(figure, "png")
+    return render(figure, "png", settings or ChartSettings())
 
 
 def _draw_header(canvas: Canvas, layout: Layout, hues: Mapping[str, str]) -> None:
     """Draws the title, the legend and the column headers."""
-    title: dict[str, Any] = {"step": at.TITLE_LINE, "size": at.TITLE, "weight": "bold"}
+    sheet, grey = canvas.sheet, canvas.palette.grey
+    title: dict[str, Any] = {"step": at.TITLE_LINE, "size": sheet.title, "weight": "bold"}
     canvas.write_lines(MARGIN, MARGIN + 0.08, layout.title, **title)
     first = list(dict.fromkeys(hues[section.title] for section in layout.sections))[:4]
     for entry in layout.legend:
         _draw_symbol(canvas, entry.symbol, entry.x, entry.y, first)
         indent = at.SYMBOL if entry.symbol else 0
-        canvas.write(entry.x + indent, entry.y, entry.text, size=SMALL)
+        canvas.write(entry.x + indent, entry.y, entry.text, size=sheet.small)
     columns = layout.columns
     for x, text in (
         (columns.top1_end, at.TOP1),
@@ -160,12 +179,12 @@ def _draw_header(canvas: Canvas, layout: Layout, hues: Mapping[str, str]) -> Non
         (columns.change, at.CHANGE),
         (columns.cost, layout.unit),
     ):
-        canvas.write(x, layout.top - 0.085, text, size=SMALL, color=GREY, ha="right")
+        canvas.write(x, layout.top - 0.085, text, size=sheet.small, color=grey, ha="right")
 
 
 def _draw_symbol(canvas: Canvas, symbol: str, x: float, y: float, hues: list[str]) -> None:
     """Draws a symbol of the legend; that of the main bars has some of their colours."""
-    length, height, look = 0.22, 0.09, STYLES["second"]
+    length, height, look = 0.22, 0.09, _look(canvas, "second")
     how: dict[str, Any] = {"linewidth": 0.6}
     if symbol == "main":
         part = length / len(hues)
@@ -175,7 +194,8 @@ def _draw_symbol(canvas: Canvas, symbol: str, x: float, y: float, hues: list[str
         how |= {"facecolor": look.face, "edgecolor": look.edge}
         canvas.box(canvas.page, x, y, length, look.bar, **how)
     elif symbol == "hatched":
-        how |= {"facecolor": "white", "edgecolor": GREY, "hatch": HATCH}
+        palette = canvas.palette
+        how |= {"facecolor": palette.paper, "edgecolor": palette.grey, "hatch": HATCH}
         canvas.box(canvas.page, x, y, length, height, **how)
     elif symbol == "whisker":
         canvas.line(canvas.page, (x + 0.02, x + 0.20), (y, y), marker="|", markersize=4)
@@ -186,7 +206,8 @@ def _draw_section(canvas: Canvas, section: Section, hue: str, *, banded: bool) -
     page, height = canvas.page, section.height
     middle = section.top + height / 2
     if banded:
-        canvas.box(page, MARGIN, middle, at.WIDTH, height, facecolor=BAND)
+        width = canvas.sheet.inner
+        canvas.box(page, MARGIN, middle, width, height, facecolor=canvas.palette.band)
     canvas.box(page, MARGIN, middle, 0.045, height - 0.03, facecolor=hue)
     canvas.write_lines(at.SECTION_X, section.name_y, section.name, weight="bold")
 
@@ -196,19 +217,20 @@ def _draw_step(canvas: Canvas, layout: Layout, step: Step, hue: str) -> None:
     x, y = layout.columns.label, step.label_y
     canvas.write_lines(x, y, step.label)
     y += len(step.label) * at.LINE
-    canvas.write_lines(x, y, step.second_label, size=SMALL, color=GREY)
+    look = _look(canvas, "second")
+    canvas.write_lines(x, y, step.second_label, size=look.size, color=look.color)
     for number, row in enumerate(step.line.rows):
         _draw_row(canvas, layout, row, step.y + number * at.LINE, hue)
 
 
 def _draw_row(canvas: Canvas, layout: Layout, row: Row, y: float, hue: str) -> None:
     """Draws a bar, or a status instead, and the numbers."""
-    look, columns = STYLES[row.series], layout.columns
+    look, columns = _look(canvas, row.series), layout.columns
     if row.bar is None:
         _draw_status(canvas, layout, row, y)
     else:
         _draw_bar(canvas, layout, row, y, hue)
-    star = at.width("*") if row.note else 0
+    star = at.width("*", look.size) if row.note else 0
     mark = ELSEWHERE if row.elsewhere and layout.marks else ""
     for x, text in (
         (columns.top1, row.accuracy),
@@ -223,10 +245,10 @@ def _draw_row(canvas: Canvas, layout: Layout, row: Row, y: float, hue: str) -> N
 
 def _draw_bar(canvas: Canvas, layout: Layout, row: Row, y: float, hue: str) -> None:
     """Draws a bar, which starts at 0 even if the axis does not, and its whisker."""
-    look, name = STYLES[row.series], f"{row.series}-{row.step}"
+    look, name = _look(canvas, row.series), f"{row.series}-{row.step}"
     canvas.box(
         *(canvas.panel, 0, y, row.bar or 0, look.bar),
-        facecolor=(look.face or hue) if row.adopted else "white",
+        facecolor=(look.face or hue) if row.adopted else canvas.palette.paper,
         edgecolor=look.edge or hue,
         linewidth=0.7,
         linestyle="--" if row.status == PARTIAL else "-",
@@ -237,12 +259,13 @@ def _draw_bar(canvas: Canvas, layout: Layout, row: Row, y: float, hue: str) -> N
         how: dict[str, Any] = {"marker": "|", "markersize": look.whisker, "zorder": 4}
         canvas.line(canvas.panel, row.extent, (y, y), halo=1.4, gid=f"whisker-{name}", **how)
     if row.status_text:
-        canvas.write(layout.status_x(row), y, row.status_text, size=SMALL, boxed=True)
+        size = canvas.sheet.small
+        canvas.write(layout.status_x(row), y, row.status_text, size=size, boxed=True)
 
 
 def _draw_status(canvas: Canvas, layout: Layout, row: Row, y: float) -> None:
     """Writes a step's status instead of its bar, after a marker at the axis."""
-    look, x = STYLES[row.series], layout.columns.bars + at.STATUS_X
+    look, x = _look(canvas, row.series), layout.columns.bars + at.STATUS_X
     mark: dict[str, Any] = {"marker": MARKERS.get(row.status, "x"), "markersize": 3.5}
     mark |= {"linestyle": "none", "markerfacecolor": "none", "color": look.color}
     canvas.line(canvas.front, [x], [y], gid=f"mark-{row.series}-{row.step}", **mark)
@@ -253,8 +276,9 @@ def _draw_status(canvas: Canvas, layout: Layout, row: Row, y: float) -> None:
 def _draw_references(canvas: Canvas, layout: Layout) -> None:
     """Draws the references: above the bars, with white between the dashes, and below the texts."""
     for ref in layout.references:
-        look = STYLES[ref.series]
-        canvas.write(ref.text_x, ref.text_y, ref.text, size=SMALL, color=look.color, boxed=True)
+        look = _look(canvas, ref.series)
+        small: dict[str, Any] = {"size": canvas.sheet.small, "color": look.color}
+        canvas.write(ref.text_x, ref.text_y, ref.text, boxed=True, **small)
         how: dict[str, Any] = {"color": look.color, "linestyle": (0, look.dashes), "zorder": 3}
         x, y = (ref.top1, ref.top1), (ref.top, layout.bottom)
         name = f"reference-{ref.series}"
@@ -263,15 +287,15 @@ def _draw_references(canvas: Canvas, layout: Layout) -> None:
 
 def _draw_footer(canvas: Canvas, layout: Layout) -> None:
     """Draws the name of the axis, its break, and the footnotes."""
-    columns, bottom = layout.columns, layout.bottom
+    columns, bottom, sheet = layout.columns, layout.bottom, canvas.sheet
+    small: dict[str, Any] = {"size": sheet.small, "color": canvas.palette.grey}
     text = "top-1 accuracy (%)"
     if layout.scale.low > 0:
         text += f"; the axis starts at {layout.scale.low:g}, not at 0"
         for x in (columns.bars - 0.02, columns.bars + 0.02):
             canvas.line(canvas.page, (x - 0.025, x + 0.025), (bottom + 0.03, bottom - 0.03))
-    half = at.width(text, SMALL) / 2
+    half = at.width(text, sheet.small) / 2
     middle = (columns.bars + columns.bars_end) / 2
-    middle = min(max(middle, MARGIN + half), PAGE_WIDTH - MARGIN - half)
-    canvas.write(middle, bottom + 0.24, text, size=SMALL, color=GREY, ha="center")
-    small: dict[str, Any] = {"step": at.NOTE_LINE, "size": SMALL, "color": GREY}
-    canvas.write_lines(MARGIN, bottom + 0.40, layout.footnotes, **small)
+    middle = min(max(middle, MARGIN + half), sheet.width - MARGIN - half)
+    canvas.write(middle, bottom + 0.24, text, ha="center", **small)
+    canvas.write_lines(MARGIN, bottom + 0.40, layout.footnotes, step=at.NOTE_LINE, **small)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Any
 
 from ablations import paper
 from ablations.analysis.summary import read_summary
 from ablations.charts import chart
+from ablations.charts.settings import ChartSettings
 from ablations.records import Study
 from modernize.steps import REGIMES
 
@@ -15,21 +17,36 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def paper_figure() -> Figure:
-    """Returns the paper's Figure 2, drawn from Tables 10 and 11."""
-    first, second = (name for name in REGIMES if paper.published(name) is not None)
-    table = paper.published(first)
-    if table is None:
-        raise paper.PaperError("the published tables are gone.")
-    return chart.draw(
-        table,
+def paper_figure(
+    regime: str | None = None,
+    steps: Collection[str] | None = None,
+    settings: ChartSettings | None = None,
+) -> Figure:
+    """Returns the paper's Figure 2, drawn from Tables 10 and 11.
+
+    Args:
+        regime: which one; None: both.
+        steps: the steps to draw; None: all.
+        settings: how the chart looks.
+
+    Raises:
+        UnknownNameError: for a regime that is not in the paper, or an unknown step.
+    """
+    first, *others = [regime] if regime else paper.TABLES
+    more: dict[str, Any] = {}
+    for second in others:
+        more["second"] = paper.published(second)
+        more["second_label"] = f"{REGIMES[second].start} regime"
+        more["second_reference"] = paper.reference(second)
+    return chart.roadmap_figure(
+        paper.published(first),
         title="The roadmap as published: ImageNet-1K top-1",
         label=f"{REGIMES[first].start} regime",
         reference=paper.reference(first),
-        second=paper.published(second),
-        second_label=f"{REGIMES[second].start} regime",
-        second_reference=paper.reference(second),
         notes=paper.misprints(first),
+        steps=steps,
+        settings=settings,
+        **more,
     )
 
 
@@ -38,6 +55,8 @@ def study_figure(
     second: Study | None = None,
     summary: pd.DataFrame | None = None,
     accuracy: str = "",
+    steps: Collection[str] | None = None,
+    settings: ChartSettings | None = None,
 ) -> Figure:
     """Returns the chart of a measured study.
 
@@ -46,21 +65,23 @@ def study_figure(
         second: another study, as grey bars.
         summary: of the study, if it has just been made.
         accuracy: names the epoch of the accuracies if it is not the last one.
+        steps: the steps to draw; None: all.
+        settings: how the chart looks.
+
+    Raises:
+        UnknownNameError: for an unknown step.
     """
-    return chart.draw(
-        _table(study, summary),
+    return chart.roadmap_figure(
+        read_summary(study) if summary is None else summary,
         title=f"{study.title} as measured: {study.preset.title}",
         label=_label(study) + (f", {accuracy}" if accuracy else ""),
-        second=_table(second) if second else None,
+        second=read_summary(second) if second else None,
         second_label=_label(second) if second else "",
         sections=study.sections,
+        steps=steps,
+        settings=settings,
     )
 
 
 def _label(study: Study) -> str:
     return f"{REGIMES[study.manifest['regime']].start} regime ({study.name})"
-
-
-def _table(study: Study, summary: pd.DataFrame | None = None) -> pd.DataFrame:
-    table = read_summary(study) if summary is None else summary
-    return table.assign(gflops=table["flops"] / 1e9)

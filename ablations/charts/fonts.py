@@ -8,11 +8,11 @@ import unicodedata
 import warnings
 from collections.abc import Iterable, Iterator
 
-from matplotlib import font_manager
+from matplotlib import font_manager, rcParams
 from matplotlib.ft2font import FT2Font
 
 FONT = "DejaVu Sans"
-"""The font of all texts, which comes with matplotlib."""
+"""The font of texts without a style, which comes with matplotlib."""
 
 _LAST_RESORT = "Last Resort"  # a font of matplotlib with a box for every character
 _INVISIBLE = ("Mn", "Me", "Cf", "Zs", "Cc")  # accents, joiners, spaces: without a glyph of a width
@@ -24,9 +24,9 @@ def is_installed(name: str) -> bool:
 
 
 def families(text: str) -> list[str]:
-    """Returns the fonts for a text: the main one, and installed ones with characters it lacks."""
+    """Returns the fonts for a text: matplotlib's present ones, and others for what they lack."""
     found = [_family_of(char) for char in _strange(text)]
-    return list(dict.fromkeys([FONT, *filter(None, found)]))
+    return list(dict.fromkeys([*rcParams["font.family"], *filter(None, found)]))
 
 
 def lacking(texts: Iterable[str]) -> str:
@@ -44,11 +44,12 @@ def quietly() -> Iterator[None]:
 
 
 def _strange(text: str) -> list[str]:
-    """Returns the characters that the main font lacks."""
+    """Returns the characters that matplotlib's present fonts lack."""
     if text.isascii():
         return []
-    known = _charmap(font_manager.findfont(FONT))
-    unseen = (c for c in dict.fromkeys(text) if ord(c) not in known)
+    fonts = (font_manager.FontProperties(family=[name]) for name in rcParams["font.family"])
+    known = [_charmap(font_manager.findfont(font)) for font in fonts]
+    unseen = (c for c in dict.fromkeys(text) if not any(ord(c) in chars for chars in known))
     return [char for char in unseen if unicodedata.category(char) not in _INVISIBLE]
 
 

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ablations.analysis.baselines import baseline_of
 from ablations.analysis.summary import PARTIAL
 from ablations.records import Status
 from ablations.units import Unit, choose_unit, decimals, deviation, fixed, percent, signed
@@ -22,15 +23,15 @@ if TYPE_CHECKING:
     from ablations.paper import Reference
 
 COLUMNS = (
-    *("step", "label", "n", "top1", "top1_std", "gflops"),
+    *("step", "label", "n", "top1", "top1_std", "flops"),
     *("status", "section", "adopted", "parent"),
 )
 """The columns that a table must have; others are ignored.
 
 ``n`` is the number of finished seeds, ``top1`` their mean and ``top1_std`` their sample standard
-deviation in percent (NaN: unknown), ``gflops`` in 1e9 MACs, ``parent`` the step that one builds on
-(empty: none), ``adopted`` False for a side branch. A change is measured from the parent, or from
-the step in the column ``baseline`` if there is one.
+deviation in percent (NaN: unknown), ``flops`` of one image in MACs, ``parent`` the step that one
+builds on (empty: none), ``adopted`` False for a side branch. A change is measured from the parent,
+or from the step in the column ``baseline`` if there is one.
 """
 
 DRAWN = (str(Status.FINISHED), PARTIAL)
@@ -130,11 +131,16 @@ class Line:
 
 def unit_of(*tables: pd.DataFrame) -> Unit:
     """Returns the unit of the costs of these tables, the same for all of them."""
-    costs = [_number(cost) or 0.0 for table in tables for cost in table.get("gflops", ())]
-    return choose_unit(cost * 1e9 for cost in costs)
+    return choose_unit(_number(cost) or 0.0 for table in tables for cost in table.get("flops", ()))
 
 
-def read(table: pd.DataFrame, series: str, notes: Mapping[str, str], unit: Unit) -> list[Row]:
+def read(
+    table: pd.DataFrame,
+    series: str,
+    notes: Mapping[str, str],
+    unit: Unit,
+    only: Collection[str] | None = None,
+) -> list[Row]:
     """Reads a summary.
 
     Args:
@@ -142,6 +148,7 @@ def read(table: pd.DataFrame, series: str, notes: Mapping[str, str], unit: Unit)
         series: of its rows.
         notes: step -> a footnote to its cost.
         unit: of the costs.
+        only: the steps to read; None: all.
 
     Raises:
         UsageError: for a table without rows, without a column, or with a step twice.
@@ -167,8 +174,16 @@ def read(table: pd.DataFrame, series: str, notes: Mapping[str, str], unit: Unit)
     for row in rows:
         if row.status not in (*DRAWN, *WRITTEN):
             raise UnknownNameError("status", row.status, (*DRAWN, *WRITTEN))
+    if only is not None:
+        shown = [row.step for row in rows if row.step in only]
+        parents = {row.step: row.baseline for row in rows}
+        rows = [
+            dataclasses.replace(row, baseline=baseline_of(row.step, parents, shown))
+            for row in rows
+            if row.step in only
+        ]
     by_step = {row.step: row for row in rows}
-    before = ["", *steps]
+    before = ["", *by_step]
     return [_with_change(r, by_step.get(r.baseline), above=before[i]) for i, r in enumerate(rows)]
 
 
@@ -222,14 +237,17 @@ class Scale:
     tick: float
 
 
-def choose_scale(rows: Iterable[Row], references: Iterable[Reference]) -> Scale:
-    """Chooses an axis for the bars and references; from 0 unless that hides the differences."""
+def choose_scale(rows: Iterable[Row], references: Iterable[Reference], most: int = 9) -> Scale:
+    """Chooses an axis for the bars and references; from 0 unless that hides the differences.
+
+    It has about as many ticks as ``most``, or fewer.
+    """
     ends = [end for row in rows for end in row.extent]
     if not ends:
-        return Scale(0.0, 100.0, 20.0)
+        return Scale(0.0, 100.0, 20.0 if most > 5 else 50.0)
     ends += [reference.top1 for reference in references]
     span = max(max(ends) - min(ends), 1.0)
-    tick = next((t for t in (0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0) if span * 1.2 / t <= 9), 50.0)
+    tick = next((t for t in (0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0) if span * 1.2 / t <= most), 50.0)
     low = tick * math.floor((min(ends) - 0.12 * span) / tick)
     high = max(ends) + 0.04 * span
     if low < 0.4 * high:
@@ -257,8 +275,8 @@ def _row(record: Mapping[Any, Any], series: str, notes: Mapping[str, str], cost:
 
 
 def _cost(record: Mapping[Any, Any], unit: Unit) -> float | None:
-    gflops = _number(record["gflops"])
-    return None if gflops is None else gflops * (1e9 / unit.flops)
+    flops = _number(record["flops"])
+    return None if flops is None else flops / unit.flops
 
 
 def _absent(row: Row) -> Row:

@@ -10,30 +10,26 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from ablations.charts.canvas import GREY, INK, PNG_DPI, RULE, STYLE
-from ablations.charts.colors import section_hues
+from ablations.charts.colors import NONE, Palette, section_hues
 from ablations.charts.labels import Box, place_labels
 from ablations.charts.layout import (
     LINE,
     MARGIN,
-    MOST_NOTE_LINES,
     NOTE_LINE,
-    PAGE_WIDTH,
-    SIZE,
-    SMALL,
-    TITLE,
     TITLE_LINE,
-    WIDTH,
+    Sheet,
+    note_lines,
+    sheet_of,
     shorten,
     width,
     wrap,
 )
 from ablations.charts.rows import unit_of
+from ablations.charts.settings import ChartSettings
 from modernize.errors import UsageError
 
 if TYPE_CHECKING:
@@ -42,32 +38,37 @@ if TYPE_CHECKING:
 SPEED = "images_per_second"
 COST = "cost"  # a column computed here, in the unit of the axis
 COLUMNS = (
-    *("name", "label", "group", "parent", "adopted", "top1", "top1_std", "gflops"),
+    *("name", "label", "group", "parent", "adopted", "top1", "top1_std", "flops"),
     *(SPEED, f"{SPEED}_min", f"{SPEED}_max"),
 )
 """The columns that a table must have; other columns are ignored.
 
 ``group`` decides the colour; ``parent`` is the name of the network from which a line leads here
 (empty: no line); ``adopted`` is False for a side branch, which is drawn hollow; ``top1`` and its
-standard deviation (NaN: unknown) are in percent, ``gflops`` in 1e9 MACs.
+standard deviation (NaN: unknown) are in percent, ``flops`` of one image in MACs.
 """
 
 NAMED = 8  # up to this many networks are labelled by name; more are numbered
-PANEL_HEIGHT = 2.9
+PANEL_HEIGHT, NARROW_HEIGHT = 2.9, 2.3
 LEFT, BETWEEN, RIGHT = 0.50, 0.16, 0.10  # beside the panels, which share the accuracy axis
-PANEL_WIDTH = (PAGE_WIDTH - LEFT - BETWEEN - RIGHT) / 2
 BELOW = 0.44  # ticks and names of the axes
 RADIUS = 0.038  # of a point
 ROOM = 0.10  # fraction of a panel's side that stays free around the points
 HAIR = 0.02  # width of a line as an obstacle for labels
-KEY_COLUMNS = 3
+KEY_COLUMNS, NARROW_KEY_COLUMNS = 3, 2
 LEAST_TOP1 = 1.0  # the least range of the accuracy axis; for less its numbers are too long
 
 
 def draw(
-    table: pd.DataFrame, *, title: str, speed_label: str, note: str = "", groups: Sequence[str] = ()
+    table: pd.DataFrame,
+    *,
+    title: str,
+    speed_label: str,
+    note: str = "",
+    groups: Sequence[str] = (),
+    settings: ChartSettings | None = None,
 ) -> Figure:
-    """Draws the two panels, 170 mm wide in all, and below them the names if they are numbered.
+    """Draws the two panels, by default 170 mm wide in all, and below them the names if numbered.
 
     Args:
         table: the networks, in order.
@@ -75,50 +76,63 @@ def draw(
         speed_label: the name of the throughput's axis.
         note: below the panels.
         groups: all possible groups, in order, so that the colour of a group is always the same.
+        settings: how the chart looks.
 
     Raises:
         UsageError: for a table without rows, with a column missing, or with a network twice.
     """
+    settings = settings or ChartSettings()
     unit = unit_of(table)
-    rows = [{**row, COST: row["gflops"] * (1e9 / unit.flops)} for row in _read(table)]
-    hues = section_hues((row["group"] for row in rows), groups)
-    named = len(rows) <= NAMED
-    names = [shorten(row["label"], WIDTH / KEY_COLUMNS - 0.4) for row in rows]
-    labels = names if named else [str(number) for number in range(1, len(rows) + 1)]
-    titles = wrap(title, WIDTH, TITLE, "bold")
-    notes = wrap(note, WIDTH, SMALL, most=MOST_NOTE_LINES) if note else []
-    key_lines = 0 if named else math.ceil(len(rows) / KEY_COLUMNS)
-    top = MARGIN + TITLE_LINE * len(titles) + 0.06
-    key = top + PANEL_HEIGHT + BELOW
-    foot = key + (key_lines * LINE + 0.10 if key_lines else 0)
-    height = foot + NOTE_LINE * len(notes) + MARGIN
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(PAGE_WIDTH, height), dpi=PNG_DPI)
+    rows = [{**row, COST: row["flops"] / unit.flops} for row in _read(table)]
+    sheet, palette = sheet_of(settings.width), settings.palette
+    hues = section_hues((row["group"] for row in rows), groups, palette.hues)
+    named = len(rows) <= NAMED and not sheet.narrow
+    key_columns = NARROW_KEY_COLUMNS if sheet.narrow else KEY_COLUMNS
+    across = 1 if sheet.narrow else 2  # else one panel is below the other
+    panel_width = (sheet.width - LEFT - RIGHT - (across - 1) * BETWEEN) / across
+    panel_height = NARROW_HEIGHT if sheet.narrow else PANEL_HEIGHT
+    with settings.context():
+        label_width = sheet.inner / key_columns - 0.4
+        names = [shorten(row["label"], label_width, sheet.small) for row in rows]
+        labels = names if named else [str(number) for number in range(1, len(rows) + 1)]
+        shown = title if settings.title else ""
+        titles = wrap(shown, sheet.inner, sheet.title, "bold") if shown else []
+        notes = note_lines(note, sheet)
+        key_lines = 0 if named else math.ceil(len(rows) / key_columns)
+        top = MARGIN + TITLE_LINE * len(titles) + 0.06
+        key = top + (panel_height + BELOW) * (2 // across)
+        foot = key + (key_lines * LINE + 0.10 if key_lines else 0)
+        height = foot + NOTE_LINE * len(notes) + MARGIN
+        figure = Figure(figsize=(sheet.width, height), dpi=settings.dpi, facecolor=palette.paper)
         FigureCanvasAgg(figure)
-        page = figure.add_axes((0, 0, 1, 1), xlim=(0, PAGE_WIDTH), ylim=(height, 0))
+        page = figure.add_axes((0, 0, 1, 1), xlim=(0, sheet.width), ylim=(height, 0))
         page.set_axis_off()
-        _write(page, MARGIN, MARGIN + 0.08, titles, TITLE_LINE, TITLE, weight="bold")
+        bold: dict[str, Any] = {"color": palette.ink, "weight": "bold"}
+        _write(page, MARGIN, MARGIN + 0.08, titles, TITLE_LINE, sheet.title, **bold)
+        soft: dict[str, Any] = {"fontsize": sheet.small, "color": palette.grey, "labelpad": 3}
         for number, (column, name) in enumerate(
             ((SPEED, speed_label), (COST, f"{unit.name} per image"))
         ):
-            left = LEFT + number * (PANEL_WIDTH + BETWEEN)
+            left = LEFT + (number % across) * (panel_width + BETWEEN)
+            low = top + panel_height + (number // across) * (panel_height + BELOW)
             panel = figure.add_axes(
                 (
-                    left / PAGE_WIDTH,
-                    1 - (top + PANEL_HEIGHT) / height,
-                    PANEL_WIDTH / PAGE_WIDTH,
-                    PANEL_HEIGHT / height,
-                )
+                    left / sheet.width,
+                    1 - low / height,
+                    panel_width / sheet.width,
+                    panel_height / height,
+                ),
+                facecolor=NONE,
             )
-            _draw_panel(panel, rows, column, labels, hues, numbered=not named)
-            panel.set_xlabel(name, fontsize=SMALL, color=GREY, labelpad=3)
-            if number:
+            _draw_panel(panel, rows, column, labels, hues, sheet, palette, numbered=not named)
+            panel.set_xlabel(name, **soft)
+            if number % across:
                 panel.tick_params(labelleft=False)
             else:
-                panel.set_ylabel("top-1 accuracy (%)", fontsize=SMALL, color=GREY, labelpad=3)
+                panel.set_ylabel("top-1 accuracy (%)", **soft)
         if not named:
-            _draw_key(page, rows, names, hues, key)
-        _write(page, MARGIN, foot + 0.04, notes, NOTE_LINE, SMALL, color=GREY)
+            _draw_key(page, rows, names, hues, key, sheet, palette, key_columns)
+        _write(page, MARGIN, foot + 0.04, notes, NOTE_LINE, sheet.small, color=palette.grey)
     return figure
 
 
@@ -141,6 +155,8 @@ def _draw_panel(
     column: str,
     labels: list[str],
     hues: dict[str, str],
+    sheet: Sheet,
+    palette: Palette,
     *,
     numbered: bool,
 ) -> None:
@@ -151,9 +167,9 @@ def _draw_panel(
     panel.set_xlim(*_limits(x_ends))
     panel.set_ylim(*_limits([row["top1"] for row in rows], least=LEAST_TOP1))
     panel.spines[["top", "right"]].set_visible(False)
-    panel.spines[["left", "bottom"]].set(color=INK, linewidth=0.8)
-    panel.tick_params(length=0, pad=3, labelsize=SMALL, labelcolor=GREY)
-    panel.grid(color=RULE, linewidth=0.5)
+    panel.spines[["left", "bottom"]].set(color=palette.ink, linewidth=0.8)
+    panel.tick_params(length=0, pad=3, labelsize=sheet.small, labelcolor=palette.grey)
+    panel.grid(color=palette.rule, linewidth=0.5)
     panel.set_axisbelow(True)
 
     by_name = {row["name"]: row for row in rows}
@@ -161,17 +177,18 @@ def _draw_panel(
     for parent, row in links:
         ends = [parent[column], row[column]], [parent["top1"], row["top1"]]
         style = "-" if row["adopted"] else (0, (3, 2))
-        panel.plot(*ends, color="#b5b5b5", linewidth=0.8, linestyle=style, zorder=2)
+        panel.plot(*ends, color=palette.faint, linewidth=0.8, linestyle=style, zorder=2)
     for row in rows:
-        _draw_point(panel, row, column, hues[row["group"]])
+        _draw_point(panel, row, column, hues[row["group"]], palette.paper)
     boxes = [_in_inches(panel, row[column], row["top1"]) for row in rows]
     centres = {row["name"]: box for row, box in zip(rows, boxes, strict=True)}
-    size = SMALL if numbered else SIZE
+    size = sheet.small if numbered else sheet.size
+    panel_width, panel_height = _size(panel)
     places = place_labels(
         boxes,
         [(width(text, size), size / 72) for text in labels],
         RADIUS,
-        Box(0, 0, PANEL_WIDTH, PANEL_HEIGHT),
+        Box(0, 0, panel_width, panel_height),
         obstacles=[
             *(box for row in rows for box in _spreads(panel, row, column)),
             *(box for link in links for box in _along(*(centres[end["name"]] for end in link))),
@@ -182,25 +199,25 @@ def _draw_panel(
         if place.far_from(x, y, 2.5 * RADIUS):
             to_x, to_y = place.nearest(x, y)
             panel.plot(
-                [x / PANEL_WIDTH, to_x / PANEL_WIDTH],
-                [y / PANEL_HEIGHT, to_y / PANEL_HEIGHT],
-                transform=panel.transAxes, color=GREY, linewidth=0.4, zorder=2.5,
+                [x / panel_width, to_x / panel_width],
+                [y / panel_height, to_y / panel_height],
+                transform=panel.transAxes, color=palette.grey, linewidth=0.4, zorder=2.5,
             )  # fmt: skip
         panel.text(
-            middle[0] / PANEL_WIDTH, middle[1] / PANEL_HEIGHT, text, fontsize=size, color=INK,
-            ha="center", va="center_baseline", transform=panel.transAxes, zorder=5,
-            gid=f"label-{column}-{row['name']}",
+            middle[0] / panel_width, middle[1] / panel_height, text, fontsize=size,
+            color=palette.ink, ha="center", va="center_baseline", transform=panel.transAxes,
+            zorder=5, gid=f"label-{column}-{row['name']}",
         )  # fmt: skip
 
 
-def _draw_point(panel: Axes, row: dict[str, Any], column: str, hue: str) -> None:
+def _draw_point(panel: Axes, row: dict[str, Any], column: str, hue: str, paper: str) -> None:
     """Draws one network, with its range of throughput and its standard deviation."""
     x, y = row[column], row["top1"]
     for across, up in _spread_lines(row, column):
         panel.plot(across, up, color=hue, linewidth=0.7, zorder=3)
     panel.plot(
         [x], [y], marker="o", markersize=2 * RADIUS * 72, linestyle="none", zorder=4,
-        markerfacecolor=hue if row["adopted"] else "white", markeredgecolor=hue,
+        markerfacecolor=hue if row["adopted"] else paper, markeredgecolor=hue,
         markeredgewidth=0.8, gid=f"point-{column}-{row['name']}",
     )  # fmt: skip
 
@@ -239,28 +256,36 @@ def _along(start: tuple[float, float], end: tuple[float, float]) -> list[Box]:
 
 
 def _draw_key(
-    page: Axes, rows: list[dict[str, Any]], names: list[str], hues: dict[str, str], top: float
+    page: Axes,
+    rows: list[dict[str, Any]],
+    names: list[str],
+    hues: dict[str, str],
+    top: float,
+    sheet: Sheet,
+    palette: Palette,
+    columns: int,
 ) -> None:
     """Writes the numbers with the names, column by column."""
-    lines = math.ceil(len(rows) / KEY_COLUMNS)
-    step = WIDTH / KEY_COLUMNS
+    lines = math.ceil(len(rows) / columns)
+    step = sheet.inner / columns
+    how: dict[str, Any] = {"color": palette.ink}
     for index, (row, name) in enumerate(zip(rows, names, strict=True)):
         x, y = MARGIN + step * (index // lines), top + LINE * (index % lines) + 0.05
         hue = hues[row["group"]]
         page.plot(
             [x + 0.05], [y], marker="o", markersize=2 * RADIUS * 72, linestyle="none",
-            markerfacecolor=hue if row["adopted"] else "white", markeredgecolor=hue,
+            markerfacecolor=hue if row["adopted"] else palette.paper, markeredgecolor=hue,
             markeredgewidth=0.8,
         )  # fmt: skip
-        _write(page, x + 0.28, y, [str(index + 1)], LINE, SMALL, ha="right")
-        _write(page, x + 0.34, y, [name], LINE, SMALL)
+        _write(page, x + 0.28, y, [str(index + 1)], LINE, sheet.small, ha="right", **how)
+        _write(page, x + 0.34, y, [name], LINE, sheet.small, **how)
 
 
 def _write(
     page: Axes, x: float, y: float, lines: list[str], step: float, size: float, **how: Any
 ) -> None:
     """Writes lines of text one below the other, the first centred on ``y``."""
-    how = {"color": INK, "va": "center_baseline", **how}
+    how = {"va": "center_baseline", **how}
     for number, text in enumerate(lines):
         page.text(x, y + step * number, text, fontsize=size, **how)
 
@@ -276,4 +301,11 @@ def _limits(values: list[float], least: float = 0.0) -> tuple[float, float]:
 def _in_inches(panel: Axes, x: float, y: float) -> tuple[float, float]:
     """Returns a point of the data in inches from the panel's lower left corner."""
     (left, right), (low, high) = panel.get_xlim(), panel.get_ylim()
-    return PANEL_WIDTH * (x - left) / (right - left), PANEL_HEIGHT * (y - low) / (high - low)
+    width, height = _size(panel)
+    return width * (x - left) / (right - left), height * (y - low) / (high - low)
+
+
+def _size(panel: Axes) -> tuple[float, float]:
+    """Returns a panel's width and height in inches."""
+    dpi = panel.figure.dpi
+    return panel.bbox.width / dpi, panel.bbox.height / dpi

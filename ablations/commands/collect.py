@@ -23,6 +23,7 @@ def collect_study(console: Console, study: Study) -> None:
     from ablations.analysis.summary import read_summary, summary_path, write_summary
     from ablations.charts import chart
     from ablations.charts.figures import study_figure
+    from ablations.charts.settings import ChartSettings
     from ablations.records import ResultsError
 
     try:
@@ -35,7 +36,7 @@ def collect_study(console: Console, study: Study) -> None:
     figure = study_figure(study, summary=table)
     written += [chart.save(figure, study.folder / f"roadmap.{kind}") for kind in ("png", "svg")]
     console.print("Wrote " + ", ".join(map(short_path, written)), soft_wrap=True)
-    if note := chart.boxes_note(figure):
+    if note := chart.boxes_note(figure, ChartSettings()):
         terminal.echo(note, err=True)
 
 

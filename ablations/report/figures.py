@@ -12,7 +12,6 @@ import operator
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -20,10 +19,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
 
 from ablations.charts import fonts
-from ablations.charts.canvas import GREY, INK, RULE, STYLE
+from ablations.charts.colors import NONE, Palette
 from ablations.charts.labels import Box, place_labels
 from ablations.charts.layout import shorten, width, wrap
 from ablations.charts.rows import MINUS
+from ablations.charts.settings import ChartSettings
 from ablations.report.data import Curve, FloatArray
 from ablations.units import signed
 
@@ -36,8 +36,6 @@ TITLE_LINE, TITLE_LINES, TITLE_LEFT = 0.14, 3, 0.05  # a line's height; the maxi
 THIN_LINES = 5  # with more seeds than this, a band replaces a line for each
 MOST_UNFINISHED = 10  # unfinished runs of one step that are drawn
 PLOT_WIDTH = 3.8
-UP, DOWN = "#2f7f86", "#cf8558"
-FRONT = "#8c4a5c"
 EDGE, NARROWEST = 0.02, 0.2  # inches around everything; the smallest fraction of the width
 MOST_FITS = 4
 NAME_WIDTH = 1.4  # inches; longer names of points are shortened
@@ -68,9 +66,9 @@ def mean_curve(
     return finished[0].epochs[:length], found.mean(axis=0), spread
 
 
-def title_lines(titles: Sequence[str]) -> int:
+def title_lines(titles: Sequence[str], settings: ChartSettings) -> int:
     """Returns the number of lines that the longest of these titles needs."""
-    return max((len(_wrapped(title)) for title in titles), default=1)
+    return max((len(_wrapped(title, settings)) for title in titles), default=1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,6 +108,7 @@ def curves_figure(
     baseline: Sequence[Curve],
     limits: Limits,
     color: str,
+    settings: ChartSettings,
     lines: int = 1,
 ) -> Figure:
     """Draws the learning curves of one step: top-1 above, training loss below.
@@ -120,20 +119,23 @@ def curves_figure(
         baseline: curves of the step's baseline, whose mean is drawn in grey.
         limits: the same for all steps.
         color: of the step.
+        settings: how the figure looks.
         lines: the number of lines that are reserved for the title.
     """
     head = 0.08 + lines * TITLE_LINE
     foot, between = 0.34, 0.10
     height = head + TOP1_HEIGHT + between + LOSS_HEIGHT + foot
     above = {"left": 0.34, "right": 0.06, "top": head, "bottom": foot + LOSS_HEIGHT + between}
-    with mpl.rc_context(STYLE):
-        figure = _sheet(PANEL_WIDTH, height)
-        upper = _axes(figure, **above)
-        lower = _axes(figure, **above | {"top": height - foot - LOSS_HEIGHT, "bottom": foot})
-        text = "\n".join(_wrapped(title))
+    width, palette = panel_width(settings), settings.palette
+    with settings.context():
+        figure = _sheet(width, height, settings)
+        upper = _axes(figure, palette, **above)
+        below = above | {"top": height - foot - LOSS_HEIGHT, "bottom": foot}
+        lower = _axes(figure, palette, **below)
+        text = "\n".join(_wrapped(title, settings))
         figure.text(
-            TITLE_LEFT / PANEL_WIDTH, 1 - 0.04 / height, text, size=SIZE, weight="bold", color=INK,
-            va="top",
+            TITLE_LEFT / width, 1 - 0.04 / height, text, size=SIZE, weight="bold",
+            color=palette.ink, va="top",
         )  # fmt: skip
         panels = ((upper, TOP1, limits.top1, "top1"), (lower, LOSS, limits.loss, "loss"))
         for axes, values, (low, high), name in panels:
@@ -141,9 +143,9 @@ def curves_figure(
             axes.set(ylim=(low, high), xlim=(min(1.0, last - 0.5), last + 0.03 * last))
             axes.xaxis.set_major_locator(MaxNLocator(4, integer=True, min_n_ticks=1))
             axes.yaxis.set_major_locator(MaxNLocator(4 if axes is upper else 2))
-            _draw_curves(axes, curves, baseline, values, color, name)
+            _draw_curves(axes, curves, baseline, values, color, name, palette)
         upper.tick_params(labelbottom=False)
-        lower.set_xlabel("epoch", size=SIZE, color=GREY, labelpad=1)
+        lower.set_xlabel("epoch", size=SIZE, color=palette.grey, labelpad=1)
         _keep_inside(figure, upper, lower)
     return figure
 
@@ -155,12 +157,13 @@ def _draw_curves(
     values: Values,
     color: str,
     name: str,
+    palette: Palette,
 ) -> None:
     """Draws the runs, their mean, and the mean of the baseline."""
     epochs, mean, _ = mean_curve(baseline, values)
-    _line(axes, epochs, mean, color="#9a9a9a", linewidth=0.9, gid=f"{name}-baseline")
+    _line(axes, epochs, mean, color=palette.faint, linewidth=0.9, gid=f"{name}-baseline")
     for curve in [c for c in curves if not c.finished][:MOST_UNFINISHED]:
-        how: dict[str, Any] = {"color": GREY, "linewidth": 0.8, "linestyle": (0, (3, 1.5))}
+        how: dict[str, Any] = {"color": palette.grey, "linewidth": 0.8, "linestyle": (0, (3, 1.5))}
         _line(axes, curve.epochs, values(curve), gid=f"{name}-unfinished-{curve.seed}", **how)
     finished = [c for c in curves if c.finished]
     epochs, mean, spread = mean_curve(finished, values)
@@ -189,18 +192,20 @@ def pareto_front(costs: Sequence[float], values: Sequence[float]) -> list[bool]:
     return front
 
 
-def cost_figure(table: pd.DataFrame, axis: str) -> Figure:
+def cost_figure(table: pd.DataFrame, axis: str, settings: ChartSettings) -> Figure:
     """Draws accuracy against the cost of a network, with the Pareto front.
 
     Args:
         table: a row per step, with ``step``, ``cost``, ``top1`` and ``top1_std`` (NaN: unknown) in
             percent, ``adopted`` (False: drawn hollow) and ``color``.
         axis: the name of the cost, with its unit.
+        settings: how the figure looks.
     """
+    palette = settings.palette
     front = pareto_front(list(table["cost"]), list(table["top1"]))
-    with mpl.rc_context(STYLE):
-        figure = _sheet(PLOT_WIDTH, 3.2)
-        axes = _axes(figure, left=0.42, right=0.12, top=0.12, bottom=0.42)
+    with settings.context():
+        figure = _sheet(settings.width or PLOT_WIDTH, 3.2, settings)
+        axes = _axes(figure, palette, left=0.42, right=0.12, top=0.12, bottom=0.42)
         costs, top1 = table["cost"].to_numpy(float), table["top1"].to_numpy(float)
         if costs.max() > 10 * costs.min() > 0:
             axes.set_xscale("log")
@@ -209,61 +214,71 @@ def cost_figure(table: pd.DataFrame, axis: str) -> Figure:
             axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
             axes.xaxis.set_minor_locator(NullLocator())
         spread = table["top1_std"].fillna(0).to_numpy(float)
-        axes.errorbar(costs, top1, spread, fmt="none", ecolor="#b0b0b0", elinewidth=0.8, zorder=1)
+        axes.errorbar(
+            costs, top1, spread, fmt="none", ecolor=palette.faint, elinewidth=0.8, zorder=1
+        )
         on = sorted({(x, y) for x, y, is_on in zip(costs, top1, front, strict=True) if is_on})
-        line: dict[str, Any] = {"where": "post", "color": FRONT, "linewidth": 1.0, "zorder": 2}
+        line: dict[str, Any] = {
+            "where": "post",
+            "color": palette.front,
+            "linewidth": 1.0,
+            "zorder": 2,
+        }
         axes.step([x for x, _ in on], [y for _, y in on], gid="front", **line)
         for row, is_on in zip(table.to_dict("records"), front, strict=True):
             axes.plot(
                 row["cost"], row["top1"], marker="o", markersize=5 if is_on else 4, zorder=3,
-                markerfacecolor=row["color"] if row["adopted"] else "white",
-                markeredgecolor=FRONT if is_on else row["color"],
+                markerfacecolor=row["color"] if row["adopted"] else palette.paper,
+                markeredgecolor=palette.front if is_on else row["color"],
                 markeredgewidth=1.2 if is_on else 0.8, gid=f"point-{row['step']}",
             )  # fmt: skip
         axes.margins(x=0.09, y=0.09)
-        axes.set_xlabel(axis, size=SIZE, color=GREY)
-        axes.set_ylabel("top-1 (%)", size=SIZE, color=GREY)
+        axes.set_xlabel(axis, size=SIZE, color=palette.grey)
+        axes.set_ylabel("top-1 (%)", size=SIZE, color=palette.grey)
         axes.ticklabel_format(axis="y", style="plain", useOffset=False)
         _keep_inside(figure, axes)  # which fixes the limits of the axes
-        _name_points(figure, axes, table, front)
+        _name_points(figure, axes, table, front, palette)
     return figure
 
 
-def tornado_figure(table: pd.DataFrame) -> Figure:
+def tornado_figure(table: pd.DataFrame, settings: ChartSettings | None = None) -> Figure:
     """Draws changes from one baseline, the largest first, with their 95 % intervals.
 
     Args:
         table: a row per step, with ``step``, ``label``, ``change``, ``change_low`` and
             ``change_high`` (NaN: no interval) in percentage points.
+        settings: how the figure looks.
     """
+    settings = settings or ChartSettings()
+    palette, page = settings.palette, settings.width or PLOT_WIDTH
     rows = table.loc[table["change"].abs().sort_values(ascending=False, kind="stable").index]
     pitch, head, foot = 0.30, 0.06, 0.44
     height = head + foot + pitch * len(rows)
-    with mpl.rc_context(STYLE):
-        figure = _sheet(PLOT_WIDTH, height)
-        axes = _axes(figure, left=0.12, right=0.12, top=head, bottom=foot)
+    with settings.context():
+        figure = _sheet(page, height, settings)
+        axes = _axes(figure, palette, left=0.12, right=0.12, top=head, bottom=foot)
         axes.set_ylim(len(rows) - 0.4, -0.6)
         axes.set_yticks([])
-        axes.xaxis.grid(visible=True, color=RULE, linewidth=0.5)
+        axes.xaxis.grid(visible=True, color=palette.rule, linewidth=0.5)
         for y, row in enumerate(rows.to_dict("records")):
             change = float(row["change"])
             name = f"change-{row['step']}"
             text = signed(change).replace("-", MINUS)
-            face = UP if change >= 0 else DOWN
+            face = palette.up if change >= 0 else palette.down
             axes.barh(y + 0.17, change, height=0.3, color=face, zorder=2, gid=name)
             if not math.isnan(row["change_low"]):
                 ends = row["change_low"], row["change_high"]
-                how: dict[str, Any] = {"color": INK, "linewidth": 0.9, "marker": "|"}
+                how: dict[str, Any] = {"color": palette.ink, "linewidth": 0.9, "marker": "|"}
                 axes.plot(ends, (y + 0.17,) * 2, markersize=4, zorder=3, **how)
-            label = shorten(row["label"], PLOT_WIDTH - 0.4 - width(text, SIZE), SIZE)
+            label = shorten(row["label"], page - 0.4 - width(text, SIZE), SIZE)
             axes.annotate(
                 f"{label}  {text}", (0, y - 0.2), xycoords=("axes fraction", "data"),
-                size=SIZE, color=INK, va="center", zorder=4,
-                bbox={"boxstyle": "square,pad=0.08", "facecolor": "white", "edgecolor": "none"},
+                size=SIZE, color=palette.ink, va="center", zorder=4,
+                bbox={"boxstyle": "square,pad=0.08", "facecolor": palette.paper, "edgecolor": NONE},
             )  # fmt: skip
-        axes.axvline(0, color=INK, linewidth=0.8, zorder=2.5)
+        axes.axvline(0, color=palette.ink, linewidth=0.8, zorder=2.5)
         axes.margins(x=0.06)
-        axes.set_xlabel("change of top-1 (percentage points)", size=SIZE, color=GREY)
+        axes.set_xlabel("change of top-1 (percentage points)", size=SIZE, color=palette.grey)
         _keep_inside(figure, axes)
     return figure
 
@@ -285,22 +300,29 @@ def _keep_inside(figure: Figure, *panels: Axes) -> None:
             axes.set_position((place.x0 + left, place.y0, width, place.height))
 
 
-def _sheet(width: float, height: float) -> Figure:
+def panel_width(settings: ChartSettings) -> float:
+    """Returns the width of learning curves in inches: two or more are beside each other."""
+    return min(PANEL_WIDTH, (settings.width or math.inf) / 2)
+
+
+def _sheet(width: float, height: float, settings: ChartSettings) -> Figure:
     """Returns an empty figure; lengths in inches."""
-    figure = Figure(figsize=(width, height))
+    figure = Figure(figsize=(width, height), dpi=settings.dpi, facecolor=settings.palette.paper)
     FigureCanvasAgg(figure)
     return figure
 
 
-def _axes(figure: Figure, *, left: float, right: float, top: float, bottom: float) -> Axes:
+def _axes(
+    figure: Figure, palette: Palette, *, left: float, right: float, top: float, bottom: float
+) -> Axes:
     """Adds axes at these distances from the edges, in inches."""
     width, height = figure.get_size_inches()
     box = (left / width, bottom / height, 1 - (left + right) / width, 1 - (top + bottom) / height)
-    axes = figure.add_axes(box)
+    axes = figure.add_axes(box, facecolor=NONE)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set(color=RULE)
-    axes.tick_params(labelsize=SIZE, labelcolor=GREY, color=RULE, length=2.5, pad=2)
-    axes.yaxis.grid(visible=True, color=RULE, linewidth=0.5)
+    axes.spines[["left", "bottom"]].set(color=palette.rule)
+    axes.tick_params(labelsize=SIZE, labelcolor=palette.grey, color=palette.rule, length=2.5, pad=2)
+    axes.yaxis.grid(visible=True, color=palette.rule, linewidth=0.5)
     axes.set_axisbelow(True)
     return axes
 
@@ -313,12 +335,16 @@ def _line(axes: Axes, epochs: FloatArray, values: FloatArray, **how: Any) -> Non
         axes.plot(epochs, values, **how)
 
 
-def _wrapped(title: str) -> list[str]:
+def _wrapped(title: str, settings: ChartSettings) -> list[str]:
     """Returns a title in lines as wide as a panel; a long title ends in an ellipsis."""
-    return wrap(title, PANEL_WIDTH - 2 * TITLE_LEFT, SIZE, "bold", most=TITLE_LINES)
+    room = panel_width(settings) - 2 * TITLE_LEFT
+    with settings.context():
+        return wrap(title, room, SIZE, "bold", most=TITLE_LINES)
 
 
-def _name_points(figure: Figure, axes: Axes, table: pd.DataFrame, front: Sequence[bool]) -> None:
+def _name_points(
+    figure: Figure, axes: Axes, table: pd.DataFrame, front: Sequence[bool], palette: Palette
+) -> None:
     """Writes the names of points: near those on the front; beside the others, or not at all.
 
     Farther from its point, a name could be read as the name of a neighbour.
@@ -344,11 +370,11 @@ def _name_points(figure: Figure, axes: Axes, table: pd.DataFrame, front: Sequenc
         name = shorten(step, NAME_WIDTH, size, "bold")
         extent = width(name, size, "bold"), SIZE / 72
         (place,) = place_labels([(x, y)], [extent], DOT, panel, taken)
-        write(step, name, place, color=INK, weight="bold")
+        write(step, name, place, color=palette.ink, weight="bold")
         taken.append(place)
         if place.far_from(x, y, 2 * DOT):
             ends = np.array([(x, y), place.nearest(x, y)]) / (across, up)
-            how: dict[str, Any] = {"color": INK, "linewidth": 0.5, "zorder": 2.5}
+            how: dict[str, Any] = {"color": palette.ink, "linewidth": 0.5, "zorder": 2.5}
             axes.plot(*ends.T, transform=axes.transAxes, **how)
     for step, (x, y) in zip(others["step"], centres(others), strict=True):
         name = shorten(step, NAME_WIDTH, size)
@@ -358,7 +384,7 @@ def _name_points(figure: Figure, axes: Axes, table: pd.DataFrame, front: Sequenc
             inside = place.overlap(panel) > 0.999 * long * 2 * half
             if inside and not any(place.overlap(other) for other in taken):
                 taken.append(place)
-                write(step, name, place, color=GREY)
+                write(step, name, place, color=palette.grey)
                 break
 
 

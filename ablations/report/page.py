@@ -15,6 +15,7 @@ from ablations import tables
 from ablations.analysis import accuracies, comparison, comparison_text
 from ablations.analysis.baselines import PARENT
 from ablations.analysis.summary import EMA_COLUMNS, ema_cell, read_summary, status_text, summarise
+from ablations.charts.settings import ChartSettings
 from ablations.records import Status, Study
 from ablations.report import pictures
 from ablations.report.data import FAILED, FailedRun, ReportData, read_data
@@ -54,6 +55,7 @@ class Page:
         provenance: where the records come from.
         reproduction: how to make the study again.
         only_summary: whether single runs are not known.
+        settings: how the pictures look.
     """
 
     name: str
@@ -79,6 +81,7 @@ class Page:
     provenance: Rows
     reproduction: Reproduction
     only_summary: bool
+    settings: ChartSettings
 
     @property
     def pictures(self) -> list[Picture]:
@@ -96,19 +99,27 @@ _OF_CHANGES = ("step", "baseline", "conclusion", "interval of change", "bootstra
                "p corrected", "seeds needed")  # fmt: skip
 
 
-def make(study: Study, *, best_epoch: bool = False, baseline: str = PARENT) -> Page:
+def make(
+    study: Study,
+    *,
+    best_epoch: bool = False,
+    baseline: str = PARENT,
+    settings: ChartSettings | None = None,
+) -> Page:
     """Returns the report of a study as its files are now.
 
     Args:
         study: which one; it may have no finished run.
         best_epoch: take the highest accuracy of all epochs instead of the last one's.
         baseline: of each step, as :func:`~ablations.analysis.comparison.compare` takes it.
+        settings: how the pictures look.
 
     Raises:
         UsageError: for ``best_epoch`` if only a summary of the study is left.
         UnknownNameError: for an unknown baseline.
         ResultsError: if a file cannot be read, or another version of this program wrote it.
     """
+    settings = settings or ChartSettings()
     data = read_data(study)
     outcomes = data.outcomes if data else None
     found = accuracies.of_study(study, best_epoch=best_epoch, outcomes=outcomes)
@@ -119,10 +130,10 @@ def make(study: Study, *, best_epoch: bool = False, baseline: str = PARENT) -> P
     own_baseline = table["baseline"] == table["step"]
     baselines = dict(zip(table["step"], table["baseline"].mask(own_baseline, ""), strict=True))
     summary = summary.assign(baseline=summary["step"].map(baselines))
-    colors = pictures.colors(study, summary)
+    colors = pictures.colors(study, summary, settings)
     tornado = tornado_table(table)
-    curves = pictures.curves(study, data, colors, baselines) if data else []
-    costs, front = pictures.costs(summary, colors)
+    curves = pictures.curves(study, data, colors, baselines, settings) if data else []
+    costs, front = pictures.costs(summary, colors, settings)
     return Page(
         name=study.name,
         about=_about(study),
@@ -131,7 +142,7 @@ def make(study: Study, *, best_epoch: bool = False, baseline: str = PARENT) -> P
         baseline=baseline,
         findings=comparison_text.findings(found, table, baseline),
         how_to_read=comparison_text.how_to_read(table),
-        chart=pictures.chart(study, summary, found.epoch, default=baseline == PARENT),
+        chart=pictures.chart(study, summary, found.epoch, settings, default=baseline == PARENT),
         results=_results(summary, table),
         changes=_changes(table),
         recipes=[
@@ -139,7 +150,7 @@ def make(study: Study, *, best_epoch: bool = False, baseline: str = PARENT) -> P
             for v in study.variants
             if v.recipe
         ],
-        tornado=None if tornado is None else pictures.tornado(tornado),
+        tornado=None if tornado is None else pictures.tornado(tornado, settings),
         tornado_baseline="" if tornado is None else str(tornado["baseline"].iloc[0]),
         curves=curves,
         curves_note=pictures.curves_note(data, baselines) if data and curves else "",
@@ -151,6 +162,7 @@ def make(study: Study, *, best_epoch: bool = False, baseline: str = PARENT) -> P
         provenance=provenance_rows(data.records) if data else [],
         reproduction=reproduction(study),
         only_summary=data is None,
+        settings=settings,
     )
 
 

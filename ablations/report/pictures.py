@@ -11,6 +11,7 @@ from ablations.charts import figures as chart_figures
 from ablations.charts.canvas import render
 from ablations.charts.colors import section_hues
 from ablations.charts.rows import DRAWN
+from ablations.charts.settings import ChartSettings
 from ablations.records import Study
 from ablations.report.data import Curve, ReportData
 from ablations.report.figures import (
@@ -50,25 +51,31 @@ class Picture:
     svg: bytes
 
 
-def colors(study: Study, summary: pd.DataFrame) -> dict[str, str]:
+def colors(study: Study, summary: pd.DataFrame, settings: ChartSettings) -> dict[str, str]:
     """Returns step -> its section's colour, as in the chart."""
-    hues = section_hues(summary["section"], study.sections)
+    hues = section_hues(summary["section"], study.sections, settings.palette.hues)
     return dict(zip(summary["step"], summary["section"].map(hues), strict=True))
 
 
-def chart(study: Study, summary: pd.DataFrame, epoch: str, *, default: bool) -> Picture:
+def chart(
+    study: Study, summary: pd.DataFrame, epoch: str, settings: ChartSettings, *, default: bool
+) -> Picture:
     """Returns the chart of all steps; of the default baseline and epoch it is ``collect``'s."""
     note = "best epoch (optimistic)" if epoch == BEST else ""
-    figure = chart_figures.study_figure(study, summary=summary, accuracy=note)
+    figure = chart_figures.study_figure(study, summary=summary, accuracy=note, settings=settings)
     alt = (
         "A bar of top-1 accuracy for each step, with its change and its cost; the table of "
         "results has the same numbers."
     )
-    path = "roadmap.svg" if default and epoch != BEST else "report/chart.svg"
-    return Picture(path, alt, render(figure, "svg"))
+    path = (
+        "roadmap.svg"
+        if default and epoch != BEST and settings == ChartSettings()
+        else "report/chart.svg"
+    )
+    return Picture(path, alt, render(figure, "svg", settings))
 
 
-def tornado(table: pd.DataFrame) -> Picture:
+def tornado(table: pd.DataFrame, settings: ChartSettings) -> Picture:
     """Returns the changes of a comparison's rows, which all have the same baseline."""
     largest = max(table.to_dict("records"), key=lambda row: abs(row["change"]))
     alt = (
@@ -76,11 +83,16 @@ def tornado(table: pd.DataFrame) -> Picture:
         f"{largest['baseline']}; the largest is {largest['step']} with "
         f"{signed(largest['change'])} percentage points."
     )
-    return Picture("report/tornado.svg", alt, render(tornado_figure(table), "svg"))
+    svg = render(tornado_figure(table, settings), "svg", settings)
+    return Picture("report/tornado.svg", alt, svg)
 
 
 def curves(
-    study: Study, data: ReportData, colors: Mapping[str, str], baselines: Mapping[str, str]
+    study: Study,
+    data: ReportData,
+    colors: Mapping[str, str],
+    baselines: Mapping[str, str],
+    settings: ChartSettings,
 ) -> list[Picture]:
     """Returns the learning curves, a picture for each step that has any.
 
@@ -90,14 +102,14 @@ def curves(
     if not shown:
         return []
     limits = curves_limits([curve for v in shown for curve in data.curves[v.key]])
-    lines = title_lines([v.title for v in shown])
+    lines = title_lines([v.title for v in shown], settings)
     pictures = []
     for v in shown:
         curves, baseline = data.curves[v.key], data.curves.get(baselines[v.key], ())
-        figure = curves_figure(v.title, curves, baseline, limits, colors[v.key], lines)
+        figure = curves_figure(v.title, curves, baseline, limits, colors[v.key], settings, lines)
         alt = f"Learning curve, {v.title}: {_curve_alt(curves)}."
         path = f"report/curve-{file_name(v.key)}.svg"
-        pictures.append(Picture(path, alt, render(figure, "svg")))
+        pictures.append(Picture(path, alt, render(figure, "svg", settings)))
     return pictures
 
 
@@ -134,7 +146,9 @@ def curves_note(data: ReportData, baselines: Mapping[str, str]) -> str:
     return " ".join(notes)
 
 
-def costs(summary: pd.DataFrame, colors: Mapping[str, str]) -> tuple[list[Picture], str]:
+def costs(
+    summary: pd.DataFrame, colors: Mapping[str, str], settings: ChartSettings
+) -> tuple[list[Picture], str]:
     """Returns accuracy against FLOPs and parameters, and the steps on their Pareto fronts."""
     known = summary[summary["status"].isin(DRAWN) & summary["top1"].notna()]
     known = known.assign(color=known["step"].map(colors))
@@ -148,7 +162,7 @@ def costs(summary: pd.DataFrame, colors: Mapping[str, str]) -> tuple[list[Pictur
         keys = ", ".join(table[front].sort_values("cost", kind="stable")["step"])
         axis = f"{prefix}FLOPs (one image)" if column == "flops" else f"parameters ({prefix})"
         alt = f"Top-1 accuracy against {name}, a point per step; on the Pareto front: {keys}."
-        svg = render(cost_figure(table, axis), "svg")
+        svg = render(cost_figure(table, axis, settings), "svg", settings)
         pictures.append(Picture(f"report/{column}.svg", alt, svg))
         fronts.append(f"by {name}: {keys}")
     return pictures, "; ".join(fronts)
