@@ -11,15 +11,8 @@ from typing import NamedTuple
 import numpy as np
 
 from ablations.data.directory import stat_files
-from ablations.data.images import (
-    VALIDATION,
-    DataError,
-    Found,
-    MissingImagesError,
-    Split,
-    index_classes,
-    splits_used,
-)
+from ablations.data.found import VALIDATION, Found, Split, index_classes, splits_used
+from ablations.data.images import DataError, MissingImagesError
 from ablations.data.readers import FileReader
 from ablations.paths import expand
 from modernize.text import few, plural

@@ -28,7 +28,8 @@ import numpy as np
 from PIL import Image
 
 from ablations.data.decoding import to_rgb
-from ablations.data.images import DataError, Found, MissingImagesError, Split, splits_used
+from ablations.data.found import Found, Split, splits_used
+from ablations.data.images import DataError, MissingImagesError
 from ablations.paths import expand
 from modernize.text import few
 from modernize.user_code import read_code, reporting_errors, run_code

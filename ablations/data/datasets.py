@@ -12,16 +12,10 @@ import numpy as np
 from ablations.data.csv_list import find_csv
 from ablations.data.custom import find_custom
 from ablations.data.fashion_mnist import read_fashion_mnist
+from ablations.data.found import Found, check_found, hold_out_in_memory
 from ablations.data.huggingface import find_huggingface
 from ablations.data.image_folder import find_folder
-from ablations.data.images import (
-    DataError,
-    Dataset,
-    Found,
-    InMemoryDataset,
-    check_found,
-    hold_out_in_memory,
-)
+from ablations.data.images import DataError, Dataset, InMemoryDataset
 from ablations.data.shards import find_shards
 from ablations.data.torchvision_sets import find_torchvision, read_cifar
 from modernize.errors import UnknownNameError

@@ -13,14 +13,8 @@ import numpy as np
 from ablations.data.decoding import decode_image
 from ablations.data.directory import NO_FILE
 from ablations.data.extras import extra_library
-from ablations.data.images import (
-    DataError,
-    Found,
-    Split,
-    existing_folder,
-    index_classes,
-    splits_used,
-)
+from ablations.data.found import Found, Split, existing_folder, index_classes, splits_used
+from ablations.data.images import DataError
 from ablations.data.readers import decode_bytes
 
 if TYPE_CHECKING:

@@ -17,16 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from ablations.data.directory import NO_FILE, File, is_folder, stat_entry, suffix_of
-from ablations.data.images import (
-    VALIDATION,
-    DataError,
-    Found,
-    ListedImages,
-    Split,
-    check_found,
-    existing_folder,
-    splits_used,
-)
+from ablations.data.found import VALIDATION, Found, Split, check_found, existing_folder, splits_used
+from ablations.data.images import DataError, ListedImages
 from ablations.data.readers import FileReader
 from ablations.paths import expand
 from ablations.units import integer

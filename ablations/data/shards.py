@@ -21,16 +21,16 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ablations.data.extras import extra_library
-from ablations.data.image_folder import SUFFIXES
-from ablations.data.images import (
+from ablations.data.found import (
     VALIDATION,
-    DataError,
     Found,
     Split,
     existing_folder,
     index_classes,
     splits_used,
 )
+from ablations.data.image_folder import SUFFIXES
+from ablations.data.images import DataError
 from ablations.data.readers import decode_bytes
 from modernize.cache import cache_folder
 from modernize.files import UnwritableFileError, read_bytes, write_bytes

@@ -17,15 +17,8 @@ import numpy as np
 from filelock import FileLock
 
 from ablations.data.directory import stat_files
-from ablations.data.images import (
-    DataError,
-    Found,
-    InMemoryDataset,
-    MissingImagesError,
-    Split,
-    digest_arrays,
-    index_classes,
-)
+from ablations.data.found import Found, Split, index_classes
+from ablations.data.images import DataError, InMemoryDataset, MissingImagesError, digest_arrays
 from ablations.data.readers import FileReader
 from ablations.data_sets import TORCHVISION
 from ablations.paths import expand
