@@ -21,7 +21,7 @@ __all__ = ["REGIMES", "STEPS", "NetSpec", "apply_steps", "build", "spec_of", "un
 
 def build(
     step: str | int,
-    regime: str = "resnet50",
+    regime: str | None = None,
     num_classes: int | None = None,
     in_channels: int = 3,
     *,
@@ -33,9 +33,11 @@ def build(
     """Returns the network of one step of the roadmap, in training mode.
 
     Args:
-        step: a step's key, such as ``"ln"``, or its index in :data:`STEPS`.
-        regime: ``"resnet50"``, ``"resnet200"`` or ``"nano"``.
-        num_classes: logits per image; by default those of ``weights``, or else 1000.
+        step: a step's key, such as ``"ln"``, or its index in :data:`STEPS`; or the name of one of
+            the paper's networks, such as ``"ConvNeXt-T"`` or ``"convnext_tiny"``.
+        regime: of a step: ``"resnet50"`` (the default), ``"resnet200"`` or ``"nano"``.
+        num_classes: logits per image; by default those of ``weights``, or else 1000. With 0 the
+            network has no head and returns the pooled features.
         in_channels: channels of the images.
         weights: a file of torchvision, timm, the official ConvNeXt or this project; by default,
             weights are fresh. If it has another number of classes than ``num_classes``, the head's
@@ -46,16 +48,19 @@ def build(
         fields: other fields of :class:`NetSpec` to replace, such as ``drop_path=0.1``.
 
     Returns:
-        A module from images (N, in_channels, H, W) to logits (N, num_classes).
+        A module from images (N, in_channels, H, W) to logits (N, num_classes). Its ``features``
+        returns the map of each stage.
 
     Raises:
-        UnknownNameError: for an unknown step, regime or field; lists the valid ones.
+        UnknownNameError: for an unknown step, network, regime or field; lists the valid ones.
+        UsageError: for a regime of a network that is not a step.
         SpecError: for an invalid value of a field.
         WeightsError: if the weights cannot be read, or do not fit; names every tensor.
     """
+    from modernize.models import find_network
     from modernize.network import Network
 
-    spec = spec_of(step, regime, in_channels=in_channels, **fields)
+    spec = find_network(step, regime, in_channels=in_channels, **fields)
     if weights is None:
         return Network(spec.replace(num_classes=1000 if num_classes is None else num_classes))
     from modernize.weights import read_start, start_from

@@ -20,32 +20,59 @@ from modernize.spec import CustomLayer, NetSpec
 class Network(nn.Module):
     """Stem, stages of blocks, global average pooling, linear head.
 
-    Images (N, in_channels, H, W) -> logits (N, num_classes). H and W should be multiples of
-    ``spec.total_stride`` (32 on the roadmap); for others, strided convolutions round.
+    Images (N, in_channels, H, W) -> logits (N, num_classes), or the pooled features (N, C) if there
+    are no classes. H and W should be multiples of ``spec.total_stride`` (32 on the roadmap); for
+    others, strided convolutions round.
 
     Args:
         spec: which network; the files of its custom layers, if it has any, must be loaded.
+
+    Attributes:
+        feature_widths: channels of the map of each stage.
+        feature_strides: pixels of the image's side per position of each map.
     """
 
     def __init__(self, spec: NetSpec) -> None:
         super().__init__()
         self.spec = spec
+        self.feature_widths = spec.stream_widths
+        self.feature_strides = spec.strides
         self.stem = Stem(spec)
         self.stages = nn.ModuleList(Stage(spec, index) for index in range(len(spec.depths)))
         width = spec.stream_widths[-1]
         separate = spec.downsampling is s.Downsampling.SEPARATE
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.norm = norm(spec, width) if separate else nn.Identity()
-        self.head = nn.Linear(width, spec.num_classes)
+        self.head = head(spec)
         initialise(self, spec.init)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.stem(x)  # (N, in_channels, H, W) -> (N, C, H/s, W/s); s is 4, isotropic 16
-        for stage in self.stages:
-            x = stage(x)  # height and width halve at stages 2, 3, ...
+        x = self.features(x)[-1]
         x = self.norm(self.pool(x)).flatten(1)  # (N, width of the last stage)
         logits: Tensor = self.head(x)
         return logits
+
+    def features(self, x: Tensor) -> list[Tensor]:
+        """Returns the map of each stage, (N, width, H / stride, W / stride), without the head."""
+        x = self.stem(x)  # (N, in_channels, H, W) -> (N, C, H/s, W/s); s is 4, isotropic 16
+        maps = []
+        for stage in self.stages:
+            x = stage(x)  # height and width halve at stages 2, 3, ...
+            maps.append(x)
+        return maps
+
+    def reset_head(self, num_classes: int) -> None:
+        """Replaces the head by one with fresh weights, on the same device and in the same dtype.
+
+        Args:
+            num_classes: logits of the head; 0: no head.
+
+        Raises:
+            SpecError: for an invalid number of classes.
+        """
+        self.spec = self.spec.replace(num_classes=num_classes)
+        self.head = head(self.spec).to(next(self.parameters()))
+        initialise(self.head, self.spec.init)
 
     if TYPE_CHECKING:
 
@@ -160,6 +187,13 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.last_act(self.branch(x) + self.shortcut(x))
         return out
+
+
+def head(spec: NetSpec) -> nn.Module:
+    """Returns the linear layer from pooled features to logits; the identity without classes."""
+    if not spec.num_classes:
+        return nn.Identity()
+    return nn.Linear(spec.stream_widths[-1], spec.num_classes)
 
 
 def spatial_conv(spec: NetSpec, width: int, stride: int, bias: bool) -> nn.Module:

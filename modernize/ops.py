@@ -79,15 +79,17 @@ class PointwiseConv2d(nn.Conv2d):
         self.product = min(in_width, out_width) >= least
 
     def forward(self, x: Tensor) -> Tensor:
-        if not (
-            self.product
-            and x.device.type == "cpu"
-            and torch.is_autocast_enabled("cpu")
-            and x.is_contiguous(memory_format=torch.channels_last)
-        ):
-            return super().forward(x)
-        rows = x.permute(0, 2, 3, 1)  # (N, H, W, in_width), a view
-        return F.linear(rows, self.weight.flatten(1), self.bias).permute(0, 3, 1, 2)
+        if not torch.jit.is_scripting() and self.product:  # type: ignore[attr-defined]
+            return _pointwise(x, self.weight, self.bias)
+        out: Tensor = self._conv_forward(x, self.weight, self.bias)
+        return out
+
+
+def _pointwise(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    if not (_is_mixed_on_cpu(x) and x.is_contiguous(memory_format=torch.channels_last)):
+        return F.conv2d(x, weight, bias)
+    rows = x.permute(0, 2, 3, 1)  # (N, H, W, in_width), a view
+    return F.linear(rows, weight.flatten(1), bias).permute(0, 3, 1, 2)
 
 
 class DepthwiseConv2d(nn.Conv2d):
@@ -109,22 +111,41 @@ class DepthwiseConv2d(nn.Conv2d):
         forms: Forms = HERE,
     ) -> None:
         super().__init__(width, width, kernel_size, stride, padding, groups=width, bias=bias)
+        self.geometry = stride, padding, width
         self.gradient = forms.depthwise_gradient
+        self.has_form = self.gradient is not DepthwiseGradient.TORCH
+        # Products need as many positions in the output as in the input.
+        same = stride == 1 and 2 * padding + 1 == kernel_size
+        self.products = same and self.gradient is DepthwiseGradient.PRODUCTS
 
     def forward(self, x: Tensor) -> Tensor:
-        mixed = x.device.type == "cpu" and torch.is_autocast_enabled("cpu")
-        needed = self.training and torch.is_grad_enabled()
-        if not (mixed and needed) or self.gradient is DepthwiseGradient.TORCH:
-            return super().forward(x)
-        x = x.to(torch.get_autocast_dtype("cpu"))
-        # Products need as many positions in the output as in the input, and no compiler: inductor
-        # cannot compile them for sizes that change.
-        same = self.stride == (1, 1) and 2 * self.padding[0] + 1 == self.kernel_size[0]  # type: ignore[operator]  # padding is a number
-        products = self.gradient is DepthwiseGradient.PRODUCTS and same
-        products = products and not torch.compiler.is_compiling()
-        convolve: Any = _Depthwise.apply  # untyped
-        y: Tensor = convolve(x, self.weight, self.bias, self.stride, self.padding, products)
-        return y
+        if not torch.jit.is_scripting() and self.has_form:  # type: ignore[attr-defined]
+            how = self.products, self.training
+            return _depthwise(x, self.weight, self.bias, self.geometry, *how)
+        out: Tensor = self._conv_forward(x, self.weight, self.bias)
+        return out
+
+
+def _depthwise(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    geometry: tuple[int, int, int],
+    products: bool,
+    training: bool,
+) -> Tensor:
+    stride, padding, width = geometry
+    if not (training and torch.is_grad_enabled() and _is_mixed_on_cpu(x)):
+        return F.conv2d(x, weight, bias, stride, padding, groups=width)
+    x = x.to(torch.get_autocast_dtype("cpu"))
+    products = products and not torch.compiler.is_compiling()  # inductor: not for dynamic sizes
+    convolve: Any = _Depthwise.apply  # untyped
+    y: Tensor = convolve(x, weight, bias, (stride, stride), (padding, padding), products)
+    return y
+
+
+def _is_mixed_on_cpu(x: Tensor) -> bool:
+    return x.device.type == "cpu" and torch.is_autocast_enabled("cpu")
 
 
 class _Depthwise(torch.autograd.Function):
@@ -258,11 +279,20 @@ class DropPath(nn.Module):
         self.rate = rate
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.training:
-            return x
-        keep = 1 - self.rate
-        mask = x.new_empty(x.shape[0], 1, 1, 1).bernoulli_(keep)
-        return x * mask.div_(keep)  # does not change the branch's expectation
+        return _drop_path(x, self.rate, self.training)
 
     def extra_repr(self) -> str:
         return f"rate={self.rate:.4g}"
+
+
+def _drop_path(x: Tensor, rate: float, training: bool) -> Tensor:
+    if not training:
+        return x
+    keep = 1 - rate
+    mask = x.new_empty(x.shape[0], 1, 1, 1).bernoulli_(keep)
+    return x * mask.div_(keep)  # does not change the branch's expectation
+
+
+# torch.fx does not trace into these functions: a traced network takes the same forms.
+for _name in ("_pointwise", "_depthwise", "_drop_path"):
+    torch.fx.wrap(_name)

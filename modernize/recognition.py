@@ -139,7 +139,7 @@ def infer_start(layout: Layout, shapes: Shapes, spec: NetSpec) -> NetSpec:
         return spec.replace(num_classes=theirs.num_classes)
     head = shapes.get("head.weight")
     try:
-        return spec.replace(num_classes=head[0]) if head else spec
+        return spec.replace(num_classes=head[0] if head else 0)
     except SpecError as error:
         raise WeightsError(str(error)) from None
 

@@ -150,7 +150,7 @@ class NetSpec:
         drop_path: stochastic-depth rate of the last block; it rises linearly from 0 at the first.
         init: initial weights of the convolutions.
         in_channels: channels of the images.
-        num_classes: logits of the head.
+        num_classes: logits of the head; 0: no head.
 
     Fields whose type includes :class:`CustomLayer` accept a custom layer.
 
@@ -200,7 +200,11 @@ class NetSpec:
                 ("layer_scale", 0 <= self.layer_scale <= 1000, "from 0 (none) to 1000"),
                 ("drop_path", 0 <= self.drop_path < 1, "at least 0 and below 1"),
                 ("in_channels", 0 < self.in_channels <= 1024, "from 1 to 1,024"),
-                ("num_classes", 0 < self.num_classes <= MAX_CLASSES, f"from 1 to {MAX_CLASSES:,}"),
+                (
+                    "num_classes",
+                    0 <= self.num_classes <= MAX_CLASSES,
+                    f"from 0 (no head) to {MAX_CLASSES:,}",
+                ),
             )
             if not good
         ]
@@ -289,9 +293,14 @@ class NetSpec:
         return tuple(self.drop_path * block / last for block in range(sum(self.depths)))
 
     @property
+    def strides(self) -> tuple[int, ...]:
+        """Pixels of an image's side per position of each stage's feature map."""
+        return tuple(self.stem.stride << stage for stage in range(len(self.depths)))
+
+    @property
     def total_stride(self) -> int:
         """Pixels of an image's side per position of the last feature map."""
-        return self.stem.stride << (len(self.depths) - 1)
+        return self.strides[-1]
 
     def check_image_size(self, image_size: int) -> None:
         """Raises an error if images are too small for the last feature map to have a position.

@@ -172,6 +172,7 @@ def start_from(network: Network, weights: Weights, head_init_scale: float = 1.0)
         with torch.no_grad():
             for parameter in network.head.parameters():
                 parameter.mul_(head_init_scale)
+        tensors = {name: t for name, t in tensors.items() if not name.startswith("head.")}
         tensors.update(network.head.state_dict(prefix="head."))
     network.load_state_dict(tensors)
 
