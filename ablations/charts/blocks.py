@@ -29,7 +29,7 @@ from modernize.text import one_line
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-SIZE, SMALL, TITLE = 7.0, 6.0, 8.0  # points
+SIZE, SMALL, SMALLEST, TITLE = 7.0, 6.0, 5.0, 8.0  # points
 NARROWEST, USUAL = 1.58, 1.9  # widths of a block with its gap
 MOST = 6  # blocks in a row, if no width is given
 MARGIN, GAP = 0.06, 0.14  # around the page; between two blocks
@@ -240,8 +240,8 @@ class _Block:
         y += LINE
         if note:
             if pen:
-                note = shorten(note, room, SMALL - 0.5)
-                pen.write(x, y + 0.04, note, SMALL - 0.5, color=pen.palette.grey)
+                note, points = _fit(note, room, SMALL - 0.5)
+                pen.write(x, y + 0.04, note, points, color=pen.palette.grey)
             y += 0.095
         return y
 
@@ -278,8 +278,8 @@ class _Block:
         x, room = left + size / 2, size - 0.1
         _write_marked(pen, x, y + BOX / 2, text, room, change, ha="center")
         if note:
-            note = shorten(note, room, SMALL - 0.5)
-            pen.write(x, y + BOX + 0.03, note, SMALL - 0.5, ha="center")
+            note, points = _fit(note, room, SMALL - 0.5)
+            pen.write(x, y + BOX + 0.03, note, points, ha="center")
         return y + height
 
 
@@ -289,16 +289,20 @@ def _write_marked(
     """Writes the text of a layer in the manner of its change."""
     marked = change not in (Change.SAME, Change.REMOVED)
     weight = "bold" if marked else "normal"
-    size = SIZE
-    while size > 5.5 and width(text, size, weight) > room:
-        size -= 0.25
-    text = shorten(text, room, size, weight)
+    text, size = _fit(text, room, SIZE, weight)
     if change is Change.REMOVED:
         how["color"] = pen.palette.grey
         long = width(text, size, weight)
         start = x - long * {"center": 0.5, "right": 1.0}.get(how.get("ha", ""), 0.0)
         pen.line((start - 0.015, y), (start + long + 0.015, y), color=pen.palette.ink, zorder=5)
     pen.write(x, y, text, size, fontweight=weight, **how)
+
+
+def _fit(text: str, room: float, size: float, weight: str = "normal") -> tuple[str, float]:
+    """Returns a text and the size in points, at most this one, in which it fits."""
+    while size > SMALLEST and width(text, size, weight) > room:
+        size -= 0.25
+    return shorten(text, room, size, weight), size
 
 
 def _texts(difference: Difference) -> tuple[str, str]:

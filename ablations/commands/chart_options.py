@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from ablations import limits
+from ablations.commands.options import given_parameters
 from ablations.commands.parameters import FloatType, IntegerType
 
 _OPTIONS = {
@@ -44,20 +45,29 @@ _OPTIONS = {
 }
 
 
-def chart_options(*without: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def chart_options(
+    *without: str, draws: str = ""
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Adds the options of charts; the command gets them as ``settings``, a ``ChartSettings``.
 
     Args:
         without: settings that make no sense for the command.
+        draws: the parameter of ``--output``, if the command draws only with it; without it
+            ``settings`` is None, matplotlib is not imported, and the options are refused.
     """
     names = [name for name in _OPTIONS if name not in without]
 
     def add(command: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(command)
         def with_settings(*arguments: Any, **options: Any) -> Any:
+            given = {name: options.pop(name) for name in names}
+            if draws and not options[draws]:
+                for name in given_parameters(click.get_current_context()):
+                    if name.removeprefix("--").replace("-", "_").removeprefix("no_") in given:
+                        raise click.UsageError(f"{name} goes with --output.")
+                return command(*arguments, settings=None, **options)
             from ablations.charts.settings import ChartSettings
 
-            given = {name: options.pop(name) for name in names}
             return command(*arguments, settings=ChartSettings(**given), **options)
 
         for name in reversed(names):

@@ -7,15 +7,19 @@ from typing import TYPE_CHECKING
 import click
 
 from ablations import tables, terminal
-from ablations.commands.options import FORMATS
-from ablations.commands.parameters import PIXELS, IntegerType, StrictCommand
+from ablations.commands.chart_options import chart_options
+from ablations.commands.options import FORMATS, given_parameters, short_path
+from ablations.commands.parameters import PIXELS, FilePath, IntegerType, StrictCommand
 from ablations.commands.study_request import select_networks, study_option
 from modernize.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
+    from ablations.charts.settings import ChartSettings
     from ablations.commands.study_request import Networks
+    from ablations.diagrams.blocks import BlockDiagram
     from modernize.steps import Variant
 
 _COLUMNS = tables.Columns(
@@ -47,8 +51,21 @@ _COLUMNS = tables.Columns(
 )
 @click.option("--first-block", is_flag=True, help="Draw the first block of the stage.")
 @click.option("--image-size", type=PIXELS, metavar="PIXELS", help="[default: the regime's]")
-@click.option("--format", "style", type=FORMATS, default="table", show_default=True)
+@click.option("--format", "form", type=FORMATS, default="table", show_default=True)
+@click.option(
+    "--output",
+    "outputs",
+    multiple=True,
+    metavar="FILE",
+    type=FilePath(dir_okay=False),
+    help="Draw the blocks, of all steps if none is named, as a .png, .svg or .pdf file; may be "
+    "repeated.",
+)
+@chart_options("style", "dark", "transparent", "svg_text", "dpi", draws="outputs")
+@click.pass_context
 def steps(
+    ctx: click.Context,
+    /,
     names: tuple[str, ...],
     study: str | None,
     regime: str | None,
@@ -57,7 +74,9 @@ def steps(
     stage: int,
     first_block: bool,
     image_size: int | None,
-    style: str,
+    form: str,
+    outputs: tuple[Path, ...],
+    settings: ChartSettings | None,
 ) -> None:
     """List the steps and their changes, or draw the block of each STEP and mark what changed.
 
@@ -65,44 +84,54 @@ def steps(
     with the step before, several each with the one to its left. With --table also swin, or Swin-T.
     With --study, the same for the variants of a study.
     """
+    from ablations.diagrams import text
+    from ablations.diagrams.blocks import block_diagrams
     from ablations.studies.selection import describe_step, step_rows
 
     console = terminal.console()
     networks = select_networks(study, regime)
     variants, size = networks.variants, image_size or networks.regime.image_size
-    if fields:
+    if settings is not None:
+        others = {"--table", "--fields", "--format"} & {*given_parameters(ctx)}
+        if others:
+            raise UsageError(f"{min(others)} does not go with --output, which draws blocks.")
+        pairs = compared(names, variants)
+        diagrams = block_diagrams(pairs, size, stage=stage - 1, first=first_block)
+        title = "" if names else f"Blocks of stage {stage}: {networks.title}"
+        _draw(diagrams, title, outputs, settings)
+    elif fields:
         if len(names) != 1 or table:
             raise UsageError("--fields shows the fields of one STEP; name one, without --table.")
         console.print(describe_step(names[0], variants, networks.regime.name), soft_wrap=True)
     elif table:
-        _print_table(names, networks, size, style)
+        _print_table(names, networks, size, form)
     elif names:
-        _print_blocks(names, variants, size, stage - 1, first_block, style)
+        pairs = compared(names, variants)
+        diagrams = block_diagrams(pairs, size, stage=stage - 1, first=first_block)
+        if form == "table":
+            text.show(console, diagrams)
+            return
+        rows = [row for diagram in diagrams for row in diagram.rows()]
+        tables.plain_report(rows).show(console, form)
     else:
         rows = step_rows(variants)
-        tables.Report(rows, rows, _COLUMNS).show(console, style)
+        tables.Report(rows, rows, _COLUMNS).show(console, form)
 
 
-def _print_blocks(
-    names: Sequence[str],
-    variants: Sequence[Variant],
-    size: int,
-    stage: int,
-    first: bool,
-    style: str,
+def _draw(
+    diagrams: Sequence[BlockDiagram],
+    title: str,
+    outputs: Sequence[Path],
+    settings: ChartSettings,
 ) -> None:
-    """Prints the diagrams of blocks."""
-    from ablations.diagrams import text
-    from ablations.diagrams.blocks import block_diagrams
+    """Writes a picture of blocks to files."""
+    from ablations.charts import blocks, chart
 
-    console = terminal.console()
-    pairs = compared(names, variants)
-    diagrams = block_diagrams(pairs, size, stage=stage, first=first)
-    if style != "table":
-        rows = [row for diagram in diagrams for row in diagram.rows()]
-        tables.plain_report(rows).show(console, style)
-        return
-    text.show(console, diagrams)
+    figure = blocks.draw(diagrams, title, settings)
+    for path in outputs:
+        terminal.echo(f"Wrote {short_path(chart.save(figure, path))}")
+    if note := chart.boxes_note(figure):
+        terminal.echo(note, err=True)
 
 
 def _print_table(names: Sequence[str], networks: Networks, size: int, style: str) -> None:
@@ -133,13 +162,14 @@ def _print_table(names: Sequence[str], networks: Networks, size: int, style: str
 def compared(
     names: Sequence[str], variants: Sequence[Variant]
 ) -> list[tuple[Variant, Variant | None]]:
-    """Returns networks by name, each with the one that it is compared with.
+    """Returns networks by name, or all, each with the one that it is compared with.
 
-    One network is compared with the step before, several each with the one named before it.
+    One network, and all, are compared with the step before, several each with the one named before
+    it.
     """
     from ablations.studies.selection import find_network, parent_of
 
     found = [find_network(name, variants) for name in names]
-    if len(found) == 1:
-        return [(found[0], parent_of(found[0], variants))]
+    if len(names) < 2:
+        return [(variant, parent_of(variant, variants)) for variant in found or variants]
     return list(zip(found, [None, *found], strict=False))
