@@ -19,6 +19,7 @@ from ablations.analysis.comparison_text import notes
 from ablations.analysis.summary import write_summary
 from ablations.charts import chart
 from ablations.charts.figures import study_figure
+from ablations.charts.settings import ChartSettings
 from ablations.cli import main
 from ablations.records import Record, Status, Study
 from ablations.report import data, pictures
@@ -35,7 +36,7 @@ from modernize.errors import RoadmapError, UsageError
 
 SKETCH = b"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 4 3'/>"
 ROOT = Path(__file__).parent.parent
-TITLES = ["Findings", "Chart", "Results", "Changes", "Learning curves", "Accuracy and cost",
+TITLES = ["Findings", "Chart", "Results", "Changes", "Blocks", "Learning curves", "Accuracy and cost",
           "Failed runs", "Provenance", "Reproduction"]  # fmt: skip
 RECIPE, STAGES = [85.0, 85.5, 85.25], [86.0, 86.4, 86.1]
 DIVERGED = Record(Status.DIVERGED, "the loss became nan at iteration 7", top1=20.0, epochs=3)
@@ -227,7 +228,7 @@ def test_it_can_be_read_without_seeing(study: Study) -> None:
     assert reader.texts["h1"] == ["mixed"]
     assert reader.texts["h2"] == TITLES
     images = [attributes for name, attributes in reader.tags if name == "img"]
-    assert len(images) == 1 + 3 + 2  # the chart, three steps' curves, two costs
+    assert len(images) == 2 + 3 + 2  # the chart, the blocks, three steps' curves, two costs
     assert all(len(str(attributes["alt"])) > 20 for attributes in images)
     ids = {str(attributes["id"]) for _, attributes in reader.tags if "id" in attributes}
     for _, attributes in reader.tags:
@@ -521,3 +522,12 @@ def test_the_browser_would_tell_of_what_a_page_asks_for(tmp_path: Path) -> None:
         assert any("complaint" in line for line in browser.complaints())
         assert browser.ask("document.images[0].naturalWidth") == 0
         assert browser.ask("document.documentElement.scrollWidth") > 390
+
+
+def test_the_blocks_of_the_steps_that_change_them_are_drawn() -> None:
+    drawn = pictures.blocks(Study.open(ROOT / "results" / "reference-nano"), ChartSettings())
+    assert drawn is not None
+    keys = set(drawn.alt.partition("in ")[2].partition(", with")[0].split(", "))
+    assert {"resnet", "depthwise", "ln", "downsample"} <= keys
+    assert not {"recipe", "stage-ratio", "patchify"} & keys
+    assert len(drawn.svg) < 400_000

@@ -310,13 +310,14 @@ def _texts(difference: Difference) -> tuple[str, str]:
     note = {Change.NEW: "new", Change.MOVED: "moved"}.get(difference.change, "")
     notes = ", ".join(filter(None, [note, was(difference)]))
     text, notes = (
-        _GROUPED.sub("", _times(one_line(text))).replace(", stride ", ", /")
+        _GROUPED.sub("", _times(one_line(text)))
+        .replace(f"{DEPTHWISE} ", "d")
+        .replace(", stride ", ", /")
         for text in (difference.layer.text, notes)
     )
     return text, notes
 
 
 def _times(text: str) -> str:
-    """Returns a text with a multiplication sign in sizes, and d for depthwise."""
-    text = text.replace(f"{DEPTHWISE} ", "d")
+    """Returns a text with a multiplication sign in sizes."""
     return _SIZES.sub("\\1\N{MULTIPLICATION SIGN}", text)

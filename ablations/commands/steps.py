@@ -61,7 +61,7 @@ _COLUMNS = tables.Columns(
     help="Draw the blocks, of all steps if none is named, as a .png, .svg or .pdf file; may be "
     "repeated.",
 )
-@chart_options("style", "dark", "transparent", "svg_text", "dpi", draws="outputs")
+@chart_options(draws="outputs")
 @click.pass_context
 def steps(
     ctx: click.Context,
@@ -129,8 +129,8 @@ def _draw(
 
     figure = blocks.draw(diagrams, title, settings)
     for path in outputs:
-        terminal.echo(f"Wrote {short_path(chart.save(figure, path))}")
-    if note := chart.boxes_note(figure):
+        terminal.echo(f"Wrote {short_path(chart.save(figure, path, settings))}")
+    if note := chart.boxes_note(figure, settings):
         terminal.echo(note, err=True)
 
 

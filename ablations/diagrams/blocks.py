@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ablations.units import flops, integer
@@ -63,6 +63,16 @@ class BlockDiagram:
     facts: tuple[Fact, ...]
 
     @property
+    def layers(self) -> tuple[str, ...]:
+        """The texts of the block's layers."""
+        return tuple(d.layer.text for d in self.differences if d.change is not Change.REMOVED)
+
+    @property
+    def changed(self) -> bool:
+        """Whether a layer of the block differs, or it is compared with none."""
+        return not self.against or any(d.change is not Change.SAME for d in self.differences)
+
+    @property
     def place(self) -> str:
         """The block that is drawn, in words."""
         which = "first block" if self.first else "block"
@@ -108,6 +118,7 @@ def block_diagrams(
     *,
     stage: int = 0,
     first: bool = False,
+    count: Callable[[Variant, int], tuple[int, int]] | None = None,
 ) -> list[BlockDiagram]:
     """Returns the diagrams of networks' blocks.
 
@@ -116,13 +127,15 @@ def block_diagrams(
         image_size: height and width in pixels of the images whose FLOPs are counted.
         stage: number of the block's stage, from 0.
         first: whether it is the first block of the stage, which may change width and resolution.
+        count: returns the parameters and FLOPs of a network; by default, :func:`quick_cost`.
 
     Raises:
         UsageError: if a network does not have this stage, or for an image too small for it.
         CustomLayersError: if its custom layers are not loaded, or fail.
     """
     variants = {v.key: v for pair in pairs for v in pair if v}
-    costs = {key: quick_cost(v.spec, image_size) for key, v in variants.items()}
+    count = count or (lambda variant, size: quick_cost(variant.spec, size))
+    costs = {key: ClosedFormCost(*count(v, image_size)) for key, v in variants.items()}
     return [_diagram(variant, against, stage, first, costs) for variant, against in pairs]
 
 

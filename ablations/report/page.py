@@ -47,6 +47,7 @@ class Page:
         chart: of all steps.
         results, changes: a row per step; the columns in :data:`NUMBERS` are right-aligned.
         recipes: a row per step that changes its recipe.
+        blocks: the blocks of the steps that change them.
         tornado, tornado_baseline: changes from one common baseline, and its key.
         curves, curves_note: learning curves, a picture per step, and how they are drawn.
         costs, front: accuracy against cost, and the keys on the Pareto front of each.
@@ -69,6 +70,7 @@ class Page:
     results: Rows
     changes: Rows
     recipes: Rows
+    blocks: Picture | None
     tornado: Picture | None
     tornado_baseline: str
     curves: Sequence[Picture]
@@ -86,7 +88,8 @@ class Page:
     @property
     def pictures(self) -> list[Picture]:
         """All pictures, in order."""
-        return [self.chart, *([self.tornado] if self.tornado else []), *self.curves, *self.costs]
+        some = [self.chart, self.blocks, self.tornado, *self.curves, *self.costs]
+        return [picture for picture in some if picture is not None]
 
 
 NUMBERS = (
@@ -150,6 +153,7 @@ def make(
             for v in study.variants
             if v.recipe
         ],
+        blocks=pictures.blocks(study, settings),
         tornado=None if tornado is None else pictures.tornado(tornado, settings),
         tornado_baseline="" if tornado is None else str(tornado["baseline"].iloc[0]),
         curves=curves,

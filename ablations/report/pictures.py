@@ -7,11 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ablations.analysis.accuracies import BEST
+from ablations.charts import blocks as block_pictures
 from ablations.charts import figures as chart_figures
 from ablations.charts.canvas import render
 from ablations.charts.colors import section_hues
 from ablations.charts.rows import DRAWN
 from ablations.charts.settings import ChartSettings
+from ablations.diagrams.blocks import block_diagrams
 from ablations.records import Study
 from ablations.report.data import Curve, ReportData
 from ablations.report.figures import (
@@ -31,6 +33,7 @@ from modernize.text import file_name, plural
 if TYPE_CHECKING:
     import pandas as pd
 
+MOST_BLOCKS = 24  # steps whose block is drawn
 MOST_PANELS = 60  # steps whose learning curves are drawn
 
 _PREFIXES = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (0, ""))
@@ -85,6 +88,24 @@ def tornado(table: pd.DataFrame, settings: ChartSettings) -> Picture:
     )
     svg = render(tornado_figure(table, settings), "svg", settings)
     return Picture("report/tornado.svg", alt, svg)
+
+
+def blocks(study: Study, settings: ChartSettings) -> Picture | None:
+    """Returns the blocks of the steps that change them, each once; None if all are the same."""
+    by_key = {v.key: v for v in study.variants}
+    diagrams = block_diagrams(
+        [(v, by_key.get(v.parent or "")) for v in study.variants],
+        study.preset.data.image_size,
+        count=lambda variant, _: study.cost_of(variant),
+    )
+    distinct = {diagram.layers: diagram for diagram in reversed(diagrams) if diagram.changed}
+    if len(distinct) < 2:
+        return None
+    shown = [*reversed(distinct.values())][:MOST_BLOCKS]
+    steps = ", ".join(diagram.key for diagram in shown)
+    alt = f"The block of stage 1 in {steps}, with the layers that differ from the parent's marked."
+    svg = render(block_pictures.draw(shown, settings=settings), "svg", settings)
+    return Picture("report/blocks.svg", alt, svg)
 
 
 def curves(

@@ -86,6 +86,7 @@ def sections(page: Page) -> list[Section]:
         "chart": [Pictures([page.chart], "chart")],
         "results": [results, *_recipes(page)],
         "changes": _changes(page),
+        "blocks": _blocks(page),
         "curves": _curves(page),
         "cost": _cost(page),
         "failed": _failed(page),
@@ -94,8 +95,9 @@ def sections(page: Page) -> list[Section]:
     }
     titles = {"curves": "Learning curves", "cost": "Accuracy and cost", "failed": "Failed runs"}
     return [
-        Section(key, titles.get(key, key.capitalize()), list(parts))
+        Section(key, titles.get(key, key.capitalize()), content)
         for key, parts in contents.items()
+        if (content := list(parts))
     ]
 
 
@@ -123,6 +125,16 @@ def _changes(page: Page) -> Iterator[Part]:
         yield Pictures([page.tornado], "single", f"{caption}{_INTERVAL}s.")
     if page.how_to_read:
         yield Lines(page.how_to_read, "How to read this")
+
+
+def _blocks(page: Page) -> Iterator[Part]:
+    if page.blocks:
+        yield Pictures([page.blocks], "chart")
+        yield Text(
+            "Blocks of stage 1, each compared with that of the step it builds on. Steps with the "
+            "same block as that step are not shown.",
+            "soft",
+        )
 
 
 def _curves(page: Page) -> Iterator[Part]:
