@@ -1,12 +1,15 @@
 """Pictures of blocks: their texts, at every width, in the dark, and where they fit."""
 
 import io
+from pathlib import Path
 
 import pytest
+from command_line import call
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 from matplotlib.text import Text
+from PIL import Image
 
 from ablations.charts import blocks
 from ablations.charts.settings import ChartSettings
@@ -108,11 +111,39 @@ def test_a_dark_and_a_transparent_background() -> None:
     out = io.BytesIO()
     with ChartSettings(transparent=True).context():
         clear.savefig(out, format="png")
-    from PIL import Image
-
     assert Image.open(out).convert("RGBA").getpixel((1, 1))[3] == 0
 
 
 def test_the_title_can_be_left_out() -> None:
     assert "The road" in texts(drawn("ln"))
     assert "The road" not in texts(drawn("ln", title=False))
+
+
+@pytest.mark.integration
+def test_steps_writes_pictures(tmp_path: Path) -> None:
+    files = [tmp_path / f"two.{kind}" for kind in ("png", "svg", "pdf")]
+    told = call("steps", "resnet", "downsample", "--width", "3.25", *(
+        word for file in files for word in ("--output", file)
+    ))  # fmt: skip
+    assert all(str(file.name) in told for file in files)
+    with Image.open(files[0]) as picture:
+        assert picture.size[0] == 650
+    assert b"/Type3" not in files[2].read_bytes()
+    road = tmp_path / "road.svg"
+    call("steps", "--regime", "nano", "--svg-text", "--output", road)
+    assert all(f">{v.key}<" in road.read_text() for v in ROAD["nano"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "names"),
+    [
+        (["ln", "--dark"], ["--dark", "--output"]),
+        (["ln", "--no-title"], ["--no-title", "--output"]),
+        (["ln", "--table", "--output", "x.png"], ["--table", "--output"]),
+        (["ln", "--format", "json", "--output", "x.png"], ["--format", "--output"]),
+        (["ln", "--output", "x.jpg"], ["x.jpg", ".png"]),
+    ],
+)
+def test_wrong_use(arguments: list[str], names: list[str]) -> None:
+    told = call("steps", *arguments, status=2)
+    assert all(name in told for name in names)

@@ -29,6 +29,7 @@ FAST = [word for setting in SETTINGS for word in ("--set", setting)]
         ["steps"],
         ["steps", "downsample"],
         ["steps", "resnet", "downsample", "--table", "--regime", "resnet200"],
+        ["steps", "--output", "OUT.svg"],
         ["flops", "--regime", "nano"],
         ["flops", "--models"],
         ["plot", "--from", "paper", "--output", "OUT.svg"],

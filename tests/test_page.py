@@ -36,8 +36,8 @@ from modernize.errors import RoadmapError, UsageError
 
 SKETCH = b"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 4 3'/>"
 ROOT = Path(__file__).parent.parent
-TITLES = ["Findings", "Chart", "Results", "Changes", "Blocks", "Learning curves", "Accuracy and cost",
-          "Failed runs", "Provenance", "Reproduction"]  # fmt: skip
+TITLES = ["Findings", "Chart", "Results", "Changes", "Blocks", "Learning curves",
+          "Accuracy and cost", "Failed runs", "Provenance", "Reproduction"]  # fmt: skip
 RECIPE, STAGES = [85.0, 85.5, 85.25], [86.0, 86.4, 86.1]
 DIVERGED = Record(Status.DIVERGED, "the loss became nan at iteration 7", top1=20.0, epochs=3)
 FAILED = Record(Status.FAILED, HOSTILE)
@@ -388,7 +388,7 @@ def test_the_markdown_has_it_all(study: Study) -> None:
     assert f"| {statistics.mean(STAGES):.2f} |" in text
     assert "line 99 of seed 1" in text
     shown = re.findall(r"!\[.+?\]\((.+?)\)", text)
-    assert len(shown) == 6
+    assert len(shown) == 7
     for path in shown:
         assert (study.folder / path).read_text(encoding="utf-8").startswith("<?xml")
     for line in make(study).findings:

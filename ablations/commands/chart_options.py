@@ -17,7 +17,8 @@ _OPTIONS = {
         "--width",
         type=FloatType(*limits.CHART_WIDTHS),
         metavar="INCHES",
-        help="The width of the page or column: 3.25 for a column of two.  [default: 6.7]",
+        help="The width of the page or column: 3.25 for a column of two.  "
+        "[default: 6.7; for blocks, by their number]",
     ),
     "style": click.option(
         "--style",
@@ -68,7 +69,8 @@ def chart_options(
                 return command(*arguments, settings=None, **options)
             from ablations.charts.settings import ChartSettings
 
-            return command(*arguments, settings=ChartSettings(**given), **options)
+            chosen = {name: value for name, value in given.items() if value is not None}
+            return command(*arguments, settings=ChartSettings(**chosen), **options)
 
         for name in reversed(names):
             with_settings = _OPTIONS[name](with_settings)

@@ -92,6 +92,10 @@ def main() -> None:
         commands = {
             "--help": 0.5,
             "steps": 0.5,
+            "steps ln": 0.5,
+            "steps resnet downsample swin --table": 0.5,  # asked again
+            f"steps ln --output {folder}/block.svg": 2.0,
+            f"steps --output {folder}/road.svg": 2.0,
             "flops --regime resnet50 --regime resnet200": 1.0,  # asked again
             "flops --models": 1.0,  # asked again
             "plan --study leave-one-out --preset imagenet": 1.0,
