@@ -5,11 +5,10 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import Any, Protocol, Self, TypeAlias, TypeVar
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 
@@ -22,6 +21,7 @@ from modernize.libraries import library
 
 TRIES = 100  # images that are tried in place of an unreadable one
 
+Item = TypeVar("Item", covariant=True)
 Request: TypeAlias = tuple[int, int]  # the number of an image, and the seed for its augmentation
 
 
@@ -29,8 +29,23 @@ class BadImageError(RoadmapError):
     """An image that cannot be read; the message names it, and says how to skip it."""
 
 
+class Batch:
+    """A batch as it comes from a worker: a dataclass of tensors and other values.
+
+    Attributes:
+        bad: the unreadable images met: the reason by the path.
+    """
+
+    bad: dict[str, str]
+
+    def pin_memory(self) -> Self:
+        """Returns the batch in pinned memory; a DataLoader calls this."""
+        values = vars(self).items()
+        return type(self)(**{k: v.pin_memory() if isinstance(v, Tensor) else v for k, v in values})
+
+
 @dataclasses.dataclass
-class RawBatch:
+class RawBatch(Batch):
     """A batch of bytes, as it comes from a worker; not yet normalised.
 
     Attributes:
@@ -46,12 +61,6 @@ class RawBatch:
     noise: Tensor
     boxes: list[tuple[int, int, int, int, int]]
     bad: dict[str, str]
-
-    def pin_memory(self) -> RawBatch:
-        """Returns the batch in pinned memory; a DataLoader calls this."""
-        return dataclasses.replace(
-            self, pixels=self.pixels.pin_memory(), noise=self.noise.pin_memory()
-        )
 
 
 class WorkerDataset(TorchDataset[Any]):
@@ -114,7 +123,9 @@ class WorkerDataset(TorchDataset[Any]):
         for number, seed in requests:
             if self.training:
                 seed_draws(seed)  # before the image is read: a custom data set may draw, too
-            image, index = self._decode(number, bad)
+            image, index = read_or_skip(
+                self.read, number, bad, skip=self.skip, training=self.training
+            )
             if image is None:
                 continue
             position = len(indices)
@@ -130,27 +141,54 @@ class WorkerDataset(TorchDataset[Any]):
         noise = torch.cat(noises) if noises else torch.empty(0)
         return RawBatch(pixels[: len(indices)], indices, noise, boxes, bad)
 
-    def _decode(self, index: int, bad: dict[str, str]) -> tuple[Image.Image | None, int]:
-        """Returns an image and its number; in training the next one if it must be skipped."""
-        count = len(self.read)
-        for other in range(index, index + (TRIES if self.training else 1)):
-            path = self.read.path(other % count)
-            try:
-                return self.read(other % count), other % count
-            except Exception as error:  # a broken file can make a decoder raise anything
-                reason = explain(error)
-            bad[path] = reason
-            if not self.skip:
-                raise BadImageError(
-                    f"{path} cannot be read: {reason}. Replace it, or skip such images with "
-                    "--skip-bad-images."
-                )
-        if self.training:
+
+class Read(Protocol[Item]):
+    """Reads images by their numbers."""
+
+    def __len__(self) -> int:
+        """Returns the number of images."""
+
+    def path(self, index: int) -> str:
+        """Returns where an image is, for messages."""
+
+    def __call__(self, index: int) -> Item:
+        """Returns an image; may raise anything."""
+
+
+def read_or_skip(
+    read: Read[Item], index: int, bad: dict[str, str], *, skip: bool, training: bool
+) -> tuple[Item | None, int]:
+    """Returns an image and its number.
+
+    Args:
+        read: reads it.
+        index: its number.
+        bad: the reason is added by the path, if it cannot be read.
+        skip: whether such images are skipped.
+        training: whether the next image takes the place of a skipped one; otherwise it is None.
+
+    Raises:
+        BadImageError: if it cannot be read, unless such images are skipped.
+    """
+    count = len(read)
+    for other in range(index, index + (TRIES if training else 1)):
+        path = read.path(other % count)
+        try:
+            return read(other % count), other % count
+        except Exception as error:  # a broken file can make a decoder raise anything
+            reason = explain(error)
+        bad[path] = reason
+        if not skip:
             raise BadImageError(
-                f"{path} and the {TRIES - 1} images before it cannot be read: {reason}. These are "
-                "too many to skip. Check that the folder still exists."
+                f"{path} cannot be read: {reason}. Replace it, or skip such images with "
+                "--skip-bad-images."
             )
-        return None, index
+    if training:
+        raise BadImageError(
+            f"{path} and the {TRIES - 1} images before it cannot be read: {reason}. These are "
+            "too many to skip. Check that the folder still exists."
+        )
+    return None, index
 
 
 class _ErasureRecorder:

@@ -10,10 +10,11 @@ import collections
 import functools
 import time
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic
 
 import torch
 from torch import Tensor
+from torch.utils.data import Dataset as TorchDataset
 
 from ablations.choices import DataChoice
 from ablations.data.sampling import MicroBatch, Rank, Sampling
@@ -24,7 +25,7 @@ from ablations.data.worker_dataset import (
     Request,
     WorkerDataset,
 )
-from ablations.data.worker_pool import WorkerPool
+from ablations.data.worker_pool import SomeBatch, WorkerPool
 from ablations.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -37,13 +38,12 @@ if TYPE_CHECKING:
 CACHED_NUMBERS = 32_768
 
 
-class _WorkerLoader:
-    """Takes batches of bytes from worker processes, and normalises them on the device.
+class PooledLoader(Generic[SomeBatch]):
+    """Takes batches from worker processes.
 
     Args:
-        dataset: yields batches of bytes.
-        labels: (N,) of all its images.
-        batches: normalisation, device and memory format.
+        dataset: prepares them, as of :class:`~ablations.data.worker_pool.WorkerPool`.
+        device: where batches are wanted.
         workers: processes that decode; 0: this process decodes when a batch is asked for.
 
     Attributes:
@@ -51,31 +51,18 @@ class _WorkerLoader:
         bad: the unreadable images met so far: the reason by the path.
     """
 
-    def __init__(
-        self,
-        dataset: WorkerDataset,
-        labels: NDArray[Any],
-        batches: BatchFormat,
-        workers: int,
-    ) -> None:
-        self.device, self.channels_last = batches.device, batches.channels_last
+    def __init__(self, dataset: TorchDataset[Any], device: torch.device, workers: int) -> None:
+        self.device = device
         self.data_wait = 0.0
         self.bad: dict[str, str] = {}
-        self.labels = torch.from_numpy(labels)
-        # As wide as a row of pixels: three numbers at a time would be slow.
-        self.mean, self.std = (
-            torch.tensor([255 * value for value in values]).repeat(dataset.size).to(self.device)
-            for values in (batches.mean, batches.std)
-        )
-        # Made here to find faults early, and so that forked workers need not import them again.
-        _ = dataset.transform, dataset.eraser
-        self.pool = WorkerPool(dataset, workers, pin=self.device.type == "cuda")
+        self.pool: WorkerPool[SomeBatch] = WorkerPool(dataset, workers, pin=device.type == "cuda")
 
     def close(self) -> None:
         """Ends the workers; they also end with this object, or with this process."""
         self.pool.close()
 
-    def _load(self, requests: Iterable[list[Request]]) -> Iterator[RawBatch]:
+    def load(self, requests: Iterable[list[Request]]) -> Iterator[SomeBatch]:
+        """Yields the requested batches, in order; see :meth:`WorkerPool.load`."""
         batches = self.pool.load(requests)
         while True:
             start = time.perf_counter()
@@ -89,27 +76,89 @@ class _WorkerLoader:
             self.bad.update(batch.bad)
             yield batch
 
+    def load_sampled(
+        self, micro_batches: Iterable[MicroBatch]
+    ) -> Iterator[tuple[MicroBatch, SomeBatch]]:
+        """Yields the images of micro-batches, in order; see :meth:`WorkerPool.load`."""
+        waiting: collections.deque[MicroBatch] = collections.deque()  # requested, not yet loaded
+
+        def requests() -> Iterator[list[Request]]:  # must not hold this object, which holds it
+            for micro_batch in micro_batches:
+                waiting.append(micro_batch)
+                yield list(zip(micro_batch.indices.tolist(), micro_batch.seeds, strict=True))
+
+        for batch in self.load(requests()):
+            yield waiting.popleft(), batch
+
+    def load_part(self, count: int, process: Rank, size: int) -> Iterator[SomeBatch]:
+        """Yields a process's part of ``count`` images in batches; see :meth:`WorkerPool.load`."""
+        mine = range(process.rank, count, process.world_size)
+        return self.load([(i, 0) for i in mine[at : at + size]] for at in range(0, len(mine), size))
+
+    def to_device(self, x: Tensor) -> Tensor:
+        """Returns a tensor on the device."""
+        return x.to(self.device, non_blocking=True)
+
+
+def repeat_channels(batches: BatchFormat, width: int) -> tuple[Tensor, Tensor]:
+    """Returns mean and standard deviation, from 0 to 255, of a row of pixels (width * C,) each.
+
+    :func:`normalized` would be slow with three numbers at a time.
+    """
+    mean, std = (
+        torch.tensor([255 * value for value in values]).repeat(width).to(batches.device)
+        for values in (batches.mean, batches.std)
+    )
+    return mean, std
+
+
+def normalized(pixels: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """Returns uint8 (B, H, W, C) as float32 (B, C, H, W), in channels-last memory."""
+    n, height, width, channels = pixels.shape
+    x = torch.empty((n, height, width, channels), device=pixels.device)
+    on_cpu = pixels.device.type == "cpu"
+    rows = max(CACHED_NUMBERS // (width * channels), 1) if on_cpu else n * height
+    parts = [torch.split(t.view(n * height, width * channels), rows) for t in (pixels, x)]
+    for part, result in zip(*parts, strict=True):
+        torch.sub(part, mean, out=result).div_(std)
+    return x.permute(0, 3, 1, 2)
+
+
+class _WorkerLoader(PooledLoader[RawBatch]):
+    """Takes batches of bytes from worker processes, and normalises them on the device.
+
+    Args:
+        dataset: yields batches of bytes.
+        labels: (N,) of all its images.
+        batches: normalisation, device and memory format.
+        workers: as of :class:`PooledLoader`.
+    """
+
+    def __init__(
+        self,
+        dataset: WorkerDataset,
+        labels: NDArray[Any],
+        batches: BatchFormat,
+        workers: int,
+    ) -> None:
+        super().__init__(dataset, batches.device, workers)
+        self.channels_last = batches.channels_last
+        self.labels = torch.from_numpy(labels)
+        self.mean, self.std = repeat_channels(batches, dataset.size)
+        # Made here to find faults early, and so that forked workers need not import them again.
+        _ = dataset.transform, dataset.eraser
+
     def _finish(self, batch: RawBatch) -> tuple[Tensor, Tensor]:
         """Returns images, normalised and erased, float32 (B, C, H, W), and labels (B,)."""
-        pixels = self._to_device(batch.pixels)
-        n, height, width, channels = pixels.shape
-        x = torch.empty((n, height, width, channels), device=self.device)
-        on_cpu = self.device.type == "cpu"
-        rows = max(CACHED_NUMBERS // (width * channels), 1) if on_cpu else n * height
-        parts = [torch.split(t.view(n * height, width * channels), rows) for t in (pixels, x)]
-        for part, result in zip(*parts, strict=True):
-            torch.sub(part, self.mean, out=result).div_(self.std)
-        x = x.permute(0, 3, 1, 2)  # (B, C, H, W), its memory still (B, H, W, C)
+        x = normalized(self.to_device(batch.pixels), self.mean, self.std)
+        channels = x.shape[1]
         sizes = [channels * h * w for *_, h, w in batch.boxes]
-        noises = torch.split(self._to_device(batch.noise), sizes) if sizes else ()
+        noises = torch.split(self.to_device(batch.noise), sizes) if sizes else ()
         for (i, top, left, h, w), noise in zip(batch.boxes, noises, strict=True):
             for channel, values in zip(x[i], noise.view(channels, h, w), strict=True):
                 channel[top : top + h, left : left + w] = values
-        labels = self._to_device(self.labels[batch.indices])
+        labels = self.to_device(self.labels[batch.indices])
         return (x if self.channels_last else x.contiguous()), labels
-
-    def _to_device(self, x: Tensor) -> Tensor:
-        return x.to(self.device, non_blocking=True)
 
 
 class WorkerTrainLoader(_WorkerLoader):
@@ -160,17 +209,9 @@ class WorkerTrainLoader(_WorkerLoader):
             BadImageError: for an unreadable image, unless such images are skipped.
             WorkerError: if a worker was killed.
         """
-        waiting: collections.deque[MicroBatch] = collections.deque()  # requested, not yet loaded
-        micro_batches = self.sampling.epoch(epoch, first_update)
-
-        def requests() -> Iterator[list[Request]]:  # must not hold this object, which holds it
-            for micro_batch in micro_batches:
-                waiting.append(micro_batch)
-                yield list(zip(micro_batch.indices.tolist(), micro_batch.seeds, strict=True))
-
-        for batch in self._load(requests()):
+        for micro_batch, batch in self.load_sampled(self.sampling.epoch(epoch, first_update)):
             x, labels = self._finish(batch)
-            yield waiting.popleft(), x, labels
+            yield micro_batch, x, labels
 
 
 class WorkerValidationLoader(_WorkerLoader):
@@ -219,9 +260,6 @@ class WorkerValidationLoader(_WorkerLoader):
             BadImageError: for an unreadable image, unless such images are skipped.
             WorkerError: if a worker was killed.
         """
-        mine = range(self.process.rank, len(self.labels), self.process.world_size)
-        size = self.batch_size
-        requests = ([(i, 0) for i in mine[at : at + size]] for at in range(0, len(mine), size))
-        for batch in self._load(requests):
+        for batch in self.load_part(len(self.labels), self.process, self.batch_size):
             if batch.indices:
                 yield self._finish(batch)

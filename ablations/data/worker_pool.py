@@ -13,19 +13,20 @@ import threading
 from collections.abc import Iterable, Iterator
 from multiprocessing.process import BaseProcess
 from multiprocessing.util import Finalize
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
-from ablations.data.worker_dataset import BadImageError, RawBatch, Request, WorkerDataset
+from ablations.data.worker_dataset import BadImageError, Batch, Request
 from ablations.sockets import use_short_paths
 from modernize.errors import RoadmapError
 
 NONE = "--set compute.workers=0, which decodes in the process that trains"
 RESERVE = 2**23  # bytes of shared memory that batches leave free for other uses
+SomeBatch = TypeVar("SomeBatch", bound=Batch)
 PREFETCH = 2  # batches that each worker may be ahead
 
 
@@ -43,16 +44,17 @@ class _BatchSampler:
         return iter(self.requests)
 
 
-class WorkerPool:
+class WorkerPool(Generic[SomeBatch]):
     """A DataLoader whose workers stay alive from one pass to the next.
 
     Args:
-        dataset: prepares batches in the workers.
+        dataset: prepares batches in the workers; its ``__getitems__`` returns a batch for some
+            requests, or a BadImageError.
         workers: number of processes; they start with the first pass.
         pin: whether batches are copied to pinned memory.
     """
 
-    def __init__(self, dataset: WorkerDataset, workers: int, pin: bool) -> None:
+    def __init__(self, dataset: Dataset[Any], workers: int, pin: bool) -> None:
         self.dataset, self.workers, self.pin = dataset, workers, pin
         self.passes = 0
         self.batch_sampler = _BatchSampler()
@@ -60,7 +62,7 @@ class WorkerPool:
 
     def load(
         self, requests: Iterable[list[Request]]
-    ) -> collections.abc.Generator[RawBatch | BadImageError, None, None]:
+    ) -> collections.abc.Generator[SomeBatch | BadImageError, None, None]:
         """Yields the requested batches, in order.
 
         Raises:
@@ -96,7 +98,8 @@ class WorkerPool:
                 ) from error
             if batch is None:
                 return
-            yield batch.unpack() if isinstance(batch, PickledBatch) else batch
+            unpacked: SomeBatch = batch.unpack() if isinstance(batch, PickledBatch) else batch
+            yield unpacked
 
     def close(self) -> None:
         """Ends the workers; a later pass starts new ones."""
@@ -162,15 +165,15 @@ def _unchanged(batch: Any) -> Any:
 class PickledBatch:
     """A batch that is sent as plain bytes, because shared memory had no room."""
 
+    kind: type[Batch]
     arrays: dict[str, Any]
     rest: dict[str, Any]
 
-    def unpack(self) -> RawBatch:
+    def unpack(self) -> Any:
         """Returns the batch."""
-        tensors: dict[str, Any] = {k: torch.from_numpy(v) for k, v in self.arrays.items()}
-        return RawBatch(**tensors, **self.rest)
+        return self.kind(**{k: torch.from_numpy(v) for k, v in self.arrays.items()}, **self.rest)
 
-    def pin_memory(self) -> RawBatch:
+    def pin_memory(self) -> Any:
         """Returns the batch in pinned memory; a DataLoader calls this."""
         return self.unpack().pin_memory()
 
@@ -181,17 +184,17 @@ def _collate(batch: Any) -> Any:
     A container often has only 64 MB. With torch's own code, a batch without room is lost, and the
     process that trains waits for it for ever.
     """
-    if not isinstance(batch, RawBatch):
+    if not isinstance(batch, Batch):
         return batch
-    values = {field.name: getattr(batch, field.name) for field in dataclasses.fields(batch)}
-    tensors = {name: value for name, value in values.items() if isinstance(value, Tensor)}
+    tensors = {name: value for name, value in vars(batch).items() if isinstance(value, Tensor)}
     if sum(tensor.nbytes for tensor in tensors.values()) + RESERVE < _free_shared_memory():
         with contextlib.suppress(RuntimeError, OSError):  # such as when another worker was faster
             for tensor in tensors.values():
                 tensor.share_memory_()  # type: ignore[no-untyped-call]
             return batch
     arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
-    return PickledBatch(arrays, {k: v for k, v in values.items() if k not in arrays})
+    rest = {k: v for k, v in vars(batch).items() if k not in arrays}
+    return PickledBatch(type(batch), arrays, rest)
 
 
 def _free_shared_memory() -> float:
