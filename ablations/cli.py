@@ -21,6 +21,7 @@ from ablations.commands import (
     launch,
     plan,
     plot,
+    predict,
     report,
     runs,
     shell,
@@ -69,6 +70,7 @@ for command in (
     runs.cancel,
     convert.convert,
     evaluate.evaluate,
+    predict.predict,
     benchmark.benchmark,
 ):
     cli.add_command(command)

@@ -27,7 +27,8 @@ def clone(tmp_path_factory: pytest.TempPathFactory, few_images: Path) -> Path:
     for name in ("modernize", "ablations", "results"):
         skip = shutil.ignore_patterns("__pycache__", "runs")
         shutil.copytree(ROOT / name, folder / name, ignore=skip)
-    shutil.copy(ROOT / "run_roadmap.py", folder)
+    for name in ("run_roadmap.py", "hubconf.py"):
+        shutil.copy(ROOT / name, folder)
     embedded = folder / EMBEDDED.relative_to(ROOT)
     shutil.rmtree(embedded)
     shutil.copytree(few_images, embedded)
