@@ -24,7 +24,7 @@ def is_installed(name: str) -> bool:
 
 
 def families(text: str) -> list[str]:
-    """Returns the fonts for a text: matplotlib's present ones, and others for what they lack."""
+    """Returns the fonts for a text: matplotlib's present ones, and others that have the rest."""
     found = [_family_of(char) for char in _strange(text)]
     return list(dict.fromkeys([*rcParams["font.family"], *filter(None, found)]))
 
