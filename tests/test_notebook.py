@@ -117,6 +117,8 @@ def check(shown):
     assert "29.8 GFLOPs" in text(shown["own-road-folded"])
 
     study = Study.open(REPOSITORY / "results" / "reference-nano")
+    assert png(shown["change-drawn"]).startswith(b"\x89PNG")
+    assert "d7x7, 768" in text(shown["change-architecture-table"])
     assert png(shown["figure-drawn"]) == chart.as_png(paper_figure())
     assert png(shown["study-figure"]) == chart.as_png(study_figure(study))
     for variant in study.variants:
