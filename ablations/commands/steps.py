@@ -112,7 +112,9 @@ def steps(
             text.show(console, diagrams)
             return
         rows = [row for diagram in diagrams for row in diagram.rows()]
-        tables.plain_report(rows).show(console, form)
+        shown = ("step", "part", "text", "change", "before")
+        texts = [{name: row[name] or "" for name in shown} for row in rows]
+        tables.Report(rows, texts).show(console, form)
     else:
         rows = step_rows(variants)
         tables.Report(rows, rows, _COLUMNS).show(console, form)
