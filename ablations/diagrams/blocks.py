@@ -102,7 +102,7 @@ class BlockDiagram:
 
 
 def was(difference: Difference) -> str:
-    """Returns the part of a changed layer's old text that differs: "was 3x3"; empty if none does."""
+    """Returns the differing part of a changed layer's old text: "was 3x3"; or nothing."""
     layer, before = difference.layer, difference.before
     if before is None or before.text == layer.text or difference.change is Change.REMOVED:
         return ""
