@@ -424,10 +424,12 @@ def test_errors_name_the_fault():
 @pytest.mark.integration
 @pytest.mark.parametrize("suffix", [".svg", ".pdf", ".png"])
 def test_the_same_table_gives_the_same_bytes(tmp_path, suffix, monkeypatch):
-    one = chart.save(chart.roadmap_figure(**paper_figure()), tmp_path / f"one{suffix}").read_bytes()
+    one = chart.save_figure(
+        chart.roadmap_figure(**paper_figure()), tmp_path / f"one{suffix}"
+    ).read_bytes()
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "0")
     with mpl.rc_context({"font.size": 20, "savefig.bbox": "tight", "svg.hashsalt": None}):
-        other = chart.save(
+        other = chart.save_figure(
             chart.roadmap_figure(**paper_figure()), str(tmp_path / f"other{suffix}")
         ).read_bytes()
     assert one == other
@@ -436,24 +438,24 @@ def test_the_same_table_gives_the_same_bytes(tmp_path, suffix, monkeypatch):
 
 def test_a_png_in_memory_is_the_one_that_is_saved(tmp_path):
     figure = draw("one")
-    assert chart.as_png(figure) == chart.save(figure, tmp_path / "one.png").read_bytes()
+    assert chart.as_png(figure) == chart.save_figure(figure, tmp_path / "one.png").read_bytes()
 
 
 def test_save_makes_folders_and_takes_capitals(tmp_path):
-    path = chart.save(draw("one"), tmp_path / "new" / "folder" / "chart.PNG")
+    path = chart.save_figure(draw("one"), tmp_path / "new" / "folder" / "chart.PNG")
     assert path.read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize("name", ["chart.jpg", "chart", "chart.svg.txt"])
 def test_save_refuses_other_suffixes(tmp_path, name):
     with pytest.raises(UsageError, match=rf"{name}.*Valid: \.png, \.svg, \.pdf, \.eps, \.ps"):
-        chart.save(draw("one"), tmp_path / name)
+        chart.save_figure(draw("one"), tmp_path / name)
 
 
 def test_save_says_when_it_cannot_write(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(RoadmapError, match="cannot write"):
-        chart.save(draw("one"), tmp_path / "file" / "chart.png")
+        chart.save_figure(draw("one"), tmp_path / "file" / "chart.png")
 
 
 def test_drawing_leaves_the_settings_alone():

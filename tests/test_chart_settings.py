@@ -8,14 +8,17 @@ import subprocess
 import sys
 import zlib
 from pathlib import Path
+from urllib.parse import unquote
 
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib import image
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 from reporting import write_study
 
+import ablations
 from ablations import paper
 from ablations.analysis.summary import read_summary
 from ablations.charts import chart
@@ -26,6 +29,7 @@ from ablations.charts.throughput_chart import draw as draw_throughput
 from ablations.cli import main
 from ablations.records import Study
 from ablations.report import figures as report_figures
+from ablations.report.html import as_html
 from ablations.report.page import make
 from modernize.errors import UnknownNameError, UsageError
 
@@ -173,7 +177,7 @@ def test_dark_and_transparent_charts_have_that_background(tmp_path: Path) -> Non
         (ChartSettings(transparent=True, dark=True), (255, 255, 255, 0)),
     ):
         figure = paper_figure("resnet50", settings=settings)
-        pixels = image.imread(chart.save(figure, tmp_path / "chart.png", settings))
+        pixels = image.imread(chart.save_figure(figure, tmp_path / "chart.png", settings))
         assert pixels.shape[2] == 4
         corner = np.rint(pixels[2, 2] * 255)
         assert tuple(corner)[3] == color[3]
@@ -187,7 +191,7 @@ def test_dark_and_transparent_charts_have_that_background(tmp_path: Path) -> Non
 def test_a_png_has_width_times_dpi_pixels(tmp_path: Path, dpi: int) -> None:
     settings = ChartSettings(width=3.25, dpi=dpi)
     figure = paper_figure("resnet50", ["resnet", "recipe"], settings)
-    pixels = image.imread(chart.save(figure, tmp_path / "chart.png", settings))
+    pixels = image.imread(chart.save_figure(figure, tmp_path / "chart.png", settings))
     assert abs(pixels.shape[1] - 3.25 * dpi) <= 1
 
 
@@ -209,25 +213,25 @@ def fonts_in(pdf: bytes) -> set[bytes]:
 @pytest.mark.integration
 def test_pdf_and_postscript_embed_truetype_fonts(tmp_path: Path) -> None:
     figure = paper_figure()
-    path = chart.save(figure, tmp_path / "chart.pdf")
+    path = chart.save_figure(figure, tmp_path / "chart.pdf")
     assert fonts_in(path.read_bytes()) == {b"CIDFontType2"}
     if tool := shutil.which("pdffonts"):
         shown = subprocess.run([tool, path], capture_output=True, text=True, check=True).stdout
         assert "Type 3" not in shown
         assert "TrueType" in shown
     for kind in ("eps", "ps"):
-        found = chart.save(figure, tmp_path / f"chart.{kind}").read_bytes()
+        found = chart.save_figure(figure, tmp_path / f"chart.{kind}").read_bytes()
         assert found.startswith(b"%!PS-Adobe")
         assert b"/FontType 42" in found
         assert b"/FontType 3" not in found
-        assert found == chart.save(figure, tmp_path / f"again.{kind}").read_bytes()
+        assert found == chart.save_figure(figure, tmp_path / f"again.{kind}").read_bytes()
         assert b"CreationDate" not in found
 
 
 def test_an_svg_keeps_texts_if_asked(tmp_path: Path) -> None:
     for settings, kept in ((ChartSettings(), False), (ChartSettings(svg_text=True), True)):
         figure = paper_figure("resnet50", settings=settings)
-        svg = chart.save(figure, tmp_path / "chart.svg", settings).read_text()
+        svg = chart.save_figure(figure, tmp_path / "chart.svg", settings).read_text()
         assert (re.search(r"<text[^>]*>depthwise conv</text>", svg) is not None) == kept
 
 
@@ -248,7 +252,7 @@ def test_a_style_gives_fonts_and_colours(tmp_path: Path) -> None:
     assert settings.fonts_missing == ["No Such Font"]
     assert "No Such Font" in chart.boxes_note(paper_figure("resnet50", ["ln"], settings), settings)
     figure = roadmap_with(settings)
-    svg = chart.save(figure, tmp_path / "chart.svg", settings).read_text()
+    svg = chart.save_figure(figure, tmp_path / "chart.svg", settings).read_text()
     assert "DejaVuSerif" in svg
     assert "DejaVuSans-" not in svg
     for color in ("#102030", "#405060", "#fff8e0", "#aa0000"):
@@ -329,8 +333,41 @@ def test_the_pictures_of_a_report_have_the_settings(tmp_path: Path) -> None:
     dark = make(study, settings=ChartSettings(width=3.25, dark=True, svg_text=True))
     assert plain.chart.path == "roadmap.svg"
     assert dark.chart.path == "report/chart.svg"  # collect's chart remains as it is
+    assert re.search(rb'width="244.8pt"', plain.chart.narrow)
+    sources = re.findall(r"<source media=\"([^\"]+)\" srcset='([^']+)'>", as_html(plain))
+    assert sources
+    for media, url in sources:
+        assert "max-width" in media
+        assert not set(url.removeprefix("data:image/svg+xml,")) & set(" ,")  # they end a URL
+    shown = [unquote(url) for _, url in sources]
+    assert shown[0].count("<path") == plain.chart.narrow.decode().count("<path")
+    assert "<source" not in as_html(dark)
     for picture in dark.pictures:
         svg = picture.svg.decode()
         assert DARK.paper in svg
         assert "<text" in svg
         assert float(re.search(r'width="([0-9.]+)pt"', svg)[1]) in (3.25 * 72, 3.25 * 36)
+
+
+def test_the_functions_of_the_package() -> None:
+    table = ablations.flops_table()
+    road = ablations.published()
+    assert list(table["step"]) == list(road["step"])
+    # fvcore's count of a ResNet-50, and the paper's figure in its own digits
+    assert table.set_index("step").loc["resnet", "flops"] == 4089184256
+    assert road.set_index("step").loc["resnet", "flops"] == 4_090_000_000
+    assert set(ablations.flops_table("resnet50", 64)["image_size"]) == {64}
+    figure = ablations.roadmap_figure(pd.read_csv(ROOT / "results/reference-nano/summary.csv"))
+    assert "82.75" in [text.get_text() for text, _ in texts(figure)]
+    for call in (ablations.flops_table, ablations.published):
+        with pytest.raises(UnknownNameError, match="no-such"):
+            call("no-such")
+
+
+@pytest.mark.integration
+def test_quick_commands_import_no_library_of_charts() -> None:
+    code = (
+        "import sys, ablations, ablations.cli, ablations.commands.plot;"
+        "sys.exit(str({'torch', 'pandas', 'matplotlib'} & set(sys.modules) or '') or 0)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

@@ -104,7 +104,7 @@ def test_the_papers_chart_is_written_here_and_not_where_its_tables_are(
     monkeypatch.chdir(tmp_path)
     written = []
     monkeypatch.setattr(
-        chart, "save", lambda *given: written.append(given[1].resolve()) or given[1]
+        chart, "save_figure", lambda *given: written.append(given[1].resolve()) or given[1]
     )
     for _ in range(2):
         monkeypatch.setattr(sys, "argv", ["run_roadmap.py", "plot", "--from", "paper"])

@@ -99,7 +99,7 @@ class Reader(HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         self.tags.append((tag, dict(attrs)))
-        if tag not in ("meta", "img"):
+        if tag not in ("meta", "img", "source"):
             self._open.append(tag)
         if tag == "table":
             self.tables.append([])
@@ -400,7 +400,7 @@ def test_the_markdown_has_it_all(study: Study) -> None:
 @pytest.mark.usefixtures("drawn")
 def test_the_report_shares_its_chart_with_collect_unless_it_differs(tmp_path: Path) -> None:
     made = write_study(tmp_path / "two", {"recipe": RECIPE, "stage-ratio": STAGES})
-    collected = chart.save(study_figure(made), tmp_path / "collected.svg").read_bytes()
+    collected = chart.save_figure(study_figure(made), tmp_path / "collected.svg").read_bytes()
     write(made, best_epoch=False)
     shared, other = made.folder / "roadmap.svg", made.folder / "report" / "chart.svg"
     assert shared.read_bytes() == collected

@@ -114,7 +114,7 @@ def test_few_networks_bear_their_names_and_many_are_numbered():
 @pytest.mark.integration
 def test_the_same_table_gives_the_same_file(tmp_path):
     one, other = (
-        chart.save(figure, tmp_path / f"{number}.svg").read_bytes()
+        chart.save_figure(figure, tmp_path / f"{number}.svg").read_bytes()
         for number, figure in enumerate((whole(), drawn(table())))
     )
     assert one == other

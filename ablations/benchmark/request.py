@@ -219,7 +219,9 @@ def write(
     written = benchmark.write(folder)
     figure = throughput_figure(benchmark, known, source)
     if figure is not None:
-        written += [chart.save(figure, folder / f"throughput.{kind}") for kind in ("png", "svg")]
+        written += [
+            chart.save_figure(figure, folder / f"throughput.{kind}") for kind in ("png", "svg")
+        ]
     return written
 
 

@@ -1,7 +1,7 @@
 """The roadmap chart: a bar of accuracy for each step, with its change and its cost.
 
 :func:`roadmap_figure` takes a summary (one row per step, see :data:`COLUMNS`) and returns a figure;
-:func:`save` writes it. :mod:`~ablations.charts.rows` has the text of the cells,
+:func:`save_figure` writes it. :mod:`~ablations.charts.rows` has the text of the cells,
 :mod:`~ablations.charts.layout` their places, and :mod:`~ablations.charts.canvas` the figure with
 its lines, boxes and texts.
 """
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from ablations.paper import Reference
 
-__all__ = ["COLUMNS", "as_png", "boxes_note", "roadmap_figure", "save"]
+__all__ = ["COLUMNS", "as_png", "boxes_note", "roadmap_figure", "save_figure"]
 
 SUFFIXES = (".png", ".svg", ".pdf", ".eps", ".ps")
 
@@ -129,7 +129,7 @@ def roadmap_figure(
     return canvas.figure
 
 
-def save(figure: Figure, path: str | Path, settings: ChartSettings | None = None) -> Path:
+def save_figure(figure: Figure, path: str | Path, settings: ChartSettings | None = None) -> Path:
     """Writes a figure as PNG, SVG, PDF, EPS or PS, by the suffix; equal figures give equal bytes.
 
     Args:
@@ -158,7 +158,7 @@ def save(figure: Figure, path: str | Path, settings: ChartSettings | None = None
 
 
 def as_png(figure: Figure, settings: ChartSettings | None = None) -> bytes:
-    """Returns the bytes of a figure's PNG file, as :func:`save` writes it."""
+    """Returns the bytes of a figure's PNG file, as :func:`save_figure` writes it."""
     return render(figure, "png", settings or ChartSettings())
 
 

@@ -1,7 +1,7 @@
 """Draws accuracy against measured throughput, and beside it against FLOPs.
 
 :func:`draw` takes a table (one row a network, see :data:`COLUMNS`) and returns a figure, which
-:func:`ablations.charts.chart.save` writes. :mod:`~ablations.charts.labels` places the labels.
+:func:`~ablations.charts.chart.save_figure` writes. :mod:`~ablations.charts.labels` places labels.
 """
 
 from __future__ import annotations

@@ -34,7 +34,9 @@ def collect_study(console: Console, study: Study) -> None:
     _print_summary(console, table)
     written = [summary_path(study)]
     figure = study_figure(study, summary=table)
-    written += [chart.save(figure, study.folder / f"roadmap.{kind}") for kind in ("png", "svg")]
+    written += [
+        chart.save_figure(figure, study.folder / f"roadmap.{kind}") for kind in ("png", "svg")
+    ]
     console.print("Wrote " + ", ".join(map(short_path, written)), soft_wrap=True)
     if note := chart.boxes_note(figure, ChartSettings()):
         terminal.echo(note, err=True)

@@ -69,6 +69,6 @@ def plot(
         if other:
             default = Path(f"roadmap-{study.name}-{other.name}")
     for path in outputs or [default.with_name(f"{default.name}.{kind}") for kind in ("png", "svg")]:
-        terminal.echo(f"Wrote {short_path(chart.save(figure, path, settings))}")
+        terminal.echo(f"Wrote {short_path(chart.save_figure(figure, path, settings))}")
     if note := chart.boxes_note(figure, settings):
         terminal.echo(note, err=True)

@@ -131,7 +131,7 @@ def _draw(
 
     figure = blocks.draw(diagrams, title, settings)
     for path in outputs:
-        terminal.echo(f"Wrote {short_path(chart.save(figure, path, settings))}")
+        terminal.echo(f"Wrote {short_path(chart.save_figure(figure, path, settings))}")
     if note := chart.boxes_note(figure, settings):
         terminal.echo(note, err=True)
 

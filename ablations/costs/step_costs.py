@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ablations import tables
 from ablations.paper import printed_flops
 from ablations.units import Unit, choose_unit, fixed, integer
 from modernize.cost import breakdown, cost, parts
-from modernize.steps import STEPS, Regime, Variant, apply_steps
+from modernize.steps import STEPS, Regime, Variant, apply_steps, find_regime
 from modernize.text import plural
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,6 +84,25 @@ def cost_rows(variants: Sequence[Variant], regime: Regime, image_size: int) -> l
             )
         )
     return rows
+
+
+def flops_table(regime: str = "resnet50", image_size: int | None = None) -> pd.DataFrame:
+    """Returns the cost of every step of the roadmap, a row for each, with the published FLOPs.
+
+    Columns: as the attributes of :class:`CostRow`; ``flops`` are MACs of one image.
+
+    Args:
+        regime: its name.
+        image_size: height and width in pixels; None: the regime's.
+
+    Raises:
+        UnknownNameError: for an unknown regime.
+    """
+    import pandas as pd
+
+    found = find_regime(regime)
+    rows = cost_rows(apply_steps(STEPS, found), found, image_size or found.image_size)
+    return pd.DataFrame([dataclasses.asdict(row) for row in rows])
 
 
 def step_breakdown(variant: Variant, regime: Regime, image_size: int) -> str:

@@ -12,7 +12,6 @@ from markupsafe import Markup
 
 from ablations.analysis.accuracies import BEST
 from ablations.report.page import NUMBERS, Page
-from ablations.report.pictures import Picture
 from ablations.report.sections import ONLY_SUMMARY, sections
 from modernize.text import visible
 
@@ -21,6 +20,9 @@ PROSE = ("conclusion", "status", "value")
 
 _PLAIN = ' !"$()*+,/:;<=>?@[]^_`{|}~-.'
 """Characters of a data URL that need no escape inside single quotes."""
+
+_SEPARATORS = str.maketrans({" ": "%20", ",": "%2C"})
+"""Characters that end a URL in a ``srcset``, and their escapes."""
 
 
 def as_html(page: Page) -> str:
@@ -40,11 +42,15 @@ def as_html(page: Page) -> str:
         numbers=NUMBERS,
         prose=PROSE,
         data_url=_data_url,
+        settings=page.settings,
         version=importlib.metadata.version("convnext-roadmap"),
     )
 
 
-def _data_url(picture: Picture) -> Markup:
+def _data_url(svg: bytes, *, in_list: bool = False) -> Markup:
     """Returns a picture as a URL for an attribute in single quotes; a quarter less than base64."""
-    svg = re.sub(r"\s*\n\s*", " ", picture.svg.decode())
-    return Markup(f"data:image/svg+xml,{quote(svg, safe=_PLAIN)}")  # noqa: S704
+    text = re.sub(r"\s*\n\s*", " ", svg.decode())
+    url = quote(text, safe=_PLAIN)
+    if in_list:
+        url = url.translate(_SEPARATORS)
+    return Markup(f"data:image/svg+xml,{url}")  # noqa: S704

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ablations.analysis.accuracies import BEST
@@ -32,8 +32,10 @@ from modernize.text import file_name, plural
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
 
 MOST_BLOCKS = 24  # steps whose block is drawn
+PHONE_WIDTH = 3.4  # inches: of the chart on a narrow screen
 MOST_PANELS = 60  # steps whose learning curves are drawn
 
 _PREFIXES = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (0, ""))
@@ -47,11 +49,13 @@ class Picture:
         path: of its file in the study's folder.
         alt: the alternative text, for readers who do not see it.
         svg: the file's content.
+        narrow: the same for a narrow screen, if it must be another picture.
     """
 
     path: str
     alt: str
     svg: bytes
+    narrow: bytes = b""
 
 
 def colors(study: Study, summary: pd.DataFrame, settings: ChartSettings) -> dict[str, str]:
@@ -65,7 +69,10 @@ def chart(
 ) -> Picture:
     """Returns the chart of all steps; of the default baseline and epoch it is ``collect``'s."""
     note = "best epoch (optimistic)" if epoch == BEST else ""
-    figure = chart_figures.study_figure(study, summary=summary, accuracy=note, settings=settings)
+
+    def draw(look: ChartSettings) -> Figure:
+        return chart_figures.study_figure(study, summary=summary, accuracy=note, settings=look)
+
     alt = (
         "A bar of top-1 accuracy for each step, with its change and its cost; the table of "
         "results has the same numbers."
@@ -75,7 +82,7 @@ def chart(
         if default and epoch != BEST and settings == ChartSettings()
         else "report/chart.svg"
     )
-    return Picture(path, alt, render(figure, "svg", settings))
+    return _for_all_screens(path, alt, draw, settings)
 
 
 def tornado(table: pd.DataFrame, settings: ChartSettings) -> Picture:
@@ -104,8 +111,24 @@ def blocks(study: Study, settings: ChartSettings) -> Picture | None:
     shown = [*reversed(distinct.values())][:MOST_BLOCKS]
     steps = ", ".join(diagram.key for diagram in shown)
     alt = f"The block of stage 1 in {steps}, with the layers that differ from the parent's marked."
-    svg = render(block_pictures.draw(shown, settings=settings), "svg", settings)
-    return Picture("report/blocks.svg", alt, svg)
+
+    def draw(look: ChartSettings) -> Figure:
+        return block_pictures.draw(shown, settings=look)
+
+    return _for_all_screens("report/blocks.svg", alt, draw, settings)
+
+
+def _for_all_screens(
+    path: str, alt: str, draw: Callable[[ChartSettings], Figure], settings: ChartSettings
+) -> Picture:
+    """Returns a picture that is drawn twice, for wide and for narrow screens.
+
+    It is drawn once if the settings have a width.
+    """
+    svg, narrow = render(draw(settings), "svg", settings), b""
+    if not settings.width:
+        narrow = render(draw(dataclasses.replace(settings, width=PHONE_WIDTH)), "svg", settings)
+    return Picture(path, alt, svg, narrow)
 
 
 def curves(
