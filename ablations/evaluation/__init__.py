@@ -1,0 +1,1 @@
+"""How detectors and segmenters are tested, and measured by the reference implementations."""
