@@ -204,3 +204,12 @@ def test_layers_for_programs() -> None:
 def test_wrong_use(arguments: list[str], texts: list[str]) -> None:
     told = call("steps", *arguments, status=2)
     assert all(word in told for word in texts)
+
+
+def test_a_block_that_does_not_exist_is_not_drawn() -> None:
+    nano = until("downsample", "nano")  # stages of 1, 1, 2 or 3, and 1 blocks
+    pairs = [(v, None) for v in nano]
+    assert {d.place for d in block_diagrams(pairs, 32)} == {"block of stage 3"}
+    only = block_diagrams(pairs[:1], 32, stage=0)[0]
+    assert (only.place, only.in_width) == ("first block of stage 1", 16)
+    assert only.shortcut

@@ -44,10 +44,8 @@ _COLUMNS = tables.Columns(
 @click.option(
     "--stage",
     type=IntegerType(1, 8),
-    default=1,
-    show_default=True,
     metavar="NUMBER",
-    help="The stage whose block is drawn.",
+    help="The stage whose block is drawn.  [default: the first with more than a first block]",
 )
 @click.option("--first-block", is_flag=True, help="Draw the first block of the stage.")
 @click.option("--image-size", type=PIXELS, metavar="PIXELS", help="[default: the regime's]")
@@ -71,7 +69,7 @@ def steps(
     regime: str | None,
     table: bool,
     fields: bool,
-    stage: int,
+    stage: int | None,
     first_block: bool,
     image_size: int | None,
     form: str,
@@ -96,8 +94,8 @@ def steps(
         if others:
             raise UsageError(f"{min(others)} does not go with --output, which draws blocks.")
         pairs = compared(names, variants)
-        diagrams = block_diagrams(pairs, size, stage=stage - 1, first=first_block)
-        title = "" if names else f"Blocks of stage {stage}: {networks.title}"
+        diagrams = block_diagrams(pairs, size, stage=stage and stage - 1, first=first_block)
+        title = "" if names else f"Blocks of stage {diagrams[0].stage + 1}: {networks.title}"
         _draw(diagrams, title, outputs, settings)
     elif fields:
         if len(names) != 1 or table:
@@ -107,7 +105,7 @@ def steps(
         _print_table(names, networks, size, form)
     elif names:
         pairs = compared(names, variants)
-        diagrams = block_diagrams(pairs, size, stage=stage - 1, first=first_block)
+        diagrams = block_diagrams(pairs, size, stage=stage and stage - 1, first=first_block)
         if form == "table":
             text.show(console, diagrams)
             return

@@ -116,7 +116,7 @@ def block_diagrams(
     pairs: Sequence[tuple[Variant, Variant | None]],
     image_size: int,
     *,
-    stage: int = 0,
+    stage: int | None = None,
     first: bool = False,
     count: Callable[[Variant, int], tuple[int, int]] | None = None,
 ) -> list[BlockDiagram]:
@@ -125,8 +125,10 @@ def block_diagrams(
     Args:
         pairs: the networks, each with the one that it is compared with.
         image_size: height and width in pixels of the images whose FLOPs are counted.
-        stage: number of the block's stage, from 0.
-        first: whether it is the first block of the stage, which may change width and resolution.
+        stage: number of the block's stage, from 0; by default the first one in which all these
+            networks have more than a first block.
+        first: whether it is the first block of the stage, which may change width and resolution; a
+            stage of one block has no other.
         count: returns the parameters and FLOPs of a network; by default, :func:`quick_cost`.
 
     Raises:
@@ -134,6 +136,9 @@ def block_diagrams(
         CustomLayersError: if its custom layers are not loaded, or fail.
     """
     variants = {v.key: v for pair in pairs for v in pair if v}
+    if stage is None:
+        depths = zip(*(v.spec.depths for v in variants.values()), strict=False)
+        stage = next((number for number, found in enumerate(depths) if min(found) > 1), 0)
     count = count or (lambda variant, size: quick_cost(variant.spec, size))
     costs = {key: ClosedFormCost(*count(v, image_size)) for key, v in variants.items()}
     return [_diagram(variant, against, stage, first, costs) for variant, against in pairs]
@@ -158,7 +163,7 @@ def _diagram(
         title=variant.title,
         against=against.key if against else None,
         stage=stage,
-        first=first,
+        first=block is network.stages[stage].first,
         in_width=block.in_width,
         out_width=block.out_width,
         branch=tuple(compare(old.branch, block.branch)),
@@ -176,7 +181,8 @@ def _block(variant: Variant, network: Architecture, stage: int, first: bool) -> 
         raise UsageError(
             f"{variant.key} has no stage {stage + 1}; its stages are 1 to {len(network.stages)}."
         )
-    return network.stages[stage].first if first else network.stages[stage].rest
+    chosen = network.stages[stage]
+    return chosen.first if first or chosen.depth == 1 else chosen.rest
 
 
 _Lines = tuple[str, ...]

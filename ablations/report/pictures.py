@@ -110,10 +110,11 @@ def blocks(study: Study, settings: ChartSettings) -> Picture | None:
         return None
     shown = [*reversed(distinct.values())][:MOST_BLOCKS]
     steps = ", ".join(diagram.key for diagram in shown)
-    alt = f"The block of stage 1 in {steps}, with the layers that differ from the parent's marked."
+    title = f"The {shown[0].place}"
+    alt = f"{title} in {steps}, with the layers that differ from the parent's marked."
 
     def draw(look: ChartSettings) -> Figure:
-        return block_pictures.draw(shown, settings=look)
+        return block_pictures.draw(shown, title, look)
 
     return _for_all_screens("report/blocks.svg", alt, draw, settings)
 

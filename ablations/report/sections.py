@@ -131,7 +131,7 @@ def _blocks(page: Page) -> Iterator[Part]:
     if page.blocks:
         yield Pictures([page.blocks], "chart")
         yield Text(
-            "Blocks of stage 1, each compared with that of the step it builds on. Steps with the "
+            "A block of each step, compared with that of the step it builds on. Steps with the "
             "same block as that step are not shown.",
             "soft",
         )
