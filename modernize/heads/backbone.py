@@ -40,9 +40,8 @@ class Backbone(nn.Module):
     def __init__(self, spec: NetSpec) -> None:
         super().__init__()
         check_stages(spec)
-        network = Network(spec)
-        self.widths: Sequence[int] = spec.stream_widths
-        self.strides = [spec.stem.stride << stage for stage in range(STAGES)]
+        network = Network(spec.replace(num_classes=0))
+        self.widths, self.strides = network.feature_widths, network.feature_strides
         self.stem, self.stages = network.stem, network.stages
         self.norms = nn.ModuleList(
             nn.Identity() if spec.norm is Norm.BATCH else norm(spec, width) for width in self.widths
