@@ -28,6 +28,7 @@ from ablations.value_types import (
     Rate,
     RegimeName,
     SizeName,
+    TaskName,
 )
 from ablations.yaml_core import Key
 from ablations.yaml_file import SET, Conflict, ConflictError, Table, Text
@@ -272,6 +273,7 @@ class Preset(Table):
 
     Attributes:
         title: one line, for tables and charts.
+        task: one of :data:`ablations.metrics.TASKS`.
         regime: the default regime.
         data: the images.
         recipes: how networks are trained.
@@ -281,6 +283,7 @@ class Preset(Table):
     """
 
     title: Text
+    task: TaskName = "classification"
     regime: RegimeName
     data: DataChoice
     recipes: Recipes

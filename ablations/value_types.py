@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field
 
 from ablations import limits
 from ablations.data_sets import NAMES
+from ablations.metrics import TASKS
 from modernize.errors import UnknownNameError
 from modernize.models import MODELS
 from modernize.steps import find_regime
@@ -47,12 +48,19 @@ def _known_to_timm(text: str) -> str:
     return text
 
 
+def _known_task(name: str) -> str:
+    if name not in TASKS:
+        raise ValueError(str(UnknownNameError("task", name, TASKS)))
+    return name
+
+
 def _known_data_set(name: str) -> str:
     if name not in NAMES:
         raise ValueError(str(UnknownNameError("data set", name, NAMES)))
     return name
 
 
+TaskName: TypeAlias = Annotated[str, AfterValidator(_known_task)]
 DataName: TypeAlias = Annotated[str, AfterValidator(_known_data_set)]
 Rate: TypeAlias = Annotated[float, Field(ge=0, lt=1)]
 RandAugment: TypeAlias = Annotated[str, AfterValidator(_known_to_timm)]

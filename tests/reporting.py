@@ -22,8 +22,9 @@ Outcomes = Mapping[str, Sequence[Record | float | None]]
 def finished(top1: float, **provenance: object) -> Record:
     """A run with this accuracy after its last epoch, and one point more after the one before."""
     return Record(
-        Status.FINISHED, top1=top1, top5=99.0, top1_best=top1 + 1, best_epoch=2, epochs=3,
-        train_loss=0.5, seconds=30.0, provenance={**PROVENANCE, **provenance},
+        Status.FINISHED, metrics={"top1": top1, "top5": 99.0, "top1_best": top1 + 1},
+        best_epoch=2, epochs=3, train_loss=0.5, seconds=30.0,
+        provenance={**PROVENANCE, **provenance},
     )  # fmt: skip
 
 
@@ -52,8 +53,9 @@ def write_study(
             continue
         record = end if isinstance(end, Record) else finished(end)
         run_folder.prepare(run)
-        if record.top1 is not None:
-            curve = (record.top1 / 2, record.top1 + 1, record.top1)
+        if "top1" in record.metrics:
+            last = record.metrics["top1"]
+            curve = (last / 2, last + 1, last)
             run_folder.write_metrics(
                 {"epoch": epoch, "train_loss": 1.0, "top1": top1, "top5": 99.0}
                 for epoch, top1 in enumerate(curve, 1)

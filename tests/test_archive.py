@@ -103,7 +103,7 @@ def test_a_folder_comes_before_the_archive(whole: Study) -> None:
     folder.write_record(finished(12.0))
     again = Study.open(kept.folder)
     assert summarise(again).set_index("step").loc["recipe", "n"] == 3
-    assert of_study(again).rows[0].top1 == {0: 12.0, 1: 85.4, 2: 85.9}
+    assert of_study(again).rows[0].values == {0: 12.0, 1: 85.4, 2: 85.9}
 
 
 def test_a_run_that_is_trained_again_keeps_its_line_until_it_has_ended(whole: Study) -> None:

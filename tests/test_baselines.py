@@ -99,7 +99,9 @@ def test_the_chart_marks_changes_that_are_not_from_the_row_above(tmp_path: Path)
     assert "change: from" not in words
 
 
-@pytest.mark.parametrize("end", [FAILED, Record(Status.COLLAPSED, "at chance", top1=10.0), None])
+@pytest.mark.parametrize(
+    "end", [FAILED, Record(Status.COLLAPSED, "at chance", metrics={"top1": 10.0}), None]
+)
 def test_a_parent_without_a_finished_run(tmp_path: Path, end: Record | None) -> None:
     study = write_study(
         tmp_path / "some", {"recipe": LOW, "stage-ratio": [end] * 3, "patchify": HIGH}

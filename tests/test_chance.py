@@ -2,19 +2,27 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from scipy.stats import binomtest
 
-from ablations.records import Status
-from ablations.training.chance import FEWEST, LEVEL, ChanceLevel, final_record
+from ablations.records import Record, Status
+from ablations.tasks.chance import FEWEST, LEVEL, ChanceLevel
+from ablations.tasks.classification import Classification
+from ablations.training.outcome import final_record
 
 RESULTS = Path(__file__).parent.parent / "results"
 
 
+def end_of(rows: list[dict[str, Any]], images: int, fraction: float) -> Record:
+    task = Classification()
+    return final_record(rows, task.metrics, lambda values: task.chance(values, images, fraction))
+
+
 def status_of(right: int, images: int, fraction: float) -> Status:
     rows = [{"epoch": 1, "top1": 100 * right / images, "top5": 100.0, "train_loss": 2.3}]
-    record = final_record(rows, ChanceLevel(images, fraction))
+    record = end_of(rows, images, fraction)
     assert (record.status is Status.FINISHED) == (record.reason == "")
     return record.status
 
@@ -82,6 +90,4 @@ def test_the_shipped_studies_end_as_they_are_on_record(study: str) -> None:
     images = json.loads((RESULTS / study / "study.json").read_text())["images"]["val_images"]
     for line in (RESULTS / study / "runs.jsonl").read_text().splitlines():
         run = json.loads(line)
-        assert (
-            final_record(run["metrics"], ChanceLevel(images, 0.1)).status == run["record"]["status"]
-        )
+        assert end_of(run["metrics"], images, 0.1).status == run["record"]["status"]

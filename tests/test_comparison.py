@@ -23,13 +23,14 @@ from ablations.analysis.accuracies import (
     of_paper,
     of_study,
 )
-from ablations.analysis.comparison import COLUMNS, compare, sensitivity
+from ablations.analysis.comparison import columns, compare, sensitivity
 from ablations.analysis.comparison_text import COLUMNS as SHOWN
 from ablations.analysis.comparison_text import as_texts, as_values, notes
 from ablations.analysis.conclusions import half_width
 from ablations.analysis.statistics import summarise_values, summary_from
 from ablations.analysis.summary import write_summary
 from ablations.cli import main
+from ablations.metrics import CLASSIFICATION
 from ablations.recipe import load_preset
 from ablations.records import Record, Status, Study, write_json
 from ablations.studies.selection import roadmap
@@ -207,10 +208,16 @@ def test_a_chain_without_differences_errs_no_more_often_than_nominal():
 
 
 def finished(top1, best=None):
-    return Record(Status.FINISHED, top1=top1, top5=99.0, top1_best=best or top1 + 0.5, epochs=2)
+    return Record(
+        Status.FINISHED,
+        metrics={"top1": top1, "top5": 99.0, "top1_best": best or top1 + 0.5},
+        epochs=2,
+    )
 
 
-COLLAPSED = Record(Status.COLLAPSED, "at chance", top1=10.0, top1_best=12.0, epochs=2)
+COLLAPSED = Record(
+    Status.COLLAPSED, "at chance", metrics={"top1": 10.0, "top1_best": 12.0}, epochs=2
+)
 DIVERGED = Record(Status.DIVERGED, "the loss became nan")
 
 
@@ -331,7 +338,7 @@ def test_the_command_in_all_formats(study, monkeypatch, capsys):
     assert "optimistic" in best
     text = command(monkeypatch, capsys, *there, "--format", "csv", "--baseline", "resnet")
     rows = list(csv.DictReader(io.StringIO(text)))
-    assert tuple(rows[0]) == COLUMNS
+    assert list(rows[0]) == columns(CLASSIFICATION.headline)
     assert rows[1]["pairs"] == "3"
     assert float(rows[2]["change"]) == pytest.approx(5.0)
     assert rows[0]["change"] == rows[0]["p"] == ""

@@ -41,7 +41,7 @@ def experiments(few_images: Path, tmp_path: Path) -> Callable[..., Experiment]:
 def finish(experiment: Experiment) -> None:
     for p in experiment.needed:
         p.folder.prepare(p.run)
-        p.folder.write_record(Record(Status.FINISHED, top1=80.0))
+        p.folder.write_record(Record(Status.FINISHED, metrics={"top1": 80.0}))
 
 
 @pytest.mark.parametrize("executor", ["local", "debug", "slurm"])
@@ -71,7 +71,7 @@ def test_runs_of_other_launches_are_skipped(
             wanted = {(p.run.key, p.run.seed) for p in experiment.planned} - {("ln", 0)}
             assert {(p.run.key, p.run.seed) for p in claimed.needed} == wanted
             records = [p.folder.read_record() for p in claimed.planned if p.run.key == "ln"]
-            assert all(r and r.top1 == 80.0 for r in records[:1])
+            assert all(r and r.metrics["top1"] == 80.0 for r in records[:1])
     study = Study.open(planned[0].study.folder)
     assert [v.key for v in study.variants] == ["resnet", "gelu", "ln"]
     assert study.seeds == 2

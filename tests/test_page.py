@@ -39,7 +39,9 @@ ROOT = Path(__file__).parent.parent
 TITLES = ["Findings", "Chart", "Results", "Changes", "Blocks", "Learning curves",
           "Accuracy and cost", "Failed runs", "Provenance", "Reproduction"]  # fmt: skip
 RECIPE, STAGES = [85.0, 85.5, 85.25], [86.0, 86.4, 86.1]
-DIVERGED = Record(Status.DIVERGED, "the loss became nan at iteration 7", top1=20.0, epochs=3)
+DIVERGED = Record(
+    Status.DIVERGED, "the loss became nan at iteration 7", metrics={"top1": 20.0}, epochs=3
+)
 FAILED = Record(Status.FAILED, HOSTILE)
 
 

@@ -199,7 +199,7 @@ def test_recipe_variants_are_trained_compared_and_reported(
         assert config["recipe"] == json.loads(run.recipe.model_dump_json())
         record = folder.read_record()
         assert record is not None
-        weights[variant.key] = record.top1
+        weights[variant.key] = record.metrics["top1"]
     assert len(weights) == 3
     assert "a" in call("compare", "mine", "--results", tmp_path)
     call("report", "mine", "--results", tmp_path)

@@ -71,7 +71,12 @@ def test_a_record_survives_the_disk(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
     assert folder.read_record() is None
     folder.prepare(make_run())
-    record = Record(Status.FINISHED, top1=81.5, top5=99.0, epochs=3, provenance={"device": "cpu"})
+    record = Record(
+        Status.FINISHED,
+        metrics={"top1": 81.5, "top5": 99.0},
+        epochs=3,
+        provenance={"device": "cpu"},
+    )
     folder.write_record(record)
     assert folder.read_record() == record
     config = json.loads((tmp_path / "run" / "config.json").read_text())

@@ -8,13 +8,14 @@ import pytest
 from reporting import write_study
 
 from ablations.analysis.summary import (
-    COLUMNS,
     as_texts,
+    columns,
     read_summary,
     summarise,
     write_summary,
 )
 from ablations.charts.figures import study_figure
+from ablations.metrics import CLASSIFICATION
 from ablations.records import Record, Status, Study
 from modernize.cost import cost
 from modernize.errors import RoadmapError, UsageError
@@ -25,16 +26,16 @@ Outcomes = dict[str, list[Record | None]]
 def finished(top1: float) -> Record:
     return Record(
         Status.FINISHED,
-        top1=top1,
-        top5=99.0,
-        top1_best=top1 + 1,
+        metrics={"top1": top1, "top5": 99.0, "top1_best": top1 + 1},
         best_epoch=1,
         epochs=2,
         seconds=10,
     )
 
 
-COLLAPSED = Record(Status.COLLAPSED, "at chance", top1=10.0, top5=50.0, top1_best=12.0, epochs=2)
+COLLAPSED = Record(
+    Status.COLLAPSED, "at chance", metrics={"top1": 10.0, "top5": 50.0, "top1_best": 12.0}, epochs=2
+)
 DIVERGED = Record(Status.DIVERGED, "the loss became nan")
 FAILED = Record(Status.FAILED, "no memory")
 
@@ -104,7 +105,7 @@ def test_the_summary_file_can_stand_alone(study: Study) -> None:
     written = write_summary(study)
     with (study.folder / "summary.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert tuple(rows[0]) == COLUMNS
+    assert list(rows[0]) == columns(CLASSIFICATION)
     assert list(rows[0])[:5] == ["step", "label", "n", "top1", "top1_std"]
     assert float(rows[0]["top1"]) == pytest.approx(statistics.mean([80, 81, 84]), abs=1e-4)
     (study.folder / "runs").rename(study.folder.parent / "elsewhere")

@@ -14,8 +14,8 @@ from ablations.data.in_memory_loader import InMemoryValidationLoader
 from ablations.data.sampling import MicroBatch, Rank, Sampling, derive
 from ablations.data.transforms import BatchFormat
 from ablations.recipe import load_preset
+from ablations.tasks.classification import Classification
 from ablations.training.device_context import make_device_context
-from ablations.training.evaluation import evaluate
 from modernize.errors import UsageError
 
 
@@ -138,8 +138,8 @@ def test_an_evaluation_counts_each_image_once_over_any_world(
             BatchFormat([0.0], [1 / 255], context.device),
             batch_size=batch,
         )
-        found = evaluate(Answers(), loader, context)
-        counts += torch.tensor([found.images, round(found.top1 * found.images / 100)])
+        found = Classification().evaluate(Answers(), loader, context)
+        counts += torch.tensor([found.images, round(found.values["top1"] * found.images / 100)])
     assert counts.tolist() == [images, (answers == labels).sum()]
 
 

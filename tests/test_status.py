@@ -137,7 +137,7 @@ def test_with_a_scheduler(study: Study, say: Say) -> None:
     say({})
     folder.add_event("cancelled", job="7_0")
     assert stands(study) is Status.MISSING
-    folder.write_record(Record(Status.FINISHED, top1=80.0))
+    folder.write_record(Record(Status.FINISHED, metrics={"top1": 80.0}))
     say({name: SchedulerJob("7_0", "COMPLETING", "None")})
     assert read_statuses(study)[0].detail == "top-1 80.00 %"
 

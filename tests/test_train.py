@@ -23,10 +23,10 @@ from small_runs import (
 from ablations.data.images import InMemoryDataset
 from ablations.data.mixing import Mixing, numpy_seed
 from ablations.records import WEIGHTS, Record, Run, RunFolder, Status
+from ablations.tasks.classification import Classification
 from ablations.training import checkpoint, train
 from ablations.training.device_context import resolve_precision
 from ablations.training.device_name import cpu_name
-from ablations.training.evaluation import evaluate
 from ablations.training.state import initial_state
 from modernize import STEPS
 from modernize.errors import UsageError
@@ -134,9 +134,9 @@ def test_a_finished_run_leaves_its_record_and_no_checkpoint(
     metrics = RunFolder(tmp_path).read_metrics()
     assert record == RunFolder(tmp_path).read_record()
     assert record.status is Status.FINISHED
-    assert record.top1 == metrics[-1]["top1"]
-    assert record.top1_best == max(row["top1"] for row in metrics)
-    assert metrics[record.best_epoch - 1]["top1"] == record.top1_best
+    assert record.metrics["top1"] == metrics[-1]["top1"]
+    assert record.metrics["top1_best"] == max(row["top1"] for row in metrics)
+    assert metrics[record.best_epoch - 1]["top1"] == record.metrics["top1_best"]
     assert record.seconds > 0
     assert record.provenance["device"] == cpu_name()
     assert not checkpoint.find(tmp_path)
@@ -247,9 +247,14 @@ def test_evaluation_counts_by_rank(images: InMemoryDataset) -> None:
             return logits
 
     served = 0
-    result = evaluate(Oracle(), make_small_loaders(images, make_run(images)).validation, CONTEXT)
+    result = Classification().evaluate(
+        Oracle(), make_small_loaders(images, make_run(images)).validation, CONTEXT
+    )
     assert served == len(images.val)
-    assert (result.top1, result.top5) == (pytest.approx(10.0), pytest.approx(50.0))
+    assert (result.values["top1"], result.values["top5"]) == (
+        pytest.approx(10.0),
+        pytest.approx(50.0),
+    )
     assert result.images == served
 
 
@@ -260,8 +265,11 @@ def test_outputs_that_are_no_numbers_are_not_right(images: InMemoryDataset) -> N
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return torch.full((len(x), 10), float("nan"))
 
-    result = evaluate(Broken(), make_small_loaders(images, make_run(images)).validation, CONTEXT)
-    assert (result.top1, result.top5, result.not_finite) == (0, 0, len(images.val))
+    result = Classification().evaluate(
+        Broken(), make_small_loaders(images, make_run(images)).validation, CONTEXT
+    )
+    assert (result.values["top1"], result.values["top5"]) == (0, 0)
+    assert result.not_finite == len(images.val)
 
 
 @pytest.mark.parametrize("step", [step.key for step in STEPS])

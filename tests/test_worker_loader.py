@@ -31,8 +31,8 @@ from ablations.data.worker_dataset import BadImageError, RawBatch
 from ablations.data.worker_loader import WorkerTrainLoader
 from ablations.data.worker_pool import PickledBatch, WorkerError
 from ablations.recipe import Recipe, load_preset
+from ablations.tasks.classification import Classification
 from ablations.training.device_context import make_device_context
-from ablations.training.evaluation import evaluate
 from modernize.errors import UsageError
 
 CPU = torch.device("cpu")
@@ -527,7 +527,7 @@ def test_validation_images_of_which_none_can_be_read_are_one_error(folder: Liste
     batches = make(broken, skip_bad_images=True)
     context = make_device_context("cpu", load_preset("nano").compute)
     with pytest.raises(BadImageError) as raised:
-        evaluate(torch.nn.Flatten(), batches.validation, context)
+        Classification().evaluate(torch.nn.Flatten(), batches.validation, context)
     assert f"{broken.source} " in str(raised.value)
     assert os.fsdecode(folder.val[0]) in str(raised.value)
 

@@ -11,6 +11,7 @@ from ablations import paper
 from ablations.analysis.outcomes import Outcomes, describe_seeds, read_outcomes
 from ablations.analysis.statistics import Summary, summarise_values, summary_from
 from ablations.analysis.summary import read_summary
+from ablations.metrics import CLASSIFICATION, Metric
 from ablations.records import Study
 from modernize.errors import UsageError
 
@@ -29,7 +30,7 @@ class VariantAccuracy:
     Attributes:
         key, title, parent: of the variant.
         summary: over the finished runs; None if there are none.
-        top1: seed -> accuracy in percent; None if single runs are not known.
+        values: seed -> accuracy; None if single runs are not known.
         excluded: seed -> why its run does not count.
         note: the same as text.
         ema: the accuracy of the moving average of the weights, over the runs that have one.
@@ -39,7 +40,7 @@ class VariantAccuracy:
     title: str
     parent: str | None
     summary: Summary | None
-    top1: Mapping[int, float] | None = None
+    values: Mapping[int, float] | None = None
     excluded: Mapping[int, str] = dataclasses.field(default_factory=dict)
     note: str = ""
     ema: Summary | None = None
@@ -59,12 +60,14 @@ class Accuracies:
         epoch: which epoch's accuracy it is: :data:`LAST`, :data:`BEST` or :data:`PUBLISHED`.
         rows: the variants, in order.
         parents: step -> the step it builds on, for steps that are not among the rows as well.
+        metric: that the accuracies are of.
     """
 
     name: str
     epoch: str
     rows: tuple[VariantAccuracy, ...]
     parents: Mapping[str, str | None] = dataclasses.field(default_factory=dict)
+    metric: Metric = CLASSIFICATION.headline
 
 
 def of_study(
@@ -80,25 +83,27 @@ def of_study(
     Raises:
         UsageError: if it has neither, or ``best_epoch`` is wanted of a summary.
     """
+    metric = study.metrics.headline
     if outcomes is not None or study.has_runs:
         outcomes = read_outcomes(study) if outcomes is None else outcomes
         rows = []
         for variant in study.variants:
-            top1, excluded = _by_seed(outcomes[variant.key], best_epoch=best_epoch)
-            summary = summarise_values(list(top1.values())) if top1 else None
+            values, excluded = _by_seed(outcomes[variant.key], metric, best_epoch=best_epoch)
+            summary = summarise_values(list(values.values())) if values else None
             named = variant.key, variant.title, variant.parent
             average = [] if best_epoch else list(outcomes[variant.key].ema.values())
             ema = summarise_values(average) if average else None
             note = describe_seeds(excluded)
-            rows.append(VariantAccuracy(*named, summary, top1, excluded, note, ema))
-        return Accuracies(study.name, BEST if best_epoch else LAST, tuple(rows), study.parents)
+            rows.append(VariantAccuracy(*named, summary, values, excluded, note, ema))
+        epoch = BEST if best_epoch else LAST
+        return Accuracies(study.name, epoch, tuple(rows), study.parents, metric)
     table = read_summary(study)
     if best_epoch:
         raise UsageError(
             f"--best-epoch needs the runs of study {study.name!r}, but only its summary.csv is "
             "here, which has the last epoch's accuracies; leave out --best-epoch."
         )
-    return Accuracies(study.name, LAST, _from_table(table), study.parents)
+    return Accuracies(study.name, LAST, _from_table(table, metric), study.parents, metric)
 
 
 def of_paper(regime: str) -> Accuracies:
@@ -108,26 +113,29 @@ def of_paper(regime: str) -> Accuracies:
         UnknownNameError: for a regime that is not in the paper.
     """
     table = paper.published(regime)
-    return Accuracies(f"The paper, {regime} regime", PUBLISHED, _from_table(table))
+    rows = _from_table(table, CLASSIFICATION.headline)
+    return Accuracies(f"The paper, {regime} regime", PUBLISHED, rows)
 
 
-def _by_seed(outcomes: Outcomes, *, best_epoch: bool) -> tuple[dict[int, float], dict[int, str]]:
+def _by_seed(
+    outcomes: Outcomes, metric: Metric, *, best_epoch: bool
+) -> tuple[dict[int, float], dict[int, str]]:
     """Returns seed -> accuracy of the runs that count, and seed -> reason of the others."""
-    top1, excluded = {}, outcomes.unfinished
+    values, excluded = {}, outcomes.unfinished
     for seed, record in outcomes.finished.items():
-        value = record.top1_best if best_epoch else record.top1
+        value = record.metrics.get(metric.best if best_epoch else metric.key)
         if value is None or not math.isfinite(value):
             excluded[seed] = "without accuracy"
         else:
-            top1[seed] = value
-    return top1, excluded
+            values[seed] = value
+    return values, excluded
 
 
-def _from_table(table: pd.DataFrame) -> tuple[VariantAccuracy, ...]:
+def _from_table(table: pd.DataFrame, metric: Metric) -> tuple[VariantAccuracy, ...]:
     """Returns the rows of a summary; without a finished run its mean is over collapsed ones."""
     rows = []
     for row in table.to_dict("records"):
-        summary, ema = (_summary_of(row, name) for name in ("top1", "ema_top1"))
+        summary, ema = (_summary_of(row, name) for name in (metric.key, metric.ema))
         named = str(row["step"]), str(row["label"]), str(row["parent"]) or None
         rows.append(VariantAccuracy(*named, summary, note=str(row.get("detail", "")), ema=ema))
     return tuple(rows)

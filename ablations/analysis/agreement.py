@@ -169,10 +169,10 @@ def _resampled_means(rows: Sequence[VariantAccuracy]) -> FloatArray | None:
     Returns:
         None if a row has too few seeds, or its single runs are not known.
     """
-    if any(row.top1 is None or len(row.top1) < FEWEST_SEEDS for row in rows):
+    if any(row.values is None or len(row.values) < FEWEST_SEEDS for row in rows):
         return None
-    seeds = sorted({seed for row in rows for seed in row.top1 or ()})
-    values = np.array([[(row.top1 or {}).get(seed, np.nan) for seed in seeds] for row in rows])
+    seeds = sorted({seed for row in rows for seed in row.values or ()})
+    values = np.array([[(row.values or {}).get(seed, np.nan) for seed in seeds] for row in rows])
     present = np.isfinite(values)
     sums, drawn = (resampled_sums(part) for part in (np.where(present, values, 0), present * 1.0))
     with np.errstate(invalid="ignore"):  # of a row without any of the seeds that were drawn

@@ -1,4 +1,22 @@
-"""The comparison of variants as one table: each accuracy, and each change with its test."""
+"""The comparison of variants as one table: each accuracy, and each change with its test.
+
+The columns, for the headline ``top1``; another task has the key of its own headline:
+
+* ``top1`` is the mean over ``n`` runs, ``top1_std`` their sample standard deviation, ``top1_low``
+  to ``top1_high`` the 95 % interval of the mean, all in percent; ``excluded`` names the seeds that
+  do not count. If runs kept a moving average of their weights, ``ema_top1`` and ``ema_top1_std``
+  follow: its mean accuracy after the last epoch, and the sample standard deviation.
+* ``change`` is the accuracy less that of the step ``baseline`` (or of the same step in the study
+  ``baseline``), whose runs, mean and standard deviation follow, in percentage points, over
+  ``pairs`` seeds that finished in both (Welch: runs of the smaller sample); ``change_std`` is the
+  standard deviation of the paired differences; the 95 % interval of the change follows, by
+  Student's t and by bootstrap.
+* ``p`` is the p-value of the ``test`` that the change is zero, ``p_holm`` is the same corrected for
+  all tests of the table.
+* ``seeds_needed`` to find a change of this size at p < 0.05 is text ("12", ">1000");
+  ``seeds_needed_corrected`` is the same at 0.05 divided by the number of tests, which is enough for
+  Holm's method. ``epoch`` names the epoch of the accuracies.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +40,7 @@ from ablations.analysis.statistics import (
     summary_from,
     welch_difference,
 )
-from ablations.analysis.summary import EMA_COLUMNS
+from ablations.metrics import Metric
 from ablations.paper import PRINTED_UNIT
 from modernize.errors import UnknownNameError
 
@@ -31,29 +49,18 @@ if TYPE_CHECKING:
 
 PAIRED, WELCH = "paired t", "Welch t"
 
-COLUMNS = (
-    *("step", "label", "n", "top1", "top1_std", "top1_low", "top1_high", "excluded"),
-    *("baseline", "baseline_n", "baseline_top1", "baseline_std"),
-    *("test", "pairs", "change", "change_std", "change_low", "change_high"),
-    *("boot_low", "boot_high", "p", "p_holm", "seeds_needed", "seeds_needed_corrected"),
-    *("conclusion", "epoch"),
-)
-"""The columns of the table; a value that does not exist is empty (NaN).
 
-If runs kept a moving average of their weights, ``ema_top1`` and ``ema_top1_std`` follow
-``excluded``: its mean accuracy after the last epoch, and the sample standard deviation.
+def columns(metric: Metric) -> list[str]:
+    """Returns the columns of the table; a value that does not exist is empty (NaN)."""
+    key = metric.key
+    return [
+        *("step", "label", "n", key, f"{key}_std", f"{key}_low", f"{key}_high", "excluded"),
+        *("baseline", "baseline_n", f"baseline_{key}", "baseline_std"),
+        *("test", "pairs", "change", "change_std", "change_low", "change_high"),
+        *("boot_low", "boot_high", "p", "p_holm", "seeds_needed", "seeds_needed_corrected"),
+        *("conclusion", "epoch"),
+    ]
 
-``top1`` is the mean over ``n`` runs, ``top1_std`` their sample standard deviation, ``top1_low`` to
-``top1_high`` the 95 % interval of the mean, all in percent; ``excluded`` names the seeds that do
-not count. ``change`` is the accuracy less that of the step ``baseline`` (or of the same step in the
-study ``baseline``), whose runs, mean and standard deviation follow, in percentage points, over
-``pairs`` seeds that finished in both (Welch: runs of the smaller sample); ``change_std`` is the
-standard deviation of the paired differences; the 95 % interval of the change follows, by Student's
-t and by bootstrap. ``p`` is the p-value of the ``test`` that the change is zero, ``p_holm`` is the
-same corrected for all tests of the table. ``seeds_needed`` to find a change of this size at
-p < 0.05 is text ("12", ">1000"); ``seeds_needed_corrected`` is the same at 0.05 divided by the
-number of tests, which is enough for Holm's method. ``epoch`` names the epoch of the accuracies.
-"""
 
 TEXTS = (
     *("step", "label", "excluded", "baseline", "test", "seeds_needed", "seeds_needed_corrected"),
@@ -84,7 +91,7 @@ class _Change:
 
 
 def compare(accuracies: Accuracies, baseline: str = PARENT) -> pd.DataFrame:
-    """Returns the table, with the :data:`COLUMNS` and one row per variant.
+    """Returns the table, with the :func:`columns` and one row per variant.
 
     Args:
         accuracies: measured or published.
@@ -94,7 +101,7 @@ def compare(accuracies: Accuracies, baseline: str = PARENT) -> pd.DataFrame:
     Raises:
         UnknownNameError: for an unknown baseline.
     """
-    return _table(_changes(accuracies, baseline), accuracies.epoch)
+    return _table(_changes(accuracies, baseline), accuracies)
 
 
 def compare_studies(before: Accuracies, after: Accuracies, *, paired: bool) -> pd.DataFrame:
@@ -110,13 +117,13 @@ def compare_studies(before: Accuracies, after: Accuracies, *, paired: bool) -> p
     changes = []
     for row in after.rows:
         if (base := theirs.get(row.key)) is not None:
-            common = (row.top1 or {}).keys() & (base.top1 or {}).keys()
+            common = (row.values or {}).keys() & (base.values or {}).keys()
             difference = _difference(row, base, None, paired=paired and len(common) > 1)
             changes.append(_Change(row, before.name, base, difference))
-    return _table(changes, after.epoch)
+    return _table(changes, after)
 
 
-def _table(changes: Sequence[_Change], epoch: str) -> pd.DataFrame:
+def _table(changes: Sequence[_Change], accuracies: Accuracies) -> pd.DataFrame:
     import pandas as pd
 
     corrected = _corrected(changes)
@@ -125,23 +132,23 @@ def _table(changes: Sequence[_Change], epoch: str) -> pd.DataFrame:
     needed_corrected = _seeds_needed(changes, LEVEL / max(len(corrected), 1))
     rows = [
         {
-            **_accuracy_cells(change.variant),
-            **_change_cells(change),
+            **_accuracy_cells(change.variant, accuracies.metric),
+            **_change_cells(change, accuracies.metric),
             **intervals.get(change.variant.key, {}),
             "p_holm": corrected.get(change.variant.key),
             "seeds_needed": needed.get(change.variant.key, ""),
             "seeds_needed_corrected": needed_corrected.get(change.variant.key, ""),
             "conclusion": _conclusion(change, corrected),
-            "epoch": epoch,
+            "epoch": accuracies.epoch,
         }
         for change in changes
     ]
-    columns = list(COLUMNS)
+    names, average = columns(accuracies.metric), accuracies.metric.ema
     if any(change.variant.ema for change in changes):
-        place = columns.index("excluded") + 1
-        columns[place:place] = EMA_COLUMNS
-    table = pd.DataFrame(rows, columns=columns)
-    numbers = [name for name in columns if name not in TEXTS]
+        place = names.index("excluded") + 1
+        names[place:place] = average, f"{average}_std"
+    table = pd.DataFrame(rows, columns=names)
+    numbers = [name for name in names if name not in TEXTS]
     types: dict[str, Any] = dict.fromkeys(numbers, float)
     return table.astype({**types, "n": int, "baseline_n": "Int64", "pairs": "Int64"})
 
@@ -199,13 +206,13 @@ def _difference(
 ) -> Difference | None:
     if variant.summary is None or base.summary is None:
         return None
-    if variant.top1 is None or base.top1 is None or not paired:
+    if variant.values is None or base.values is None or not paired:
         pair = variant.summary, base.summary
         return welch_difference(*(adjust(*pair) if adjust else pair))
-    both = [seed for seed in variant.top1 if seed in base.top1]
+    both = [seed for seed in variant.values if seed in base.values]
     if not both:
         return None
-    return paired_difference([variant.top1[s] for s in both], [base.top1[s] for s in both])
+    return paired_difference([variant.values[s] for s in both], [base.values[s] for s in both])
 
 
 def _corrected(changes: Iterable[_Change]) -> dict[str, float]:
@@ -239,7 +246,7 @@ def _seeds_needed(changes: Iterable[_Change], level: float) -> dict[str, str]:
     return dict(zip(known, texts, strict=True))
 
 
-def _accuracy_cells(variant: VariantAccuracy) -> dict[str, Any]:
+def _accuracy_cells(variant: VariantAccuracy, metric: Metric) -> dict[str, Any]:
     cells: dict[str, Any] = {
         "step": variant.key,
         "label": variant.title,
@@ -247,25 +254,25 @@ def _accuracy_cells(variant: VariantAccuracy) -> dict[str, Any]:
         "excluded": variant.note,
     }
     if variant.ema is not None:
-        cells |= {"ema_top1": variant.ema.mean, "ema_top1_std": variant.ema.std}
+        cells |= {metric.ema: variant.ema.mean, f"{metric.ema}_std": variant.ema.std}
     if (summary := variant.summary) is None:
         return cells
     return {
         **cells,
-        "top1": summary.mean,
-        "top1_std": summary.std,
-        "top1_low": summary.low,
-        "top1_high": summary.high,
+        metric.key: summary.mean,
+        f"{metric.key}_std": summary.std,
+        f"{metric.key}_low": summary.low,
+        f"{metric.key}_high": summary.high,
     }
 
 
-def _change_cells(change: _Change) -> dict[str, Any]:
+def _change_cells(change: _Change, metric: Metric) -> dict[str, Any]:
     found = change.difference
     cells: dict[str, Any] = {"baseline": change.key or "", "test": ""}
     if change.baseline and (summary := change.baseline.summary):
         cells |= {
             "baseline_n": summary.n,
-            "baseline_top1": summary.mean,
+            f"baseline_{metric.key}": summary.mean,
             "baseline_std": summary.std,
         }
     if found is None:
@@ -288,7 +295,7 @@ def _bootstrap(changes: Iterable[_Change]) -> dict[str, dict[str, float]]:
     for change in changes:
         found, base = change.difference, change.baseline
         if found is not None and found.p is not None and found.paired and base is not None:
-            ours, theirs = change.variant.top1 or {}, base.top1 or {}
+            ours, theirs = change.variant.values or {}, base.values or {}
             samples[change.variant.key] = [ours[s] - theirs[s] for s in ours if s in theirs]
     intervals = zip(samples, bootstrap_intervals(list(samples.values())), strict=True)
     return {key: {"boot_low": span[0], "boot_high": span[1]} for key, span in intervals if span}

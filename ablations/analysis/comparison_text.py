@@ -10,16 +10,17 @@ from ablations.analysis.accuracies import BEST, PUBLISHED, Accuracies
 from ablations.analysis.baselines import PARENT
 from ablations.analysis.comparison import PAIRED, sensitivity
 from ablations.analysis.statistics import LEVEL
-from ablations.analysis.summary import ema_cell
+from ablations.analysis.summary import EMA_LABELS, LABELS, ema_cell
+from ablations.metrics import Metric, metrics_in
 from ablations.units import fixed, mean_and_std, p_value, signed
 
 if TYPE_CHECKING:
     import pandas as pd
 
 COLUMNS = tables.Columns(
-    numbers=("n", "top-1", "std", "95 % interval", "EMA top-1", "change", "interval of change",
-             "bootstrap", "p", "p corrected", "seeds needed"),
-    optional=("95 % interval", "EMA top-1", "p", "bootstrap", "std", "p corrected", "excluded",
+    numbers=("n", *LABELS, "std", "95 % interval", "change", "interval of change", "bootstrap",
+             "p", "p corrected", "seeds needed"),
+    optional=("95 % interval", *EMA_LABELS, "p", "bootstrap", "std", "p corrected", "excluded",
            "seeds needed", "interval of change", "n", "baseline"),
     wrapped={"conclusion": 30, "excluded": 16},
 )  # fmt: skip
@@ -34,7 +35,8 @@ def as_values(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 def as_texts(table: pd.DataFrame, *, every_column: bool = False) -> list[dict[str, str]]:
     """Returns the rows for people, without columns that are empty, unless all are wanted."""
-    rows = [_texts(row) for row in as_values(table)]
+    metric = metrics_in(table.columns).headline
+    rows = [_texts(row, metric) for row in as_values(table)]
     return rows if every_column else tables.without_empty(rows)
 
 
@@ -61,11 +63,13 @@ def for_paper(table: pd.DataFrame, rows: tables.Rows) -> tables.Rows:
     """
     left_out = ("std", "95 % interval", "excluded", "bootstrap", "p", "seeds needed", "conclusion")
     last = ("interval of change", "p corrected")
-    cells = zip(rows, table["top1"], table["top1_std"], table["change"], strict=True)
+    metric = metrics_in(table.columns).headline
+    means, deviations = table[metric.key], table[f"{metric.key}_std"]
+    cells = zip(rows, means, deviations, table["change"], strict=True)
     return [
         {
             **{name: cell for name, cell in row.items() if name not in (*left_out, *last)},
-            "top-1": mean_and_std(mean, std),
+            metric.label: mean_and_std(mean, std),
             "change": signed(change),
             **{name: row[name] for name in last if name in row},
         }
@@ -75,7 +79,7 @@ def for_paper(table: pd.DataFrame, rows: tables.Rows) -> tables.Rows:
 
 def title(accuracies: Accuracies) -> str:
     """Returns the title of a comparison."""
-    return f"{accuracies.name}: top-1 in percent, {accuracies.epoch}"
+    return f"{accuracies.name}: {accuracies.metric.in_unit}, {accuracies.epoch}"
 
 
 def notes(accuracies: Accuracies, table: pd.DataFrame, baseline: str) -> list[str]:
@@ -151,15 +155,15 @@ def how_to_read(table: pd.DataFrame) -> list[str]:
     ]
 
 
-def _texts(row: Mapping[str, Any]) -> dict[str, str]:
+def _texts(row: Mapping[str, Any], metric: Metric) -> dict[str, str]:
     alone, corrected = row["seeds_needed"], row["seeds_needed_corrected"]
     return {
         "step": row["step"],
         "n": str(row["n"]),
-        "top-1": fixed(row["top1"]),
-        "std": fixed(row["top1_std"]),
-        "95 % interval": _span(fixed(row["top1_low"]), fixed(row["top1_high"])),
-        **ema_cell(row),
+        metric.label: fixed(row[metric.key]),
+        "std": fixed(row[f"{metric.key}_std"]),
+        "95 % interval": _span(*(fixed(row[f"{metric.key}_{end}"]) for end in ("low", "high"))),
+        **ema_cell(row, metric),
         "excluded": row["excluded"],
         "baseline": row["baseline"],
         "interval of change": _span(signed(row["change_low"]), signed(row["change_high"])),

@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ablations.metrics import TaskMetrics
 from ablations.records import Record, RunStatus, Study, open_study, read_statuses
 from modernize.errors import UsageError
 
@@ -14,13 +15,16 @@ if TYPE_CHECKING:
 
 KEYS = ("study", "step", "seed", "recipe", "status")
 """The columns that say which run it is, and how it ended."""
-METRICS = tuple(
+NUMBERS = tuple(
     field.name
     for field in dataclasses.fields(Record)
-    if field.name not in ("status", "reason", "provenance")
+    if field.name not in ("status", "reason", "metrics", "provenance")
 )
-"""The columns with numbers: all of a :class:`Record`; empty (NaN) if they were not measured."""
-COLUMNS = (*KEYS, *METRICS, "device", "run")
+
+
+def numbers(measured: TaskMetrics) -> list[str]:
+    """Returns the columns with numbers: all of a record; empty (NaN) if not measured."""
+    return [*(metric.key for metric in measured.metrics), measured.headline.best, *NUMBERS]
 
 
 def runs(study: Study | Path | str, results: Path | str = "results") -> pd.DataFrame:
@@ -42,8 +46,9 @@ def runs(study: Study | Path | str, results: Path | str = "results") -> pd.DataF
     import pandas as pd
 
     found = open_study(study, results)
-    table = pd.DataFrame(rows(found), columns=list(COLUMNS))
-    return table.astype(dict.fromkeys(METRICS, float))
+    names = numbers(found.metrics)
+    table = pd.DataFrame(rows(found), columns=[*KEYS, *names, "device", "run"])
+    return table.astype(dict.fromkeys(names, float))
 
 
 def rows(study: Study) -> list[dict[str, Any]]:
@@ -54,18 +59,19 @@ def rows(study: Study) -> list[dict[str, Any]]:
     """
     if not study.has_runs:
         raise UsageError(f"study {study.name!r} has no runs: only study.json or a summary is here.")
-    return [_row(study.name, status) for status in read_statuses(study)]
+    return [_row(study, status) for status in read_statuses(study)]
 
 
-def _row(study: str, found: RunStatus) -> dict[str, Any]:
+def _row(study: Study, found: RunStatus) -> dict[str, Any]:
     variant, record = found.variant, found.record
+    values = record.values() if record else {}
     return {
-        "study": study,
+        "study": study.name,
         "step": variant.key,
         "seed": found.run.seed,
         "recipe": ", ".join(filter(None, [variant.training, variant.recipe_changes])),
         "status": str(found.status),
-        **{name: getattr(record, name, None) for name in METRICS},
+        **{name: values.get(name) for name in numbers(study.metrics)},
         "device": record.provenance.get("device", "") if record else "",
         "run": found.run.name,
     }

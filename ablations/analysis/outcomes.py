@@ -6,6 +6,7 @@ import dataclasses
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
+from ablations.metrics import TASKS
 from ablations.records import Record, RunStatus, Status, Study, read_statuses
 from modernize.text import plural
 
@@ -20,8 +21,8 @@ class Outcomes:
     Attributes:
         statuses: seed -> status.
         records: seed -> record, of the runs that ended.
-        ema: seed -> top-1 of the moving average of the weights after the last epoch, in percent, of
-            the finished runs that have one.
+        ema: seed -> headline of the moving average of the weights after the last epoch, of the
+            finished runs that have one.
     """
 
     statuses: Mapping[int, Status]
@@ -53,19 +54,19 @@ def outcomes_of(runs: Iterable[RunStatus]) -> dict[str, Outcomes]:
         key: Outcomes(
             {seed: run.status for seed, run in found.items()},
             {seed: run.record for seed, run in found.items() if run.record},
-            {seed: top1 for seed, run in found.items() if (top1 := _ema_top1(run)) is not None},
+            {seed: value for seed, run in found.items() if (value := _ema(run)) is not None},
         )
         for key, found in by_variant.items()
     }
 
 
-def _ema_top1(run: RunStatus) -> float | None:
-    """Returns the moving average's top-1 after the last epoch; None if there is none."""
+def _ema(run: RunStatus) -> float | None:
+    """Returns the moving average's headline after the last epoch; None if there is none."""
     if run.status is not Status.FINISHED or run.record is None or run.run.recipe.ema_decay is None:
         return None
     rows = run.folder.read_metrics()
-    found = [row.get("ema_top1") for row in rows if row["epoch"] == run.record.epochs]
-    return found[-1] if found else None
+    last = next((row for row in rows if row["epoch"] == run.record.epochs), {})
+    return next((last[t.headline.ema] for t in TASKS.values() if t.headline.ema in last), None)
 
 
 def describe_seeds(statuses: Mapping[int, str]) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ablations import tables
 from ablations.analysis.baselines import baseline_of
 from ablations.analysis.outcomes import Outcomes, describe_seeds, read_outcomes
+from ablations.metrics import METRICS, TASKS, Metric, TaskMetrics, metrics_in
 from ablations.records import ResultsError, Status, Study, write_text
 from ablations.units import choose_unit, integer, mean_and_std, signed
 from modernize.errors import UsageError
@@ -20,13 +21,7 @@ from modernize.text import csv_cell, from_csv
 if TYPE_CHECKING:
     import pandas as pd
 
-COLUMNS = (
-    "step", "label", "n", "top1", "top1_std", "top5", "top5_std", "top1_best", "params", "flops",
-    "seconds", "status", "detail", "section", "adopted", "parent",
-)  # fmt: skip
-EMA_COLUMNS = ("ema_top1", "ema_top1_std")
 INTEGERS = ("n", "params", "flops")  # in every row
-NUMBERS = (*INTEGERS, "top1", "top1_std", "top5", "top5_std", "top1_best", "seconds")
 PARTIAL = "partial"
 """The status of a variant of which some runs finished, and others did not."""
 
@@ -37,12 +32,31 @@ _MOST_IMPORTANT_FIRST = (
 TEXTS = ("step", "label", "status", "detail", "section", "parent")
 
 
+def columns(measured: TaskMetrics) -> list[str]:
+    """Returns the columns of a summary, in their order."""
+    return [
+        *("step", "label", "n", *_measured_columns(measured)),
+        *("params", "flops", "seconds", "status", "detail", "section", "adopted", "parent"),
+    ]
+
+
+def ema_columns(measured: TaskMetrics) -> tuple[str, str]:
+    """Returns the columns of the moving average of the weights."""
+    return measured.headline.ema, f"{measured.headline.ema}_std"
+
+
+def _measured_columns(measured: TaskMetrics) -> list[str]:
+    means = [name for m in measured.metrics for name in (m.key, f"{m.key}_std")]
+    return [*means, measured.headline.best]
+
+
 def summarise(study: Study, outcomes: Mapping[str, Outcomes] | None = None) -> pd.DataFrame:
     """Returns a study's summary, one row per variant.
 
-    Columns: ``step``, ``label``; ``n``, the number of finished runs; over them the means ``top1``,
-    ``top5`` (last epoch) and ``top1_best`` (best epoch: optimistic), the sample standard deviations
-    ``top1_std`` and ``top5_std`` (n of 2 or more), all in percent, and ``seconds`` per run;
+    Columns: ``step``, ``label``; ``n``, the number of finished runs; over them the means of each
+    metric of the study's task after the last epoch, such as ``top1`` and ``top5``, and of the best
+    headline of all epochs (``top1_best``: optimistic), the sample standard deviations ``top1_std``
+    and ``top5_std`` (n of 2 or more), all in percent, and ``seconds`` per run;
     ``params`` and ``flops`` of the network; ``status`` and ``detail``, which name missing runs;
     ``section``, ``adopted`` and ``parent`` of the variant. If no run finished, the means are over
     the collapsed runs. If runs kept a moving average of their weights, ``ema_top1`` and
@@ -56,17 +70,20 @@ def summarise(study: Study, outcomes: Mapping[str, Outcomes] | None = None) -> p
     import pandas as pd
 
     outcomes = read_outcomes(study) if outcomes is None else outcomes
-    rows = [_row(v, outcomes[v.key], study.cost_of(v)) for v in study.variants]
-    names = list(COLUMNS)
-    if any(row["ema_top1"] is not None for row in rows):
-        place = names.index("top1_best") + 1
-        names[place:place] = EMA_COLUMNS
-    numbers = {n: "float64" for n in (*NUMBERS, *EMA_COLUMNS) if n in names and n not in INTEGERS}
-    return _with_baselines(pd.DataFrame(rows, columns=names).astype(numbers), study)
+    measured, average = study.metrics, ema_columns(study.metrics)
+    rows = [_row(v, outcomes[v.key], study.cost_of(v), measured) for v in study.variants]
+    names = columns(measured)
+    if any(row[average[0]] is not None for row in rows):
+        place = names.index(measured.headline.best) + 1
+        names[place:place] = average
+    numbers = {*_measured_columns(measured), *average, "seconds"}.intersection(names)
+    table = pd.DataFrame(rows, columns=names).astype(dict.fromkeys(numbers, "float64"))
+    return _with_baselines(table, study)
 
 
 def _with_baselines(table: pd.DataFrame, study: Study) -> pd.DataFrame:
-    measured = set(table["step"][(table["n"] > 0) & table["top1"].notna()])
+    headline = table[study.metrics.headline.key]
+    measured = set(table["step"][(table["n"] > 0) & headline.notna()])
     parents = study.parents
     return table.assign(baseline=[baseline_of(step, parents, measured) for step in table["step"]])
 
@@ -124,9 +141,10 @@ def read_summary(study: Study) -> pd.DataFrame:
         table = pd.read_csv(path, dtype=dict.fromkeys(TEXTS, "str"))  # also if all are empty
     except (OSError, ValueError) as error:
         raise ResultsError(f"cannot read {path}: {error}.") from error
-    if missing := [name for name in COLUMNS if name not in table]:
+    if missing := [name for name in columns(study.metrics) if name not in table]:
         raise ResultsError(f"{path} has no column {', '.join(missing)}; run `collect` again.")
-    if damaged := [name for name in NUMBERS if not _numeric(table[name], name in INTEGERS)]:
+    numbers = (*INTEGERS, *_measured_columns(study.metrics), "seconds")
+    if damaged := [name for name in numbers if not _numeric(table[name], name in INTEGERS)]:
         raise ResultsError(
             f"{path} is damaged: {', '.join(damaged)} must have only numbers. Restore the file "
             "from its source."
@@ -146,25 +164,23 @@ def _numeric(column: pd.Series[Any], in_every_row: bool) -> bool:
     )
 
 
-def _row(variant: Variant, outcomes: Outcomes, costs: tuple[int, int]) -> dict[str, Any]:
+def _row(
+    variant: Variant, outcomes: Outcomes, costs: tuple[int, int], metrics: TaskMetrics
+) -> dict[str, Any]:
     finished = list(outcomes.finished.values())
     collapsed = [r for r in outcomes.records.values() if r.status is Status.COLLAPSED]
     measured = finished or collapsed
     params, flops = costs
-    top1, top1_std = _mean_and_std([r.top1 for r in measured])
-    top5, top5_std = _mean_and_std([r.top5 for r in measured])
-    ema_top1, ema_top1_std = _mean_and_std(list(outcomes.ema.values()))
+    values: dict[str, float | None] = {}
+    for key in (*(m.key for m in metrics.metrics), metrics.headline.best):
+        values[key], values[f"{key}_std"] = _mean_and_std([r.metrics.get(key) for r in measured])
+    average, spread = ema_columns(metrics)
+    values[average], values[spread] = _mean_and_std(list(outcomes.ema.values()))
     return {
         "step": variant.key,
         "label": variant.title,
         "n": len(finished),
-        "top1": top1,
-        "top1_std": top1_std,
-        "top5": top5,
-        "top5_std": top5_std,
-        "top1_best": _mean_and_std([r.top1_best for r in measured])[0],
-        "ema_top1": ema_top1,
-        "ema_top1_std": ema_top1_std,
+        **values,
         "params": params,
         "flops": flops,
         "seconds": _mean_and_std([r.seconds for r in measured])[0],
@@ -196,16 +212,20 @@ def summary_path(study: Study) -> Path:
     return study.folder / "summary.csv"
 
 
+EMA_LABELS = tuple(f"EMA {task.headline.label}" for task in TASKS.values())
+LABELS = (*(metric.label for metric in METRICS.values()), *EMA_LABELS)
+"""The columns of all metrics in tables for people."""
+
 SUMMARY_COLUMNS = tables.Columns(
-    numbers=("n", "top-1", "EMA top-1", "change", "top-5", "MFLOPs", "GFLOPs", "seconds"),
+    numbers=(*("n", *LABELS, "change"), *("MFLOPs", "GFLOPs", "seconds")),
     optional=(
         "MFLOPs",
         "GFLOPs",
         "seconds",
-        "top-5",
+        *(m.label for task in TASKS.values() for m in reversed(task.metrics[1:])),
         "label",
         "n",
-        "EMA top-1",
+        *EMA_LABELS,
         "change",
         "baseline",
     ),
@@ -216,21 +236,21 @@ SUMMARY_COLUMNS = tables.Columns(
 
 def as_texts(table: pd.DataFrame) -> list[dict[str, str]]:
     """Returns a summary's rows for people: means ± standard deviations, changes with their sign."""
-    finished = table[table["n"] > 0]
-    top1 = dict(zip(finished["step"], finished["top1"], strict=True))
+    finished, (headline, *others) = table[table["n"] > 0], metrics_in(table.columns).metrics
+    values = dict(zip(finished["step"], finished[headline.key], strict=True))
     rows, unit = [], choose_unit(table["flops"])
     for row in table.to_dict("records"):
-        change = top1.get(row["step"], math.nan) - top1.get(row["baseline"], math.nan)
+        change = values.get(row["step"], math.nan) - values.get(row["baseline"], math.nan)
         rows.append(
             {
                 "step": str(row["step"]),
                 "label": str(row["label"]),
                 "n": str(row["n"]),
-                "top-1": mean_and_std(row["top1"], row["top1_std"]),
-                **ema_cell(row),
+                headline.label: mean_and_std(row[headline.key], row[f"{headline.key}_std"]),
+                **ema_cell(row, headline),
                 "change": signed(change),
                 "baseline": str(row["baseline"]) if change == change else "",
-                "top-5": mean_and_std(row["top5"], row["top5_std"]),
+                **{m.label: mean_and_std(row[m.key], row[f"{m.key}_std"]) for m in others},
                 unit.name: unit.show(row["flops"]),
                 "seconds": integer(row["seconds"]),
                 "status": status_text(row),
@@ -239,11 +259,11 @@ def as_texts(table: pd.DataFrame) -> list[dict[str, str]]:
     return rows
 
 
-def ema_cell(row: Mapping[Any, Any]) -> dict[str, str]:
-    """Returns the cell with the accuracy of the moving average; none if the table has none."""
-    if "ema_top1" not in row:
+def ema_cell(row: Mapping[Any, Any], metric: Metric) -> dict[str, str]:
+    """Returns the cell with a metric of the moving average; none if the table has none."""
+    if metric.ema not in row:
         return {}
-    return {"EMA top-1": mean_and_std(row["ema_top1"], row["ema_top1_std"])}
+    return {f"EMA {metric.label}": mean_and_std(row[metric.ema], row[f"{metric.ema}_std"])}
 
 
 def status_text(row: Mapping[Any, Any]) -> str:

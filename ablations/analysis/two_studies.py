@@ -42,25 +42,31 @@ def as_report(before: Study, after: Study, *, best_epoch: bool = False) -> table
             f"{names[0]} and {names[1]} have no step in common. {_steps_of(first)} "
             f"{_steps_of(second)}"
         )
-    before_column = f"top-1 in {names[0]}"
+    metric = second.metric
+    if metric != first.metric:
+        raise UsageError(
+            f"{names[0]} measures {first.metric.label} and {names[1]} {metric.label}: they cannot "
+            "be subtracted."
+        )
+    before_column = f"{metric.label} in {names[0]}"
     texts = [
         {
             "step": row["step"],
             "n": f"{integer(count)}, {row['n']}" if count == count else row["n"],
             before_column: mean_and_std(mean, std),
-            "top-1": row["top-1"],
+            metric.label: row[metric.label],
             **{name: cell for name, cell in row.items() if name not in ("step", "n", "baseline")},
         }
         for row, count, mean, std in zip(
             as_texts(table),
             table["baseline_n"].astype(float),
-            table["baseline_top1"],
+            table[f"baseline_{metric.key}"],
             table["baseline_std"],
             strict=True,
         )
     ]
     columns = dataclasses.replace(COLUMNS, numbers=(*COLUMNS.numbers, before_column))
-    title = f"{names[1]} less {names[0]}: top-1 in percent, {second.epoch}"
+    title = f"{names[1]} less {names[0]}: {metric.in_unit}, {second.epoch}"
     lines = [
         *_what_differs(before, after, first, second),
         "Paired by seed: a seed gives both studies the same order of images and, if the network is "

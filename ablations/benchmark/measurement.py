@@ -25,6 +25,7 @@ from ablations.benchmark.networks import BenchmarkNetwork, Source
 from ablations.benchmark.results import INFERENCE, TRAINING, Row
 from ablations.choices import Compute
 from ablations.processes import process_context
+from ablations.tasks.classification import Classification
 from ablations.training.device_context import DeviceContext, make_device_context
 from ablations.training.step import TrainingStep, make_scaler
 from modernize.fusion import fuse_for_inference
@@ -161,7 +162,8 @@ class LoadedNetwork:
         optimizer = torch.optim.AdamW(
             self.network.parameters(), lr=1e-8, weight_decay=0.05, fused=True
         )
-        step = TrainingStep(self.model, optimizer, make_scaler(self.context), self.context)
+        scaler, losses = make_scaler(self.context), Classification().losses
+        step = TrainingStep(self.model, optimizer, scaler, self.context, losses)
         try:
             yield functools.partial(step, *self.batch)
         finally:

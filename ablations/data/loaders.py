@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
-from typing import Protocol
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -12,8 +12,10 @@ from torch import Tensor
 from ablations.choices import Compute, DataChoice
 from ablations.data.images import Dataset, InMemoryDataset
 from ablations.data.in_memory_loader import InMemoryTrainLoader, InMemoryValidationLoader
+from ablations.data.mixing import Mixing
 from ablations.data.sampling import MicroBatch, Sampling
 from ablations.data.transforms import batch_format
+from ablations.data.worker_dataset import BadImageError
 from ablations.recipe import Recipe
 
 
@@ -41,10 +43,11 @@ class TrainLoader(Loader, Protocol):
     def sampling(self) -> Sampling:
         """Which images, in which order."""
 
-    def epoch(
-        self, epoch: int, first_update: int = 0
-    ) -> Iterator[tuple[MicroBatch, Tensor, Tensor]]:
-        """Yields micro-batches from an update on: images (B, C, H, W) and labels (B,)."""
+    def epoch(self, epoch: int, first_update: int = 0) -> Iterator[tuple[MicroBatch, Tensor, Any]]:
+        """Yields micro-batches from an update on: images (B, C, H, W) and their targets.
+
+        The target of an image is a label, a map of labels or a mapping of boxes and masks.
+        """
 
 
 class ValidationLoader(Loader, Protocol):
@@ -52,8 +55,12 @@ class ValidationLoader(Loader, Protocol):
 
     source: str
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yields this process's images (B, C, H, W) once, with their labels (B,)."""
+    def __iter__(self) -> Iterator[tuple[Tensor, Any]]:
+        """Yields this process's images (B, C, H, W) once, with their targets."""
+
+
+Mix = Callable[[Tensor, Any, int], tuple[Tensor, Any]]
+"""Images, their targets and a seed -> both as the network is trained on them."""
 
 
 @dataclasses.dataclass
@@ -62,14 +69,14 @@ class Loaders:
 
     Attributes:
         train, validation: of the training and the validation images.
-        num_classes: classes of the data set.
-        majority: fraction of the validation images that belongs to the most common class.
+        majority: fraction of the validation labels that belongs to the most common class.
+        mix: changes each training micro-batch as a whole.
     """
 
     train: TrainLoader
     validation: ValidationLoader
-    num_classes: int
     majority: float
+    mix: Mix
 
     @property
     def bad_images(self) -> int:
@@ -93,7 +100,7 @@ def make_loaders(
     threads: int = 1,
     skip_bad_images: bool = False,
 ) -> Loaders:
-    """Returns the loaders of a run.
+    """Returns the loaders of a run that classifies images.
 
     Worker processes load images that are on disk, and all images if the recipe has RandAugment,
     resized crops or random erasing. A validation batch is twice the size of a micro-batch then.
@@ -109,13 +116,14 @@ def make_loaders(
         skip_bad_images: whether unreadable images are skipped; otherwise they are an error.
     """
     batches = batch_format(dataset, choice, device, channels_last=compute.channels_last)
+    mix = Mixing(recipe, dataset.num_classes)
     train: TrainLoader
     validation: ValidationLoader
     augmented_by_workers = recipe.resized_crop or recipe.rand_augment or recipe.random_erasing
     if isinstance(dataset, InMemoryDataset) and not augmented_by_workers:
         train = InMemoryTrainLoader(dataset, choice, recipe, sampling, batches)
         validation = InMemoryValidationLoader(dataset, choice, sampling.process, batches)
-        return Loaders(train, validation, dataset.num_classes, dataset.majority)
+        return Loaders(train, validation, dataset.majority, mix)
     from ablations.data.worker_loader import WorkerTrainLoader, WorkerValidationLoader
 
     workers = threads if compute.workers == "auto" else compute.workers
@@ -137,4 +145,19 @@ def make_loaders(
         workers=workers,
         skip_bad_images=skip_bad_images,
     )
-    return Loaders(train, validation, dataset.num_classes, dataset.majority)
+    return Loaders(train, validation, dataset.majority, mix)
+
+
+def check_any(loader: ValidationLoader, images: int) -> None:
+    """Raises BadImageError if a loader gave no images because none can be read.
+
+    Args:
+        loader: of validation images.
+        images: that it gave, over all processes.
+    """
+    if not images:
+        first = next((f": {path}: {reason}" for path, reason in loader.bad.items()), "")
+        raise BadImageError(
+            f"none of the validation images of {loader.source} can be read{first}. Replace them, "
+            "or name another folder with --data."
+        )

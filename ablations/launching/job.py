@@ -97,8 +97,8 @@ def train_here(
     """
     from ablations.data.datasets import load_dataset
     from ablations.data.images import DataError
-    from ablations.data.loaders import make_loaders
     from ablations.data.sampling import Sampling
+    from ablations.tasks.registry import make_task
     from ablations.training.train import train
 
     job.load_custom_layers()
@@ -117,7 +117,7 @@ def train_here(
         seed=job.run.seed,
         process=context.process,
     )
-    loaders = make_loaders(
+    loaders = make_task(run.task).loaders(
         images,
         job.data,
         recipe,

@@ -67,9 +67,9 @@ class Planned:
         """What a launch does with it, in a few words."""
         record = self.now.record
         if record and record.settled:
-            accuracy = f", {record.accuracy}" if record.accuracy else ""
+            result = f", {record.result}" if record.result else ""
             source = f" (in {ARCHIVE})" if self.folder.only_archived else ""
-            return f"skip: {record.status}{accuracy}{source}"
+            return f"skip: {record.status}{result}{source}"
         if self.blocked:
             return f"skip: {self.blocked}"
         if self.now.fault:

@@ -13,15 +13,15 @@ from ablations.launching.executors import Event
 from ablations.launching.job import Job
 from ablations.records import Record, RunFolder, Status
 from ablations.records.status import epoch_of
-from ablations.units import about, duration, percent
+from ablations.units import about, duration
 from modernize.text import plural, visible
 
 
 def outcome(record: Record) -> str:
     """Returns in a few words how a run ended."""
     if record.status is Status.FINISHED:
-        best = f" (best epoch {percent(record.top1_best)})" if record.top1_best is not None else ""
-        return f"{record.accuracy}{best}" if record.accuracy else "finished"
+        best = f" (best epoch {record.best_result})" if record.best_result else ""
+        return f"{record.result}{best}" if record.result else "finished"
     return f"{record.status.upper()}: {record.reason}"
 
 

@@ -9,9 +9,11 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, TypeAdapter
 
+from ablations.metrics import METRICS, TASKS, Metric
 from ablations.records.files import check
 from ablations.records.schemas import PROVENANCE, Count, Number, Percent, Seconds
-from ablations.units import percent
+
+_KEYS = {*METRICS, *(task.headline.best for task in TASKS.values())}
 
 
 class Status(enum.StrEnum):
@@ -62,8 +64,9 @@ class Record:
 
     Attributes:
         status, reason: one of those that a run ends with, and why it did not finish.
-        top1, top5: accuracy after the last epoch, in percent; None: not measured.
-        top1_best, best_epoch: the highest top-1 of all epochs, and its epoch, counted from 1.
+        metrics: by its key, each metric that was measured after the last epoch, the headline first;
+            and under :attr:`~ablations.metrics.Metric.best` the highest headline of all epochs.
+        best_epoch: its epoch, counted from 1.
         epochs: epochs trained.
         train_loss: mean over the last epoch.
         val_loss: mean over the validation images after the last epoch.
@@ -73,9 +76,7 @@ class Record:
 
     status: Annotated[Status, AfterValidator(_of_an_end)]
     reason: str = ""
-    top1: Percent | None = None
-    top5: Percent | None = None
-    top1_best: Percent | None = None
+    metrics: Mapping[str, Percent] = dataclasses.field(default_factory=dict)
     best_epoch: Count | None = None
     epochs: Count = 0
     train_loss: Number | None = None
@@ -92,9 +93,36 @@ class Record:
         return self.status.settled
 
     @property
-    def accuracy(self) -> str:
-        """The accuracy after the last epoch, such as "top-1 85.25 %"; empty if not measured."""
-        return "" if self.top1 is None else f"top-1 {percent(self.top1)}"
+    def result(self) -> str:
+        """The headline after the last epoch, such as "top-1 85.25 %"; empty if not measured."""
+        metric = self._headline
+        return metric.name(self.metrics[metric.key]) if metric else ""
+
+    @property
+    def best_result(self) -> str:
+        """The highest headline of all epochs with its unit; empty if not measured."""
+        metric = self._headline
+        return metric.show(self.metrics.get(metric.best)) if metric else ""
+
+    @property
+    def _headline(self) -> Metric | None:
+        known = (task.headline for task in TASKS.values())
+        return next((metric for metric in known if metric.key in self.metrics), None)
+
+    def values(self) -> dict[str, Any]:
+        """Returns the content of the record's file, in which the metrics are not nested."""
+        values: dict[str, Any] = {}
+        for name, value in dataclasses.asdict(self).items():
+            values |= value if name == "metrics" else {name: value}
+        return values
 
 
-RECORD = TypeAdapter(Record)
+def _nested(values: Any) -> Any:
+    """Returns a record's values with the metrics in a mapping of their own."""
+    if not isinstance(values, Mapping):
+        return values
+    metrics = {k: v for k, v in values.items() if k in _KEYS and v is not None}
+    return {**{k: v for k, v in values.items() if k not in _KEYS}, "metrics": metrics}
+
+
+RECORD: TypeAdapter[Record] = TypeAdapter(Annotated[Record, BeforeValidator(_nested)])

@@ -15,6 +15,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from ablations.metrics import CLASSIFICATION
 from ablations.recipe import Recipe
 from ablations.records.archive import ARCHIVE, ArchivedRun
 from ablations.records.files import (
@@ -55,6 +56,7 @@ class Run:
         images: the identity of the images.
         seed: of the initial weights, the order of the images and their augmentation.
         start: digest of the weights that it starts from; None: fresh ones.
+        task: its ``name``, and the settings of its head; empty: classification.
     """
 
     key: str
@@ -63,6 +65,12 @@ class Run:
     images: Mapping[str, str | int]
     seed: int
     start: str | None = None
+    task: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def task_name(self) -> str:
+        """The name of its task: one of :data:`ablations.metrics.TASKS`."""
+        return str(self.task.get("name", CLASSIFICATION.task))
 
     def content(self) -> dict[str, Any]:
         """Returns all that the result depends on, and nothing else."""
@@ -72,6 +80,7 @@ class Run:
             "images": dict(self.images),
             "seed": self.seed,
             **({"start": self.start} if self.start else {}),
+            **({"task": dict(self.task)} if self.task else {}),
         }
 
     @functools.cached_property
@@ -94,6 +103,7 @@ class Run:
             "spec": self.spec.to_dict(),
             "recipe": self.recipe.model_dump(exclude_defaults=True),
             "images": dict(self.images),
+            **({"task": dict(self.task)} if self.task else {}),
         }
         return {name: json.dumps(part, sort_keys=True) for name, part in parts.items()}
 
@@ -307,7 +317,7 @@ class RunFolder:
         self.check_owner()
         if self._read_settled() and not record.settled:
             return
-        write_json(self.path / "record.json", dataclasses.asdict(record))
+        write_json(self.path / "record.json", record.values())
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """Returns the metrics of the epochs so far, as far as they can be read, oldest first."""

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, create_model
 
+from ablations.metrics import EMA, METRICS
 from modernize.steps import REGIMES
 
 LATEST = 253402300799  # in seconds since 1970: the last second of the year 9999
@@ -28,16 +29,18 @@ class _Schema(BaseModel):
     model_config = ConfigDict(strict=True, extra="allow")
 
 
-class _Epoch(_Schema):
+class _AnyEpoch(_Schema):
     epoch: Positive
     train_loss: Number | None = None
     val_loss: Number | None = None
     learning_rate: Number | None = None
-    top1: Percent | None = None
-    top5: Percent | None = None
-    ema_top1: Percent | None = None
-    ema_top5: Percent | None = None
     ema_val_loss: Number | None = None
+
+
+_MEASURED: dict[str, Any] = {
+    f"{prefix}{key}": (Percent | None, None) for prefix in ("", EMA) for key in METRICS
+}
+_Epoch = create_model("_Epoch", __base__=_AnyEpoch, **_MEASURED)
 
 
 class _Event(_Schema):
@@ -81,7 +84,7 @@ class _ClosedSchema(BaseModel):
 class _Archived(_ClosedSchema):
     run: Name
     record: dict[str, Any]
-    metrics: list[_Epoch]
+    metrics: list[_Epoch]  # type: ignore[valid-type]  # a model made of METRICS
 
 
 class _Images(_Schema):

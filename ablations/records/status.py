@@ -115,7 +115,7 @@ def _status(
     if isinstance(end, ResultsError):
         return Status.UNREADABLE, str(end)
     if end is not None and end.settled:
-        return end.status, end.reason or end.accuracy
+        return end.status, end.reason or end.result
     if (job := (jobs or {}).get(run.name)) is not None:
         if job.waits:
             return Status.QUEUED, "" if job.reason == "None" else job.reason

@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from ablations.metrics import TASKS, TaskMetrics
 from ablations.recipe import Preset
 from ablations.records.archive import ARCHIVE, ArchivedRun, read_archive, write_archive
 from ablations.records.files import (
@@ -134,6 +135,11 @@ class Study:
         """The preset of the study, with the settings of its launch."""
         return Preset.model_validate(self.manifest["preset"])
 
+    @property
+    def metrics(self) -> TaskMetrics:
+        """What its runs measure."""
+        return TASKS[self.preset.task]
+
     def run(self, variant: Variant, seed: int) -> Run:
         """Returns one run of this study."""
         return next(self._runs_of(variant, [seed]))
@@ -187,8 +193,7 @@ class Study:
         runs = []
         for _, run, folder in self.runs():
             if (record := folder.read_record()) is not None:
-                values = dataclasses.asdict(record)
-                runs.append(ArchivedRun(run.name, values, folder.read_metrics()))
+                runs.append(ArchivedRun(run.name, record.values(), folder.read_metrics()))
             elif folder.archived is not None:
                 runs.append(folder.archived)
         if self.faults:

@@ -14,8 +14,15 @@ from typing import TYPE_CHECKING
 from ablations import tables
 from ablations.analysis import accuracies, comparison, comparison_text
 from ablations.analysis.baselines import PARENT
-from ablations.analysis.summary import EMA_COLUMNS, ema_cell, read_summary, status_text, summarise
+from ablations.analysis.summary import (
+    ema_cell,
+    ema_columns,
+    read_summary,
+    status_text,
+    summarise,
+)
 from ablations.charts.settings import ChartSettings
+from ablations.metrics import metrics_in
 from ablations.records import Status, Study
 from ablations.report import pictures
 from ablations.report.data import FAILED, FailedRun, ReportData, read_data
@@ -94,7 +101,7 @@ class Page:
 
 NUMBERS = (
     *comparison_text.COLUMNS.numbers,
-    *("top-5", "parameters", "MFLOPs", "GFLOPs", "seconds", "runs"),
+    *("parameters", "MFLOPs", "GFLOPs", "seconds", "runs"),
 )
 """The right-aligned columns."""
 
@@ -217,8 +224,12 @@ def _progress(study: Study, data: ReportData | None, summary: pd.DataFrame) -> s
 def _with_best(summary: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
     """Returns a summary with the best epoch's accuracies instead of the last one's."""
     best = table.set_index("step").loc[summary["step"]].reset_index()
-    summary = summary.drop(columns=[name for name in EMA_COLUMNS if name in summary])
-    return summary.assign(top1=best["top1"], top1_std=best["top1_std"], top5=float("nan"))
+    measured = metrics_in(summary.columns)
+    headline, *others = measured.metrics
+    names = headline.key, f"{headline.key}_std"
+    summary = summary.drop(columns=[n for n in ema_columns(measured) if n in summary])
+    unknown = dict.fromkeys((metric.key for metric in others), float("nan"))
+    return summary.assign(**{name: best[name] for name in names}, **unknown)
 
 
 def _results(summary: pd.DataFrame, table: pd.DataFrame) -> Rows:
@@ -226,15 +237,16 @@ def _results(summary: pd.DataFrame, table: pd.DataFrame) -> Rows:
     texts = {row["step"]: row for row in comparison_text.as_texts(table, every_column=True)}
     complete = (summary["status"] == Status.FINISHED).all()  # as the first lines of the page say
     unit = choose_unit(summary["flops"])
+    headline, *others = metrics_in(summary.columns).metrics
     return tables.without_empty(
         [
             {
                 "step": row["step"],
                 "label": row["label"],
-                **{name: texts[row["step"]][name] for name in ("n", "top-1", "std")},
+                **{name: texts[row["step"]][name] for name in ("n", headline.label, "std")},
                 "95 % interval": texts[row["step"]]["95 % interval"],
-                **ema_cell(row),
-                "top-5": fixed(row["top5"]) if row["n"] else "",
+                **ema_cell(row, headline),
+                **{metric.label: fixed(row[metric.key]) if row["n"] else "" for metric in others},
                 "parameters": integer(row["params"]),
                 unit.name: unit.show(row["flops"]),
                 "seconds": integer(row["seconds"]),

@@ -12,6 +12,7 @@ from ablations.devices import find_slots
 from ablations.recipe import Recipe
 from ablations.records import Run
 from ablations.studies.estimates import PlanRow, Speed
+from ablations.tasks.registry import make_task
 from ablations.training.device_context import DeviceContext, make_device_context
 from ablations.training.state import initial_state
 from ablations.training.step import TrainingStep, seconds_per_iteration
@@ -72,7 +73,9 @@ def _seconds_per_image(run: Run, context: DeviceContext, image_size: int) -> flo
     labels = torch.arange(batch, device=context.device) % spec.num_classes
     state = initial_state(run, context)
     state.network.train()
-    step = TrainingStep(state.network, state.optimizer, state.scaler, context)
+    step = TrainingStep(
+        state.network, state.optimizer, state.scaler, context, make_task(run.task).losses
+    )
     seconds = seconds_per_iteration(
         functools.partial(step, images, labels), SECONDS, context.synchronize, at_least=1
     )

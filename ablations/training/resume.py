@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ablations.data.sampling import Sampling
+from ablations.metrics import EMA, TASKS
 from ablations.records import Run, RunFolder
 from ablations.terminal import echo
 from ablations.training import checkpoint
@@ -149,8 +150,8 @@ def _faults(
             yield from _difference(found[name], value, name)
     yield from _position_faults(found, done, run, sampling)
     yield from _condition_faults(found)
-    prefixes = ["", "ema_"] if state.ema else [""]
-    names = [f"{prefix}{name}" for prefix in prefixes for name in ("top1", "top5", "val_loss")]
+    prefixes = ["", EMA] if state.ema else [""]
+    names = [f"{prefix}{name}" for prefix in prefixes for name in TASKS[run.task_name].keys]
     yield from _list_faults(found, names if run.images["val_images"] else [])
     moments = found["optimizer"]
     skipped = found["scaler"] or run.spec.custom_layers  # fp16 skips steps; a layer may be unused

@@ -11,6 +11,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ablations.recipe import Recipe
 from ablations.records import Run
+from ablations.tasks.registry import make_task
 from ablations.training.device_context import DeviceContext
 from ablations.training.step import make_scaler
 from modernize.layer_decay import parameter_scales
@@ -90,7 +91,7 @@ def initial_state(run: Run, context: DeviceContext, start: Weights | None = None
         start: the weights that it starts from; None: fresh ones.
     """
     torch.manual_seed(run.seed)
-    network = Network(run.spec)
+    network: Any = make_task(run.task).build(run.spec)
     if start is not None:
         scale = run.recipe.head_init_scale
         start_from(network, start, 1.0 if scale is None else scale)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
+import operator
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ablations.training.device_context import DeviceContext
@@ -23,26 +25,29 @@ class TrainingStep:
         optimizer: of its parameters.
         scaler: scales the gradients of fp16; disabled for other precisions.
         context: device and precision.
+        losses: of the task; returns the terms of the loss of model, images and targets.
     """
 
-    model: Callable[[Tensor], Tensor] | nn.Module
+    model: Callable[..., Any] | nn.Module
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
     context: DeviceContext
+    losses: Callable[[Any, Tensor, Any], Mapping[str, Tensor]]
 
-    def backward(self, x: Tensor, target: Tensor, micro_batches: int = 1) -> Tensor:
-        """Adds the gradients of one micro-batch, and returns its part of the loss.
+    def backward(self, x: Tensor, target: Any, micro_batches: int = 1) -> dict[str, Tensor]:
+        """Adds the gradients of one micro-batch, and returns its part of each term of the loss.
 
         Args:
             x: images (B, C, H, W).
-            target: class probabilities (B, classes), or class indices (B,).
+            target: of the images, as ``losses`` takes it.
             micro_batches: micro-batches of the update; the loss is divided by it.
         """
         with self.context.autocast():
-            logits = self.model(x)
-        loss = F.cross_entropy(logits.float(), target) / micro_batches
-        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-        return loss.detach()
+            losses = self.losses(self.model, x, target)
+        parts = {name: loss / micro_batches for name, loss in losses.items()}
+        total = functools.reduce(operator.add, parts.values())
+        self.scaler.scale(total).backward()  # type: ignore[no-untyped-call]
+        return {name: part.detach() for name, part in parts.items()}
 
     def update(self) -> None:
         """Updates the weights, and clears the gradients."""
@@ -50,7 +55,7 @@ class TrainingStep:
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
 
-    def __call__(self, x: Tensor, target: Tensor) -> None:
+    def __call__(self, x: Tensor, target: Any) -> None:
         """Takes a whole step with one batch; see :meth:`backward`."""
         self.backward(x, target)
         self.update()

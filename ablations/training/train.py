@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import itertools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -15,15 +15,16 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ablations import units
 from ablations.data.loaders import Loaders
-from ablations.data.mixing import Mixing
 from ablations.data.sampling import MicroBatch
+from ablations.metrics import EMA
 from ablations.records import Record, Run, RunFolder, provenance
+from ablations.tasks.registry import make_task
+from ablations.tasks.task import Evaluation
 from ablations.terminal import echo
 from ablations.training import checkpoint
-from ablations.training.chance import ChanceLevel, final_record
 from ablations.training.device_context import DeviceContext
-from ablations.training.evaluation import Accuracy, evaluate
 from ablations.training.loggers import Loggers
+from ablations.training.outcome import final_record
 from ablations.training.resume import resume_run
 from ablations.training.state import TrainingState
 from ablations.training.step import TrainingStep
@@ -97,15 +98,16 @@ class _Trainer:
         loggers: Sequence[str],
     ) -> None:
         self.run, self.recipe, self.folder, self.state = run, run.recipe, folder, state
+        self.task = make_task(run.task)
         self.loaders, self.sampling, self.context = loaders, loaders.train.sampling, context
         self.keep_going, self.checkpoint_seconds = keep_going, checkpoint_seconds
         self.loggers = Loggers(loggers, run, folder.path)
-        self.mixing = Mixing(run.recipe, loaders.num_classes)
         self.seconds_before = state.seconds  # of earlier attempts
         self.start = self.last_saved = time.perf_counter()
         self.last_progress = 0.0
         self.save_seconds = 0.0  # that the last checkpoint took
-        self.losses: list[Tensor] = []  # since the last check
+        self.losses: list[Tensor] = []  # the terms of each update since the last check
+        self.terms: list[str] = []  # their names
         self.rate: dict[str, float | None] = {"images_per_second": None, "data_wait": None}
         model: nn.Module = state.network
         if context.process.world_size > 1:
@@ -113,7 +115,9 @@ class _Trainer:
                 model, device_ids=[context.device] if context.device.type == "cuda" else None
             )
         self.model: Any = torch.compile(model) if context.compile else model
-        self.step = TrainingStep(self.model, state.optimizer, state.scaler, context)
+        self.step = TrainingStep(
+            self.model, state.optimizer, state.scaler, context, self.task.losses
+        )
 
     def train(self) -> Record | None:
         """Trains the rest of the run; returns its record, or None if it was stopped."""
@@ -132,9 +136,8 @@ class _Trainer:
             return None
         except DivergedError as error:
             diverged = str(error)
-        chance = ChanceLevel(state.evaluated, self.loaders.majority)
         record = dataclasses.replace(
-            final_record(state.metrics, chance, diverged),
+            final_record(state.metrics, self.task.metrics, self._chance, diverged),
             seconds=self.seconds(),
             provenance=software
             | {
@@ -191,25 +194,31 @@ class _Trainer:
                 "data_wait": self.loaders.train.data_wait / took,
             }
 
-    def _update(self, micro_batches: Iterator[tuple[MicroBatch, Tensor, Tensor]]) -> None:
+    def _chance(self, values: Mapping[str, Any]) -> str:
+        return self.task.chance(values, self.state.evaluated, self.loaders.majority)
+
+    def _update(self, micro_batches: Iterator[tuple[MicroBatch, Tensor, Any]]) -> None:
         """Does one update of the weights, from one or more micro-batches."""
         state, count = self.state, self.sampling.accumulation
         iteration = state.epoch * self.sampling.updates + state.update
         rate = self.recipe.learning_rate_at(iteration, self.sampling.updates)
         for group in state.optimizer.param_groups:
             group["lr"] = rate * group["lr_scale"]
-        total = torch.zeros_like(state.loss_sum)
-        for turn, (batch, images, labels) in enumerate(micro_batches, start=1):
-            torch.manual_seed(batch.seed)  # for stochastic depth
-            x, target = self.mixing(images, labels, batch.seed)
+        terms: dict[str, Tensor] = {}
+        for turn, (batch, images, targets) in enumerate(micro_batches, start=1):
+            torch.manual_seed(batch.seed)  # for stochastic depth and sampling
+            x, target = self.loaders.mix(images, targets, batch.seed)
             accumulates = turn < count and self.context.process.world_size > 1
             with self.model.no_sync() if accumulates else contextlib.nullcontext():
-                total += self.step.backward(x, target, count)
+                parts = self.step.backward(x, target, count)
+            for name, part in parts.items():
+                terms[name] = terms.get(name, 0) + part.to(state.loss_sum)
         self.step.update()
         if state.ema:
             state.ema.update_parameters(state.network)
-        state.loss_sum += total
-        self.losses.append(total)
+        self.terms = list(terms)
+        self.losses.append(torch.stack(list(terms.values())))
+        state.loss_sum += self.losses[-1].sum()
 
     def _check_signals(self, last: bool) -> None:
         """Checks the losses, reports progress, saves if it is time, and stops if asked to."""
@@ -246,17 +255,18 @@ class _Trainer:
         self.losses = []
         bad = (~losses.isfinite()).nonzero()
         if len(bad):
-            at = done - len(losses) + int(bad[0])
+            update, term = bad[0].tolist()
+            at = done - len(losses) + update
             rate = self.recipe.learning_rate_at(at, self.sampling.updates)
             raise DivergedError(
-                f"the loss became {losses[bad[0]].item()} at iteration {at} "
+                f"the {self.terms[term]} became {losses[update, term].item()} at iteration {at} "
                 f"(epoch {at // self.sampling.updates + 1}), learning rate {rate:.3g}"
             )
 
     def _finish_epoch(self) -> None:
         """Evaluates the network, and writes the results of the epoch."""
         state = self.state
-        networks = {"": state.network, **({"ema_": state.ema.module} if state.ema else {})}
+        networks = {"": state.network, **({EMA: state.ema.module} if state.ema else {})}
         for network in networks.values():
             for buffer in network.buffers():  # of BatchNorm, which differ between processes
                 self.context.broadcast(buffer)
@@ -268,11 +278,10 @@ class _Trainer:
             "learning_rate": self.recipe.learning_rate_at(iteration, self.sampling.updates),
         }
         for prefix, network in networks.items():
-            accuracy = self._evaluate(network)
-            if accuracy is not None:
-                measured = {"top1": accuracy.top1, "top5": accuracy.top5, "val_loss": accuracy.loss}
-                row |= {f"{prefix}{name}": value for name, value in measured.items()}
-                state.evaluated = accuracy.images
+            found = self._evaluate(network)
+            if found is not None:
+                row |= {f"{prefix}{name}": value for name, value in found.values.items()}
+                state.evaluated = found.images
         if self.context.first:
             self._print(row)
         state.metrics.append(row)
@@ -286,8 +295,8 @@ class _Trainer:
             self.loggers.write({**state.metrics[-1], **state.speed[-1]})
         self._save()
 
-    def _evaluate(self, network: nn.Module) -> Accuracy | None:
-        """Returns a network's accuracy; None without validation images.
+    def _evaluate(self, network: nn.Module) -> Evaluation | None:
+        """Returns what a network reaches; None without validation images.
 
         Raises DivergedError if its weights or its outputs are not finite.
 
@@ -301,28 +310,28 @@ class _Trainer:
             raise DivergedError(f"{name} became infinite or NaN by the end of epoch {epoch}")
         if not self.run.images["val_images"]:
             return None
-        accuracy = evaluate(network, self.loaders.validation, self.context)
-        if accuracy.not_finite:
+        found = self.task.evaluate(network, self.loaders.validation, self.context)
+        if found.not_finite:
             raise DivergedError(
-                f"the outputs for {units.integer(accuracy.not_finite)} of "
-                f"{units.integer(accuracy.images)} validation images are infinite or NaN at the "
+                f"the outputs for {units.integer(found.not_finite)} of "
+                f"{units.integer(found.images)} validation images are infinite or NaN at the "
                 f"end of epoch {epoch}"
             )
-        return accuracy
+        return found
 
     def _print(self, row: dict[str, Any]) -> None:
         """Prints the results of an epoch; the run's log keeps the line."""
-        rate = self.rate["images_per_second"]
-        echo(
+        rate, measured = self.rate["images_per_second"], self.task.metrics
+        values = [metric.name(row.get(metric.key)) for metric in measured.metrics]
+        if average := measured.headline.name(row.get(measured.headline.ema)):
+            values.append(f"EMA {average}")
+        parts = [
             f"epoch {row['epoch']} of {self.recipe.epochs}: "
-            f"loss {units.fixed(row['train_loss'], 4)}"
-            + "".join(
-                f", {label} {units.percent(row[name])}"
-                for name, label in (("top1", "top-1"), ("top5", "top-5"), ("ema_top1", "EMA top-1"))
-                if name in row
-            )
-            + (f", {units.rate(rate)}" if rate else "")
-        )
+            f"loss {units.fixed(row['train_loss'], 4)}",
+            *filter(None, values),
+            *([units.rate(rate)] if rate else []),
+        ]
+        echo(", ".join(parts))
 
     def _save(self) -> None:
         """Writes a checkpoint; all processes call this."""

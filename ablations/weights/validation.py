@@ -10,10 +10,11 @@ from ablations import paper
 from ablations.choices import Compute
 from ablations.costs.reference_models import REFERENCE_MODELS
 from ablations.data.datasets import load_dataset
-from ablations.data.loaders import make_loaders
 from ablations.data.sampling import Sampling
 from ablations.devices import find_slots
+from ablations.metrics import metrics_in
 from ablations.records import WEIGHTS, Record
+from ablations.tasks.classification import Classification
 from ablations.training import evaluation
 from ablations.training.checkpoint import run_of_weights
 from ablations.training.device_context import DeviceContext, make_device_context
@@ -28,7 +29,7 @@ from modernize.weights import Weights, from_state_dict, network_of
 
 if TYPE_CHECKING:
     from ablations.records import Study
-    from ablations.training.evaluation import Accuracy
+    from ablations.tasks.task import Evaluation
 
 FETCHED = "IMAGENET1K_V1"  # torchvision's name of the weights that the paper cites
 
@@ -69,7 +70,7 @@ class Evaluated:
     """
 
     title: str
-    accuracy: Accuracy
+    accuracy: Evaluation
     classes: int
     bad_images: int
     known: tuple[str, str]
@@ -80,18 +81,21 @@ class Evaluated:
     def lines(self) -> list[str]:
         """Returns lines for a terminal."""
         a, (whose, figure) = self.accuracy, self.known
+        metrics = metrics_in(a.values)
+        found = {m.label: m.show(a.values[m.key], 3) for m in metrics.metrics}
+        found[metrics.headline.label] += f"  ({whose}: {figure})"
         left_out = f", {integer(self.bad_images)} unreadable left out" if self.bad_images else ""
         if a.not_finite:
             left_out += f"; {integer(a.not_finite)} outputs are infinite or NaN and count as wrong"
         rows = {
             "images": f"{plural(a.images, 'image')} of {plural(self.classes, 'class')}{left_out}",
-            "top-1": f"{percent(a.top1, 3)}  ({whose}: {figure})",
-            "top-5": percent(a.top5, 3),
+            **found,
             "speed": f"{rate(a.images_per_second)} on {self.context.describe()} in "
             f"{_precision(self.context)}, {percent(100 * a.data_wait, 1)} of the time waiting for "
             "images",
         }
-        told = [f"  {name:<8} {text}" for name, text in rows.items()]
+        width = max(map(len, rows)) + 2
+        told = [f"  {name:<{width}}{text}" for name, text in rows.items()]
         return [self.title, *told, *(f"Note: {note}" for note in self.notes)]
 
     def values(self) -> dict[str, Any]:
@@ -100,7 +104,8 @@ class Evaluated:
         return {
             "title": self.title,
             **self.details,
-            **dataclasses.asdict(self.accuracy),
+            **self.accuracy.values,
+            **{k: v for k, v in dataclasses.asdict(self.accuracy).items() if k != "values"},
             "images_per_second": self.accuracy.images_per_second,
             "classes": self.classes,
             "bad_images": self.bad_images,
@@ -298,7 +303,8 @@ def of_run(study: Study, data: str | None, options: Options) -> Evaluated:
     given = {"precision": options.precision} if options.precision else {}
     context = make_device_context(slot.device, preset.compute.model_copy(update=given))
     sampling = Sampling(len(images.train), recipe.batch_size, recipe.micro_batch_size, run.seed)
-    loaders = make_loaders(
+    task = Classification()
+    loaders = task.loaders(
         images,
         choice,
         recipe,
@@ -309,11 +315,12 @@ def of_run(study: Study, data: str | None, options: Options) -> Evaluated:
         skip_bad_images=options.skip_bad_images,
     )
     network = context.put(network_of(found))
-    accuracy = evaluation.evaluate(network, loaders.validation, context)
-    top1 = record.top1 if isinstance(record, Record) else None
+    accuracy = task.evaluate(network, loaders.validation, context)
+    headline = task.metrics.headline
+    known = record.metrics.get(headline.key) if isinstance(record, Record) else None
     if options.ema:
-        top1 = next((row.get("ema_top1") for row in reversed(folder.read_metrics())), None)
-    said = fixed(top1, 3) or "none"
+        known = next((row.get(headline.ema) for row in reversed(folder.read_metrics())), None)
+    said = fixed(known, 3) or "none"
     return Evaluated(
         title=f"{run.key}, seed {run.seed}, of the study {study.name}"
         + (", moving average of the weights" if options.ema else ""),

@@ -49,14 +49,21 @@ def make_study(results: Path, runs: int) -> int:
     study = design(results / "large", preset, roadmap, variants, 1).study
     study.manifest["seeds"] = seeds
     study.write()
-    record = Record(Status.FINISHED, top1=80.0, top5=99.0, top1_best=80.5, best_epoch=4, epochs=5)
+    record = Record(
+        Status.FINISHED,
+        metrics={"top1": 80.0, "top5": 99.0, "top1_best": 80.5},
+        best_epoch=4,
+        epochs=5,
+    )
     for number, (_variant, run, folder) in enumerate(study.runs()):
         folder.write_config(run)
         folder.write_metrics(
             {"epoch": epoch, "train_loss": 1.0, "top1": 75.0 + epoch + number % 7, "top5": 99.0}
             for epoch in range(1, record.epochs + 1)
         )
-        folder.write_record(dataclasses.replace(record, top1=80 + number % 7, seconds=20.0))
+        folder.write_record(
+            dataclasses.replace(record, metrics={"top1": 80.0 + number % 7}, seconds=20.0)
+        )
     return seeds * len(variants)
 
 

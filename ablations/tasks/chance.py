@@ -1,16 +1,13 @@
-"""How a run ended: finished, collapsed or diverged.
+"""The accuracy of a classifier at chance.
 
-A run that was trained to its end has collapsed if it is no better than chance: if a network that
-always predicts the most common class could be right as often, by an exact binomial test.
+A result is at chance if a network that always predicts the most common class could be right as
+often, by an exact binomial test.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import Any
 
-from ablations.records import Record, Status
 from ablations.units import percent
 from modernize.text import plural
 
@@ -56,36 +53,3 @@ class ChanceLevel:
             f"gets up to {percent(100 * most / self.images)} right ({percent(100 * LEVEL, 0)} "
             "level)"
         )
-
-
-def final_record(
-    metrics: Sequence[Mapping[str, Any]], chance: ChanceLevel, diverged: str = ""
-) -> Record:
-    """Returns the record of a run with these metrics.
-
-    Args:
-        metrics: of each epoch, oldest first; without accuracies if there is no validation.
-        chance: the level that its last top-1 is compared with.
-        diverged: why it diverged; an empty text if it did not.
-    """
-    if not metrics:
-        return Record(Status.DIVERGED, diverged)
-    last = metrics[-1]
-    evaluated = [row for row in metrics if "top1" in row]
-    best = max(evaluated, key=lambda row: row["top1"], default={})
-    if diverged:
-        status, reason = Status.DIVERGED, diverged
-    else:
-        reason = chance.explain(last["top1"]) if "top1" in last else ""
-        status = Status.COLLAPSED if reason else Status.FINISHED
-    return Record(
-        status,
-        reason,
-        top1=last.get("top1"),
-        top5=last.get("top5"),
-        top1_best=best.get("top1"),
-        best_epoch=best.get("epoch"),
-        epochs=len(metrics),
-        train_loss=last["train_loss"],
-        val_loss=last.get("val_loss"),
-    )

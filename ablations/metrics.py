@@ -1,0 +1,124 @@
+"""The metrics of each task as data: names, labels, units. No torch here.
+
+Messages, tables, charts and files take the name of a metric from here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Mapping
+
+from ablations.units import fixed
+
+EMA = "ema_"
+"""Before the key of a metric: it is of the moving average of the weights."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Metric:
+    """One number that an evaluation measures, the higher the better.
+
+    Attributes:
+        key: in files, such as ``top1``.
+        label: for people, such as ``top-1``.
+        title: its full name, for the axis of a chart.
+        unit: of its values, from 0 to 100.
+    """
+
+    key: str
+    label: str
+    title: str
+    unit: str = "%"
+
+    @property
+    def best(self) -> str:
+        """The key of the highest value of all epochs."""
+        return f"{self.key}_best"
+
+    @property
+    def ema(self) -> str:
+        """The key of the value of the moving average of the weights."""
+        return f"{EMA}{self.key}"
+
+    @property
+    def in_unit(self) -> str:
+        """The metric and its unit, for a title: "top-1 in percent"."""
+        return f"{self.label} in percent"
+
+    def show(self, value: float | None, decimals: int = 2) -> str:
+        """Returns a value with its unit: "81.25 %"; an empty text if there is none."""
+        shown = fixed(value, decimals)
+        return f"{shown} {self.unit}".rstrip() if shown else ""
+
+    def name(self, value: float | None) -> str:
+        """Returns a value with the metric's name: "top-1 81.25 %"; empty if there is none."""
+        return f"{self.label} {self.show(value)}" if self.show(value) else ""
+
+
+@dataclasses.dataclass(frozen=True)
+class TaskMetrics:
+    """What the runs of a task measure.
+
+    Attributes:
+        task: its name.
+        metrics: after each epoch, the headline first; steps are compared by the headline.
+        val_loss: whether an evaluation also gives the loss of the validation images.
+    """
+
+    task: str
+    metrics: tuple[Metric, ...]
+    val_loss: bool = False
+
+    @property
+    def headline(self) -> Metric:
+        """The metric that steps are compared by."""
+        return self.metrics[0]
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The keys of all values of an evaluation, as in ``metrics.jsonl``."""
+        return (*(metric.key for metric in self.metrics), *["val_loss"] * self.val_loss)
+
+
+CLASSIFICATION = TaskMetrics(
+    "classification",
+    (Metric("top1", "top-1", "top-1 accuracy"), Metric("top5", "top-5", "top-5 accuracy")),
+    val_loss=True,
+)
+DETECTION = TaskMetrics(
+    "detection",
+    (
+        Metric("box_ap", "box AP", "box AP", ""),
+        Metric("box_ap50", "box AP50", "box AP50", ""),
+        Metric("mask_ap", "mask AP", "mask AP", ""),
+        Metric("mask_ap50", "mask AP50", "mask AP50", ""),
+    ),
+)
+SEGMENTATION = TaskMetrics(
+    "segmentation",
+    (
+        Metric("miou", "mIoU", "mean IoU"),
+        Metric("mean_accuracy", "mean acc.", "mean accuracy of the classes"),
+        Metric("pixel_accuracy", "pixel acc.", "accuracy of the pixels"),
+    ),
+    val_loss=True,
+)
+TASKS: Mapping[str, TaskMetrics] = {
+    known.task: known for known in (CLASSIFICATION, DETECTION, SEGMENTATION)
+}
+METRICS: Mapping[str, Metric] = {
+    metric.key: metric for known in TASKS.values() for metric in known.metrics
+}
+"""Key -> metric, of all tasks."""
+
+
+def metrics_in(columns: Collection[str]) -> TaskMetrics:
+    """Returns the metrics of the task that a table's columns belong to.
+
+    Raises:
+        KeyError: if they have no task's headline.
+    """
+    found = next((task for task in TASKS.values() if task.headline.key in columns), None)
+    if found is None:
+        raise KeyError(f"no headline among {', '.join(columns)}")
+    return found

@@ -1,0 +1,113 @@
+"""What a task is: it joins network, images, loss and metrics. No torch here."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+    from ablations.choices import Compute, DataChoice
+    from ablations.data.images import Dataset
+    from ablations.data.loaders import Loaders, ValidationLoader
+    from ablations.data.sampling import Rank, Sampling
+    from ablations.metrics import TaskMetrics
+    from ablations.recipe import Recipe
+    from modernize.spec import NetSpec
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """The result of an evaluation.
+
+    Attributes:
+        values: of each metric of the task, and its ``val_loss`` if it has one.
+        images: number of images, over all processes.
+        not_finite: images with an infinite or NaN output; they count as wrong.
+        seconds: from the request for the first image to the last output.
+        data_wait: fraction of that time spent waiting for images.
+    """
+
+    values: Mapping[str, float]
+    images: int
+    not_finite: int
+    seconds: float
+    data_wait: float
+
+    @property
+    def images_per_second(self) -> float:
+        """Images evaluated in a second."""
+        return self.images / self.seconds
+
+
+class Context(Protocol):
+    """This process's part in a computation, as far as a task needs it."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+
+    @property
+    def process(self) -> Rank:
+        """This process among all."""
+
+    def autocast(self) -> Any:
+        """Returns a context manager in which the network has the run's precision."""
+
+    def sum(self, values: Tensor) -> Tensor:
+        """Returns the sums over all processes."""
+
+
+class Task(Protocol):
+    """A task: classification, detection or segmentation."""
+
+    @property
+    def metrics(self) -> TaskMetrics:
+        """What its runs measure."""
+
+    def build(self, spec: NetSpec) -> nn.Module:
+        """Returns the network of a spec with the task's head, with fresh weights."""
+
+    def loaders(
+        self,
+        dataset: Dataset,
+        choice: DataChoice,
+        recipe: Recipe,
+        sampling: Sampling,
+        device: torch.device,
+        compute: Compute,
+        *,
+        threads: int = 1,
+        skip_bad_images: bool = False,
+    ) -> Loaders:
+        """Returns the loaders of a run; see :func:`~ablations.data.loaders.make_loaders`."""
+
+    def losses(self, model: Any, images: Tensor, targets: Any) -> Mapping[str, Tensor]:
+        """Returns the terms of the loss of a micro-batch by their names; the loss is their sum.
+
+        Args:
+            model: the network in training mode, or a wrapper of it.
+            images: (B, C, H, W).
+            targets: as the task's loaders give them.
+        """
+
+    def evaluate(
+        self, network: nn.Module, loader: ValidationLoader, context: Context
+    ) -> Evaluation:
+        """Returns what a network reaches on all validation images of all processes.
+
+        Raises:
+            BadImageError: if none of them can be read.
+        """
+
+    def chance(self, values: Mapping[str, float], images: int, majority: float) -> str:
+        """Returns why a result is no better than chance; an empty text if it is better.
+
+        Args:
+            values: of the metrics after the last epoch.
+            images: validation images that were evaluated.
+            majority: fraction of the labels that belongs to the most common class.
+        """
