@@ -255,7 +255,7 @@ def test_the_results_folder_and_the_study_may_be_links(study: Study, tmp_path: P
 @pytest.mark.slow
 def test_killed_at_any_moment_every_file_is_whole(study: Study) -> None:
     """Each file that `collect` and `report` write is that of before or of after, and no more."""
-    chance = random.Random(7)  # noqa: S311
+    chance = random.Random(7)
     whole: dict[str, set[bytes]] = {}
     first = study.folder / "runs" / next(study.runs())[1].name / "record.json"
     texts = [first.read_text(), first.read_text().replace("85.0", "86.0")]

@@ -78,7 +78,7 @@ def test_kills_at_random_moments_change_nothing(few_images: Path, tmp_path: Path
     finish(whole, few_images)
     # Each kill comes some updates and a moment after the last, so that they reach over most
     # of the run, however fast the machine is.
-    draw = random.Random(0)  # noqa: S311
+    draw = random.Random(0)
     reached = []
     for _ in range(KILLS):
         process = start(killed, few_images)

@@ -32,7 +32,7 @@ def dominated(i: int, costs: list[float], values: list[float]) -> bool:
 
 
 def test_the_pareto_front_is_what_no_other_betters() -> None:
-    draw = random.Random(0)  # noqa: S311
+    draw = random.Random(0)
     for count in range(12):
         for _ in range(50):  # few different values, so that many are equal
             costs = [float(draw.randrange(5)) for _ in range(count)]

@@ -55,7 +55,7 @@ class Trials:
     """Launches into one results folder, with counts and faults."""
 
     def __init__(self, folder: Path, seed: int) -> None:
-        self.folder, self.random = folder, random.Random(seed)  # noqa: S311
+        self.folder, self.random = folder, random.Random(seed)
         self.counts: collections.Counter[str] = collections.Counter()
         self.faults: list[str] = []
         self.settled: dict[Path, bytes] = {}
