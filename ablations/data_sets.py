@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-WITH_KEYWORDS = ("fashion-mnist", "cifar10", "cifar100")
+WITH_KEYWORDS = ("fashion-mnist", "cifar10", "cifar100", "scenes")
 """Their ``data.source`` may be a keyword; that of all others is a folder or file."""
 
 KINDS = (*WITH_KEYWORDS, "image-folder", "csv", "huggingface", "webdataset", "custom")

@@ -7,6 +7,7 @@ row and ``enhanced`` for all others. All its faults are reported at once.
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,6 +18,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from ablations import limits, set_option, yaml_file
 from ablations.choices import Compute, DataChoice, Start
+from ablations.heads import HEADS
 from ablations.value_types import (
     BatchSize,
     Epochs,
@@ -280,6 +282,7 @@ class Preset(Table):
         compute: how they are computed; not part of a run's identity.
         start: the weights that runs start from, unless the study says otherwise; null: fresh ones.
         cluster: whether its runs are meant for a cluster rather than for one machine.
+        head: of the task, one of :data:`ablations.heads.HEADS`; null for classification.
     """
 
     title: Text
@@ -290,6 +293,34 @@ class Preset(Table):
     compute: Compute
     cluster: bool
     start: Start | None = None
+    head: Text | None = None
+
+    @model_validator(mode="after")
+    def _has_head(self) -> Self:
+        heads = HEADS.get(self.task, {})
+        if heads and self.head not in heads:
+            raise ConflictError(
+                [
+                    Conflict(
+                        ("head", "task"),
+                        f"task {self.task} needs a head: {', '.join(heads)}; not {self.head!r}",
+                    )
+                ]
+            )
+        if not heads and self.head is not None:
+            raise ConflictError([Conflict(("head", "task"), f"task {self.task} has no head")])
+        return self
+
+    @property
+    def task_choice(self) -> dict[str, Any]:
+        """The task in the identity of a run; empty for classification.
+
+        It has all values of the head, so that a run is never continued with other ones.
+        """
+        if self.head is None:
+            return {}
+        values = dataclasses.asdict(HEADS[self.task][self.head])
+        return {"name": self.task, "head": self.head, "values": json.loads(json.dumps(values))}
 
     def smoke(
         self, processes: int, variants: Sequence[Variant] = ()

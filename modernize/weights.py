@@ -134,7 +134,10 @@ def load(path: Path | str, spec: NetSpec | None = None, *, ema: bool = False) ->
 
 
 def read_start(path: Path | str, spec: NetSpec, *, ema: bool = False) -> Weights:
-    """Returns weights for a network to start from; only the number of classes may differ.
+    """Returns weights for a network to start from; only input and classes may differ.
+
+    A network for grey images can be the start of one for colour: its stem's weights are divided
+    among the channels, so that a grey image in colour gives the same output.
 
     Args:
         path: as of :func:`read`.
@@ -149,12 +152,23 @@ def read_start(path: Path | str, spec: NetSpec, *, ema: bool = False) -> Weights
 
     content = read_file(Path(path), ema=ema)
     theirs = None if content.spec is None else _spec_from(Path(path), content.spec)
+    grey = theirs is not None and theirs.in_channels == 1 < spec.in_channels
+    wanted = spec.replace(in_channels=1) if grey else spec
     try:
         if theirs is not None:
-            check_start(theirs, spec)
-        return from_state_dict(content.tensors, spec, any_classes=True)
+            check_start(theirs, wanted)
+        found = from_state_dict(content.tensors, wanted, any_classes=True)
     except (WeightsError, CustomLayersError) as error:
         raise type(error)(f"{path}: {error}") from None
+    return _in_colour(found, spec.in_channels) if grey else found
+
+
+def _in_colour(weights: Weights, channels: int) -> Weights:
+    """Returns the weights of a network for grey images for one with more channels."""
+    name = "stem.conv.weight"  # (width, 1, k, k)
+    spread = weights.tensors[name].repeat(1, channels, 1, 1) / channels
+    spec = weights.spec.replace(in_channels=channels)
+    return dataclasses.replace(weights, spec=spec, tensors={**weights.tensors, name: spread})
 
 
 def start_from(network: Network, weights: Weights, head_init_scale: float = 1.0) -> None:

@@ -327,7 +327,7 @@ def find_speed(
         wait_passively()
         from ablations.studies.measure import measure_speed
 
-        return measure_speed(rows, reference, preset.compute, size)
+        return measure_speed(rows, reference, preset)
     return _known_speed(rows, reference, preset, request.results) if request.results else None
 
 

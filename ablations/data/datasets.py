@@ -34,7 +34,13 @@ def load_dataset(choice: DataChoice, *, skip_bad_images: bool = False) -> Datase
     Raises:
         DataError: naming the folder and its expected content, or the file and its fault.
     """
-    found = FINDERS[choice.name.partition(".")[0]](choice)
+    kind = choice.name.partition(".")[0]
+    if kind not in FINDERS:
+        raise DataError(
+            f"the images of data.name {choice.name} do not have one class each: choose a preset of "
+            "another task, or another data set."
+        )
+    found = FINDERS[kind](choice)
     images: Dataset
     if isinstance(found, Found):
         images = check_found(choice.name, found, choice.validation, skip_bad_images=skip_bad_images)

@@ -69,7 +69,8 @@ class Loaders:
 
     Attributes:
         train, validation: of the training and the validation images.
-        majority: fraction of the validation labels that belongs to the most common class.
+        majority: the fraction that is right by chance: of validation images, those of the most
+            common class.
         mix: changes each training micro-batch as a whole.
     """
 

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from ablations import fit
 from ablations.data.content_digest import digest_content
-from ablations.data.datasets import load_dataset
 from ablations.data.images import InMemoryDataset, ListedImages
 from ablations.fit import Machine, RunSetup
 from ablations.launching.executors import Event, Executor
@@ -33,6 +32,7 @@ from ablations.records.lock import study_lock
 from ablations.studies import selection
 from ablations.studies.estimates import PlanRow, TrainingImages, plan_rows
 from ablations.studies.variants import ResolvedStudy
+from ablations.tasks.registry import make_task
 from ablations.weights.starts import StartFile, find_starts
 from modernize.closed_form import quick_cost
 from modernize.errors import UsageError
@@ -258,7 +258,8 @@ def design(
     Raises:
         UsageError: if the folder has a study with other conditions, or the images are not usable.
     """
-    images = load_dataset(preset.data, skip_bad_images=skip_bad_images)
+    task = make_task(preset.task_choice)
+    images = task.load(preset.data, skip_bad_images=skip_bad_images)
     variants = selection.fit_to_images(variants, images.channels, images.num_classes)
     size = preset.data.image_size
     files = {"times": images.times} if isinstance(images, ListedImages) else {}

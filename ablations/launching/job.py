@@ -95,14 +95,14 @@ def train_here(
         DataError: if the images are not those that the study started with.
         UsageError: if the run cannot be trained here.
     """
-    from ablations.data.datasets import load_dataset
     from ablations.data.images import DataError
     from ablations.data.sampling import Sampling
     from ablations.tasks.registry import make_task
     from ablations.training.train import train
 
     job.load_custom_layers()
-    images = load_dataset(job.data, skip_bad_images=job.skip_bad_images)
+    task = make_task(job.run.task)
+    images = task.load(job.data, skip_bad_images=job.skip_bad_images)
     if images.identity() != job.run.images:
         raise DataError("the images changed since this study started; use another --name.")
     recipe = job.run.recipe
@@ -117,7 +117,7 @@ def train_here(
         seed=job.run.seed,
         process=context.process,
     )
-    loaders = make_task(run.task).loaders(
+    loaders = task.loaders(
         images,
         job.data,
         recipe,

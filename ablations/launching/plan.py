@@ -6,7 +6,8 @@ import dataclasses
 from collections.abc import Sequence
 
 from ablations.records import ARCHIVE, DamagedError, Run, RunFolder, RunStatus, Study, read_statuses
-from modernize.closed_form import ClosedFormCost, quick_cost
+from ablations.tasks.registry import make_task
+from modernize.closed_form import ClosedFormCost
 from modernize.steps import Variant
 
 
@@ -86,6 +87,6 @@ def plan_runs(study: Study, asked: Sequence[tuple[Variant, int]]) -> list[Planne
     for variant, seed in asked:
         now = statuses[study.run(variant, seed).name]
         done = min(now.folder.epochs_done(), now.run.recipe.epochs)
-        network = quick_cost(now.run.spec, study.preset.data.image_size)
+        network = make_task(now.run.task).cost(now.run.spec, study.preset.data.image_size)
         planned.append(Planned(now, network, done))
     return planned

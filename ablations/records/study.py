@@ -28,7 +28,7 @@ from ablations.records.files import (
 from ablations.records.record import Record
 from ablations.records.run import Run, RunFolder
 from ablations.records.schemas import MANIFEST, OBJECT
-from modernize.closed_form import closed_form
+from ablations.tasks.registry import make_task
 from modernize.custom_layers import loaded_files
 from modernize.errors import RoadmapError, UsageError
 from modernize.spec import NetSpec
@@ -118,7 +118,8 @@ class Study:
         if variant.key in (known := self.manifest.get("custom_costs", {})):
             params, flops = known[variant.key]
             return params, flops
-        return closed_form(variant.spec, self.preset.data.image_size)
+        task = make_task(self.preset.task_choice)
+        return task.cost(variant.spec, self.preset.data.image_size)
 
     def layers_file(self, spec: NetSpec) -> Path | None:
         """Returns the study's copy of the file of a network's custom layers, if it has any."""
@@ -152,7 +153,8 @@ class Study:
 
     def _runs_of(self, variant: Variant, seeds: Iterable[int]) -> Iterator[Run]:
         spec, recipe = self.preset.recipes.of_variant(variant, self.manifest["regime"])
-        run = Run(variant.key, spec, recipe, self.manifest["images"], 0)
+        images, task = self.manifest["images"], self.preset.task_choice
+        run = Run(variant.key, spec, recipe, images, 0, task=task)
         for seed in seeds:
             file = self.start_of(variant.key, seed)
             yield run.with_seed(seed, file["digest"] if file else None)

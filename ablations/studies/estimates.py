@@ -11,13 +11,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ablations import tables
-from ablations.choices import DataChoice
-from ablations.data.datasets import load_dataset
 from ablations.data.images import MissingImagesError
 from ablations.recipe import Preset, Recipe
 from ablations.studies.selection import fit_to_images
+from ablations.tasks.registry import make_task
 from ablations.units import Unit, choose_unit, duration, integer, memory, rate, times
-from modernize.closed_form import ClosedFormCost, quick_cost
+from modernize.closed_form import ClosedFormCost
 from modernize.spec import NetSpec
 from modernize.text import plural
 
@@ -82,22 +81,24 @@ class TrainingImages:
     note: str = ""
 
 
-def find_images(data: DataChoice, *, named: bool = False) -> TrainingImages:
+def find_images(preset: Preset, *, named: bool = False) -> TrainingImages:
     """Returns the properties of the images; missing ones are taken to be the whole published set.
 
     Nothing is downloaded.
 
     Args:
-        data: the set, and the folder of the images.
+        preset: names the task, the set, and the folder of the images.
         named: whether the user named the folder; then they must be there, as must images of a
             data set that is not published.
 
     Raises:
         DataError: for images that cannot be used; and for missing images if ``named``.
     """
+    data = preset.data
     try:
         if data.source != "download":
-            images = load_dataset(data, skip_bad_images=True)  # only training refuses bad images
+            task = make_task(preset.task_choice)
+            images = task.load(data, skip_bad_images=True)  # only training refuses bad images
             note = " ".join(images.notes)
             return TrainingImages(len(images.train), images.channels, images.num_classes, note)
         missing = "are downloaded when the study is launched"
@@ -165,7 +166,7 @@ def plan_rows(
     fitting = fit_to_images([resolved.reference, *variants], images.channels, images.classes)
     for v in fitting:
         spec, recipe = preset.recipes.of_variant(v, resolved.regime)
-        cost = quick_cost(spec, preset.data.image_size)
+        cost = make_task(preset.task_choice).cost(spec, preset.data.image_size)
         times = cost.flops / rows[0].cost.flops if rows else 1.0
         rows.append(PlanRow(v, spec, cost, times, recipe, images.count, seeds))
     return rows[1:], rows[0]

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 
 import torch
 
-from ablations.choices import Compute
 from ablations.devices import find_slots
-from ablations.recipe import Recipe
+from ablations.recipe import Preset, Recipe
 from ablations.records import Run
 from ablations.studies.estimates import PlanRow, Speed
 from ablations.tasks.registry import make_task
@@ -27,25 +26,24 @@ CPU_PIXELS = 8 * 224 * 224  # in a batch on a CPU, where larger batches are no f
 def measure_speed(
     rows: Sequence[PlanRow],
     reference: PlanRow,
-    compute: Compute,
-    image_size: int,
+    preset: Preset,
 ) -> Speed:
     """Measures networks on this device, without reading images.
 
     Args:
         rows: the networks.
         reference: the one that all others scale from if there are too many to measure.
-        compute: precision, memory format and compiler.
-        image_size: height and width in pixels.
+        preset: task, size of the images, precision, memory format and compiler.
     """
     slot = find_slots(1)[0]
     torch.set_num_threads(slot.threads)
-    context = make_device_context(slot.device, compute)
+    context = make_device_context(slot.device, preset.compute)
+    image_size, task = preset.data.image_size, preset.task_choice
     several = len(rows) <= MEASURED
     seconds: dict[NetSpec, float] = {}
     for row in [reference, *(rows if several else ())]:
         if row.spec not in seconds:
-            run = Run(row.key, row.spec, row.recipe, {}, 0)
+            run = Run(row.key, row.spec, row.recipe, {}, 0, task=task)
             seconds[row.spec] = _seconds_per_image(run, context, image_size)
     networks = "each network" if several else f"{reference.key} alone, the others by their FLOPs,"
     batch = _batch(reference.recipe, context, image_size)
@@ -70,13 +68,14 @@ def _seconds_per_image(run: Run, context: DeviceContext, image_size: int) -> flo
     images = torch.rand(batch, spec.in_channels, image_size, image_size, device=context.device)
     if context.channels_last:
         images = images.contiguous(memory_format=torch.channels_last)
-    labels = torch.arange(batch, device=context.device) % spec.num_classes
+    task = make_task(run.task)
     state = initial_state(run, context)
     state.network.train()
-    step = TrainingStep(
-        state.network, state.optimizer, state.scaler, context, make_task(run.task).losses
-    )
+    step = TrainingStep(state.network, state.optimizer, state.scaler, context, task.losses)
     seconds = seconds_per_iteration(
-        functools.partial(step, images, labels), SECONDS, context.synchronize, at_least=1
+        functools.partial(step, images, task.example(spec, images)),
+        SECONDS,
+        context.synchronize,
+        at_least=1,
     )
     return seconds / batch

@@ -7,16 +7,23 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from ablations.data.datasets import load_dataset
 from ablations.metrics import CLASSIFICATION, TaskMetrics
 from ablations.tasks.chance import ChanceLevel
 from ablations.tasks.task import Evaluation
+from modernize.closed_form import ClosedFormCost, quick_cost
+from modernize.layer_decay import parameter_scales
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from ablations.choices import DataChoice
+    from ablations.data.images import Dataset
     from ablations.data.loaders import Loaders, ValidationLoader
+    from ablations.recipe import Recipe
     from ablations.tasks.task import Context
     from modernize.spec import NetSpec
+    from modernize.weights import Weights
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,11 +32,31 @@ class Classification:
 
     metrics: TaskMetrics = CLASSIFICATION
 
+    def load(self, choice: DataChoice, *, skip_bad_images: bool = False) -> Dataset:
+        """Returns images with one class each."""
+        return load_dataset(choice, skip_bad_images=skip_bad_images)
+
+    def cost(self, spec: NetSpec, image_size: int) -> ClosedFormCost:
+        """Returns the cost of the network."""
+        return quick_cost(spec, image_size)
+
     def build(self, spec: NetSpec) -> nn.Module:
         """Returns the network of a spec; it has the head for classes itself."""
         from modernize.network import Network
 
         return Network(spec)
+
+    def start(self, model: Any, weights: Weights, recipe: Recipe) -> str:
+        """Replaces all weights; with other classes, all except those of the head."""
+        from modernize.weights import start_from
+
+        scale = recipe.head_init_scale
+        start_from(model, weights, 1.0 if scale is None else scale)
+        return ""
+
+    def scales(self, model: Any, decay: float) -> Mapping[str, float]:
+        """Returns the factor of each parameter's learning rate: 1 for the head."""
+        return parameter_scales(model, decay)
 
     def loaders(self, *args: Any, **options: Any) -> Loaders:
         """Returns the loaders of images and labels, mixed as the recipe says."""
@@ -42,6 +69,12 @@ class Classification:
         import torch.nn.functional as F
 
         return {"loss": F.cross_entropy(model(images).float(), targets)}
+
+    def example(self, spec: NetSpec, images: Tensor) -> Tensor:
+        """Returns labels (B,)."""
+        import torch
+
+        return torch.arange(len(images), device=images.device) % spec.num_classes
 
     def evaluate(
         self, network: nn.Module, loader: ValidationLoader, context: Context

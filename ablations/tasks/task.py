@@ -11,12 +11,13 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from ablations.choices import Compute, DataChoice
-    from ablations.data.images import Dataset
     from ablations.data.loaders import Loaders, ValidationLoader
     from ablations.data.sampling import Rank, Sampling
     from ablations.metrics import TaskMetrics
     from ablations.recipe import Recipe
+    from modernize.closed_form import ClosedFormCost
     from modernize.spec import NetSpec
+    from modernize.weights import Weights
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,12 +69,37 @@ class Task(Protocol):
     def metrics(self) -> TaskMetrics:
         """What its runs measure."""
 
+    def load(self, choice: DataChoice, *, skip_bad_images: bool = False) -> Any:
+        """Returns the data set of a preset.
+
+        Raises:
+            DataError: if it is missing or damaged, or is for another task.
+        """
+
+    def cost(self, spec: NetSpec, image_size: int) -> ClosedFormCost:
+        """Returns the cost of one image in the network with the task's head."""
+
     def build(self, spec: NetSpec) -> nn.Module:
         """Returns the network of a spec with the task's head, with fresh weights."""
 
+    def start(self, model: Any, weights: Weights, recipe: Recipe) -> str:
+        """Replaces the weights of a fresh network by those that it starts from.
+
+        Returns:
+            A sentence about weights that do not fit; empty if there are none.
+        """
+
+    def scales(self, model: Any, decay: float) -> Mapping[str, float]:
+        """Returns the factor of each parameter's learning rate, by its name.
+
+        Args:
+            model: as :meth:`build` returns it.
+            decay: the factor from each group of layers to the one before it.
+        """
+
     def loaders(
         self,
-        dataset: Dataset,
+        dataset: Any,
         choice: DataChoice,
         recipe: Recipe,
         sampling: Sampling,
@@ -94,6 +120,9 @@ class Task(Protocol):
             targets: as the task's loaders give them.
         """
 
+    def example(self, spec: NetSpec, images: Tensor) -> Any:
+        """Returns targets for images of noise, to measure the speed of training."""
+
     def evaluate(
         self, network: nn.Module, loader: ValidationLoader, context: Context
     ) -> Evaluation:
@@ -109,5 +138,5 @@ class Task(Protocol):
         Args:
             values: of the metrics after the last epoch.
             images: validation images that were evaluated.
-            majority: fraction of the labels that belongs to the most common class.
+            majority: of the loaders: the fraction that is right by chance.
         """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -12,11 +13,10 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from ablations.recipe import Recipe
 from ablations.records import Run
 from ablations.tasks.registry import make_task
+from ablations.terminal import echo
 from ablations.training.device_context import DeviceContext
 from ablations.training.step import make_scaler
-from modernize.layer_decay import parameter_scales
-from modernize.network import Network
-from modernize.weights import Weights, start_from
+from modernize.weights import Weights
 
 
 @dataclasses.dataclass
@@ -28,7 +28,7 @@ class TrainingState:
     """
 
     run: str  # its name, which its content decides
-    network: Network
+    network: nn.Module
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
     ema: AveragedModel | None
@@ -91,10 +91,11 @@ def initial_state(run: Run, context: DeviceContext, start: Weights | None = None
         start: the weights that it starts from; None: fresh ones.
     """
     torch.manual_seed(run.seed)
-    network: Any = make_task(run.task).build(run.spec)
-    if start is not None:
-        scale = run.recipe.head_init_scale
-        start_from(network, start, 1.0 if scale is None else scale)
+    task = make_task(run.task)
+    network: Any = task.build(run.spec)
+    if start is not None and (note := task.start(network, start, run.recipe)) and context.first:
+        echo(note)
+    scales = task.scales(network, run.recipe.layer_decay or 1.0)
     network = context.put(network)
     if run.recipe.sync_batch_norm and context.process.world_size > 1:
         convert: Any = nn.SyncBatchNorm.convert_sync_batchnorm  # untyped
@@ -107,19 +108,20 @@ def initial_state(run: Run, context: DeviceContext, start: Weights | None = None
     return TrainingState(
         run=run.name,
         network=network,
-        optimizer=make_optimizer(network, run.recipe),
+        optimizer=make_optimizer(network, run.recipe, scales),
         scaler=make_scaler(context),
         ema=ema,
         loss_sum=torch.zeros((), dtype=precise, device=context.device),
     )
 
 
-def make_optimizer(network: Network, recipe: Recipe) -> torch.optim.Optimizer:
+def make_optimizer(
+    network: nn.Module, recipe: Recipe, scales: Mapping[str, float]
+) -> torch.optim.Optimizer:
     """Returns the recipe's optimizer; weights of fewer than two dimensions have no weight decay.
 
-    Each group of parameters has its factor of the learning rate as ``lr_scale``.
+    Each group of parameters has its factor of the learning rate as ``lr_scale``, from ``scales``.
     """
-    scales = parameter_scales(network, recipe.layer_decay or 1.0)
     members: dict[tuple[bool, float], list[nn.Parameter]] = {}
     for decays in (True, False):
         for name, parameter in network.named_parameters():

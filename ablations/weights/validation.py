@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any
 from ablations import paper
 from ablations.choices import Compute
 from ablations.costs.reference_models import REFERENCE_MODELS
-from ablations.data.datasets import load_dataset
 from ablations.data.sampling import Sampling
 from ablations.devices import find_slots
 from ablations.metrics import metrics_in
 from ablations.records import WEIGHTS, Record
-from ablations.tasks.classification import Classification
+from ablations.tasks.registry import make_task
 from ablations.training import evaluation
 from ablations.training.checkpoint import run_of_weights
 from ablations.training.device_context import DeviceContext, make_device_context
@@ -298,12 +297,12 @@ def of_run(study: Study, data: str | None, options: Options) -> Evaluated:
             "which runs the file."
         )
     choice = preset.data.model_copy(update={"source": data} if data is not None else {})
-    images = load_dataset(choice, skip_bad_images=options.skip_bad_images)
+    task = make_task(run.task)
+    images = task.load(choice, skip_bad_images=options.skip_bad_images)
     slot = find_slots(1)[0]
     given = {"precision": options.precision} if options.precision else {}
     context = make_device_context(slot.device, preset.compute.model_copy(update=given))
     sampling = Sampling(len(images.train), recipe.batch_size, recipe.micro_batch_size, run.seed)
-    task = Classification()
     loaders = task.loaders(
         images,
         choice,

@@ -335,7 +335,7 @@ class DenseValidationLoader(_DenseLoader[Targets]):
         workers: int,
         skip_bad_images: bool = False,
     ) -> None:
-        self.source, self.count = source, len(split)
+        self.source, self.split = source, split
         self.batch_size, self.process = batch_size, process
         read = _Reader(split, targets=collate is not collate_tests)
         images = _DenseWorkerDataset(read, transform, collate, skip=skip_bad_images, training=False)
@@ -350,6 +350,6 @@ class DenseValidationLoader(_DenseLoader[Targets]):
             BadImageError: for an unreadable image, unless such images are skipped.
             WorkerError: if a worker was killed.
         """
-        for batch in self.load_part(self.count, self.process, self.batch_size):
+        for batch in self.load_part(len(self.split), self.process, self.batch_size):
             if not isinstance(batch, _NoImages):
                 yield self._finish(batch)

@@ -1,0 +1,178 @@
+"""Detection: boxes, classes and masks of objects; average precision by pycocotools."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from ablations.heads import DETECTORS
+from ablations.metrics import DETECTION, TaskMetrics
+from ablations.tasks import dense
+from ablations.tasks.task import Evaluation
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+    from ablations.choices import Compute, DataChoice
+    from ablations.data.loaders import Loaders
+    from ablations.data.sampling import Sampling
+    from ablations.recipe import Recipe
+    from ablations.tasks.task import Context
+    from modernize.closed_form import ClosedFormCost
+    from modernize.heads import DetectorSpec
+    from modernize.spec import NetSpec
+    from modernize.weights import Weights
+
+LEAST_AP50 = 0.1  # percent; a detector with less has found no object
+
+
+@dataclasses.dataclass(frozen=True)
+class Detection:
+    """See :class:`~ablations.tasks.task.Task`.
+
+    Attributes:
+        head: one of :data:`ablations.heads.DETECTORS`.
+    """
+
+    head: str
+    metrics: TaskMetrics = DETECTION
+
+    def _detector(self, spec: NetSpec) -> DetectorSpec:
+        return DETECTORS[self.head].replace(num_classes=spec.num_classes)
+
+    def load(self, choice: DataChoice, *, skip_bad_images: bool = False) -> Any:  # noqa: ARG002
+        """Returns images with objects."""
+        from ablations.data.dense.scenes import scenes_with_objects
+
+        return dense.load_scenes(choice, self.metrics.task, scenes_with_objects)
+
+    def cost(self, spec: NetSpec, image_size: int) -> ClosedFormCost:
+        """Returns the cost of backbone and head."""
+        return dense.cost(spec, self._detector(spec), image_size)
+
+    def build(self, spec: NetSpec) -> nn.Module:
+        """Returns a detector on the network of a spec, for as many classes as the spec has."""
+        from modernize.heads import build_detector
+
+        return build_detector(spec, self._detector(spec))
+
+    def start(self, model: Any, weights: Weights, recipe: Recipe) -> str:
+        """Replaces the weights of the backbone."""
+        return dense.start_backbone(model, weights, recipe)
+
+    def scales(self, model: Any, decay: float) -> Mapping[str, float]:
+        """Returns the factor of each parameter's learning rate."""
+        return dense.dense_scales(model, decay)
+
+    def loaders(
+        self,
+        dataset: Any,
+        choice: DataChoice,
+        recipe: Recipe,
+        sampling: Sampling,
+        device: torch.device,
+        compute: Compute,
+        *,
+        threads: int = 1,
+        skip_bad_images: bool = False,
+    ) -> Loaders:
+        """Returns loaders of images with objects."""
+        from ablations.data.dense import loaders, transforms
+        from ablations.data.loaders import Loaders
+
+        batches = dense.dense_format(dataset, choice, device, channels_last=compute.channels_last)
+        workers = threads if compute.workers == "auto" else compute.workers
+        train = loaders.DenseTrainLoader(
+            dataset.train,
+            transforms.DetectionAugmentation(sizes=None, flip=recipe.flip),
+            loaders.collate_objects,
+            sampling,
+            batches,
+            workers=workers,
+            skip_bad_images=skip_bad_images,
+        )
+        validation = loaders.DenseValidationLoader(
+            dataset.val,
+            transforms.Resize(None),
+            loaders.collate_tests,
+            batches,
+            source=dataset.source,
+            batch_size=sampling.micro_batch_size,
+            process=sampling.process,
+            workers=workers,
+            skip_bad_images=skip_bad_images,
+        )
+        return Loaders(train, validation, 0.0, dense.unmixed)
+
+    def losses(self, model: Any, images: Tensor, targets: Any) -> Mapping[str, Tensor]:
+        """Returns the losses of the proposals and of the box and mask heads, by name."""
+        found: Mapping[str, Tensor] = model(images, targets)
+        return found
+
+    def example(self, spec: NetSpec, images: Tensor) -> Any:
+        """Returns targets for images: an object in the middle of each."""
+        import torch
+
+        height, width = images.shape[-2:]
+        box = torch.tensor([[width / 4, height / 4, width * 3 / 4, height * 3 / 4]])
+        mask = torch.zeros(1, height, width, dtype=torch.uint8)
+        mask[:, height // 4 : height * 3 // 4, width // 4 : width * 3 // 4] = 1
+        return [
+            {
+                "boxes": box.to(images.device),
+                "labels": torch.tensor([number % spec.num_classes], device=images.device),
+                "masks": mask.to(images.device),
+                "ignored": box[:0].to(images.device),
+                "size": (height, width),
+            }
+            for number in range(len(images))
+        ]
+
+    def evaluate(self, network: nn.Module, loader: Any, context: Context) -> Evaluation:
+        """Returns average precision of boxes and masks, in percent."""
+        import torch
+
+        from ablations.data.loaders import check_any
+        from ablations.evaluation.detection import DetectionMetric
+
+        network.eval()
+        start, waited = time.perf_counter(), loader.data_wait
+        metric = DetectionMetric(loader.split.truth())
+        with torch.no_grad():
+            for x, targets in loader:
+                with context.autocast():
+                    found = network(x, targets)
+                for target, detections in zip(targets, found, strict=True):
+                    metric.add(target["index"], detections)
+        images = torch.tensor(len(metric.results), device=context.device)
+        total = int(context.sum(images))
+        check_any(loader, total)
+        metric.gather(context.process)
+        numbers = torch.zeros(5, device=context.device)  # of the first process; 0 in the others
+        if context.process.rank == 0:
+            result = metric.compute()
+            parts = [result.box, result.mask or result.box]
+            values = [value or 0.0 for part in parts for value in (part.ap, part.ap50)]
+            numbers = torch.tensor([*values, result.not_finite], device=context.device)
+        *values, not_finite = context.sum(numbers).tolist()
+        seconds = time.perf_counter() - start
+        return Evaluation(
+            values=dict(zip(self.metrics.keys, values, strict=True)),
+            images=total,
+            not_finite=int(not_finite),
+            seconds=seconds,
+            data_wait=(loader.data_wait - waited) / seconds,
+        )
+
+    def chance(self, values: Mapping[str, float], images: int, majority: float) -> str:  # noqa: ARG002
+        """Returns why a detector is at chance: it finds no object."""
+        ap50 = self.metrics.metrics[1]
+        if images < dense.FEWEST or values[ap50.key] >= LEAST_AP50:
+            return ""
+        return (
+            f"{ap50.name(values[ap50.key])} is at chance: below {LEAST_AP50}, the detector finds "
+            f"no object in {images} images"
+        )
