@@ -41,6 +41,16 @@ class Metric:
         return f"{EMA}{self.key}"
 
     @property
+    def header(self) -> str:
+        """The header of a column of its values: "top-1 (%)"."""
+        return f"{self.label} ({self.unit})" if self.unit else self.label
+
+    @property
+    def axis(self) -> str:
+        """The name of an axis of its values: "top-1 accuracy (%)"."""
+        return f"{self.title} ({self.unit})" if self.unit else self.title
+
+    @property
     def in_unit(self) -> str:
         """The metric and its unit, for a title: "top-1 in percent"."""
         return f"{self.label} in percent"

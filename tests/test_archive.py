@@ -58,8 +58,8 @@ def test_the_archive_says_what_the_folders_said(whole: Study) -> None:
     assert again.outcomes == data.outcomes
     assert [t.reason for t in again.failed_runs] == ["the loss was nan at iteration 7"]
     for key, curves in data.curves.items():
-        assert [(c.seed, c.finished, *c.top1) for c in again.curves[key]] == [
-            (c.seed, c.finished, *c.top1) for c in curves
+        assert [(c.seed, c.finished, *c.values) for c in again.curves[key]] == [
+            (c.seed, c.finished, *c.values) for c in curves
         ]
     page_again = make(kept)
     assert page_again.provenance == page.provenance

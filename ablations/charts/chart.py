@@ -18,7 +18,7 @@ from ablations.charts import layout as at
 from ablations.charts.canvas import Canvas, boxes_note, render
 from ablations.charts.colors import section_hues
 from ablations.charts.layout import MARGIN, Layout, Section, Step
-from ablations.charts.rows import COLUMNS, ELSEWHERE, Row, pair, read, unit_of
+from ablations.charts.rows import COLUMNS, ELSEWHERE, Row, metric_of, pair, read, unit_of
 from ablations.charts.settings import ChartSettings
 from ablations.records import Status
 from modernize.errors import UnknownNameError, UsageError
@@ -101,10 +101,10 @@ def roadmap_figure(
         for step in steps:
             if step not in known:
                 raise UnknownNameError("step", step, known)
-    unit = unit_of(*tables)
+    unit, metric = unit_of(*tables), metric_of(*tables)
     lines = pair(
-        read(summary, "main", notes or {}, unit, steps),
-        [] if second is None else read(second, "second", {}, unit, steps),
+        read(summary, "main", notes or {}, unit, metric, steps),
+        [] if second is None else read(second, "second", {}, unit, metric, steps),
     )
     references = {"main": reference, "second": second_reference}
     with settings.context():
@@ -174,7 +174,7 @@ def _draw_header(canvas: Canvas, layout: Layout, hues: Mapping[str, str]) -> Non
         canvas.write(entry.x + indent, entry.y, entry.text, size=sheet.small)
     columns = layout.columns
     for x, text in (
-        (columns.top1_end, at.TOP1),
+        (columns.value_end, layout.metric.header),
         (columns.n, "n" if layout.show_n else ""),
         (columns.change, at.CHANGE),
         (columns.cost, layout.unit),
@@ -233,13 +233,13 @@ def _draw_row(canvas: Canvas, layout: Layout, row: Row, y: float, hue: str) -> N
     star = at.width("*", look.size) if row.note else 0
     mark = ELSEWHERE if row.elsewhere and layout.marks else ""
     for x, text in (
-        (columns.top1, row.accuracy),
+        (columns.value, row.accuracy),
         (columns.n, str(row.n) if layout.show_n and row.bar is not None else ""),
         (columns.change, row.change),
         (columns.cost + star, row.cost + "*" * bool(row.note)),
     ):
         canvas.write(x, y, text, size=look.size, color=look.color, ha="right")
-    for x, text in ((columns.top1 + at.SPREAD_GAP, row.spread), (columns.change, mark)):
+    for x, text in ((columns.value + at.SPREAD_GAP, row.spread), (columns.change, mark)):
         canvas.write(x, y, text, size=look.size, color=look.color)
 
 
@@ -289,7 +289,7 @@ def _draw_footer(canvas: Canvas, layout: Layout) -> None:
     """Draws the name of the axis, its break, and the footnotes."""
     columns, bottom, sheet = layout.columns, layout.bottom, canvas.sheet
     small: dict[str, Any] = {"size": sheet.small, "color": canvas.palette.grey}
-    text = "top-1 accuracy (%)"
+    text = layout.metric.axis
     if layout.scale.low > 0:
         text += f"; the axis starts at {layout.scale.low:g}, not at 0"
         for x in (columns.bars - 0.02, columns.bars + 0.02):

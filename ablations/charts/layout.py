@@ -27,6 +27,7 @@ from ablations.charts.rows import (
 from modernize.text import one_line, visible
 
 if TYPE_CHECKING:
+    from ablations.metrics import Metric
     from ablations.paper import Reference
 
 SIZE, SMALL, TITLE = 7.0, 6.5, 9.5  # points
@@ -51,7 +52,7 @@ ROW_PADDING = 0.075
 MOST_LINES, MOST_NOTE_LINES = 6, 40  # of one text; longer texts are shortened
 ELLIPSIS = "\N{HORIZONTAL ELLIPSIS}"
 
-TOP1, CHANGE = "top-1 (%)", "change"  # column headers
+CHANGE = "change"  # a column header
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,14 +85,14 @@ def sheet_of(width: float | None) -> Sheet:
 class Columns:
     """The left edges of names and bars, and the right edges of numbers.
 
-    ``top1`` is the edge of the accuracies, ``top1_end`` of the standard deviations after them.
+    ``value`` is the edge of the accuracies, ``value_end`` of the standard deviations after them.
     """
 
     label: float
     bars: float
     bars_end: float
-    top1: float
-    top1_end: float
+    value: float
+    value_end: float
     n: float
     change: float
     cost: float
@@ -151,6 +152,7 @@ class Layout:
     legend: list[Entry]
     scale: Scale
     columns: Columns
+    metric: Metric  # of the bars
     unit: str  # of the costs
     show_n: bool
     marks: bool  # whether changes that are not from the row above are marked
@@ -161,9 +163,9 @@ class Layout:
     footnotes: list[str]
     height: float
 
-    def place(self, top1: float) -> float:
+    def place(self, value: float) -> float:
         """Returns the place of an accuracy on the page."""
-        return _place(top1, self.scale, self.columns)
+        return _place(value, self.scale, self.columns)
 
     def status_x(self, row: Row) -> float:
         """Returns the left edge of a status: on its bar, or after the bar if that is short."""
@@ -194,13 +196,14 @@ def lay_out(
         references: series -> its reference.
     """
     rows = [row for line in lines for row in line.rows]
+    metric = rows[0].metric
     seeds, show_n = seeds_legend(rows)
     titles = wrap(title, sheet.inner, sheet.title, "bold") if title else []
     head = MARGIN + TITLE_LINE * len(titles) - 0.04 * (not titles)
     legend = _legend(rows, labels, seeds, head + 0.10, sheet)
     legend_lines = len({entry.y for entry in legend})
     top = head + LEGEND_LINE * legend_lines + 0.08 + REFERENCE_LINE * max(1, len(references))
-    numbers = _number_columns(rows, unit, show_n, sheet)
+    numbers = _number_columns(rows, (metric.header, unit), show_n, sheet)
     sections = _sections(lines, top, sheet, _label_width(lines, numbers, sheet))
     columns = _with_names(numbers, sections, sheet)
     most = int((columns.bars_end - columns.bars) / TICK_ROOM)
@@ -213,6 +216,7 @@ def lay_out(
         legend=legend,
         scale=scale,
         columns=columns,
+        metric=metric,
         unit=unit,
         show_n=show_n,
         marks=_marks(rows),
@@ -376,8 +380,11 @@ def _sections(lines: Sequence[Line], top: float, sheet: Sheet, limit: float) -> 
     return sections
 
 
-def _number_columns(rows: Sequence[Row], unit: str, show_n: bool, sheet: Sheet) -> Columns:
+def _number_columns(
+    rows: Sequence[Row], headers: tuple[str, str], show_n: bool, sheet: Sheet
+) -> Columns:
     """Places the columns of numbers, from the right edge of the page; the others are 0."""
+    header, unit = headers  # of the bars' metric and of the costs
     size, small = sheet.size, sheet.small
     gap = COLUMN_GAP * (0.75 if sheet.narrow else 1)
     star = width("*", size) if any(row.note for row in rows) else 0
@@ -385,12 +392,12 @@ def _number_columns(rows: Sequence[Row], unit: str, show_n: bool, sheet: Sheet) 
     change = cost - max(_widest((row.cost for row in rows), size), width(unit, small)) - gap
     change -= width(ELSEWHERE, size) if _marks(rows) else 0
     n = change - max(_widest((row.change for row in rows), size), width(CHANGE, small)) - gap
-    top1_end = n - (_widest((str(row.n) for row in rows), size) + gap if show_n else 0)
+    value_end = n - (_widest((str(row.n) for row in rows), size) + gap if show_n else 0)
     spreads = _widest((row.spread for row in rows), size)
-    top1 = top1_end - (SPREAD_GAP + spreads if spreads else 0)
+    value = value_end - (SPREAD_GAP + spreads if spreads else 0)
     accuracies = _widest((row.accuracy for row in rows), size)
-    numbers = min(top1 - accuracies, top1_end - width(TOP1, small))
-    return Columns(0, 0, numbers - GAP, top1, top1_end, n, change, cost)
+    numbers = min(value - accuracies, value_end - width(header, small))
+    return Columns(0, 0, numbers - GAP, value, value_end, n, change, cost)
 
 
 def _label_width(lines: Sequence[Line], numbers: Columns, sheet: Sheet) -> float:
@@ -441,6 +448,6 @@ def _references(
     return lines
 
 
-def _place(top1: float, scale: Scale, columns: Columns) -> float:
-    share = (top1 - scale.low) / (scale.high - scale.low)
+def _place(value: float, scale: Scale, columns: Columns) -> float:
+    share = (value - scale.low) / (scale.high - scale.low)
     return columns.bars + share * (columns.bars_end - columns.bars)

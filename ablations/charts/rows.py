@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ablations.analysis.baselines import baseline_of
 from ablations.analysis.summary import PARTIAL
+from ablations.metrics import CLASSIFICATION, Metric, metrics_in
 from ablations.records import Status
 from ablations.units import Unit, choose_unit, decimals, deviation, fixed, percent, signed
 from modernize.errors import UnknownNameError, UsageError
@@ -22,11 +24,19 @@ if TYPE_CHECKING:
 
     from ablations.paper import Reference
 
-COLUMNS = (
-    *("step", "label", "n", "top1", "top1_std", "flops"),
-    *("status", "section", "adopted", "parent"),
-)
+
+def columns(metric: Metric) -> tuple[str, ...]:
+    """Returns the columns that a table must have; see :data:`COLUMNS`."""
+    return (
+        *("step", "label", "n", metric.key, f"{metric.key}_std", "flops"),
+        *("status", "section", "adopted", "parent"),
+    )
+
+
+COLUMNS = columns(CLASSIFICATION.headline)
 """The columns that a table must have; others are ignored.
+
+Instead of ``top1`` there may be the headline of another task, such as ``box_ap``.
 
 ``n`` is the number of finished seeds, ``top1`` their mean and ``top1_std`` their sample standard
 deviation in percent (NaN: unknown), ``flops`` of one image in MACs, ``parent`` the step that one
@@ -59,7 +69,8 @@ class Row:
         baseline: the key of the step that its change is measured from.
         status: one of :data:`DRAWN` and :data:`WRITTEN`.
         n: number of finished seeds.
-        top1: accuracy in percent, also if it is not one to compare.
+        metric: that its bar shows.
+        value: of the metric, also if it is not one to compare.
         std: the standard deviation of the accuracy that its bar shows.
         cost: in GFLOPs or MFLOPs.
         note: a footnote to its cost.
@@ -76,7 +87,8 @@ class Row:
     baseline: str
     status: str
     n: int
-    top1: float | None
+    metric: Metric
+    value: float | None
     std: float | None
     cost: str
     note: str
@@ -87,7 +99,7 @@ class Row:
     @property
     def bar(self) -> float | None:
         """The accuracy in percent, if it is one to compare."""
-        return self.top1 if self.status in DRAWN else None
+        return self.value if self.status in DRAWN else None
 
     @property
     def extent(self) -> tuple[float, ...]:
@@ -107,12 +119,12 @@ class Row:
     @property
     def status_text(self) -> str:
         """The status as text, if the bar does not show it."""
-        if self.status in DRAWN and self.top1 is None:
+        if self.status in DRAWN and self.value is None:
             return f"{self.status}, no accuracy recorded"
         if self.status == PARTIAL:
             return f"{PARTIAL}, {plural(self.n, 'seed')}"
-        if self.status in (Status.COLLAPSED, Status.DIVERGED) and self.top1 is not None:
-            return f"{self.status} at {percent(self.top1, 1)}"
+        if self.status in (Status.COLLAPSED, Status.DIVERGED) and self.value is not None:
+            return f"{self.status} at {self.metric.show(self.value, 1)}"
         return "" if self.status == Status.FINISHED else self.status
 
 
@@ -129,6 +141,22 @@ class Line:
         return [self.main] if self.second is None else [self.main, self.second]
 
 
+def metric_of(*tables: pd.DataFrame) -> Metric:
+    """Returns the metric of the bars; without any, top-1, whose columns are then missing.
+
+    Raises:
+        UsageError: if the tables have different ones.
+    """
+    found = []
+    for table in tables:
+        with contextlib.suppress(KeyError):
+            found.append(metrics_in(table.columns).headline)
+    if len(set(found)) > 1:
+        labels = " and ".join(metric.label for metric in found)
+        raise UsageError(f"cannot draw {labels} in one chart; draw a chart of each.")
+    return found[0] if found else CLASSIFICATION.headline
+
+
 def unit_of(*tables: pd.DataFrame) -> Unit:
     """Returns the unit of the costs of these tables, the same for all of them."""
     return choose_unit(_number(cost) or 0.0 for table in tables for cost in table.get("flops", ()))
@@ -139,26 +167,29 @@ def read(
     series: str,
     notes: Mapping[str, str],
     unit: Unit,
+    metric: Metric,
     only: Collection[str] | None = None,
 ) -> list[Row]:
     """Reads a summary.
 
     Args:
-        table: has the :data:`COLUMNS`.
+        table: has the :func:`columns`.
         series: of its rows.
         notes: step -> a footnote to its cost.
         unit: of the costs.
+        metric: that bars show.
         only: the steps to read; None: all.
 
     Raises:
         UsageError: for a table without rows, without a column, or with a step twice.
         UnknownNameError: for an unknown status.
     """
-    missing = [name for name in COLUMNS if name not in table.columns]
+    needed = columns(metric)
+    missing = [name for name in needed if name not in table.columns]
     if missing:
         raise UsageError(
             f"cannot draw a table without the column{'s' * (len(missing) > 1)} "
-            f"{', '.join(missing)}. It needs: {', '.join(COLUMNS)}."
+            f"{', '.join(missing)}. It needs: {', '.join(needed)}."
         )
     if not len(table):
         raise UsageError("cannot draw a table without rows; give it at least one step.")
@@ -166,7 +197,7 @@ def read(
     costs = [_cost(record, unit) for record in records]
     places = decimals(costs)
     texts = [NO_COST if cost is None else fixed(cost, places) for cost in costs]
-    rows = [_row(r, series, notes, text) for r, text in zip(records, texts, strict=True)]
+    rows = [_row(r, series, notes, metric, text) for r, text in zip(records, texts, strict=True)]
     steps = [row.step for row in rows]
     twice = sorted({step for step in steps if steps.count(step) > 1})
     if twice:
@@ -255,9 +286,11 @@ def choose_scale(rows: Iterable[Row], references: Iterable[Reference], most: int
     return Scale(low, min(high, 100.0), tick)
 
 
-def _row(record: Mapping[Any, Any], series: str, notes: Mapping[str, str], cost: str) -> Row:
+def _row(
+    record: Mapping[Any, Any], series: str, notes: Mapping[str, str], metric: Metric, cost: str
+) -> Row:
     step, status = str(record["step"]), str(record["status"])
-    top1 = _number(record["top1"])
+    value = _number(record[metric.key])
     return Row(
         series=series,
         step=step,
@@ -267,8 +300,9 @@ def _row(record: Mapping[Any, Any], series: str, notes: Mapping[str, str], cost:
         baseline=_text(record.get("baseline", record["parent"])),
         status=status,
         n=int(_number(record["n"]) or 0),
-        top1=top1,
-        std=_number(record["top1_std"]) if status in DRAWN and top1 is not None else None,
+        metric=metric,
+        value=value,
+        std=_number(record[f"{metric.key}_std"]) if status in DRAWN and value is not None else None,
         cost=cost,
         note="" if cost == NO_COST else notes.get(step, ""),
     )
@@ -281,7 +315,7 @@ def _cost(record: Mapping[Any, Any], unit: Unit) -> float | None:
 
 def _absent(row: Row) -> Row:
     """Returns the row of the main table for a step that only the second has."""
-    gone: dict[str, Any] = {"n": 0, "top1": None, "std": None, "cost": NO_COST}
+    gone: dict[str, Any] = {"n": 0, "value": None, "std": None, "cost": NO_COST}
     gone |= {"change": "", "baseline_label": "", "elsewhere": False}
     return dataclasses.replace(row, series="main", status=str(Status.MISSING), **gone)
 

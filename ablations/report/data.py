@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from ablations.analysis.outcomes import Outcomes, outcomes_of
 from ablations.analysis.summary import only_summary
+from ablations.metrics import Metric
 from ablations.records import Record, RunStatus, Status, Study, last_lines, read_statuses
 from ablations.records.submissions import log_of, read_submissions
 
@@ -24,20 +25,20 @@ FAILED = (Status.DIVERGED, Status.COLLAPSED, Status.FAILED, Status.LOST, Status.
 
 @dataclasses.dataclass(frozen=True)
 class Curve:
-    """One run's accuracy and training loss by epoch.
+    """One run's headline and training loss by epoch.
 
     Attributes:
         seed: of the run.
         finished: whether the run counts.
         epochs: counted from 1.
-        top1: after each epoch, in percent.
+        values: of the headline after each epoch.
         loss: mean training loss of each epoch; NaN if it is not known.
     """
 
     seed: int
     finished: bool
     epochs: FloatArray
-    top1: FloatArray
+    values: FloatArray
     loss: FloatArray
 
 
@@ -90,7 +91,7 @@ def read_data(study: Study) -> ReportData | None:
     failed: list[FailedRun] = []
     submissions = read_submissions(study.folder, study.faults)
     for run in runs:
-        curve = None if run.status is Status.MISSING else _curve(run)
+        curve = None if run.status is Status.MISSING else _curve(run, study.metrics.headline)
         if curve is not None:
             curves[run.variant.key].append(curve)
         damage = study.faults.get(run.folder.metrics, "")
@@ -111,8 +112,8 @@ def read_data(study: Study) -> ReportData | None:
     )
 
 
-def _curve(run: RunStatus) -> Curve | None:
-    names = ("epoch", "top1", "train_loss")
+def _curve(run: RunStatus, metric: Metric) -> Curve | None:
+    names = ("epoch", metric.key, "train_loss")
     points = [[row.get(name) for name in names] for row in run.folder.read_metrics()]
     if not points:
         return None

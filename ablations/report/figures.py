@@ -24,6 +24,7 @@ from ablations.charts.labels import Box, place_labels
 from ablations.charts.layout import shorten, width, wrap
 from ablations.charts.rows import MINUS
 from ablations.charts.settings import ChartSettings
+from ablations.metrics import CLASSIFICATION, Metric, metrics_in
 from ablations.report.data import Curve, FloatArray
 from ablations.units import signed
 
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SIZE = 7.5  # points
-PANEL_WIDTH, TOP1_HEIGHT, LOSS_HEIGHT = 1.9, 0.9, 0.45  # inches
+PANEL_WIDTH, VALUES_HEIGHT, LOSS_HEIGHT = 1.9, 0.9, 0.45  # inches
 TITLE_LINE, TITLE_LINES, TITLE_LEFT = 0.14, 3, 0.05  # a line's height; the maximum of lines
 THIN_LINES = 5  # with more seeds than this, a band replaces a line for each
 MOST_UNFINISHED = 10  # unfinished runs of one step that are drawn
@@ -42,12 +43,12 @@ NAME_WIDTH = 1.4  # inches; longer names of points are shortened
 DOT, HAIR, GAP = 0.049, 0.014, 0.035  # inches: a point's radius, half a line, up to a name
 
 Values = Callable[[Curve], FloatArray]
-TOP1: Values = operator.attrgetter("top1")
+VALUES: Values = operator.attrgetter("values")
 LOSS: Values = operator.attrgetter("loss")
 
 
 def mean_curve(
-    curves: Sequence[Curve], values: Values = TOP1
+    curves: Sequence[Curve], values: Values = VALUES
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Returns epochs, mean and sample standard deviation (0 for one run) of the finished runs.
 
@@ -55,7 +56,7 @@ def mean_curve(
 
     Args:
         curves: of the runs.
-        values: :data:`TOP1` or :data:`LOSS`.
+        values: :data:`VALUES` or :data:`LOSS`.
     """
     finished = [curve for curve in curves if curve.finished]
     if not finished:
@@ -76,11 +77,11 @@ class Limits:
     """The axes of learning curves.
 
     Attributes:
-        top1, loss: lowest and highest value.
+        values, loss: lowest and highest value.
         last: the last epoch.
     """
 
-    top1: tuple[float, float]
+    values: tuple[float, float]
     loss: tuple[float, float]
     last: float
 
@@ -88,7 +89,7 @@ class Limits:
 def curves_limits(curves: Sequence[Curve]) -> Limits:
     """Returns axes for all of these curves, of which there must be one or more."""
     return Limits(
-        top1=_limits(np.concatenate([curve.top1 for curve in curves]), 0.5, 100.0),
+        values=_limits(np.concatenate([curve.values for curve in curves]), 0.5, 100.0),
         loss=_limits(np.concatenate([curve.loss for curve in curves]), 0.01, math.inf),
         last=float(max(curve.epochs[-1] for curve in curves)),
     )
@@ -110,8 +111,9 @@ def curves_figure(
     color: str,
     settings: ChartSettings,
     lines: int = 1,
+    metric: Metric = CLASSIFICATION.headline,
 ) -> Figure:
-    """Draws the learning curves of one step: top-1 above, training loss below.
+    """Draws the learning curves of one step: the headline above, training loss below.
 
     Args:
         title: of the figure.
@@ -121,10 +123,11 @@ def curves_figure(
         color: of the step.
         settings: how the figure looks.
         lines: the number of lines that are reserved for the title.
+        metric: the headline.
     """
     head = 0.08 + lines * TITLE_LINE
     foot, between = 0.34, 0.10
-    height = head + TOP1_HEIGHT + between + LOSS_HEIGHT + foot
+    height = head + VALUES_HEIGHT + between + LOSS_HEIGHT + foot
     above = {"left": 0.34, "right": 0.06, "top": head, "bottom": foot + LOSS_HEIGHT + between}
     width, palette = panel_width(settings), settings.palette
     with settings.context():
@@ -137,7 +140,7 @@ def curves_figure(
             TITLE_LEFT / width, 1 - 0.04 / height, text, size=SIZE, weight="bold",
             color=palette.ink, va="top",
         )  # fmt: skip
-        panels = ((upper, TOP1, limits.top1, "top1"), (lower, LOSS, limits.loss, "loss"))
+        panels = ((upper, VALUES, limits.values, metric.key), (lower, LOSS, limits.loss, "loss"))
         for axes, values, (low, high), name in panels:
             last = limits.last
             axes.set(ylim=(low, high), xlim=(min(1.0, last - 0.5), last + 0.03 * last))
@@ -196,28 +199,28 @@ def cost_figure(table: pd.DataFrame, axis: str, settings: ChartSettings) -> Figu
     """Draws accuracy against the cost of a network, with the Pareto front.
 
     Args:
-        table: a row per step, with ``step``, ``cost``, ``top1`` and ``top1_std`` (NaN: unknown) in
-            percent, ``adopted`` (False: drawn hollow) and ``color``.
+        table: a row per step, with ``step``, ``cost``, the headline such as ``top1``, its
+            ``top1_std`` (NaN: unknown), ``adopted`` (False: drawn hollow) and ``color``.
         axis: the name of the cost, with its unit.
         settings: how the figure looks.
     """
-    palette = settings.palette
-    front = pareto_front(list(table["cost"]), list(table["top1"]))
+    palette, metric = settings.palette, metrics_in(table.columns).headline
+    front = pareto_front(list(table["cost"]), list(table[metric.key]))
     with settings.context():
         figure = _sheet(settings.width or PLOT_WIDTH, 3.2, settings)
         axes = _axes(figure, palette, left=0.42, right=0.12, top=0.12, bottom=0.42)
-        costs, top1 = table["cost"].to_numpy(float), table["top1"].to_numpy(float)
+        costs, values = (table[name].to_numpy(float) for name in ("cost", metric.key))
         if costs.max() > 10 * costs.min() > 0:
             axes.set_xscale("log")
             between = (1, 2, 5) if costs.max() < 1000 * costs.min() else (1,)
             axes.xaxis.set_major_locator(LogLocator(subs=between))
             axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
             axes.xaxis.set_minor_locator(NullLocator())
-        spread = table["top1_std"].fillna(0).to_numpy(float)
+        spread = table[f"{metric.key}_std"].fillna(0).to_numpy(float)
         axes.errorbar(
-            costs, top1, spread, fmt="none", ecolor=palette.faint, elinewidth=0.8, zorder=1
+            costs, values, spread, fmt="none", ecolor=palette.faint, elinewidth=0.8, zorder=1
         )
-        on = sorted({(x, y) for x, y, is_on in zip(costs, top1, front, strict=True) if is_on})
+        on = sorted({(x, y) for x, y, is_on in zip(costs, values, front, strict=True) if is_on})
         line: dict[str, Any] = {
             "where": "post",
             "color": palette.front,
@@ -227,27 +230,32 @@ def cost_figure(table: pd.DataFrame, axis: str, settings: ChartSettings) -> Figu
         axes.step([x for x, _ in on], [y for _, y in on], gid="front", **line)
         for row, is_on in zip(table.to_dict("records"), front, strict=True):
             axes.plot(
-                row["cost"], row["top1"], marker="o", markersize=5 if is_on else 4, zorder=3,
+                row["cost"], row[metric.key], marker="o", markersize=5 if is_on else 4, zorder=3,
                 markerfacecolor=row["color"] if row["adopted"] else palette.paper,
                 markeredgecolor=palette.front if is_on else row["color"],
                 markeredgewidth=1.2 if is_on else 0.8, gid=f"point-{row['step']}",
             )  # fmt: skip
         axes.margins(x=0.09, y=0.09)
         axes.set_xlabel(axis, size=SIZE, color=palette.grey)
-        axes.set_ylabel("top-1 (%)", size=SIZE, color=palette.grey)
+        axes.set_ylabel(metric.header, size=SIZE, color=palette.grey)
         axes.ticklabel_format(axis="y", style="plain", useOffset=False)
         _keep_inside(figure, axes)  # which fixes the limits of the axes
         _name_points(figure, axes, table, front, palette)
     return figure
 
 
-def tornado_figure(table: pd.DataFrame, settings: ChartSettings | None = None) -> Figure:
+def tornado_figure(
+    table: pd.DataFrame,
+    settings: ChartSettings | None = None,
+    metric: Metric = CLASSIFICATION.headline,
+) -> Figure:
     """Draws changes from one baseline, the largest first, with their 95 % intervals.
 
     Args:
         table: a row per step, with ``step``, ``label``, ``change``, ``change_low`` and
             ``change_high`` (NaN: no interval) in percentage points.
         settings: how the figure looks.
+        metric: that changes.
     """
     settings = settings or ChartSettings()
     palette, page = settings.palette, settings.width or PLOT_WIDTH
@@ -278,7 +286,9 @@ def tornado_figure(table: pd.DataFrame, settings: ChartSettings | None = None) -
             )  # fmt: skip
         axes.axvline(0, color=palette.ink, linewidth=0.8, zorder=2.5)
         axes.margins(x=0.06)
-        axes.set_xlabel("change of top-1 (percentage points)", size=SIZE, color=palette.grey)
+        axes.set_xlabel(
+            f"change of {metric.label} (percentage points)", size=SIZE, color=palette.grey
+        )
         _keep_inside(figure, axes)
     return figure
 
@@ -352,9 +362,10 @@ def _name_points(
     across, up = axes.bbox.width / figure.dpi, axes.bbox.height / figure.dpi  # inches
     panel, size = Box(0, 0, across, up), SIZE - 0.5
     to_axes = axes.transData - axes.transAxes
+    places_of = ["cost", metrics_in(table.columns).headline.key]
 
     def centres(rows: pd.DataFrame) -> list[tuple[float, float]]:
-        places = to_axes.transform(rows[["cost", "top1"]].to_numpy(float))
+        places = to_axes.transform(rows[places_of].to_numpy(float))
         return [(float(x) * across, float(y) * up) for x, y in places]
 
     def write(step: str, name: str, place: Box, **look: Any) -> None:
@@ -363,7 +374,7 @@ def _name_points(
         axes.text(x, y, name, transform=axes.transAxes, gid=f"name-{step}", **look)
 
     on = np.array(front)
-    best, others = table[on].sort_values(["cost", "top1"]), table[~on]
+    best, others = table[on].sort_values(places_of), table[~on]
     taken = [Box.around(x, y, 2 * DOT, 2 * DOT) for x, y in centres(table)]
     taken += _stairs(centres(best))
     for step, (x, y) in zip(best["step"], centres(best), strict=True):  # from the left

@@ -22,7 +22,7 @@ from ablations.analysis.summary import (
     summarise,
 )
 from ablations.charts.settings import ChartSettings
-from ablations.metrics import metrics_in
+from ablations.metrics import Metric, metrics_in
 from ablations.records import Status, Study
 from ablations.report import pictures
 from ablations.report.data import FAILED, FailedRun, ReportData, read_data
@@ -63,6 +63,7 @@ class Page:
         provenance: where the records come from.
         reproduction: how to make the study again.
         only_summary: whether single runs are not known.
+        metric: that steps are compared by.
         settings: how the pictures look.
     """
 
@@ -90,6 +91,7 @@ class Page:
     provenance: Rows
     reproduction: Reproduction
     only_summary: bool
+    metric: Metric
     settings: ChartSettings
 
     @property
@@ -161,10 +163,10 @@ def make(
             if v.recipe
         ],
         blocks=pictures.blocks(study, settings),
-        tornado=None if tornado is None else pictures.tornado(tornado, settings),
+        tornado=None if tornado is None else pictures.tornado(tornado, found.metric, settings),
         tornado_baseline="" if tornado is None else str(tornado["baseline"].iloc[0]),
         curves=curves,
-        curves_note=pictures.curves_note(data, baselines) if data and curves else "",
+        curves_note=pictures.curves_note(data, baselines, found.metric) if data and curves else "",
         costs=costs,
         front=front,
         failed_runs=data.failed_runs if data else (),
@@ -173,6 +175,7 @@ def make(
         provenance=provenance_rows(data.records) if data else [],
         reproduction=reproduction(study),
         only_summary=data is None,
+        metric=found.metric,
         settings=settings,
     )
 

@@ -14,6 +14,7 @@ from ablations.charts.colors import section_hues
 from ablations.charts.rows import DRAWN
 from ablations.charts.settings import ChartSettings
 from ablations.diagrams.blocks import block_diagrams
+from ablations.metrics import Metric, metrics_in
 from ablations.records import Study
 from ablations.report.data import Curve, ReportData
 from ablations.report.figures import (
@@ -27,7 +28,7 @@ from ablations.report.figures import (
     title_lines,
     tornado_figure,
 )
-from ablations.units import integer, percent, signed
+from ablations.units import integer, signed
 from modernize.text import file_name, plural
 
 if TYPE_CHECKING:
@@ -74,8 +75,8 @@ def chart(
         return chart_figures.study_figure(study, summary=summary, accuracy=note, settings=look)
 
     alt = (
-        "A bar of top-1 accuracy for each step, with its change and its cost; the table of "
-        "results has the same numbers."
+        f"A bar of {study.metrics.headline.title} for each step, with its change and its cost; "
+        "the table of results has the same numbers."
     )
     path = (
         "roadmap.svg"
@@ -85,7 +86,7 @@ def chart(
     return _for_all_screens(path, alt, draw, settings)
 
 
-def tornado(table: pd.DataFrame, settings: ChartSettings) -> Picture:
+def tornado(table: pd.DataFrame, metric: Metric, settings: ChartSettings) -> Picture:
     """Returns the changes of a comparison's rows, which all have the same baseline."""
     largest = max(table.to_dict("records"), key=lambda row: abs(row["change"]))
     alt = (
@@ -93,7 +94,7 @@ def tornado(table: pd.DataFrame, settings: ChartSettings) -> Picture:
         f"{largest['baseline']}; the largest is {largest['step']} with "
         f"{signed(largest['change'])} percentage points."
     )
-    svg = render(tornado_figure(table, settings), "svg", settings)
+    svg = render(tornado_figure(table, settings, metric), "svg", settings)
     return Picture("report/tornado.svg", alt, svg)
 
 
@@ -146,34 +147,37 @@ def curves(
     shown = [v for v in study.variants if data.curves[v.key]][:MOST_PANELS]
     if not shown:
         return []
+    metric = study.metrics.headline
     limits = curves_limits([curve for v in shown for curve in data.curves[v.key]])
     lines = title_lines([v.title for v in shown], settings)
     pictures = []
     for v in shown:
         curves, baseline = data.curves[v.key], data.curves.get(baselines[v.key], ())
-        figure = curves_figure(v.title, curves, baseline, limits, colors[v.key], settings, lines)
-        alt = f"Learning curve, {v.title}: {_curve_alt(curves)}."
+        figure = curves_figure(
+            v.title, curves, baseline, limits, colors[v.key], settings, lines, metric
+        )
+        alt = f"Learning curve, {v.title}: {_curve_alt(curves, metric)}."
         path = f"report/curve-{file_name(v.key)}.svg"
         pictures.append(Picture(path, alt, render(figure, "svg", settings)))
     return pictures
 
 
-def _curve_alt(curves: Sequence[Curve]) -> str:
+def _curve_alt(curves: Sequence[Curve], metric: Metric) -> str:
     epochs, mean, _ = mean_curve(curves)
     if not len(epochs):
         return f"no finished run, {len(curves)} unfinished"
     n = sum(curve.finished for curve in curves)
     return (
-        f"top-1 {percent(mean[0])} after epoch {integer(epochs[0])}, {percent(mean[-1])} after "
+        f"{metric.name(mean[0])} after epoch {integer(epochs[0])}, {metric.show(mean[-1])} after "
         f"epoch {integer(epochs[-1])}, " + (f"mean of {n} runs" if n > 1 else "one run")
     )
 
 
-def curves_note(data: ReportData, baselines: Mapping[str, str]) -> str:
+def curves_note(data: ReportData, baselines: Mapping[str, str], metric: Metric) -> str:
     """Returns how the learning curves are drawn."""
     finished = [sum(c.finished for c in curves) for curves in data.curves.values()]
     notes = [
-        "Top: top-1 accuracy in percent after each epoch. Bottom: training loss. All steps have "
+        f"Top: {metric.in_unit} after each epoch. Bottom: training loss. All steps have "
         "the same axes."
     ]
     if max(finished) > 1:
@@ -195,7 +199,8 @@ def costs(
     summary: pd.DataFrame, colors: Mapping[str, str], settings: ChartSettings
 ) -> tuple[list[Picture], str]:
     """Returns accuracy against FLOPs and parameters, and the steps on their Pareto fronts."""
-    known = summary[summary["status"].isin(DRAWN) & summary["top1"].notna()]
+    metric = metrics_in(summary.columns).headline
+    known = summary[summary["status"].isin(DRAWN) & summary[metric.key].notna()]
     known = known.assign(color=known["step"].map(colors))
     if len(known) < 2:
         return [], ""
@@ -203,7 +208,7 @@ def costs(
     for column, name in (("flops", "FLOPs"), ("params", "parameters")):
         unit, prefix = next((u, p) for u, p in _PREFIXES if known[column].max() >= u)
         table = known.assign(cost=known[column] / unit)
-        front = pareto_front(list(table["cost"]), list(table["top1"]))
+        front = pareto_front(list(table["cost"]), list(table[metric.key]))
         keys = ", ".join(table[front].sort_values("cost", kind="stable")["step"])
         axis = f"{prefix}FLOPs (one image)" if column == "flops" else f"parameters ({prefix})"
         alt = f"Top-1 accuracy against {name}, a point per step; on the Pareto front: {keys}."

@@ -121,7 +121,10 @@ def _changes(page: Page) -> Iterator[Part]:
     else:
         yield Text("No step here builds on another.")
     if page.tornado:
-        caption = f"Changes of top-1 from {page.tornado_baseline}, the largest first, with their "
+        caption = (
+            f"Changes of {page.metric.label} from {page.tornado_baseline}, the largest first, "
+            "with their "
+        )
         yield Pictures([page.tornado], "single", f"{caption}{_INTERVAL}s.")
     if page.how_to_read:
         yield Lines(page.how_to_read, "How to read this")
