@@ -134,7 +134,7 @@ def test_one_update_moves_each_part_by_its_scale() -> None:
     """AdamW's first update moves every weight by its learning rate, whatever the gradient."""
     recipe = load_preset("nano", ["layer_decay=0.5", "weight_decay=0"]).recipes.enhanced
     network = Network(make_run(take_images(64, 16), step="downsample").spec)
-    optimizer = make_optimizer(network, recipe)
+    optimizer = make_optimizer(network, recipe, parameter_scales(network, 0.5))
     before = {name: p.detach().clone() for name, p in network.named_parameters()}
     for parameter in network.parameters():
         parameter.grad = torch.ones_like(parameter)

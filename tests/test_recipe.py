@@ -17,8 +17,11 @@ from modernize.steps import Training
 def test_every_shipped_preset_is_valid(name: str) -> None:
     preset = load_preset(name)
     for regime in REGIMES:
-        classic = preset.recipes.of(Training.CLASSIC, regime)  # fine-tuning has one recipe
-        assert classic.optimizer == ("adamw" if classic.layer_decay else "sgd")
+        classic = preset.recipes.of(
+            Training.CLASSIC, regime
+        )  # fine-tuning and heads have one recipe
+        same = classic.layer_decay or preset.head
+        assert classic.optimizer == ("adamw" if same else "sgd")
         assert preset.recipes.of(Training.ENHANCED, regime).optimizer == "adamw"
 
 

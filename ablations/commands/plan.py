@@ -54,7 +54,9 @@ def plan(
     from ablations.weights.starts import find_starts
 
     request = build_request(**options)
-    images = estimates.find_images(request.preset, named=request.data_given)
+    images = estimates.find_images(
+        request.preset.data, request.preset.task_choice, named=request.data_given
+    )
     rows, reference = estimates.plan_rows(
         request.resolved, request.variants, request.preset, request.seeds, images
     )

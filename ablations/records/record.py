@@ -118,7 +118,7 @@ class Record:
 
 
 def _nested(values: Any) -> Any:
-    """Returns a record's values with the metrics in a mapping of their own."""
+    """Returns a record's values with the metrics in one mapping."""
     if not isinstance(values, Mapping):
         return values
     metrics = {k: v for k, v in values.items() if k in _KEYS and v is not None}

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ablations import tables
+from ablations.choices import DataChoice
 from ablations.data.images import MissingImagesError
 from ablations.recipe import Preset, Recipe
 from ablations.studies.selection import fit_to_images
@@ -81,24 +82,27 @@ class TrainingImages:
     note: str = ""
 
 
-def find_images(preset: Preset, *, named: bool = False) -> TrainingImages:
+def find_images(
+    data: DataChoice, task: Mapping[str, Any] | None = None, *, named: bool = False
+) -> TrainingImages:
     """Returns the properties of the images; missing ones are taken to be the whole published set.
 
     Nothing is downloaded.
 
     Args:
-        preset: names the task, the set, and the folder of the images.
+        data: the set, and the folder of the images.
+        task: of the preset; None: classification.
         named: whether the user named the folder; then they must be there, as must images of a
             data set that is not published.
 
     Raises:
         DataError: for images that cannot be used; and for missing images if ``named``.
     """
-    data = preset.data
     try:
         if data.source != "download":
-            task = make_task(preset.task_choice)
-            images = task.load(data, skip_bad_images=True)  # only training refuses bad images
+            images = make_task(task or {}).load(
+                data, skip_bad_images=True
+            )  # only training refuses bad images
             note = " ".join(images.notes)
             return TrainingImages(len(images.train), images.channels, images.num_classes, note)
         missing = "are downloaded when the study is launched"

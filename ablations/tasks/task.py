@@ -126,7 +126,7 @@ class Task(Protocol):
     def evaluate(
         self, network: nn.Module, loader: ValidationLoader, context: Context
     ) -> Evaluation:
-        """Returns what a network reaches on all validation images of all processes.
+        """Returns the metrics of a network on all validation images of all processes.
 
         Raises:
             BadImageError: if none of them can be read.

@@ -296,7 +296,7 @@ class _Trainer:
         self._save()
 
     def _evaluate(self, network: nn.Module) -> Evaluation | None:
-        """Returns what a network reaches; None without validation images.
+        """Returns the metrics of a network; None without validation images.
 
         Raises DivergedError if its weights or its outputs are not finite.
 
