@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from ablations import terminal
+from ablations.commands.options import ema_option, layers_option
 from ablations.commands.parameters import FilePath, StrictCommand
 from modernize.custom_layers import load_custom_layers
 from modernize.errors import UsageError
@@ -26,13 +27,8 @@ from modernize.errors import UsageError
     metavar="FILE",
     help="The file to write: .safetensors, or .pth or .pt for torch's format.",
 )
-@click.option("--ema", is_flag=True, help="Use the file's moving average of the weights (EMA).")
-@click.option(
-    "--layers",
-    type=FilePath(dir_okay=False),
-    metavar="FILE",
-    help="The Python file of the network's custom layers, if it has any; it is executed.",
-)
+@ema_option
+@layers_option
 def convert(
     source: Path, layout: str | None, output: Path | None, ema: bool, layers: Path | None
 ) -> None:

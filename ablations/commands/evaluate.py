@@ -8,7 +8,14 @@ from typing import Any
 import click
 
 from ablations import limits, tables, terminal
-from ablations.commands.options import STUDY_HELP, find_study, given_parameters, study_argument
+from ablations.commands.options import (
+    STUDY_HELP,
+    ema_option,
+    find_study,
+    given_parameters,
+    layers_option,
+    study_argument,
+)
 from ablations.commands.parameters import (
     BATCH,
     PIXELS,
@@ -47,7 +54,7 @@ from modernize.errors import UsageError
     metavar="NAME",
     help="With --weights and --step: the step's regime.",
 )
-@click.option("--ema", is_flag=True, help="Use the file's moving average of the weights (EMA).")
+@ema_option
 @click.option(
     "--data",
     type=ImageFolder(),
@@ -74,12 +81,7 @@ from modernize.errors import UsageError
     metavar="N",
     help="Processes that decode images.",
 )
-@click.option(
-    "--layers",
-    type=FilePath(dir_okay=False),
-    metavar="FILE",
-    help="The Python file of the network's custom layers, if it has any; it is executed.",
-)
+@layers_option
 @click.option(
     "--skip-bad-images", is_flag=True, help="Skip images that cannot be read, and count them."
 )

@@ -78,6 +78,17 @@ comparing_options = add_options(
 )
 
 
+ema_option = click.option(
+    "--ema", is_flag=True, help="Use the file's moving average of the weights (EMA)."
+)
+layers_option = click.option(
+    "--layers",
+    type=FilePath(dir_okay=False),
+    metavar="FILE",
+    help="The Python file of the network's custom layers, if it has any; it is executed.",
+)
+
+
 def find_study(given: str | None, results: Path | None) -> Study:
     """Returns a study, given by its name or by the path of its folder.
 

@@ -8,8 +8,9 @@ from typing import Any
 import click
 
 from ablations import limits, terminal
-from ablations.commands.options import FORMATS
+from ablations.commands.options import FORMATS, ema_option, layers_option
 from ablations.commands.parameters import PIXELS, FilePath, IntegerType, StrictCommand
+from modernize.custom_layers import load_custom_layers
 
 
 @click.command(cls=StrictCommand, short_help="Print the likeliest classes of images.")
@@ -24,16 +25,21 @@ from ablations.commands.parameters import PIXELS, FilePath, IntegerType, StrictC
 )
 @click.option("--step", metavar="STEP", help="The step.  [default: found from the weights]")
 @click.option("--regime", default="resnet50", show_default=True, metavar="NAME", help="Its regime.")
-@click.option("--ema", is_flag=True, help="Use the file's moving average of the weights (EMA).")
+@ema_option
 @click.option(
     "--data",
     type=FilePath(),
     metavar="FOLDER",
-    help="Images in folders, whose names are those of the classes.  [default: ImageNet's names for "
-    "1000 classes, else indices]",
+    help="Images in folders, whose names are those of the classes.  [default: those of the "
+    "run's images or of ImageNet's 1000, else indices]",
 )
-@click.option("--image-size", type=PIXELS, metavar="PIXELS", default=224, show_default=True)
-@click.option("--resize", type=PIXELS, metavar="PIXELS", help="As for evaluate.")
+@click.option("--image-size", type=PIXELS, metavar="PIXELS", help="[default: the run's, or 224]")
+@click.option(
+    "--resize",
+    type=PIXELS,
+    metavar="PIXELS",
+    help="The shorter side before the centre crop.  [default: the run's, or as for evaluate]",
+)
 @click.option(
     "--top",
     type=IntegerType(1, limits.BATCH),
@@ -42,15 +48,21 @@ from ablations.commands.parameters import PIXELS, FilePath, IntegerType, StrictC
     show_default=True,
     help="Classes of each image.",
 )
+@layers_option
 @click.option("--format", "style", type=FORMATS, default="table", show_default=True)
-def predict(images: tuple[Path, ...], weights: str, style: str, **options: Any) -> None:
+def predict(
+    images: tuple[Path, ...], weights: str, layers: Path | None, style: str, **options: Any
+) -> None:
     """Print the likeliest classes of images and their probabilities.
 
-    Images are prepared as `evaluate` prepares those of ImageNet.
+    With the weights of a run, images are prepared as those that it was trained on; with all others,
+    as `evaluate` prepares those of ImageNet.
     """
     from ablations.processes import wait_passively
 
     wait_passively()
     from ablations.weights import prediction
 
+    if layers is not None:
+        load_custom_layers(layers)
     prediction.predict(images, weights, **options).show(terminal.console(), style)

@@ -63,15 +63,14 @@ def _only(images: Dataset, names: Sequence[str]) -> Dataset:
     Raises:
         UnknownNameError: for a class that the images do not have.
     """
-    known = [str(i) for i in range(images.num_classes)]
-    if not isinstance(images, InMemoryDataset):
-        known = [*images.classes]
+    in_memory = isinstance(images, InMemoryDataset)  # their classes are chosen by number
+    known = [str(i) for i in range(images.num_classes)] if in_memory else [*images.classes]
     if unknown := [name for name in names if name not in known]:
         raise UnknownNameError(f"class of the images in {images.source}", unknown[0], known)
     chosen = [index for index, name in enumerate(known) if name in names]
     rest: dict[str, Any] = {}
-    if not isinstance(images, InMemoryDataset):
-        rest["classes"] = tuple(known[i] for i in chosen)
+    if images.classes:
+        rest["classes"] = tuple(images.classes[i] for i in chosen)
     for split in ("train", "val"):
         labels = getattr(images, f"{split}_labels")
         some = np.isin(labels, chosen)

@@ -36,6 +36,19 @@ FILES = {  # name: dimensions of an item
     "t10k-labels-idx1-ubyte": 1,
 }
 
+CLASSES = (
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+)
+
 MAX_BYTES = 2**30  # of images in one file
 PART_BYTES = 2**20  # read at a time
 _AGAIN = "get the file again"
@@ -68,6 +81,7 @@ def read_fashion_mnist(source: str) -> InMemoryDataset:
         val=val[:, None],
         val_labels=val_labels.astype(np.int64),
         digest=digest_arrays(arrays.values()),
+        classes=CLASSES if train_labels.max() < len(CLASSES) else (),
     )
 
 

@@ -57,6 +57,7 @@ class InMemoryDataset(TrainVal):
         train, val: uint8 (N, channels, height, width).
         train_labels, val_labels: int64 (N,), from 0 to ``num_classes`` - 1.
         digest: of the content of all four arrays.
+        classes: the names of the classes; empty: unknown.
         notes: sentences about the images.
     """
 
@@ -66,6 +67,7 @@ class InMemoryDataset(TrainVal):
     val: NDArray[np.uint8]
     val_labels: NDArray[np.int64]
     digest: str
+    classes: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
     @property

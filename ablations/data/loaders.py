@@ -14,7 +14,7 @@ from ablations.data.images import Dataset, InMemoryDataset
 from ablations.data.in_memory_loader import InMemoryTrainLoader, InMemoryValidationLoader
 from ablations.data.mixing import Mixing
 from ablations.data.sampling import MicroBatch, Sampling
-from ablations.data.transforms import batch_format
+from ablations.data.transforms import batch_format, single_image_format
 from ablations.data.worker_dataset import BadImageError
 from ablations.recipe import Recipe
 
@@ -72,12 +72,14 @@ class Loaders:
         majority: the fraction that is right by chance: of validation images, those of the most
             common class.
         mix: changes each training micro-batch as a whole.
+        single: how a single image is prepared for the network; None: not as for classification.
     """
 
     train: TrainLoader
     validation: ValidationLoader
     majority: float
     mix: Mix
+    single: DataChoice | None = None
 
     @property
     def bad_images(self) -> int:
@@ -118,13 +120,14 @@ def make_loaders(
     """
     batches = batch_format(dataset, choice, device, channels_last=compute.channels_last)
     mix = Mixing(recipe, dataset.num_classes)
+    single = single_image_format(dataset, choice, batches)
     train: TrainLoader
     validation: ValidationLoader
     augmented_by_workers = recipe.resized_crop or recipe.rand_augment or recipe.random_erasing
     if isinstance(dataset, InMemoryDataset) and not augmented_by_workers:
         train = InMemoryTrainLoader(dataset, choice, recipe, sampling, batches)
         validation = InMemoryValidationLoader(dataset, choice, sampling.process, batches)
-        return Loaders(train, validation, dataset.majority, mix)
+        return Loaders(train, validation, dataset.majority, mix, single)
     from ablations.data.worker_loader import WorkerTrainLoader, WorkerValidationLoader
 
     workers = threads if compute.workers == "auto" else compute.workers
@@ -146,7 +149,7 @@ def make_loaders(
         workers=workers,
         skip_bad_images=skip_bad_images,
     )
-    return Loaders(train, validation, dataset.majority, mix)
+    return Loaders(train, validation, dataset.majority, mix, single)
 
 
 def check_any(loader: ValidationLoader, images: int) -> None:

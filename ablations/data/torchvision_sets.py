@@ -105,6 +105,7 @@ def _in_memory(name: str, parts: list[Any]) -> InMemoryDataset:
         val=val,
         val_labels=val_labels.astype(np.int64),
         digest=digest_arrays(arrays),
+        classes=tuple(getattr(parts[0], "classes", ())),
     )
 
 

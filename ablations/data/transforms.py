@@ -151,6 +151,20 @@ def batch_format(
     return BatchFormat(mean, std, device, channels_last)
 
 
+def single_image_format(dataset: Dataset, choice: DataChoice, batches: BatchFormat) -> DataChoice:
+    """Returns how an image from anywhere is prepared for a network trained on a data set.
+
+    It is the choice with mean, standard deviation and all classes' names, without the place of the
+    images. Images are resized to the size of those in memory, before these are padded or cropped.
+    """
+    resize = choice.resize
+    if resize is None and not isinstance(dataset, ListedImages):
+        resize = min(dataset.train.shape[2:])
+    known = {"resize": resize, "mean": [*batches.mean], "std": [*batches.std]}
+    names = [*dataset.classes] or None
+    return choice.model_copy(update={**known, "source": "", "classes": names})
+
+
 def _measure(pixels: NDArray[np.uint8]) -> tuple[list[float], list[float]]:
     """Returns mean and standard deviation of each channel of uint8 (N, C, H, W)."""
     values = np.arange(256) / 255

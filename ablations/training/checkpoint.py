@@ -57,7 +57,7 @@ def save_weights(folder: Path, weights: dict[str, Any]) -> None:
     Args:
         folder: the run's folder.
         weights: ``{"network": state dict, "ema": state dict or None, "spec": of the network,
-            "run": its name}``.
+            "run": its name, "images": how images are prepared}``; the last one may be missing.
 
     Raises:
         CheckpointError: naming the file and the reason.
@@ -66,14 +66,19 @@ def save_weights(folder: Path, weights: dict[str, Any]) -> None:
         _write(folder / WEIGHTS, content)
 
 
-def run_of_weights(folder: Path) -> str | None:
-    """Returns the run that the weights in a folder name; None if they name none."""
+def beside_weights(source: Path, key: str) -> Any:
+    """Returns a value that :func:`save_weights` wrote under a key; None if there is none.
+
+    Args:
+        source: a run's folder, or a file of weights, which may be of any program.
+        key: ``run`` or ``images``.
+    """
+    file = source / WEIGHTS if source.is_dir() else source
     try:
-        held = torch.load(folder / WEIGHTS, map_location="cpu", weights_only=True, mmap=True)
+        held = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
     except Exception:  # the reader of the weights reports it
         return None
-    named = held.get("run") if isinstance(held, dict) else None
-    return named if isinstance(named, str) else None
+    return held.get(key) if isinstance(held, dict) else None
 
 
 def load(

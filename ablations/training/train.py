@@ -348,4 +348,6 @@ class _Trainer:
         ema = self.state.ema.module.state_dict() if self.state.ema else None
         network, spec = self.state.network.state_dict(), self.run.spec.to_dict()
         weights = {"network": network, "ema": ema, "spec": spec, "run": self.run.name}
+        if self.loaders.single is not None:
+            weights["images"] = self.loaders.single.model_dump(mode="json")
         checkpoint.save_weights(self.folder.path, weights)

@@ -15,7 +15,7 @@ from ablations.metrics import metrics_in
 from ablations.records import WEIGHTS, Record
 from ablations.tasks.registry import make_task
 from ablations.training import evaluation
-from ablations.training.checkpoint import run_of_weights
+from ablations.training.checkpoint import beside_weights
 from ablations.training.device_context import DeviceContext, make_device_context
 from ablations.units import fixed, integer, percent, rate
 from ablations.weights import conversion
@@ -285,7 +285,7 @@ def of_run(study: Study, data: str | None, options: Options) -> Evaluated:
             "(its ema_decay is null); omit --ema."
         )
     found = conversion.read(folder.path, ema=options.ema)
-    if (named := run_of_weights(folder.path)) not in (None, run.name):
+    if (named := beside_weights(folder.path, "run")) not in (None, run.name):
         raise WeightsError(
             f"{folder.path / WEIGHTS} has the weights of another run, {named}. Restore those of "
             "this run, or delete its folder and launch the study again."

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from ablations.data.dense.splits import DenseImages, Objects, boxes_of, coco_format
-from ablations.data.fashion_mnist import read_fashion_mnist
+from ablations.data.fashion_mnist import CLASSES, read_fashion_mnist
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -36,18 +36,6 @@ VERSION = 1  # part of the identity: to be raised if the same seed gives other s
 BITS = 8  # of the fractions in interpolation
 MEAN, STD = (0.5, 0.5, 0.5), (0.12, 0.12, 0.12)  # of the training scenes, about
 FIRST_VAL = 2**32  # number of the first validation scene; those of training begin with 0
-CLASSES = (
-    "T-shirt/top",
-    "Trouser",
-    "Pullover",
-    "Dress",
-    "Coat",
-    "Sandal",
-    "Shirt",
-    "Sneaker",
-    "Bag",
-    "Ankle boot",
-)
 
 
 class _Draws:
