@@ -228,11 +228,20 @@ def fresh_compiler() -> Iterator[None]:
     torch.compiler.reset()
 
 
+@pytest.mark.integration
+@pytest.mark.usefixtures("fresh_compiler")
+@ignoring_deprecations
+@every_step
+def test_compile_up_to_the_code(step: str) -> None:
+    """The captured and decomposed graph, without generated code."""
+    assert_same(torch.compile(shared(step), backend="aot_eager", fullgraph=True), step)
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("g++"), reason="needs a C++ compiler")
 @pytest.mark.usefixtures("fresh_compiler")
 @ignoring_deprecations
-@every_step
+@pytest.mark.parametrize("step", ["resnet", "ln", "downsample"])  # all kinds of layers
 def test_compile(step: str) -> None:
     assert_same(torch.compile(shared(step)), step)
 
