@@ -78,7 +78,7 @@ def test_names_of_classes(files: Path) -> None:
 
 @pytest.mark.integration
 def test_a_run_of_one_channel(tiny_images: Path, tmp_path: Path) -> None:
-    """The logits of its network, with its own mean and standard deviation, on a validation image."""
+    """The probabilities of its network, with its own mean and standard deviation."""
     settings = ("epochs=2", "batch_size=200", "micro_batch_size=200", "enhanced.warmup_epochs=0",
                 "ema_decay=0.5")  # fmt: skip
     call("--only", "gelu", "--name", "study", "--results", tmp_path, "--data", tiny_images,
