@@ -18,6 +18,7 @@ from pycocotools.coco import COCO
 from ablations.data.dense import image_files
 from ablations.data.dense.coco import CocoSplit, Place, decode_shape, find_coco, run_lengths
 from ablations.data.dense.loaders import _Reader
+from ablations.data.dense.splits import limited
 from ablations.data.images import DataError
 from ablations.data.worker_dataset import BadImageError, read_or_skip
 
@@ -182,6 +183,17 @@ def test_other_names(root: Path) -> None:
     other = find_coco(str(root), train=Place("a", "b.json"))
     assert other.train.path(0).endswith("coco/a/00007.jpg")
     assert len(other.train) == len(first.train)
+
+
+def test_a_limit_takes_evenly_spaced_images(root: Path) -> None:
+    images = find_coco(str(root))
+    few = limited(images, 3)
+    assert few.train.ids.tolist() == [7, 12]
+    assert few.val.ids.tolist() == [7, 12, 9]
+    assert few.digest != images.digest
+    assert (few.val.target(1).masks == images.val.target(2).masks).all()
+    assert len(few.val.truth()["annotations"]) == 9
+    assert limited(images, 5) is images
 
 
 def test_the_digest_changes_with_annotations_and_images(root: Path) -> None:

@@ -3,10 +3,15 @@
 import contextlib
 import io
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from command_line import PATIENCE
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
@@ -14,6 +19,7 @@ from ablations.data.dense import scenes
 from ablations.data.dense.splits import Objects, coco_format
 from ablations.evaluation.detection import DetectionMetric, encode
 
+ROOT = Path(__file__).parent.parent
 NO_BOXES = np.empty((0, 4), np.float32)
 
 
@@ -180,3 +186,19 @@ def test_only_the_images_that_were_added_count() -> None:
     result = metric.compute()
     assert result.images == 2
     assert result.box.ap == pytest.approx(100)
+
+
+@pytest.mark.slow
+def test_two_processes_count_each_image_once() -> None:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+    outputs = []
+    for start in ([], ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]):
+        done = subprocess.run(
+            [sys.executable, *start, str(ROOT / "tests/programs/evaluate_scenes.py")],
+            capture_output=True, text=True, env=environment, cwd=ROOT, timeout=PATIENCE,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        outputs.append(json.loads(done.stdout))
+    assert outputs[0] == outputs[1]
+    assert outputs[0][0] == 11
+    assert 10 < outputs[0][1] < 90

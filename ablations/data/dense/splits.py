@@ -6,8 +6,9 @@ Does not import torch.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -44,7 +45,6 @@ class Objects:
         return Objects(boxes, labels, masks, self.ignored)
 
 
-LabelMap: TypeAlias = "NDArray[np.uint8]"
 Target = TypeVar("Target", covariant=True)
 
 
@@ -77,6 +77,16 @@ class DetectionSplit(Split[Objects], Protocol):
 
 SegmentationSplit: TypeAlias = Split["NDArray[np.uint8]"]
 AnySplit = TypeVar("AnySplit", bound=Split[Any])
+
+
+class ListedSplit(Split[Any], Protocol):
+    """Images on disk."""
+
+    def take(self, chosen: NDArray[np.int64]) -> Self:
+        """Returns some of the images, by their numbers (n,)."""
+
+
+Listed = TypeVar("Listed", bound=ListedSplit)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,6 +135,18 @@ class DenseImages(Generic[AnySplit]):
             "val_images": len(self.val),
             "sha256": self.digest,
         }
+
+
+def limited(images: DenseImages[Listed], count: int) -> DenseImages[Listed]:
+    """Returns at most ``count`` training and ``count`` validation images, evenly spaced."""
+    if count >= max(len(images.train), len(images.val)):
+        return images
+    train, val = (
+        split.take(np.linspace(0, len(split) - 1, min(count, len(split))).astype(np.int64))
+        for split in (images.train, images.val)
+    )
+    digest = hashlib.sha256(f"{images.digest} {count}".encode()).hexdigest()[:16]
+    return dataclasses.replace(images, train=train, val=val, digest=digest)
 
 
 def boxes_of(masks: NDArray[np.uint8]) -> NDArray[np.float32]:

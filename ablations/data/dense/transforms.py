@@ -131,7 +131,8 @@ class SegmentationAugmentation:
             top, left = _place(rng, pixels, self.crop, self.crop)
             part = target[top : top + self.crop, left : left + self.crop]
             counts = np.bincount(part.ravel(), minlength=IGNORED + 1)[:IGNORED]
-            if (counts > 0).sum() > 1 and counts.max() < self.most * counts.sum():
+            mixed = (counts > 0).sum() > 1 and counts.max() < self.most * counts.sum()
+            if mixed or part.shape == target.shape:  # the crop is the whole image
                 break
         pixels, target = pixels[top : top + self.crop, left : left + self.crop], part
         if rng.random() < self.flip:
@@ -256,10 +257,13 @@ def distort_colours(pixels: NDArray[np.uint8], rng: random.Random) -> NDArray[np
     saturation = rng.uniform(0.5, 1.5) if rng.random() < 0.5 else 1.0
     hue = rng.randint(-18, 17) * 256 / 180 if rng.random() < 0.5 else 0.0
     if saturation != 1 or hue:
-        image = Image.fromarray(np.ascontiguousarray(pixels)).convert("HSV")
-        turned = [int(value + hue) % 256 for value in range(256)]
-        stronger = _bytes(np.arange(256) * saturation).tolist()
-        pixels = np.asarray(image.point([*turned, *stronger, *range(256)]).convert("RGB"))
+        hsv = np.array(Image.fromarray(np.ascontiguousarray(pixels)).convert("HSV"))
+        turned = (np.arange(256) + hue).astype(np.int64) % 256
+        stronger = _bytes(np.arange(256) * saturation)
+        for channel, table in enumerate((turned, stronger)):
+            hsv[..., channel] = table.astype(np.uint8)[hsv[..., channel]]
+        width, height = hsv.shape[1::-1]
+        pixels = np.asarray(Image.frombytes("HSV", (width, height), hsv.tobytes()).convert("RGB"))
     return pixels if early else _bytes(np.arange(256) * contrast).astype(np.uint8)[pixels]
 
 
