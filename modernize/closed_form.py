@@ -11,11 +11,11 @@ of them once at each position of its output.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import NamedTuple
 
 from modernize.cost import cost
-from modernize.diagram import Block, Kind, Layer, architecture
+from modernize.diagram import Architecture, Kind, Layer, architecture
 from modernize.errors import CustomLayersError
 from modernize.spec import NetSpec
 
@@ -53,15 +53,8 @@ def closed_form(spec: NetSpec, image_size: int) -> ClosedFormCost:
     if spec.custom_layers:
         layers = ", ".join(map(str, spec.custom_layers.values()))
         raise CustomLayersError(f"no formula covers {layers}; count the built network.")
-    network = architecture(spec)
-    total, side = _layers(network.stem, image_size)
-    for stage in network.stages:
-        before, side = _layers(stage.downsample, side)
-        first, small = _block(stage.first, side)
-        rest, side = _block(stage.rest, small)
-        more = stage.depth - 1
-        total += before + first + ClosedFormCost(more * rest.params, more * rest.flops)
-    return total + _layers(network.head, side)[0]
+    placed = place(architecture(spec), (image_size, image_size))
+    return sum((layer_cost(at) for at in placed), ClosedFormCost(0, 0))
 
 
 def quick_cost(spec: NetSpec, image_size: int) -> ClosedFormCost:
@@ -84,25 +77,51 @@ def smallest_feature_map(spec: NetSpec, image_size: int) -> int:
     return 1 if pooled else network.sides(image_size)[-1]
 
 
-def _block(block: Block, side: int) -> tuple[ClosedFormCost, int]:
-    """Returns the cost of a block with an input of this height, and the height of its output."""
-    total, out = _layers(block.branch, side)
-    return total + _layers(block.shortcut, side)[0], out
+class Placed(NamedTuple):
+    """A layer at its place in a network.
+
+    Attributes:
+        layer: the layer.
+        times: how often the network has it there: the equal blocks of a stage are one.
+        size, out: (height, width) of its input and its output, in positions.
+    """
+
+    layer: Layer
+    times: int
+    size: tuple[int, int]
+    out: tuple[int, int]
 
 
-def _layers(layers: Sequence[Layer], side: int) -> tuple[ClosedFormCost, int]:
-    """Returns the cost of layers with an input of this height, and the height of their output."""
-    total = ClosedFormCost(0, 0)
-    for layer in layers:
-        side = layer.side(side)
-        total += _layer(layer, side)
-    return total, side
+def place(network: Architecture, size: tuple[int, int]) -> Iterator[Placed]:
+    """Yields every layer of a network for images of this (height, width) in pixels."""
+    size = yield from _chain(network.stem, size)
+    for stage in network.stages:
+        size = yield from _chain(stage.downsample, size)
+        for block, times in ((stage.first, 1), (stage.rest, stage.depth - 1)):
+            yield from _chain(block.shortcut, size, times)
+            size = yield from _chain(block.branch, size, times)
+            yield from _chain(block.after, size, times)
+    yield from _chain(network.head, size)
 
 
-def _layer(layer: Layer, side: int) -> ClosedFormCost:
-    """Returns the cost of a layer with an output of this height."""
+def layer_cost(at: Placed) -> ClosedFormCost:
+    """Returns the cost of a layer at its place."""
+    layer = at.layer
     if layer.kind in (Kind.CONV, Kind.LINEAR):
         weights = layer.in_width * layer.out_width * layer.kernel**2 // layer.groups
-        return ClosedFormCost(weights + layer.bias * layer.out_width, weights * side**2)
-    learned = {Kind.NORM: 2, Kind.SCALE: 1}.get(layer.kind, 0)  # a norm has a scale and a shift
-    return ClosedFormCost(learned * layer.out_width, 0)
+        params, flops = weights + layer.bias * layer.out_width, weights * at.out[0] * at.out[1]
+    else:
+        learned = {Kind.NORM: 2, Kind.SCALE: 1}.get(layer.kind, 0)  # a norm has a scale and a shift
+        params, flops = learned * layer.out_width, 0
+    return ClosedFormCost(at.times * params, at.times * flops)
+
+
+def _chain(
+    layers: Sequence[Layer], size: tuple[int, int], times: int = 1
+) -> Generator[Placed, None, tuple[int, int]]:
+    """Yields layers, each after the one before, and returns the size of the output."""
+    for layer in layers:
+        out = layer.side(size[0]), layer.side(size[1])
+        yield Placed(layer, times, size, out)
+        size = out
+    return size

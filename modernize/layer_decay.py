@@ -6,11 +6,16 @@ of parameters. This module does not import torch.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from modernize.spec import NetSpec
 
 if TYPE_CHECKING:
+    from torch import nn
+
+    from modernize.heads.detector import Detector
+    from modernize.heads.segmenter import Segmenter
     from modernize.network import Network
 
 SPLIT_STAGE = 2  # index of the stage that has several groups: the long one of ResNet and ConvNeXt
@@ -44,33 +49,64 @@ def layer_groups(spec: NetSpec) -> dict[str, int]:
     return {**groups, "norm": last + 1, "head": last + 1}
 
 
-def layer_scales(spec: NetSpec, decay: float) -> dict[str, float]:
+def stage_groups(spec: NetSpec) -> dict[str, int]:
+    """Returns the groups of the paper's semantic segmentation, in the form of :func:`layer_groups`.
+
+    The stem and all separate downsampling layers are group 0, the blocks of stage s (from 1) group
+    s. The last group has the number that it has in :func:`layer_groups`, so that there are groups
+    in between without parameters: with 27 blocks in the third stage, the last stage has the
+    learning rate of the head times the ninth power of the decay.
+
+    Args:
+        spec: the network.
+    """
+    last = layer_groups(spec)["head"]
+    groups = {"stem": 0}
+    for stage, depth in enumerate(spec.depths):
+        groups[f"stages.{stage}.downsample"] = 0
+        groups.update({f"stages.{stage}.blocks.{block}": stage + 1 for block in range(depth)})
+    return {**groups, "norm": last, "head": last}
+
+
+Groups = Callable[[NetSpec], dict[str, int]]
+
+
+def layer_scales(spec: NetSpec, decay: float, groups: Groups = layer_groups) -> dict[str, float]:
     """Returns ``{part of the network: factor of its learning rate}``: 1 for the head.
 
     Args:
         spec: the network.
         decay: the factor from each group to the one before it.
+        groups: how parts are grouped.
     """
-    groups = layer_groups(spec)
-    return {part: decay ** (groups["head"] - group) for part, group in groups.items()}
+    numbers = groups(spec)
+    return {part: decay ** (numbers["head"] - group) for part, group in numbers.items()}
 
 
-def parameter_scales(network: Network, decay: float) -> dict[str, float]:
-    """Returns ``{parameter: factor of its learning rate}`` for every parameter of a network.
+def parameter_scales(
+    model: Network | Detector | Segmenter, decay: float, groups: Groups = layer_groups
+) -> dict[str, float]:
+    """Returns ``{parameter: factor of its learning rate}`` for every parameter of a model.
 
     Args:
-        network: the network; its custom layers may have any parameters.
+        model: a network, whose custom layers may have any parameters; or a detector or segmenter,
+            in which everything but the stem and the stages is in the last group.
         decay: the factor from each group to the one before it.
+        groups: how parts are grouped.
 
     Raises:
-        ValueError: for a parameter that is in no part of :func:`layer_groups`.
+        ValueError: for a parameter of a network that is in no part of ``groups``.
     """
-    scales = {
-        f"{part}.{name}": scale
-        for part, scale in layer_scales(network.spec, decay).items()
-        for name, _ in network.get_submodule(part).named_parameters()
+    root: nn.Module = getattr(model, "backbone", model)
+    prefix = "" if root is model else "backbone."
+    parts = dict(root.named_modules())
+    found = {
+        f"{prefix}{part}.{name}": scale
+        for part, scale in layer_scales(model.spec, decay, groups).items()
+        if part in parts
+        for name, _ in parts[part].named_parameters()
     }
-    names = [name for name, _ in network.named_parameters()]
-    if outside := [name for name in names if name not in scales]:
+    names = [name for name, _ in model.named_parameters()]
+    if root is model and (outside := [name for name in names if name not in found]):
         raise ValueError(f"parameters in no layer group: {', '.join(outside)}")
-    return {name: scales[name] for name in names}
+    return {name: found.get(name, 1.0) for name in names}

@@ -32,6 +32,8 @@ FAST = [word for setting in SETTINGS for word in ("--set", setting)]
         ["steps", "--output", "OUT.svg"],
         ["flops", "--regime", "nano"],
         ["flops", "--models"],
+        ["flops", "--task", "detection"],
+        ["flops", "--task", "segmentation", "--models"],
         ["plot", "--from", "paper", "--output", "OUT.svg"],
         ["compare", "paper"],
         ["convert", "--help"],

@@ -3,6 +3,7 @@
 Refreshed by ``pytest tests/test_layer_decay.py --refresh-golden``.
 """
 
+from collections.abc import Callable
 from itertools import groupby
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from small_runs import CONTEXT, make_run, take_images
 
 from ablations.recipe import load_preset
 from ablations.training.state import initial_state, make_optimizer
-from modernize.layer_decay import layer_groups, layer_scales, parameter_scales
+from modernize.heads import build_detector, build_segmenter
+from modernize.layer_decay import layer_groups, layer_scales, parameter_scales, stage_groups
 from modernize.models import MODELS
 from modernize.network import Network
 from modernize.spec import NetSpec
@@ -62,6 +64,36 @@ def test_scales_of_the_papers_downstream_recipes() -> None:
     assert (tiny["stem"], tiny["stages.3.blocks.2"]) == (pytest.approx(0.95**7), 0.95)
     assert (base["stem"], base["stages.3.blocks.2"]) == (pytest.approx(0.8**13), 0.8)
     assert tiny["head"] == base["norm"] == 1
+
+
+def test_scales_of_the_papers_semantic_segmentation() -> None:
+    """Stage-wise: the published factors of the stem and of the last stage."""
+    expected = {"ConvNeXt-T": (0.478, 0.729), "ConvNeXt-B": (0.254, 0.387)}
+    for name, (stem, last) in expected.items():
+        scales = layer_scales(MODELS[name], 0.9, stage_groups)
+        assert round(scales["stem"], 3) == round(scales["stages.3.downsample"], 3) == stem
+        assert round(scales["stages.3.blocks.0"], 3) == last
+        assert scales["stages.2.blocks.0"] == scales["stages.2.blocks.8"]
+        assert scales["head"] == 1
+
+
+@pytest.mark.parametrize("build", [build_detector, build_segmenter])
+@pytest.mark.parametrize("model", CONVNEXT)
+def test_detectors_and_segmenters_have_the_backbones_groups(
+    build: Callable[[NetSpec], torch.nn.Module], model: str
+) -> None:
+    groups = BY_HAND[model]
+    with torch.device("meta"):
+        built = build(MODELS[model])
+    scales = parameter_scales(built, 0.7)
+    assert [*scales] == [name for name, _ in built.named_parameters()]
+    outside = set()
+    for name, scale in scales.items():
+        parts = [part for part in groups if name.startswith(f"backbone.{part}.")]
+        assert scale == 0.7 ** (groups["head"] - groups[parts[0]] if parts else 0), name
+        outside |= set() if parts else {".".join(name.split(".")[:2])}
+    assert "backbone.norms" in outside
+    assert not outside & {"backbone.stem", "backbone.stages"}
 
 
 def text_of(network: Network, decay: float) -> list[str]:

@@ -21,7 +21,7 @@ METRICS = {
     "11": {"top1": 18, "flops": 18},
     "12": {"flops": 14, "images_per_second": 14, "top1": 20},
     "coco": {
-        "flops": 16, "frames_per_second": 16,
+        "params": 16, "flops": 16, "frames_per_second": 16,
         **{f"{kind}_ap{level}": 16 for kind in ("box", "mask") for level in ("", "50", "75")},
     },
     "ade20k": {"params": 11, "flops": 11, "miou_multi_scale": 11},

@@ -87,7 +87,9 @@ def test_upernet_is_that_of_segmentation_models_pytorch():
     from torch.utils.flop_counter import FlopCounterMode
 
     with torch.device("meta"):
-        theirs = library.UPerNet("tu-convnext_tiny", None, decoder_channels=512, classes=150).eval()
+        theirs = library.UPerNet(
+            "tu-convnext_tiny", encoder_weights=None, decoder_channels=512, classes=150
+        ).eval()
         ours = build_segmenter(MODELS["ConvNeXt-T"], UPERNET.replace(auxiliary_weight=0.0)).eval()
         image = torch.empty(1, 3, 512, 2048)
     counts = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -10,7 +11,7 @@ from rich.console import Console
 from ablations import tables, terminal
 from ablations.commands.options import FORMATS, given_parameters
 from ablations.commands.parameters import PIXELS, StrictCommand
-from ablations.commands.study_request import select_networks, selection_options
+from ablations.commands.study_request import Networks, select_networks, selection_options
 
 
 @click.command(
@@ -31,6 +32,11 @@ from ablations.commands.study_request import select_networks, selection_options
     is_flag=True,
     help="Count the paper's models instead of steps, from ResNet-50 to ConvNeXt-XL, and Swin.",
 )
+@click.option(
+    "--task",
+    type=click.Choice(["detection", "segmentation"]),
+    help="Count detectors or segmenters on each step, or with --models on the paper's backbones.",
+)
 @click.option("--format", "style", type=FORMATS, default="table", show_default=True)
 @click.pass_context
 def flops(
@@ -40,6 +46,7 @@ def flops(
     step: str | None,
     image_size: int | None,
     models: bool,
+    task: str | None,
     style: str,
     **chosen: Any,
 ) -> None:
@@ -49,12 +56,21 @@ def flops(
     console = terminal.console()
     given = given_parameters(ctx)
     if models:
-        if given := [name for name in given if name not in ("--models", "--format")]:
+        if given := [name for name in given if name not in ("--models", "--task", "--format")]:
             raise click.UsageError(
                 f"{', '.join(given)} does not go with --models, which counts each model at the "
                 "image sizes that the paper's tables have."
             )
-        _print_models(console, style)
+        _print_models(console, task, style)
+        return
+    if task is not None:
+        if given := [name for name in given if name in ("--step", "--image-size")]:
+            raise click.UsageError(
+                f"{', '.join(given)} does not go with --task, which counts whole models at the "
+                "image size of its heads."
+            )
+        found = [select_networks(regime=name, **chosen) for name in regimes or (None,)]
+        _print_task(console, task, found, style)
         return
     if step is not None:
         if given := [name for name in given if name in ("--until", "--from", "--only")]:
@@ -86,8 +102,30 @@ def flops(
         step_costs.report(rows, step_costs.title(rows, networks.title)).show(console, style)
 
 
-def _print_models(console: Console, style: str) -> None:
+def _print_task(console: Console, task: str, found: Sequence[Networks], style: str) -> None:
+    """Prints the costs of detectors or segmenters on the selected networks."""
+    from ablations.costs import dense_costs
+
+    chosen = dense_costs.TASKS[task]
+    counted = [dense_costs.step_rows(chosen, n.variants, n.regime) for n in found]
+    if style in ("csv", "json"):  # one list for all regimes
+        rows = [row for rows in counted for row in rows]
+        dense_costs.step_report(chosen, rows, "").show(console, style)
+        return
+    for number, (networks, rows) in enumerate(zip(found, counted, strict=True)):
+        if style in ("markdown", "latex") and number:
+            terminal.echo()
+        title = dense_costs.step_title(rows, networks.title)
+        dense_costs.step_report(chosen, rows, title).show(console, style)
+
+
+def _print_models(console: Console, task: str | None, style: str) -> None:
     """Prints the costs of the paper's models."""
+    if task is not None:
+        from ablations.costs import dense_costs
+
+        dense_costs.model_report(dense_costs.TASKS[task]).show(console, style)
+        return
     from ablations.costs import model_costs
 
     rows = model_costs.model_rows()
