@@ -1,0 +1,175 @@
+"""Detection and segmentation through the training loop: resume, start, divergence, chance."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from ablations.data.sampling import Sampling
+from ablations.metrics import CLASSIFICATION, DETECTION, METRICS, SEGMENTATION, TASKS, metrics_in
+from ablations.recipe import Preset, load_preset
+from ablations.records import WEIGHTS, Record, Run, RunFolder, Status
+from ablations.tasks.registry import make_task
+from ablations.training import train
+from ablations.training.device_context import make_device_context
+from ablations.training.state import initial_state
+from modernize import spec_of
+from modernize.errors import UsageError
+from modernize.network import Network
+from modernize.weights import read_start, write
+from tests.small_runs import stop_after
+
+SETTINGS = ("batch_size=4", "micro_batch_size=2", "epochs=2", "data.limit=16")
+PRESETS = ("nano-detection", "nano-segmentation")
+
+
+def make(preset: str, *settings: str) -> tuple[Preset, Run, Any]:
+    """A run of a small network on a few scenes, and the scenes."""
+    found = load_preset(preset, [*SETTINGS, *settings])
+    images = make_task(found.task_choice).load(found.data)
+    recipe = found.recipes.enhanced
+    small: dict[str, Any] = {"depths": [1, 1, 1, 1], "width": 8}
+    spec = spec_of("ln", "nano", in_channels=3, num_classes=images.num_classes, **small)
+    task = found.task_choice
+    return found, Run("ln", recipe.apply_to(spec), recipe, images.identity(), 0, task=task), images
+
+
+def go(preset: str, folder: Path, *settings: str, **options: Any) -> Record | None:
+    found, run, images = make(preset, *settings)
+    context = make_device_context("cpu", found.compute)
+    recipe = run.recipe
+    sampling = Sampling(len(images.train), recipe.batch_size, recipe.micro_batch_size, run.seed)
+    loaders = make_task(run.task).loaders(
+        images, found.data, recipe, sampling, context.device, found.compute
+    )
+    run_folder = RunFolder(folder)
+    run_folder.prepare(run)
+    return train.train(run, run_folder, loaders, context, **options)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_run_that_is_resumed_ends_as_one_that_was_not_stopped(
+    preset: str, tmp_path: Path
+) -> None:
+    whole = go(preset, tmp_path / "whole")
+    for updates in (1, 4):  # in the middle of both epochs
+        assert go(preset, tmp_path / "parts", keep_going=stop_after(updates)) is None
+    resumed = go(preset, tmp_path / "parts")
+    assert whole is not None
+    assert resumed is not None
+    assert whole.metrics == resumed.metrics
+    assert whole.status is resumed.status is Status.FINISHED
+    assert {*TASKS[load_preset(preset).task].keys} - {"val_loss"} < {*whole.metrics}
+    rows = [RunFolder(tmp_path / name).read_metrics() for name in ("whole", "parts")]
+    assert rows[0] == rows[1]
+    ours, theirs = (torch.load(tmp_path / name / WEIGHTS)["network"] for name in ("whole", "parts"))
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_the_backbone_starts_from_a_classifier_of_grey_images(preset: str, tmp_path: Path) -> None:
+    found, run, _ = make(preset)
+    torch.manual_seed(3)
+    grey = Network(run.spec.replace(in_channels=1, num_classes=4))
+    write(grey, tmp_path / "grey.pth", "ours")
+    weights = read_start(tmp_path / "grey.pth", run.spec)
+    context = make_device_context("cpu", found.compute)
+    started, fresh = (initial_state(run, context, start).network for start in (weights, None))
+    x = torch.rand(2, 1, 64, 64)
+    maps = started.eval().backbone.stem(x.expand(-1, 3, -1, -1))  # type: ignore[operator, union-attr]
+    torch.testing.assert_close(maps, grey.eval().stem(x))
+    theirs = fresh.state_dict()
+    for name, tensor in started.state_dict().items():
+        if not name.startswith("backbone.") or ".norms." in name:
+            assert torch.equal(tensor, theirs[name]), name
+    assert not torch.equal(
+        started.state_dict()["backbone.stem.conv.weight"], theirs["backbone.stem.conv.weight"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("preset", "name"), [("nano-detection", "loss_mask"), ("nano-segmentation", "loss_aux")]
+)
+def test_one_loss_of_several_that_is_nan_is_named(
+    preset: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind = type(make_task(load_preset(preset).task_choice))
+    losses = kind.losses
+
+    def spoil(self: Any, *batch: Any) -> Any:
+        return {n: x * float("nan") if n == name else x for n, x in losses(self, *batch).items()}
+
+    monkeypatch.setattr(kind, "losses", spoil)
+    record = go(preset, tmp_path)
+    assert record is not None
+    assert record.status is Status.DIVERGED
+    assert f"the {name} became nan at iteration 0" in record.reason
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_layer_decay_scales_the_backbone_alone(preset: str) -> None:
+    found, run, _ = make(preset, "layer_decay=0.5")
+    state = initial_state(run, make_device_context("cpu", found.compute))
+    names = {id(p): name for name, p in state.network.named_parameters()}
+    for group in state.optimizer.param_groups:
+        for parameter in group["params"]:
+            name = names[id(parameter)]
+            inside = name.startswith(("backbone.stem", "backbone.stages"))
+            assert (group["lr_scale"] < 1) == inside, name
+            if name.startswith("backbone.stem"):
+                assert group["lr_scale"] == 0.5**5  # four stages, and the head
+
+
+def test_a_detector_that_finds_nothing_is_at_chance() -> None:
+    task = make_task(load_preset("nano-detection").task_choice)
+    values = dict.fromkeys(DETECTION.keys, 0.0)
+    assert "0.1" in task.chance(values, 300, 0.0)
+    assert not task.chance({**values, "box_ap50": 0.2}, 300, 0.0)
+    assert not task.chance(values, 10, 0.0)  # too few images
+
+
+def test_a_segmenter_that_predicts_one_class_is_at_chance() -> None:
+    task = make_task(load_preset("nano-segmentation").task_choice)
+    values = {"miou": 6.0, "mean_accuracy": 100 / 11, "pixel_accuracy": 70.0, "val_loss": 1.0}
+    assert "9.09" in task.chance(values, 300, 1 / 11)
+    assert not task.chance({**values, "mean_accuracy": 15.0}, 300, 1 / 11)
+
+
+@pytest.mark.parametrize(
+    ("preset", "settings", "words"),
+    [
+        ("nano-detection", ["head=upernet"], ["upernet", "mask-rcnn-nano"]),
+        ("nano-detection", ["head=null"], ["None", "mask-rcnn-nano"]),
+        ("nano", ["head=mask-rcnn"], ["classification", "head"]),
+        ("nano", ["task=detektion"], ["detektion", "detection"]),
+    ],
+)
+def test_task_and_head_fit_together(preset: str, settings: list[str], words: list[str]) -> None:
+    with pytest.raises(UsageError) as raised:
+        load_preset(preset, settings)
+    assert all(word in str(raised.value) for word in words)
+
+
+@pytest.mark.parametrize(
+    ("preset", "name"), [("nano", "scenes"), ("nano-detection", "fashion-mnist")]
+)
+def test_images_of_another_task_are_refused(preset: str, name: str) -> None:
+    found = load_preset(preset, [f"data.name={name}"])
+    with pytest.raises(UsageError, match=name):
+        make_task(found.task_choice).load(found.data)
+
+
+def test_the_head_belongs_to_the_identity_of_a_run() -> None:
+    _, run, _ = make("nano-detection")
+    other = dataclasses.replace(run, task={**run.task, "head": "mask-rcnn"})
+    assert len({run.name, other.name, dataclasses.replace(run, task={}).name}) == 3
+    assert run.content()["task"]["values"]["width"] == 48
+
+
+def test_each_metric_has_its_own_key_and_label() -> None:
+    metrics = [metric for task in TASKS.values() for metric in task.metrics]
+    assert len(METRICS) == len({metric.label for metric in metrics}) == len(metrics)
+    for task in (CLASSIFICATION, DETECTION, SEGMENTATION):
+        assert metrics_in(["step", *task.keys]) is task
