@@ -196,13 +196,18 @@ def test_torchscript(step: str) -> None:
     assert_same(torch.jit.load(file), step)
 
 
+@functools.cache
+def exported(step: str) -> torch.export.ExportedProgram:
+    """The program of a step's network for any number of images."""
+    batch = ({0: torch.export.Dim("images")},)
+    return torch.export.export(shared(step), (images(),), dynamic_shapes=batch)
+
+
 @pytest.mark.integration
 @ignoring_deprecations
 @every_step
 def test_export_with_any_number_of_images(step: str) -> None:
-    batch = ({0: torch.export.Dim("images")},)
-    exported = torch.export.export(shared(step), (images(),), dynamic_shapes=batch)
-    assert_same(exported.module(), step)
+    assert_same(exported(step).module(), step)
 
 
 @pytest.mark.slow
@@ -211,10 +216,7 @@ def test_export_with_any_number_of_images(step: str) -> None:
 def test_onnx(step: str) -> None:
     runtime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
-    batch = ({0: torch.export.Dim("images")},)
-    program = torch.onnx.export(
-        shared(step), (images(),), dynamo=True, dynamic_shapes=batch, verbose=False
-    )
+    program = torch.onnx.export(exported(step), dynamo=True, verbose=False)
     assert program is not None
     session = runtime.InferenceSession(program.model_proto.SerializeToString())
     [given] = session.get_inputs()
