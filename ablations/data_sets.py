@@ -8,7 +8,16 @@ from typing import Any
 WITH_KEYWORDS = ("fashion-mnist", "cifar10", "cifar100", "scenes")
 """Their ``data.source`` may be a keyword; that of all others is a folder or file."""
 
-KINDS = (*WITH_KEYWORDS, "image-folder", "csv", "huggingface", "webdataset", "custom")
+KINDS = (
+    *WITH_KEYWORDS,
+    "image-folder",
+    "csv",
+    "huggingface",
+    "webdataset",
+    "custom",
+    "coco",
+    "label-maps",
+)
 
 _TRAIN: tuple[dict[str, Any], ...] = ({"train": True}, {"train": False})
 _VAL: tuple[dict[str, Any], ...] = ({"split": "train"}, {"split": "val"})

@@ -67,8 +67,8 @@ def test_all_kinds_have_the_same_images(kind: str, rows: list[Row], tmp_path: Pa
             assert kind == "custom" or reader.contents(i) == content
             assert str(i) in reader.path(i) or f"{i:03}" in reader.path(i) or split == "val"
     assert find_images(choice, named=True).count == 18
-    before = digest_content(images)
-    assert before == digest_content(listed(choice))
+    before = digest_content(images.readers())
+    assert before == digest_content(listed(choice).readers())
 
 
 @pytest.mark.integration

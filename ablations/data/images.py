@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -32,6 +32,14 @@ class TrainVal:
     val: NDArray[Any]
     val_labels: NDArray[np.int64]
     digest: str
+
+    def reader(self, split: NDArray[Any]) -> Reader:
+        """Returns a reader of ``train``, ``val`` or a part of them."""
+        raise NotImplementedError
+
+    def readers(self) -> Sequence[Reader]:
+        """Returns readers of the training and of the validation images."""
+        return self.reader(self.train), self.reader(self.val)
 
     @property
     def majority(self) -> float:
@@ -69,6 +77,7 @@ class InMemoryDataset(TrainVal):
     digest: str
     classes: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    times = ""  # only files have any
 
     @property
     def num_classes(self) -> int:

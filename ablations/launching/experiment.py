@@ -8,11 +8,11 @@ import re
 import unicodedata
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ablations import fit
 from ablations.data.content_digest import digest_content
-from ablations.data.images import InMemoryDataset, ListedImages
+from ablations.data.images import ListedImages
 from ablations.fit import Machine, RunSetup
 from ablations.launching.executors import Event, Executor
 from ablations.launching.job import Job
@@ -262,9 +262,9 @@ def design(
     images = task.load(preset.data, skip_bad_images=skip_bad_images)
     variants = selection.fit_to_images(variants, images.channels, images.num_classes)
     size = preset.data.image_size
-    files = {"times": images.times} if isinstance(images, ListedImages) else {}
-    if check_images and isinstance(images, ListedImages):
-        files["contents"] = digest_content(images)
+    files = {"times": images.times} if images.times else {}  # on disk
+    if check_images and files:
+        files["contents"] = digest_content(images.readers())
     starts = find_starts(variants, seeds, folder.parent)
     study = Study.merge(
         folder,
@@ -297,10 +297,10 @@ def design(
 
 
 def _notes_on_files(
-    images: InMemoryDataset | ListedImages, now: Mapping[str, str], before: Mapping[str, str]
+    images: Any, now: Mapping[str, str], before: Mapping[str, str]
 ) -> Iterator[str]:
     """Yields notes on whether the images are those that the study started with."""
-    if isinstance(images, InMemoryDataset) or not before:
+    if not now or not before:
         return
     if "contents" in now and "contents" in before:
         yield f"The images in {images.source} have the same contents as when the study started."

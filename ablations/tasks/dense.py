@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ablations.data.images import DataError
 from modernize.closed_form import ClosedFormCost, quick_cost
 from modernize.layer_decay import layer_scales
 from modernize.text import plural
@@ -21,30 +20,7 @@ if TYPE_CHECKING:
     from modernize.spec import NetSpec
     from modernize.weights import Weights
 
-SCENES = "scenes"  # the data set in this package
 FEWEST = 50  # validation images; with fewer, no run is judged to be at chance
-
-
-def load_scenes(choice: DataChoice, task: str, make: Callable[..., Any]) -> Any:
-    """Returns embedded scenes, at most ``data.limit`` of both kinds.
-
-    Args:
-        choice: the data set.
-        task: its name, for messages.
-        make: returns scenes; its arguments are the numbers of training and validation images.
-
-    Raises:
-        DataError: for another data set.
-    """
-    from ablations.data.dense.scenes import TRAIN, VAL
-
-    if choice.name != SCENES:
-        raise DataError(
-            f"data.name {choice.name} has no images for {task}; --set data.name={SCENES}, "
-            "or choose a preset of another task."
-        )
-    limit = choice.limit or TRAIN
-    return make(train=min(limit, TRAIN), val=min(limit, VAL))
 
 
 def dense_format(

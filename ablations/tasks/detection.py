@@ -45,9 +45,9 @@ class Detection:
 
     def load(self, choice: DataChoice, *, skip_bad_images: bool = False) -> Any:  # noqa: ARG002
         """Returns images with objects."""
-        from ablations.data.dense.scenes import scenes_with_objects
+        from ablations.data.dense.datasets import load_objects
 
-        return dense.load_scenes(choice, self.metrics.task, scenes_with_objects)
+        return load_objects(choice)
 
     def cost(self, spec: NetSpec, image_size: int) -> ClosedFormCost:
         """Returns the cost of backbone and head."""

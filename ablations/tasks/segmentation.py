@@ -44,9 +44,9 @@ class Segmentation:
 
     def load(self, choice: DataChoice, *, skip_bad_images: bool = False) -> Any:  # noqa: ARG002
         """Returns images with label maps."""
-        from ablations.data.dense.scenes import scenes_with_labels
+        from ablations.data.dense.datasets import load_label_maps
 
-        return dense.load_scenes(choice, self.metrics.task, scenes_with_labels)
+        return load_label_maps(choice)
 
     def cost(self, spec: NetSpec, image_size: int) -> ClosedFormCost:
         """Returns the cost of backbone and head."""

@@ -123,6 +123,10 @@ class CocoSplit:
         self._compare(index, pixels.shape[:2])
         return pixels
 
+    def contents(self, index: int) -> bytes:
+        """Returns the content of an image's file."""
+        return Path(self.path(index)).read_bytes()
+
     def check(self, index: int) -> None:
         """Raises OSError or ValueError if an image's file is no image, or of another size."""
         try:

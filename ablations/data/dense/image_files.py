@@ -24,7 +24,7 @@ CHECKED = 200  # images of a split, evenly spaced, that are opened before traini
 
 def read_pixels(path: str) -> NDArray[np.uint8]:
     """Returns an image (H, W, 3); raises the errors of :func:`~ablations.data.decoding.decode`."""
-    return np.asarray(decode_image(path))
+    return np.array(decode_image(path))  # may be written, as torch requires
 
 
 def image_size(path: Path) -> tuple[int, int]:

@@ -79,6 +79,10 @@ class LabelMapSplit:
         """Returns an image (H, W, 3)."""
         return image_files.read_pixels(self.path(index))
 
+    def contents(self, index: int) -> bytes:
+        """Returns the contents of an image's file and of its label map."""
+        return Path(self.path(index)).read_bytes() + Path(self.map_path(index)).read_bytes()
+
     def target(self, index: int) -> NDArray[np.uint8]:
         """Returns a label map (H, W), 255 ignored.
 
@@ -183,7 +187,7 @@ def find_label_maps(
     known = f"{len(names)} {splits[0].reduced}".encode()
     digest, times, newest = image_files.identify(files, known)
     return DenseImages(
-        name="ade20k" if ade20k else "label-maps",
+        name="label-maps",
         source=str(root),
         train=splits[0],
         val=splits[1],

@@ -127,6 +127,10 @@ class DenseImages(Generic[AnySplit]):
         """Channels of an image: always 3."""
         return 3
 
+    def readers(self) -> Sequence[Any]:
+        """Returns the images, for a digest of their contents."""
+        return self.train, self.val
+
     def identity(self) -> dict[str, str | int]:
         """Returns the values that identify these images in a run's identity; not their folder."""
         return {
