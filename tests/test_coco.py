@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 from pycocotools import mask as coder
 from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 
 from ablations.data.dense import image_files
 from ablations.data.dense.coco import CocoSplit, Place, decode_shape, find_coco, run_lengths
@@ -21,6 +23,7 @@ from ablations.data.dense.loaders import _Reader
 from ablations.data.dense.splits import limited
 from ablations.data.images import DataError
 from ablations.data.worker_dataset import BadImageError, read_or_skip
+from ablations.evaluation.detection import DetectionMetric
 
 SIDES = st.integers(1, 40)
 SIZES = {7: (60, 80), 3: (50, 40), 12: (64, 64), 5: (90, 33), 9: (31, 100)}  # height, width by id
@@ -324,3 +327,69 @@ def test_run_lengths_are_those_of_pycocotools(mask: np.ndarray) -> None:
     runs = run_lengths(shape["counts"])
     assert (decode_shape({"counts": runs}, *mask.shape) == mask).all()
     assert coder.frPyObjects({"size": [*mask.shape], "counts": runs}, *mask.shape) == code
+
+
+def shifted(reference: COCO) -> dict[int, list[dict[str, Any]]]:
+    """Detections by image: true boxes and masks moved a little, with made-up scores."""
+    rng = np.random.default_rng(1)
+    found: dict[int, list[dict[str, Any]]] = {image: [] for image in SIZES}
+    for one in reference.anns.values():
+        mask = np.roll(reference.annToMask(one), rng.integers(-9, 9), 1)
+        for _ in range(2):
+            x, y, width, height = one["bbox"]
+            box = [x + rng.integers(-9, 9), y, x + width, y + height + rng.integers(0, 4)]
+            category = one["category_id"] if rng.random() < 0.6 else 5
+            found[one["image_id"]].append(
+                {"box": box, "score": rng.random(), "category": category, "mask": mask}
+            )
+    return found
+
+
+@pytest.mark.filterwarnings("ignore:__array__:DeprecationWarning")
+def test_the_metric_equals_the_reference_on_the_file_itself(root: Path) -> None:
+    """Ids of categories with gaps, crowds, boxes without area or outside the image."""
+    content = annotations()
+    two_points = {106, 108}  # pycocotools would take such a polygon for a box
+    content["annotations"] = [a for a in content["annotations"] if a["id"] not in two_points]
+    write_json(root, "val", content)
+    path = str(root / "annotations/instances_val2017.json")
+    with contextlib.redirect_stdout(io.StringIO()):
+        reference = COCO(path)
+    found = shifted(reference)
+    split = find_coco(str(root)).val
+    label = {category: i for i, category in enumerate(sorted(reference.cats))}
+    metric = DetectionMetric(split.truth())
+    for image, ones in found.items():
+        height, width = SIZES[image]
+        masks = np.array([one["mask"] for one in ones], np.uint8).reshape(-1, height, width)
+        detections = {
+            "boxes": torch.tensor([one["box"] for one in ones]).reshape(-1, 4),
+            "scores": torch.tensor([one["score"] for one in ones]),
+            "labels": torch.tensor([label[one["category"]] for one in ones], dtype=torch.long),
+            "masks": torch.from_numpy(masks),
+        }
+        metric.add(index_of(split, image), detections)
+    result = metric.compute()
+    for kind, mine in (("bbox", result.box), ("segm", result.mask)):
+        rows = []
+        for image, ones in found.items():
+            for one in ones:
+                x0, y0, x1, y1 = (float(np.float32(v)) for v in one["box"])
+                row = {"image_id": image, "category_id": one["category"]}
+                row["score"] = float(np.float32(one["score"]))
+                if kind == "bbox":
+                    row["bbox"] = [x0, y0, x1 - x0, y1 - y0]
+                else:
+                    row["segmentation"] = coder.encode(np.asfortranarray(one["mask"]))
+                rows.append(row)
+        with contextlib.redirect_stdout(io.StringIO()):
+            evaluation = COCOeval(reference, reference.loadRes(rows), kind)
+            evaluation.evaluate()
+            evaluation.accumulate()
+            evaluation.summarize()
+        assert mine is not None
+        numbers = [mine.ap, mine.ap50, mine.ap75, mine.small]
+        assert numbers == pytest.approx([100 * v for v in evaluation.stats[:4]], abs=1e-5)
+        assert 5 < evaluation.stats[0] * 100 < 95
+        assert evaluation.stats[4] == -1
+        assert mine.medium is None
