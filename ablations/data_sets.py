@@ -8,16 +8,10 @@ from typing import Any
 WITH_KEYWORDS = ("fashion-mnist", "cifar10", "cifar100", "scenes")
 """Their ``data.source`` may be a keyword; that of all others is a folder or file."""
 
-KINDS = (
-    *WITH_KEYWORDS,
-    "image-folder",
-    "csv",
-    "huggingface",
-    "webdataset",
-    "custom",
-    "coco",
-    "label-maps",
-)
+KINDS = (*WITH_KEYWORDS, "image-folder", "csv", "huggingface", "webdataset", "custom")
+
+DENSE = ("coco", "ade20k", "label-maps")
+"""Images with objects or label maps, in a folder."""
 
 _TRAIN: tuple[dict[str, Any], ...] = ({"train": True}, {"train": False})
 _VAL: tuple[dict[str, Any], ...] = ({"split": "train"}, {"split": "val"})
@@ -47,5 +41,5 @@ TORCHVISION: Mapping[str, tuple[dict[str, Any], ...]] = {
 }
 """Class in torchvision -> arguments for its training and, if it has any, its validation images."""
 
-NAMES = (*KINDS, *(f"torchvision.{name}" for name in TORCHVISION))
+NAMES = (*KINDS, *DENSE, *(f"torchvision.{name}" for name in TORCHVISION))
 """All values of ``data.name``."""

@@ -9,6 +9,7 @@ import test_label_maps
 from ablations.data.content_digest import digest_content
 from ablations.data.dense.datasets import load_label_maps, load_objects
 from ablations.data.images import DataError
+from ablations.data_sets import DENSE
 from ablations.recipe import load_preset
 from ablations.records import Status
 from tests.test_tasks import go
@@ -40,15 +41,16 @@ def test_wrong_kinds_and_settings_are_refused(preset: str, setting: str) -> None
     assert value.strip("[]").partition(",")[0] in str(caught.value)
 
 
-def test_the_kinds_are_those_of_the_task(folders: dict[str, list[str]]) -> None:
+@pytest.mark.parametrize("kind", DENSE)
+def test_each_kind_is_of_one_task(kind: str, folders: dict[str, list[str]]) -> None:
+    right = "nano-detection" if kind == "coco" else "nano-segmentation"
     for preset, load in LOADERS.items():
-        for other, settings in folders.items():
-            choice = load_preset(preset, settings).data
-            if other == preset:
-                assert len(load(choice).train) > 0
-            else:
-                with pytest.raises(DataError, match=choice.name):
-                    load(choice)
+        choice = load_preset(preset, [*folders[right], f"data.name={kind}"]).data
+        if preset == right:
+            assert len(load(choice).train) > 0
+        else:
+            with pytest.raises(DataError, match=kind):
+                load(choice)
 
 
 @pytest.mark.parametrize("preset", LOADERS)

@@ -29,7 +29,12 @@ def load_objects(choice: DataChoice) -> DenseImages[Any]:
 
 def load_label_maps(choice: DataChoice) -> DenseImages[Any]:
     """Returns images with label maps; see :func:`load_objects`."""
-    return _load(choice, "label maps", scenes_with_labels, {"label-maps": find_label_maps})
+    return _load(
+        choice,
+        "label maps",
+        scenes_with_labels,
+        {"ade20k": find_label_maps, "label-maps": find_label_maps},
+    )
 
 
 def _load(
