@@ -109,7 +109,7 @@ def predict(
         for row in rows
     ]  # fmt: skip
     columns = Columns(("rank", "class", "probability"), wrapped={"name": 12})
-    notes = [f"turned to grey, because the network has one image channel: {few(made_grey)}."]
+    notes = [f"Turned to grey, because the network has one image channel: {few(made_grey)}."]
     return Report(rows, texts, columns, notes=notes if made_grey else ())
 
 
