@@ -72,9 +72,10 @@ class Recipe(Table):
             statistics. The rest of ``batch_size`` is accumulated, or divided among devices.
         epochs: passes over the training images.
         warmup_epochs: linear rise of the learning rate from 0.
-        schedule: ``cosine`` to ``final_learning_rate``, or ``step``: a tenth at each third of the
-            epochs (as 30, 60 of 90).
-        final_learning_rate: the end of ``cosine``; 0 for ``step``, which does not use it.
+        schedule: ``cosine`` or ``linear`` to ``final_learning_rate``, or ``step``: a tenth after
+            each of the ``milestones``.
+        milestones: epochs; null: each third of the epochs (as 30, 60 of 90).
+        final_learning_rate: the end of the schedule; 0 for ``step``, which does not use it.
         label_smoothing: fraction of each label that is spread over all classes.
         crop_padding: pixels of padding around an image before a random crop of the image's size;
             null with ``resized_crop``.
@@ -107,7 +108,8 @@ class Recipe(Table):
     micro_batch_size: BatchSize
     epochs: Epochs
     warmup_epochs: Annotated[float, Field(ge=0, le=limits.EPOCHS)]
-    schedule: Literal["cosine", "step"]
+    schedule: Literal["cosine", "linear", "step"]
+    milestones: Annotated[list[Epochs], Field(min_length=1)] | None = None
     final_learning_rate: NonNegative = 0.0
     label_smoothing: Rate
     crop_padding: Annotated[int, Field(ge=0, le=limits.PIXELS)] | None = None
@@ -142,6 +144,10 @@ class Recipe(Table):
             )
 
     def _of_epochs(self) -> Iterator[Conflict]:
+        if self.milestones and self.schedule != "step":
+            yield Conflict(
+                ("milestones", "schedule"), f"schedule {self.schedule} has no milestones"
+            )
         if self.warmup_epochs >= self.epochs:
             yield Conflict(
                 ("warmup_epochs", "epochs"),
@@ -221,9 +227,14 @@ class Recipe(Table):
         if iteration < warmup:
             return self.learning_rate * iteration / warmup
         if self.schedule == "step":
-            return float(self.learning_rate * 0.1 ** (3 * iteration // total))
+            passed = 3 * iteration // total
+            if self.milestones:
+                passed = sum(iteration >= m * iterations_per_epoch for m in self.milestones)
+            return float(self.learning_rate * 0.1**passed)
         progress = (iteration - warmup) / (total - warmup)
         low = self.final_learning_rate
+        if self.schedule == "linear":
+            return low + (self.learning_rate - low) * (1 - progress)
         return low + (self.learning_rate - low) * 0.5 * (1 + math.cos(math.pi * progress))
 
 

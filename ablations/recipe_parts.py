@@ -31,7 +31,7 @@ class Part:
 PARTS: tuple[Part, ...] = (
     Part("optimizer",        "another optimizer and schedule", (
         "optimizer", "learning_rate", "momentum", "betas", "epsilon", "weight_decay", "batch_size",
-        "micro_batch_size", "schedule", "warmup_epochs", "final_learning_rate")),
+        "micro_batch_size", "schedule", "milestones", "warmup_epochs", "final_learning_rate")),
     Part("epochs",           "another number of epochs", ("epochs",)),
     Part("init",             "other initial weights",   ("init", "layer_scale", "head_init_scale")),
     Part("crop",             "other crops",             ("resized_crop", "crop_padding")),

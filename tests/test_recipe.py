@@ -40,7 +40,7 @@ def test_a_preset_is_found_by_path(tmp_path: Path) -> None:
 
 
 def test_unknown_preset_names_the_closest() -> None:
-    with pytest.raises(UnknownNameError, match=r"'nanu'.*mean 'nano'.*Valid: cifar10, cifar100"):
+    with pytest.raises(UnknownNameError, match=r"'nanu'.*mean 'nano'.*Valid: ade20k, cifar10"):
         load_preset("nanu")
 
 
@@ -95,7 +95,7 @@ def test_set_of_what_only_one_recipe_has_leaves_the_other_alone() -> None:
         ("epochs=0", r"--set epochs=0: recipes\.classic\.epochs.*greater than 0"),
         ("enhanced.momentum=0.9", "optimizer adamw has no momentum"),
         ("resized_crop=[0.9, 0.1]", "resized_crop goes from small to large"),
-        ("schedule=linear", "'cosine' or 'step', not 'linear'"),
+        ("schedule=square", "'cosine', 'linear' or 'step', not 'square'"),
         ("learning_rate=.nan", "finite"),
         ("resized_crop=[0.1, 1.0]", "give one of crop_padding and resized_crop"),
         ("crop_padding=null", "give one of crop_padding and resized_crop"),

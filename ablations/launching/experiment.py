@@ -34,7 +34,6 @@ from ablations.studies.estimates import PlanRow, TrainingImages, plan_rows
 from ablations.studies.variants import ResolvedStudy
 from ablations.tasks.registry import make_task
 from ablations.weights.starts import StartFile, find_starts
-from modernize.closed_form import quick_cost
 from modernize.errors import UsageError
 from modernize.spec import Norm
 from modernize.steps import Training, Variant
@@ -278,7 +277,7 @@ def design(
         whole=resolved.variants,
         name=resolved.name,
         title=resolved.title,
-        custom_costs={v.key: quick_cost(v.spec, size) for v in variants if v.spec.custom_layers},
+        custom_costs={v.key: task.cost(v.spec, size) for v in variants if v.spec.custom_layers},
         starts=starts,
         study_text=resolved.text,
     )

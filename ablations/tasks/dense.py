@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from modernize.closed_form import ClosedFormCost, quick_cost
-from modernize.layer_decay import layer_scales
 from modernize.text import plural
 
 if TYPE_CHECKING:
     import torch
-    from torch import nn
 
     from ablations.choices import DataChoice
     from ablations.data.transforms import BatchFormat
     from ablations.recipe import Recipe
-    from modernize.heads import DetectorSpec, SegmenterSpec
+    from modernize.heads.cost import DenseCost, Maps
     from modernize.spec import NetSpec
     from modernize.weights import Weights
 
@@ -47,18 +45,19 @@ def start_backbone(model: Any, weights: Weights, recipe: Recipe) -> str:  # noqa
     )
 
 
-def dense_scales(model: Any, decay: float) -> Mapping[str, float]:
-    """Returns the factor of each parameter's learning rate: 1 outside stem and stages."""
-    backbone: nn.Module = model.backbone
-    scales = {
-        f"backbone.{part}.{name}": scale
-        for part, scale in layer_scales(model.spec, decay).items()
-        if part.startswith(("stem", "stages"))
-        for name, _ in backbone.get_submodule(part).named_parameters()
-    }
-    return {name: scales.get(name, 1.0) for name, _ in model.named_parameters()}
+def cost(
+    spec: NetSpec, size: tuple[int, int], with_head: Callable[[Maps], DenseCost]
+) -> ClosedFormCost:
+    """Returns the cost of one image in backbone and head, without building them.
 
+    Args:
+        spec: the backbone; one with custom layers is counted alone, because no formula covers it.
+        size: (width, height) of the image, which the head names.
+        with_head: returns the cost of backbone and head.
+    """
+    if spec.custom_layers:
+        return quick_cost(spec, max(size))
+    from modernize.heads.cost import backbone
 
-def cost(spec: NetSpec, head: DetectorSpec | SegmenterSpec, image_size: int) -> ClosedFormCost:  # noqa: ARG001
-    """Returns the cost of one square image in backbone and head."""
-    return quick_cost(spec, image_size)
+    found = with_head(backbone(spec, (size[1], size[0])))
+    return ClosedFormCost(found.params, found.macs)

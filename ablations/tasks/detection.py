@@ -11,6 +11,7 @@ from ablations.heads import DETECTORS
 from ablations.metrics import DETECTION, TaskMetrics
 from ablations.tasks import dense
 from ablations.tasks.task import Evaluation
+from modernize.layer_decay import parameter_scales
 
 if TYPE_CHECKING:
     import torch
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from modernize.spec import NetSpec
     from modernize.weights import Weights
 
+SHORTER, LONGER = 600, 1000  # ratio of an image's sides at most: 800 and 1333 pixels
 LEAST_AP50 = 0.1  # percent; a detector with less has found no object
 
 
@@ -49,9 +51,12 @@ class Detection:
 
         return load_objects(choice)
 
-    def cost(self, spec: NetSpec, image_size: int) -> ClosedFormCost:
-        """Returns the cost of backbone and head."""
-        return dense.cost(spec, self._detector(spec), image_size)
+    def cost(self, spec: NetSpec, image_size: int) -> ClosedFormCost:  # noqa: ARG002
+        """Returns the cost of backbone and head, for an image of the size that the head names."""
+        from modernize.heads.cost import detector_cost
+
+        head = self._detector(spec)
+        return dense.cost(spec, head.image_size, lambda maps: detector_cost(maps, head))
 
     def build(self, spec: NetSpec) -> nn.Module:
         """Returns a detector on the network of a spec, for as many classes as the spec has."""
@@ -65,7 +70,7 @@ class Detection:
 
     def scales(self, model: Any, decay: float) -> Mapping[str, float]:
         """Returns the factor of each parameter's learning rate."""
-        return dense.dense_scales(model, decay)
+        return parameter_scales(model, decay)
 
     def loaders(
         self,
@@ -85,9 +90,15 @@ class Detection:
 
         batches = dense.dense_format(dataset, choice, device, channels_last=compute.channels_last)
         workers = threads if compute.workers == "auto" else compute.workers
+        augmentation = transforms.DetectionAugmentation(sizes=None, flip=recipe.flip)
+        size = None
+        if isinstance(choice.resize, int):  # else images have the size that the network sees
+            longest = LONGER * choice.resize // SHORTER
+            augmentation = transforms.DetectionAugmentation(longest=longest, flip=recipe.flip)
+            size = transforms.Size(choice.resize, longest)
         train = loaders.DenseTrainLoader(
             dataset.train,
-            transforms.DetectionAugmentation(sizes=None, flip=recipe.flip),
+            augmentation,
             loaders.collate_objects,
             sampling,
             batches,
@@ -96,11 +107,11 @@ class Detection:
         )
         validation = loaders.DenseValidationLoader(
             dataset.val,
-            transforms.Resize(None),
+            transforms.Resize(size),
             loaders.collate_tests,
             batches,
             source=dataset.source,
-            batch_size=sampling.micro_batch_size,
+            batch_size=sampling.micro_batch_size if size is None else 1,
             process=sampling.process,
             workers=workers,
             skip_bad_images=skip_bad_images,

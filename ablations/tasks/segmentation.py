@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ablations.heads import SEGMENTERS
@@ -12,6 +12,7 @@ from ablations.metrics import SEGMENTATION, TaskMetrics
 from ablations.tasks import dense
 from ablations.tasks.task import Evaluation
 from ablations.units import fixed
+from modernize.layer_decay import parameter_scales, stage_groups
 
 if TYPE_CHECKING:
     import torch
@@ -48,9 +49,12 @@ class Segmentation:
 
         return load_label_maps(choice)
 
-    def cost(self, spec: NetSpec, image_size: int) -> ClosedFormCost:
-        """Returns the cost of backbone and head."""
-        return dense.cost(spec, self._segmenter(spec), image_size)
+    def cost(self, spec: NetSpec, image_size: int) -> ClosedFormCost:  # noqa: ARG002
+        """Returns the cost of backbone and head, for an image of the size that the head names."""
+        from modernize.heads.cost import segmenter_cost
+
+        head = self._segmenter(spec)
+        return dense.cost(spec, head.image_size, lambda maps: segmenter_cost(maps, head))
 
     def build(self, spec: NetSpec) -> nn.Module:
         """Returns a segmenter on the network of a spec, for as many classes as the spec has."""
@@ -64,7 +68,7 @@ class Segmentation:
 
     def scales(self, model: Any, decay: float) -> Mapping[str, float]:
         """Returns the factor of each parameter's learning rate."""
-        return dense.dense_scales(model, decay)
+        return parameter_scales(model, decay, stage_groups)
 
     def loaders(
         self,
@@ -84,14 +88,14 @@ class Segmentation:
 
         batches = dense.dense_format(dataset, choice, device, channels_last=compute.channels_last)
         workers = threads if compute.workers == "auto" else compute.workers
-        augmentation = transforms.SegmentationAugmentation(
-            size=transforms.Size(choice.image_size),
-            ratios=(1.0, 1.0),
-            crop=choice.image_size,
-            most=1.0,
-            flip=recipe.flip,
-            distort=False,
-        )
+        side, resize = choice.image_size, choice.resize
+        if isinstance(resize, int):
+            size = transforms.Size(resize, 4 * resize)  # as 512 and 2048 pixels
+            augmentation = transforms.SegmentationAugmentation(size, crop=side, flip=recipe.flip)
+        else:  # images have the size that the network sees
+            augmentation = transforms.SegmentationAugmentation(
+                transforms.Size(side), (1.0, 1.0), side, most=1.0, flip=recipe.flip, distort=False
+            )
         train = loaders.DenseTrainLoader(
             dataset.train,
             augmentation,
@@ -107,11 +111,12 @@ class Segmentation:
             loaders.collate_labels,
             batches,
             source=dataset.source,
-            batch_size=sampling.micro_batch_size,
+            batch_size=1 if isinstance(resize, int) else sampling.micro_batch_size,
             process=sampling.process,
             workers=workers,
             skip_bad_images=skip_bad_images,
         )
+        validation.test = _test_of(choice)
         return Loaders(train, validation, 1 / dataset.num_classes, dense.unmixed)
 
     def losses(self, model: Any, images: Tensor, targets: Tensor) -> Mapping[str, Tensor]:
@@ -146,7 +151,7 @@ class Segmentation:
         with torch.no_grad():
             for x, labels in loader:
                 with context.autocast():
-                    logits = model(x)
+                    logits = loader.test(model, x)
                 each = F.cross_entropy(
                     logits.float(), labels, ignore_index=IGNORED, reduction="none"
                 )
@@ -179,3 +184,14 @@ class Segmentation:
             f"{accuracy.name(values[accuracy.key])} is at chance: a segmenter that predicts one "
             f"class for every pixel reaches {fixed(100 * majority)} %"
         )
+
+
+def _test_of(choice: DataChoice) -> Callable[[Any, Tensor], Tensor]:
+    """Returns the single-scale test: whole images, or crops of resized ones as on ADE20K."""
+    from ablations.data.dense.transforms import Size
+    from ablations.evaluation.segmenter import slide
+
+    if not isinstance(choice.resize, int):
+        return lambda model, images: model(images)
+    crop, size = choice.image_size, Size(choice.resize, 4 * choice.resize)
+    return lambda model, images: slide(model, images, crop, crop * 2 // 3, size)

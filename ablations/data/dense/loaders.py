@@ -336,6 +336,7 @@ class DenseValidationLoader(_DenseLoader[Targets]):
         skip_bad_images: bool = False,
     ) -> None:
         self.source, self.split = source, split
+        self.test: Callable[[Any, Tensor], Tensor] = lambda model, images: model(images)
         self.batch_size, self.process = batch_size, process
         read = _Reader(split, targets=collate is not collate_tests)
         images = _DenseWorkerDataset(read, transform, collate, skip=skip_bad_images, training=False)
