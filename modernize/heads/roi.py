@@ -108,9 +108,11 @@ def pool(
     rois = with_images(boxes)
     side = ((rois[:, 3] - rois[:, 1]) * (rois[:, 4] - rois[:, 2])).clamp(min=0).sqrt()
     level = torch.log2(side / spec.finest + 1e-6).floor().clamp(0, len(maps) - 1)
-    pooled = maps[0].new_zeros(len(rois), maps[0].shape[1], size, size, dtype=torch.float32)
-    for index, (x, stride) in enumerate(zip(maps, strides, strict=True)):
-        here = torch.where(level == index)[0]
-        part = roi_align(x.float(), rois[here], size, 1 / stride, spec.sampling_ratio, spec.aligned)
-        pooled = pooled.index_copy(0, here, part)
-    return pooled
+    places = [torch.where(level == index)[0] for index in range(len(maps))]
+    used = [index for index, here in enumerate(places) if len(here)] or [0]
+    how = spec.sampling_ratio, spec.aligned
+    parts = [roi_align(maps[i].float(), rois[places[i]], size, 1 / strides[i], *how) for i in used]
+    if len(parts) == 1:
+        return parts[0]
+    order = torch.cat([places[index] for index in used]).argsort()
+    return torch.cat(parts).index_select(0, order)

@@ -61,8 +61,7 @@ def main() -> None:
     images, targets = make_batch(given.images, given.size)
     torch.manual_seed(0)
     theirs = maskrcnn_resnet50_fpn(
-        weights=None, weights_backbone=None, trainable_backbone_layers=5,
-        min_size=given.size, max_size=given.size,
+        weights=None, weights_backbone=None, min_size=given.size, max_size=given.size,
     )  # fmt: skip
     torch.manual_seed(0)
     ours = build_detector(spec_of("resnet"), MASK_RCNN.replace(num_classes=90))
