@@ -54,6 +54,7 @@ class RunSetup:
         images: the number of training images.
         data, compute: of the preset.
         loggers: where the metrics are written, too; of :data:`~ablations.fit.LOGGERS`.
+        of_task: why its task cannot train with the recipe.
     """
 
     recipe: Recipe
@@ -62,6 +63,7 @@ class RunSetup:
     data: DataChoice
     compute: Compute
     loggers: tuple[str, ...] = ()
+    of_task: tuple[str, ...] = ()
 
     def faults(self, machine: Machine) -> list[str]:
         """Returns why the run cannot be trained, a sentence for each reason."""
@@ -72,6 +74,7 @@ class RunSetup:
             *self._norm_faults(machine),
             *precision_faults(self.compute.precision, machine.device),
             *_gpu_faults(machine),
+            *self.of_task,
             *self._library_faults(machine),
         ]
 

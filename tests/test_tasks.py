@@ -161,6 +161,34 @@ def test_images_of_another_task_are_refused(preset: str, name: str) -> None:
         make_task(found.task_choice).load(found.data)
 
 
+@pytest.mark.parametrize(
+    ("preset", "setting"),
+    [
+        ("nano-detection", "mixup=0.8"),
+        ("nano-segmentation", "label_smoothing=0.1"),
+        ("nano-segmentation", "micro_batch_size=1"),
+    ],
+)
+def test_a_recipe_that_the_task_cannot_use_is_refused(preset: str, setting: str) -> None:
+    found = load_preset(preset, [setting])
+    task = make_task(found.task_choice)
+    [fault] = task.faults(found.recipes.enhanced)
+    assert setting.partition("=")[0] in fault
+    assert not task.faults(load_preset(preset).recipes.enhanced)
+
+
+def test_a_run_is_evaluated_as_it_was_trained(tmp_path: Path) -> None:
+    record = go("nano-segmentation", tmp_path)
+    found, run, images = make("nano-segmentation")
+    task, context = make_task(run.task), make_device_context("cpu", found.compute)
+    sampling = Sampling(len(images.train), 4, 2, 0)
+    loaders = task.loaders(images, found.data, run.recipe, sampling, context.device, found.compute)
+    network = context.put(task.read(tmp_path / WEIGHTS, run.spec, ema=False))
+    assert record is not None
+    values = task.evaluate(network, loaders.validation, context).values
+    assert values["miou"] == record.metrics["miou"]
+
+
 def test_the_head_belongs_to_the_identity_of_a_run() -> None:
     _, run, _ = make("nano-detection")
     other = dataclasses.replace(run, task={**run.task, "head": "mask-rcnn"})

@@ -145,10 +145,17 @@ class Experiment:
             lines.append(
                 f"{plural(archived, 'run')} only in {ARCHIVE}; to train again, use another --name."
             )
+        if self.preset.head and not any(p.run.start for p in self.planned):
+            lines.append(
+                "The backbones start from fresh weights. --start study:NAME starts each run from "
+                "the classifier of its own step and seed."
+            )
         seen = {
             p.run.recipe.micro_batch_size
             for p in self.planned
-            if p.run.spec.norm is Norm.BATCH and p.variant.training is Training.ENHANCED
+            if not self.preset.head
+            and p.run.spec.norm is Norm.BATCH
+            and p.variant.training is Training.ENHANCED
         }
         return lines + [
             f"BatchNorm sees {plural(batch, 'image')} at a time (micro_batch_size); in the "
@@ -180,8 +187,12 @@ class Experiment:
         """Raises UsageError if some of the needed runs cannot be trained on that machine."""
         images = int(self.study.manifest["images"]["train_images"])
         rest = images, self.preset.data, self.preset.compute, self.loggers
-        runs = (p.run for p in self.needed)
-        fit.check(((run.key, RunSetup(run.recipe, run.spec, *rest)) for run in runs), machine)
+        runs, task = (p.run for p in self.needed), make_task(self.preset.task_choice)
+        setups = (
+            (run.key, RunSetup(run.recipe, run.spec, *rest, task.faults(run.recipe)))
+            for run in runs
+        )
+        fit.check(setups, machine)
 
     def jobs(self) -> list[Job]:
         """Returns the jobs of the needed runs; their paths are absolute."""

@@ -107,7 +107,9 @@ def train_here(
         raise DataError("the images changed since this study started; use another --name.")
     recipe = job.run.recipe
     run, count = job.run, len(images.train)
-    wanted = RunSetup(recipe, run.spec, count, job.data, job.compute, job.loggers)
+    wanted = RunSetup(
+        recipe, run.spec, count, job.data, job.compute, job.loggers, task.faults(recipe)
+    )
     machine = Machine(context.device.type, context.process.world_size, here=True, python=True)
     fit.check([(run.key, wanted)], machine)
     sampling = Sampling(

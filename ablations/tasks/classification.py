@@ -15,6 +15,8 @@ from modernize.closed_form import ClosedFormCost, quick_cost
 from modernize.layer_decay import parameter_scales
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from torch import Tensor, nn
 
     from ablations.choices import DataChoice
@@ -39,6 +41,16 @@ class Classification:
     def cost(self, spec: NetSpec, image_size: int) -> ClosedFormCost:
         """Returns the cost of the network."""
         return quick_cost(spec, image_size)
+
+    def faults(self, recipe: Recipe) -> tuple[str, ...]:  # noqa: ARG002
+        """Returns nothing: every recipe can train a classifier."""
+        return ()
+
+    def read(self, path: Path, spec: NetSpec, *, ema: bool) -> nn.Module:
+        """Returns the network with these weights."""
+        from modernize.weights import load
+
+        return load(path, spec, ema=ema)
 
     def build(self, spec: NetSpec) -> nn.Module:
         """Returns the network of a spec; it has the head for classes itself."""

@@ -6,10 +6,14 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from modernize.closed_form import ClosedFormCost, quick_cost
+from modernize.errors import WeightsError
 from modernize.text import plural
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import torch
+    from torch import nn
 
     from ablations.choices import DataChoice
     from ablations.data.transforms import BatchFormat
@@ -29,6 +33,35 @@ def dense_format(
 
     mean, std = choice.mean or images.mean, choice.std or images.std
     return BatchFormat(mean, std, device, channels_last)
+
+
+def unused_keys(recipe: Recipe, task: str) -> tuple[str, ...]:
+    """Returns a sentence for each key of a recipe that has a value but is for classifiers."""
+    keys = ("mixup", "cutmix", "label_smoothing", "rand_augment", "random_erasing", "crop_padding",
+            "resized_crop", "head_init_scale")  # fmt: skip
+    values = {key: getattr(recipe, key) for key in keys}
+    return tuple(
+        f"{key} {value} is for classification; {task} has its own augmentation and loss: --set "
+        f"{key}={0 if isinstance(value, int | float) else 'null'}."
+        for key, value in values.items()
+        if value
+    )
+
+
+def read(model: nn.Module, path: Path, *, ema: bool) -> nn.Module:
+    """Returns a fresh model with the weights in a run's file.
+
+    Raises:
+        WeightsError: if they cannot be read, or do not fit.
+    """
+    from modernize.weight_files import read_file
+
+    content = read_file(path, ema=ema)
+    try:
+        model.load_state_dict(dict(content.tensors))
+    except RuntimeError as error:
+        raise WeightsError(f"{path} does not fit: {error}") from None
+    return model
 
 
 def unmixed(images: Any, targets: Any, seed: int) -> tuple[Any, Any]:  # noqa: ARG001

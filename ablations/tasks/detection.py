@@ -14,6 +14,8 @@ from ablations.tasks.task import Evaluation
 from modernize.layer_decay import parameter_scales
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import torch
     from torch import Tensor, nn
 
@@ -57,6 +59,14 @@ class Detection:
 
         head = self._detector(spec)
         return dense.cost(spec, head.image_size, lambda maps: detector_cost(maps, head))
+
+    def faults(self, recipe: Recipe) -> tuple[str, ...]:
+        """Returns the keys of a recipe that only classification uses."""
+        return dense.unused_keys(recipe, self.metrics.task)
+
+    def read(self, path: Path, spec: NetSpec, *, ema: bool) -> nn.Module:
+        """Returns backbone and head with the weights of a run."""
+        return dense.read(self.build(spec), path, ema=ema)
 
     def build(self, spec: NetSpec) -> nn.Module:
         """Returns a detector on the network of a spec, for as many classes as the spec has."""

@@ -15,6 +15,8 @@ from ablations.units import fixed
 from modernize.layer_decay import parameter_scales, stage_groups
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import torch
     from torch import Tensor, nn
 
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from modernize.heads import SegmenterSpec
     from modernize.spec import NetSpec
     from modernize.weights import Weights
+
+SMALLEST_BATCH = 2  # images, because the pyramid has a map of one position
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +59,20 @@ class Segmentation:
 
         head = self._segmenter(spec)
         return dense.cost(spec, head.image_size, lambda maps: segmenter_cost(maps, head))
+
+    def faults(self, recipe: Recipe) -> tuple[str, ...]:
+        """Returns the keys of a recipe that only classification uses, and too small batches."""
+        found = dense.unused_keys(recipe, self.metrics.task)
+        if recipe.micro_batch_size < SMALLEST_BATCH:
+            found += (
+                f"micro_batch_size {recipe.micro_batch_size} is too small: the head's BatchNorm "
+                f"needs {SMALLEST_BATCH} images or more.",
+            )
+        return found
+
+    def read(self, path: Path, spec: NetSpec, *, ema: bool) -> nn.Module:
+        """Returns backbone and head with the weights of a run."""
+        return dense.read(self.build(spec), path, ema=ema)
 
     def build(self, spec: NetSpec) -> nn.Module:
         """Returns a segmenter on the network of a spec, for as many classes as the spec has."""

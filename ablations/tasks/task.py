@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import torch
     from torch import Tensor, nn
 
@@ -78,6 +80,16 @@ class Task(Protocol):
 
     def cost(self, spec: NetSpec, image_size: int) -> ClosedFormCost:
         """Returns the cost of one image in the network with the task's head."""
+
+    def faults(self, recipe: Recipe) -> tuple[str, ...]:
+        """Returns why the task cannot train with a recipe, a sentence for each reason."""
+
+    def read(self, path: Path, spec: NetSpec, *, ema: bool) -> nn.Module:
+        """Returns the network of a finished run, with the weights in its file.
+
+        Raises:
+            WeightsError: if they cannot be read, or do not fit.
+        """
 
     def build(self, spec: NetSpec) -> nn.Module:
         """Returns the network of a spec with the task's head, with fresh weights."""

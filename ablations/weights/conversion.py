@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 from ablations.records import WEIGHTS, read_json
@@ -44,17 +46,33 @@ def read(source: Path, *, ema: bool) -> weights.Weights:
     """
     spec = None
     if source.is_dir():
-        config = read_json(source / "config.json", CONFIG)
-        if config is None or not _file(source).is_file():
-            raise UsageError(
-                f"{source} is not the folder of a finished run, which has config.json and "
-                f"{WEIGHTS}. Name a folder in results/<study>/runs/, or a file of weights."
-            )
-        spec = NetSpec.from_dict(config["spec"])
-    try:
+        spec = run_spec(source)
+    with hint_at_layers(_file(source)):
         return weights.read(_file(source), spec, ema=ema)
+
+
+def run_spec(folder: Path) -> NetSpec:
+    """Returns the network of a finished run.
+
+    Raises:
+        UsageError: for a folder that is not a finished run's.
+    """
+    config = read_json(folder / "config.json", CONFIG)
+    if config is None or not _file(folder).is_file():
+        raise UsageError(
+            f"{folder} is not the folder of a finished run, which has config.json and "
+            f"{WEIGHTS}. Name a folder in results/<study>/runs/, or a file of weights."
+        )
+    return NetSpec.from_dict(config["spec"])
+
+
+@contextlib.contextmanager
+def hint_at_layers(file: Path) -> Iterator[None]:
+    """Adds to errors about custom layers how to load those of a file of weights."""
+    try:
+        yield
     except CustomLayersError as error:
-        raise CustomLayersError(f"{error} {_layers_hint(_file(source), str(error))}") from None
+        raise CustomLayersError(f"{error} {_layers_hint(file, str(error))}") from None
 
 
 def _layers_hint(file: Path, fault: str) -> str:

@@ -284,7 +284,10 @@ def of_run(study: Study, data: str | None, options: Options) -> Evaluated:
             f"{run.key}, seed {run.seed}, was trained without a moving average of the weights "
             "(its ema_decay is null); omit --ema."
         )
-    found = conversion.read(folder.path, ema=options.ema)
+    task = make_task(run.task)
+    spec = conversion.run_spec(folder.path)
+    with conversion.hint_at_layers(folder.path / WEIGHTS):
+        network = task.read(folder.path / WEIGHTS, spec, ema=options.ema)
     if (named := beside_weights(folder.path, "run")) not in (None, run.name):
         raise WeightsError(
             f"{folder.path / WEIGHTS} has the weights of another run, {named}. Restore those of "
@@ -297,7 +300,6 @@ def of_run(study: Study, data: str | None, options: Options) -> Evaluated:
             "which runs the file."
         )
     choice = preset.data.model_copy(update={"source": data} if data is not None else {})
-    task = make_task(run.task)
     images = task.load(choice, skip_bad_images=options.skip_bad_images)
     slot = find_slots(1)[0]
     given = {"precision": options.precision} if options.precision else {}
@@ -313,8 +315,7 @@ def of_run(study: Study, data: str | None, options: Options) -> Evaluated:
         threads=slot.threads,
         skip_bad_images=options.skip_bad_images,
     )
-    network = context.put(network_of(found))
-    accuracy = task.evaluate(network, loaders.validation, context)
+    accuracy = task.evaluate(context.put(network), loaders.validation, context)
     headline = task.metrics.headline
     known = record.metrics.get(headline.key) if isinstance(record, Record) else None
     if options.ema:
