@@ -18,8 +18,9 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from ablations.data.dense import image_files
-from ablations.data.dense.coco import CocoSplit, Place, decode_shape, find_coco, run_lengths
+from ablations.data.dense.coco import CocoSplit, Place, find_coco
 from ablations.data.dense.loaders import _Reader
+from ablations.data.dense.shapes import decode_shape, run_lengths
 from ablations.data.dense.splits import limited
 from ablations.data.images import DataError
 from ablations.data.worker_dataset import BadImageError, read_or_skip

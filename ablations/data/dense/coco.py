@@ -13,7 +13,6 @@ import json
 import marshal
 import math
 import os
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +21,7 @@ import numpy as np
 
 from ablations.data.decoding import explain
 from ablations.data.dense import image_files
+from ablations.data.dense.shapes import CORNERS, check_shape, decode_shape, valid_shape
 from ablations.data.dense.splits import DenseImages, Objects
 from ablations.data.directory import File, stat_files
 from ablations.data.found import existing_folder
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SMALLEST = 32  # pixels of the shorter side of a training image
-CORNERS = 3  # of a polygon, at least
 EXPECTED = (
     "the folder must have annotations/instances_train2017.json and instances_val2017.json, with "
     "the images in train2017 and val2017, or another text in place of 2017"
@@ -79,7 +78,7 @@ class _Annotations:
     def shape(self, number: int) -> Any:
         """Returns polygons without those of less than three corners, or run lengths."""
         packed = self.shapes[self.ends[number] : self.ends[number + 1]]
-        return _valid_shape(marshal.loads(packed.tobytes()))  # noqa: S302  # this process packed it
+        return valid_shape(marshal.loads(packed.tobytes()))  # noqa: S302  # this process packed it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -368,7 +367,7 @@ class _File:
             raise ValueError(f"its area is {row['area']}")
         if row.get("iscrowd", 0) not in (0, 1):
             raise ValueError(f"its iscrowd is {row['iscrowd']!r}, not 0 or 1")
-        _check_shape(row["segmentation"], self.sizes[row["image_id"]])
+        check_shape(row["segmentation"], self.sizes[row["image_id"]])
 
     def split(self) -> CocoSplit:
         """Returns the images with their annotations; adds notes."""
@@ -429,80 +428,10 @@ def _image(row: Mapping[str, Any]) -> None:
             raise ValueError(f"its {side} is {row[side]!r}")
 
 
-def _check_shape(shape: Any, size: tuple[int, int]) -> None:
-    """Raises ValueError for a segmentation that is neither polygons nor run lengths."""
-    if isinstance(shape, list):
-        for polygon in shape:
-            if not isinstance(polygon, list) or len(polygon) % 2:
-                raise ValueError("a polygon of its segmentation is no list of x, y, x, y ...")
-            if not all(map(math.isfinite, polygon)):
-                raise ValueError("a polygon of its segmentation has a value that is not finite")
-        return
-    if not isinstance(shape, dict) or not isinstance(shape.get("counts"), str | list):
-        raise ValueError("its segmentation is neither polygons nor run lengths")
-    if tuple(shape.get("size", ())) != size:
-        raise ValueError(
-            f"the size of its run lengths is {shape.get('size')}, but the image is {[*size]}"
-        )
-    runs = run_lengths(shape["counts"])
-    if not all(type(run) is int and run >= 0 for run in runs) or sum(runs) != size[0] * size[1]:
-        raise ValueError("its run lengths do not add up to the number of pixels")
-
-
-def _valid_shape(shape: Any) -> Any:
-    """Returns a segmentation without polygons of fewer than three corners."""
-    if isinstance(shape, dict):
-        return shape
-    return [polygon for polygon in shape if len(polygon) >= 2 * CORNERS]
-
-
 def _useless(row: Mapping[str, Any], size: tuple[int, int]) -> str:
     """Returns why training cannot use an annotation; an empty text if it can."""
     x, y, width, height = row["bbox"]
     inside = min(x + width, size[1]) > max(x, 0) and min(y + height, size[0]) > max(y, 0)
     if row["area"] <= 0 or width < 1 or height < 1 or not inside:
         return "boxes without area"
-    return "" if _valid_shape(row["segmentation"]) else f"polygons of fewer than {CORNERS} points"
-
-
-def decode_shape(shape: Any, height: int, width: int) -> NDArray[np.uint8]:
-    """Returns the mask (height, width) of polygons or of run lengths, compressed or not."""
-    if isinstance(shape, dict):
-        runs = run_lengths(shape["counts"])
-        values = np.repeat(np.arange(len(runs), dtype=np.uint8) % 2, runs)
-        return values.reshape((height, width), order="F")
-    from pycocotools import mask as coder
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of NumPy, about pycocotools' own code
-        code = coder.merge(coder.frPyObjects(shape, height, width))
-        mask: NDArray[np.uint8] = coder.decode(code)
-    return mask
-
-
-def run_lengths(counts: str | list[int]) -> list[int]:
-    """Returns the numbers of pixels that are 0, 1, 0, ..., from their compressed text.
-
-    Each number is written in groups of five bits, the lowest first, with a sixth bit if more
-    follow; from the fourth on, it is the difference to the number two places before. pycocotools
-    would fill the rest with undefined values if a text is too short.
-
-    Raises:
-        ValueError: if the text ends within a number.
-    """
-    if isinstance(counts, list):
-        return counts
-    runs: list[int] = []
-    value = shift = 0
-    for char in counts:
-        bits = ord(char) - 48
-        value |= (bits & 31) << shift
-        shift += 5
-        if not bits & 32:
-            if bits & 16:  # negative
-                value -= 1 << shift
-            runs.append(value + (runs[-2] if len(runs) > 2 else 0))
-            value = shift = 0
-    if shift:
-        raise ValueError("its run lengths are cut off")
-    return runs
+    return "" if valid_shape(row["segmentation"]) else f"polygons of fewer than {CORNERS} points"
