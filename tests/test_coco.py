@@ -255,6 +255,8 @@ def test_missing_images_are_named(root: Path) -> None:
         ({"segmentation": {"size": [60, 80], "counts": "zz"}}, ["run lengths"]),
         ({"id": 100}, ["100", "twice"]),
         ({"id": "x"}, ["'x'"]),
+        ({"id": 2**63}, [str(2**63)]),
+        ({"area": 10**400}, ["101"]),
     ],
 )
 def test_wrong_annotations_are_named(root: Path, changes: dict, named: list[str]) -> None:

@@ -338,14 +338,14 @@ class _File:
         for position, row in enumerate(whole[name]):
             try:
                 number = row["id"]
-                if type(number) is not int:
-                    raise ValueError(f"its id {number!r} is no integer")
+                if type(number) is not int or abs(number) >= 2**63:
+                    raise ValueError(f"its id {number!r} is no integer of 64 bits")
                 if number in seen:
                     raise ValueError("its id occurs twice")
                 seen.add(number)
                 check(row)
                 good.append(row)
-            except (KeyError, TypeError, ValueError) as error:
+            except (KeyError, TypeError, ValueError, OverflowError) as error:
                 reason = f"no {error}" if isinstance(error, KeyError) else str(error)
                 known = isinstance(row, dict) and "id" in row
                 which = f"id {row['id']}" if known else f"number {position}"
