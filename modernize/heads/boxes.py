@@ -147,14 +147,6 @@ def with_images(boxes: Sequence[Tensor]) -> Tensor:
     return torch.cat([torch.cat(numbers), torch.cat(list(boxes))], 1)
 
 
-def roi_align(
-    maps: Tensor, boxes: Tensor, size: int, scale: float, sampling_ratio: int, aligned: bool
-) -> Tensor:
-    """Returns the maps (N, C, H, W) in boxes (n, 5), as (n, C, size, size)."""
-    pooled: Tensor = _ops.roi_align(maps, boxes, size, scale, sampling_ratio, aligned)
-    return pooled
-
-
 def giou_loss(boxes: Tensor, truth: Tensor) -> Tensor:
     """Returns 1 - generalised IoU of pairs of boxes, (n,)."""
     loss: Tensor = _ops.generalized_box_iou_loss(boxes, truth, eps=1e-6)

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from modernize.heads.boxes import roi_align
+from modernize.heads.roi_align import roi_align
 
 
 def cut_out(masks: Tensor, truth: Tensor, boxes: Tensor, size: int, threshold: float) -> Tensor:

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from modernize.heads.backbone import initialise_convs
-from modernize.heads.boxes import roi_align, with_images
+from modernize.heads.boxes import with_images
+from modernize.heads.roi_align import roi_align
 from modernize.heads.specs import RoISpec
 
 
