@@ -1,5 +1,6 @@
 """Agreement of changes: of the paper's regimes, of a study with the paper, and the command."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -10,8 +11,9 @@ from scipy import stats
 
 from ablations.analysis.accuracies import LAST, Accuracies, VariantAccuracy, of_paper
 from ablations.analysis.agreement import agreement, agreement_of
-from ablations.analysis.agreement_text import notes
+from ablations.analysis.agreement_text import notes, of_studies
 from ablations.analysis.statistics import spearman, summarise_values
+from ablations.metrics import DETECTION
 from modernize.errors import UnknownNameError, UsageError
 
 MEASURED = {
@@ -49,6 +51,15 @@ def test_the_regimes_of_the_paper_agree_for_13_of_16_changes():
     assert found.over_seeds is None  # single runs are not known
     reverse = agreement_of(of_paper("resnet50"), of_paper("resnet200"))
     assert (reverse.same_sign, reverse.correlation) == (13, found.correlation)
+
+
+def test_a_study_with_another_metric_is_compared_by_rank():
+    first = road("classes", ELSEWHERE)
+    second = dataclasses.replace(road("boxes", ELSEWHERE), metric=DETECTION.headline)
+    report = of_studies(first, second)
+    assert "box AP and top-1" in report.title
+    assert "Rank correlation: 1.00" in " ".join(report.notes)
+    assert all(row["change in classes"] == row["change"] for row in report.texts)
 
 
 def test_the_interval_over_the_changes_is_that_of_scipy():

@@ -2,29 +2,54 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ablations import tables
-from ablations.analysis.accuracies import of_paper
+from ablations.analysis.accuracies import Accuracies, of_paper
 from ablations.analysis.agreement import FEWEST_SEEDS, Agreement, Interval, agreement_of
+from ablations.metrics import Metric
 from ablations.paper import TABLES
 from ablations.units import fixed, percent, signed
 
-COLUMNS = tables.Columns(numbers=("change", "published"))
 
-
-def as_report(found: Agreement, regime: str, epoch: str) -> tables.Report:
+def as_report(found: Agreement, regime: str, epoch: str, metric: Metric) -> tables.Report:
     """Returns the agreement of a study's changes with the published ones.
 
     Args:
         found: the agreement.
         regime: of the published changes.
         epoch: whose accuracy the study's changes are of.
+        metric: of the study.
     """
+    title = (
+        f"{found.ours}, {epoch}, beside the paper, {regime} regime: changes of {metric.label} in "
+        "percentage points"
+    )
+    return _report(found, "published", title, [*notes(found), *_between_regimes(regime)])
+
+
+def of_studies(first: Accuracies, second: Accuracies) -> tables.Report:
+    """Returns how far the changes of one study follow those of another with another metric.
+
+    Raises:
+        UsageError: if no change is in both.
+    """
+    found, labels = agreement_of(second, first), (second.metric.label, first.metric.label)
+    title = (
+        f"{second.name}, {second.epoch}, beside {first.name}: changes of {' and '.join(labels)} "
+        "in percentage points"
+    )
+    return _report(found, f"change in {first.name}", title, notes(found))
+
+
+def _report(found: Agreement, theirs: str, title: str, lines: Sequence[str]) -> tables.Report:
+    """Returns the pairs of changes with a title; ``theirs``: the header of the second change."""
     values = [
         {
             "step": pair.step,
             "baseline": pair.baseline,
             "change": pair.ours,
-            "published": pair.theirs,
+            theirs.replace(" ", "_"): pair.theirs,
             "same_sign": pair.same_sign,
         }
         for pair in found.pairs
@@ -34,17 +59,12 @@ def as_report(found: Agreement, regime: str, epoch: str) -> tables.Report:
             "step": pair.step,
             "baseline": pair.baseline,
             "change": signed(pair.ours),
-            "published": signed(pair.theirs),
+            theirs: signed(pair.theirs),
             "same sign": "yes" if pair.same_sign else "no",
         }
         for pair in found.pairs
     ]
-    title = (
-        f"{found.ours}, {epoch}, beside the paper, {regime} regime: changes of top-1 in percentage "
-        "points"
-    )
-    lines = [*notes(found), *_between_regimes(regime)]
-    return tables.Report(values, texts, COLUMNS, title, lines)
+    return tables.Report(values, texts, tables.Columns(numbers=("change", theirs)), title, lines)
 
 
 def notes(found: Agreement) -> list[str]:

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 
 from ablations import tables
+from ablations.analysis import agreement_text
 from ablations.analysis.accuracies import Accuracies, of_study
 from ablations.analysis.comparison import compare_studies
 from ablations.analysis.comparison_text import COLUMNS, as_texts, as_values, for_paper, notes
@@ -18,6 +19,8 @@ _MOST_SETTINGS = 12  # that differ and are listed; of more, only the number is g
 
 def as_report(before: Study, after: Study, *, best_epoch: bool = False) -> tables.Report:
     """Returns the difference of each step that two studies have: ``after`` less ``before``.
+
+    If they have different metrics, it is how far the changes of one follow those of the other.
 
     Runs are paired by seed if both studies have the same images: then a seed gives the same order
     of images, and for the same network the same initial weights.
@@ -35,6 +38,8 @@ def as_report(before: Study, after: Study, *, best_epoch: bool = False) -> table
         dataclasses.replace(of_study(study, best_epoch=best_epoch), name=name)
         for study, name in zip((before, after), names, strict=True)
     )
+    if first.metric != second.metric:
+        return agreement_text.of_studies(first, second)
     paired = before.manifest["images"] == after.manifest["images"]
     table = compare_studies(first, second, paired=paired)
     if table.empty:
@@ -43,11 +48,6 @@ def as_report(before: Study, after: Study, *, best_epoch: bool = False) -> table
             f"{_steps_of(second)}"
         )
     metric = second.metric
-    if metric != first.metric:
-        raise UsageError(
-            f"{names[0]} measures {first.metric.label} and {names[1]} {metric.label}: they cannot "
-            "be subtracted."
-        )
     before_column = f"{metric.label} in {names[0]}"
     texts = [
         {

@@ -110,4 +110,4 @@ def _agreement(
     regime = regime or (its_own if its_own in TABLES else DEFAULT_REGIME)
     found = accuracies.of_study(study, best_epoch=best_epoch)
     agreed = agreement.agreement_of(found, accuracies.of_paper(regime))
-    return agreement_text.as_report(agreed, regime, found.epoch)
+    return agreement_text.as_report(agreed, regime, found.epoch, found.metric)

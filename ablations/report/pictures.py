@@ -211,7 +211,7 @@ def costs(
         front = pareto_front(list(table["cost"]), list(table[metric.key]))
         keys = ", ".join(table[front].sort_values("cost", kind="stable")["step"])
         axis = f"{prefix}FLOPs (one image)" if column == "flops" else f"parameters ({prefix})"
-        alt = f"Top-1 accuracy against {name}, a point per step; on the Pareto front: {keys}."
+        alt = f"{metric.header} against {name}, a point per step; on the Pareto front: {keys}."
         svg = render(cost_figure(table, axis, settings), "svg", settings)
         pictures.append(Picture(f"report/{column}.svg", alt, svg))
         fronts.append(f"by {name}: {keys}")

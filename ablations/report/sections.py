@@ -77,9 +77,9 @@ def sections(page: Page) -> list[Section]:
     """Returns all sections, in order."""
     results = Table(
         page.results,
-        f"Top-1 in percent, {page.epoch}: the mean over n finished runs, the sample standard "
-        f"deviation (std) and the {_INTERVAL} of the mean. Cost of one image. Seconds of training "
-        "and evaluation per run",
+        f"Values: {page.metric.in_unit}, {page.epoch}: the mean over n finished runs, the sample "
+        f"standard deviation (std) and the {_INTERVAL} of the mean. Cost of one image. Seconds of "
+        "training and evaluation per run",
     )
     contents: dict[str, Iterable[Part]] = {
         "findings": [Lines(page.findings)],
