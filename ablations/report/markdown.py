@@ -21,7 +21,7 @@ from modernize.text import markdown, visible
 
 def as_markdown(page: Page) -> str:
     """Returns the text; the content of a study's files is escaped."""
-    progress = f"{page.progress} Values: {page.metric.in_unit}, {page.epoch}."
+    progress = f"{page.progress} Metric: {page.metric.in_unit}, {page.epoch}."
     blocks = [f"# {markdown(page.name)}", markdown(page.about), markdown(progress)]
     blocks += [ONLY_SUMMARY] if page.only_summary else []
     for section in sections(page):

@@ -77,7 +77,7 @@ def sections(page: Page) -> list[Section]:
     """Returns all sections, in order."""
     results = Table(
         page.results,
-        f"Values: {page.metric.in_unit}, {page.epoch}: the mean over n finished runs, the sample "
+        f"Mean of {page.metric.in_unit} ({page.epoch}) over n finished runs, with the sample "
         f"standard deviation (std) and the {_INTERVAL} of the mean. Cost of one image. Seconds of "
         "training and evaluation per run",
     )
