@@ -202,7 +202,9 @@ def test_a_signal_to_all_processes_stops_a_launch(
     (tmp_path / "torch.py").write_text("raise ImportError('the one in the current folder')")
     asked = ["--only", "width,ln", "--jobs", "1", "--results", str(tmp_path / "results")]
     asked += ["--data", str(few_images), "--set", "epochs=500", "--set", "batch_size=100"]
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup may have started the tests
     terminal = Terminal(tmp_path, *asked, "--set", "micro_batch_size=100")
+    signal.signal(signal.SIGHUP, before)
     study = tmp_path / "results" / "nano"
     terminal.wait_for((study / "launch.json").exists)
     if early:
