@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import test_coco
 import test_label_maps
+from dense_runs import go
 
 from ablations.data.content_digest import digest_content
 from ablations.data.dense.datasets import load_label_maps, load_objects
@@ -12,7 +13,6 @@ from ablations.data.images import DataError
 from ablations.data_sets import DENSE
 from ablations.recipe import load_preset
 from ablations.records import Status
-from tests.test_tasks import go
 
 LOADERS = {"nano-detection": load_objects, "nano-segmentation": load_label_maps}
 

@@ -502,7 +502,7 @@ def test_a_real_browser_shows_it_without_a_network(study, star, which, tmp_path)
             sizes = browser.ask(
                 "Array.from(document.images, i => [i.complete, i.naturalWidth, i.clientWidth])"
             )
-            assert len(sizes) == {"mixed": 6, "star": 8}[which]
+            assert len(sizes) == {"mixed": 7, "star": 9}[which]
             assert all(done and natural > 0 and shown > 100 for done, natural, shown in sizes)
             browser.ask("document.querySelectorAll('details').forEach(it => { it.open = true })")
             assert browser.ask("window.innerWidth") == width

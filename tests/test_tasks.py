@@ -6,47 +6,21 @@ from typing import Any
 
 import pytest
 import torch
+from dense_runs import go, make
+from small_runs import stop_after
 
 from ablations.data.sampling import Sampling
 from ablations.metrics import CLASSIFICATION, DETECTION, METRICS, SEGMENTATION, TASKS, metrics_in
-from ablations.recipe import Preset, load_preset
-from ablations.records import WEIGHTS, Record, Run, RunFolder, Status
+from ablations.recipe import load_preset
+from ablations.records import WEIGHTS, RunFolder, Status
 from ablations.tasks.registry import make_task
-from ablations.training import train
 from ablations.training.device_context import make_device_context
 from ablations.training.state import initial_state
-from modernize import spec_of
 from modernize.errors import UsageError
 from modernize.network import Network
 from modernize.weights import read_start, write
-from tests.small_runs import stop_after
 
-SETTINGS = ("batch_size=4", "micro_batch_size=2", "epochs=2", "data.limit=16")
 PRESETS = ("nano-detection", "nano-segmentation")
-
-
-def make(preset: str, *settings: str) -> tuple[Preset, Run, Any]:
-    """A run of a small network on a few scenes, and the scenes."""
-    found = load_preset(preset, [*SETTINGS, *settings])
-    images = make_task(found.task_choice).load(found.data)
-    recipe = found.recipes.enhanced
-    small: dict[str, Any] = {"depths": [1, 1, 1, 1], "width": 8}
-    spec = spec_of("ln", "nano", in_channels=3, num_classes=images.num_classes, **small)
-    task = found.task_choice
-    return found, Run("ln", recipe.apply_to(spec), recipe, images.identity(), 0, task=task), images
-
-
-def go(preset: str, folder: Path, *settings: str, **options: Any) -> Record | None:
-    found, run, images = make(preset, *settings)
-    context = make_device_context("cpu", found.compute)
-    recipe = run.recipe
-    sampling = Sampling(len(images.train), recipe.batch_size, recipe.micro_batch_size, run.seed)
-    loaders = make_task(run.task).loaders(
-        images, found.data, recipe, sampling, context.device, found.compute
-    )
-    run_folder = RunFolder(folder)
-    run_folder.prepare(run)
-    return train.train(run, run_folder, loaders, context, **options)
 
 
 @pytest.mark.parametrize("preset", PRESETS)

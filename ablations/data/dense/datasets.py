@@ -46,14 +46,14 @@ def _load(
     for name in ("validation", "classes"):
         if (value := getattr(choice, name)) is not None:
             raise DataError(
-                f"data.{name} {value} is for images with one class each; --set data.{name}=null."
+                f"data.{name} {value} is for images with one class each; set data.{name} to null."
             )
     if choice.name == SCENES:
         limit = choice.limit or TRAIN
         return scenes(train=min(limit, TRAIN), val=min(limit, VAL))
     if choice.name not in kinds:
         raise DataError(
-            f"data.name {choice.name} has no {targets}; --set data.name to "
+            f"data.name {choice.name} has no {targets}; set data.name to "
             f"{' or '.join([SCENES, *kinds])}, or choose a preset of another task."
         )
     images = kinds[choice.name](choice.source)
