@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from ablations.metrics import TaskMetrics
 from modernize.closed_form import ClosedFormCost, quick_cost
 from modernize.errors import WeightsError
 from modernize.text import plural
@@ -13,10 +15,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import torch
-    from torch import nn
+    from torch import Tensor, nn
 
-    from ablations.choices import DataChoice
-    from ablations.data.transforms import BatchFormat
+    from ablations.choices import Compute, DataChoice
+    from ablations.data.dense.loaders import Collate
+    from ablations.data.dense.transforms import DenseTransform
+    from ablations.data.loaders import Loaders
+    from ablations.data.sampling import Sampling
     from ablations.recipe import Recipe
     from modernize.heads.cost import DenseCost, Maps
     from modernize.spec import NetSpec
@@ -25,57 +30,149 @@ if TYPE_CHECKING:
 FEWEST = 50  # validation images; with fewer, no run is judged to be at chance
 
 
-def dense_format(
-    images: Any, choice: DataChoice, device: torch.device, *, channels_last: bool
-) -> BatchFormat:
-    """Returns the format of batches; normalised as the data set says, unless the preset does."""
-    from ablations.data.transforms import BatchFormat
-
-    mean, std = choice.mean or images.mean, choice.std or images.std
-    return BatchFormat(mean, std, device, channels_last)
+# Keys of a recipe that only classification uses.
+OF_CLASSIFICATION = (
+    "mixup", "cutmix", "label_smoothing", "rand_augment", "random_erasing", "crop_padding",
+    "resized_crop", "head_init_scale",
+)  # fmt: skip
 
 
-def unused_keys(recipe: Recipe, task: str) -> tuple[str, ...]:
-    """Returns a sentence for each key of a recipe that has a value but is for classifiers."""
-    keys = ("mixup", "cutmix", "label_smoothing", "rand_augment", "random_erasing", "crop_padding",
-            "resized_crop", "head_init_scale")  # fmt: skip
-    values = {key: getattr(recipe, key) for key in keys}
-    return tuple(
-        f"{key} {value} is for classification; {task} has its own augmentation and loss: --set "
-        f"{key}={0 if isinstance(value, int | float) else 'null'}."
-        for key, value in values.items()
-        if value
-    )
+def call(model: Any, images: Tensor) -> Any:
+    """Returns the outputs of a model for whole images."""
+    return model(images)
 
 
-def read(model: nn.Module, path: Path, *, ema: bool) -> nn.Module:
-    """Returns a fresh model with the weights in a run's file.
+@dataclasses.dataclass(frozen=True)
+class ImageSettings:
+    """How images and their targets become batches.
 
-    Raises:
-        WeightsError: if they cannot be read, or do not fit.
+    Attributes:
+        augmentation: of training images.
+        training: makes a batch of training images.
+        resize: of validation images.
+        validation: makes a batch of validation images.
+        batch_size: validation images in a batch.
+        majority: the fraction of a validation image's target that is right by chance.
+        test: applies a model in evaluation mode to validation images.
     """
-    from modernize.weight_files import read_file
 
-    content = read_file(path, ema=ema)
-    try:
-        model.load_state_dict(dict(content.tensors))
-    except RuntimeError as error:
-        raise WeightsError(f"{path} does not fit: {error}") from None
-    return model
+    augmentation: DenseTransform[Any]
+    training: Collate[Any]
+    resize: DenseTransform[Any]
+    validation: Collate[Any]
+    batch_size: int
+    majority: float = 0.0
+    test: Callable[[Any, Tensor], Tensor] = call
+
+
+@dataclasses.dataclass(frozen=True)
+class HeadOnBackbone:
+    """The part of a :class:`~ablations.tasks.task.Task` that all heads share.
+
+    Attributes:
+        head: a name in :data:`ablations.heads.HEADS`.
+    """
+
+    head: str
+    metrics: TaskMetrics
+
+    def build(self, spec: NetSpec) -> nn.Module:
+        """Returns a head on the network of a spec, for as many classes as the spec has."""
+        raise NotImplementedError
+
+    def image_settings(
+        self, dataset: Any, choice: DataChoice, recipe: Recipe, sampling: Sampling
+    ) -> ImageSettings:
+        """Returns how images become batches."""
+        raise NotImplementedError
+
+    def faults(self, recipe: Recipe) -> tuple[str, ...]:
+        """Returns a sentence for each key of a recipe that has a value but is for classifiers."""
+        values = {key: getattr(recipe, key) for key in OF_CLASSIFICATION}
+        return tuple(
+            f"{key} {value} is for classification; {self.metrics.task} has its own augmentation "
+            f"and loss: --set {key}={0 if isinstance(value, int | float) else 'null'}."
+            for key, value in values.items()
+            if value
+        )
+
+    def read(self, path: Path, spec: NetSpec, *, ema: bool) -> nn.Module:
+        """Returns backbone and head with the weights in a run's file.
+
+        Raises:
+            WeightsError: if they cannot be read, or do not fit.
+        """
+        from modernize.weight_files import read_file
+
+        model, content = self.build(spec), read_file(path, ema=ema)
+        try:
+            model.load_state_dict(dict(content.tensors))
+        except RuntimeError as error:
+            raise WeightsError(f"{path} does not fit: {error}") from None
+        return model
+
+    def start(self, model: Any, weights: Weights, recipe: Recipe) -> str:  # noqa: ARG002
+        """Replaces the weights of the backbone, and returns a sentence about the others."""
+        unused = model.backbone.load(weights)
+        return (
+            f"The backbone starts from the weights of a classifier; "
+            f"{plural(len(unused), 'tensor')} of it are not used ({', '.join(unused)}). Output "
+            f"norms and head are fresh."
+        )
+
+    def loaders(
+        self,
+        dataset: Any,
+        choice: DataChoice,
+        recipe: Recipe,
+        sampling: Sampling,
+        device: torch.device,
+        compute: Compute,
+        *,
+        threads: int = 1,
+        skip_bad_images: bool = False,
+    ) -> Loaders:
+        """Returns loaders of images with targets; normalised as the data set or the preset says."""
+        from ablations.data.dense.loaders import DenseTrainLoader, DenseValidationLoader
+        from ablations.data.loaders import Loaders
+        from ablations.data.transforms import BatchFormat
+
+        mean, std = choice.mean or dataset.mean, choice.std or dataset.std
+        batches = BatchFormat(mean, std, device, compute.channels_last)
+        workers = threads if compute.workers == "auto" else compute.workers
+        settings = self.image_settings(dataset, choice, recipe, sampling)
+        train = DenseTrainLoader(
+            dataset.train,
+            settings.augmentation,
+            settings.training,
+            sampling,
+            batches,
+            workers=workers,
+            skip_bad_images=skip_bad_images,
+        )
+        validation = DenseValidationLoader(
+            dataset.val,
+            settings.resize,
+            settings.validation,
+            batches,
+            source=dataset.source,
+            batch_size=settings.batch_size,
+            process=sampling.process,
+            test=settings.test,
+            workers=workers,
+            skip_bad_images=skip_bad_images,
+        )
+        return Loaders(train, validation, settings.majority, unmixed)
+
+    def losses(self, model: Any, images: Tensor, targets: Any) -> Mapping[str, Tensor]:
+        """Returns the losses of the head, by name: five of a detector, one or two of UperNet."""
+        found: Mapping[str, Tensor] = model(images, targets)
+        return found
 
 
 def unmixed(images: Any, targets: Any, seed: int) -> tuple[Any, Any]:  # noqa: ARG001
     """Returns a micro-batch as it is: images with objects are not mixed."""
     return images, targets
-
-
-def start_backbone(model: Any, weights: Weights, recipe: Recipe) -> str:  # noqa: ARG001
-    """Replaces the weights of the backbone, and returns a sentence about the others."""
-    unused = model.backbone.load(weights)
-    return (
-        f"The backbone starts from the weights of a classifier; {plural(len(unused), 'tensor')} of "
-        f"it are not used ({', '.join(unused)}). Output norms and head are fresh."
-    )
 
 
 def cost(

@@ -14,34 +14,24 @@ from ablations.tasks.task import Evaluation
 from modernize.layer_decay import parameter_scales
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    import torch
     from torch import Tensor, nn
 
-    from ablations.choices import Compute, DataChoice
-    from ablations.data.loaders import Loaders
+    from ablations.choices import DataChoice
     from ablations.data.sampling import Sampling
     from ablations.recipe import Recipe
     from ablations.tasks.task import Context
     from modernize.closed_form import ClosedFormCost
     from modernize.heads import DetectorSpec
     from modernize.spec import NetSpec
-    from modernize.weights import Weights
 
 SHORTER, LONGER = 600, 1000  # ratio of an image's sides at most: 800 and 1333 pixels
 LEAST_AP50 = 0.1  # percent; a detector with less has found no object
 
 
 @dataclasses.dataclass(frozen=True)
-class Detection:
-    """See :class:`~ablations.tasks.task.Task`.
+class Detection(dense.HeadOnBackbone):
+    """See :class:`~ablations.tasks.task.Task`."""
 
-    Attributes:
-        head: one of :data:`ablations.heads.DETECTORS`.
-    """
-
-    head: str
     metrics: TaskMetrics = DETECTION
 
     def _detector(self, spec: NetSpec) -> DetectorSpec:
@@ -60,78 +50,39 @@ class Detection:
         head = self._detector(spec)
         return dense.cost(spec, head.image_size, lambda maps: detector_cost(maps, head))
 
-    def faults(self, recipe: Recipe) -> tuple[str, ...]:
-        """Returns the keys of a recipe that only classification uses."""
-        return dense.unused_keys(recipe, self.metrics.task)
-
-    def read(self, path: Path, spec: NetSpec, *, ema: bool) -> nn.Module:
-        """Returns backbone and head with the weights of a run."""
-        return dense.read(self.build(spec), path, ema=ema)
-
     def build(self, spec: NetSpec) -> nn.Module:
         """Returns a detector on the network of a spec, for as many classes as the spec has."""
         from modernize.heads import build_detector
 
         return build_detector(spec, self._detector(spec))
 
-    def start(self, model: Any, weights: Weights, recipe: Recipe) -> str:
-        """Replaces the weights of the backbone."""
-        return dense.start_backbone(model, weights, recipe)
-
     def scales(self, model: Any, decay: float) -> Mapping[str, float]:
         """Returns the factor of each parameter's learning rate."""
         return parameter_scales(model, decay)
 
-    def loaders(
+    def image_settings(
         self,
-        dataset: Any,
+        dataset: Any,  # noqa: ARG002
         choice: DataChoice,
         recipe: Recipe,
         sampling: Sampling,
-        device: torch.device,
-        compute: Compute,
-        *,
-        threads: int = 1,
-        skip_bad_images: bool = False,
-    ) -> Loaders:
-        """Returns loaders of images with objects."""
+    ) -> dense.ImageSettings:
+        """Returns how images with objects become batches."""
         from ablations.data.dense import loaders, transforms
-        from ablations.data.loaders import Loaders
 
-        batches = dense.dense_format(dataset, choice, device, channels_last=compute.channels_last)
-        workers = threads if compute.workers == "auto" else compute.workers
         augmentation = transforms.DetectionAugmentation(sizes=None, flip=recipe.flip)
         size = None
         if isinstance(choice.resize, int):  # else images have the size that the network sees
             longest = LONGER * choice.resize // SHORTER
             augmentation = transforms.DetectionAugmentation(longest=longest, flip=recipe.flip)
             size = transforms.Size(choice.resize, longest)
-        train = loaders.DenseTrainLoader(
-            dataset.train,
+        return dense.ImageSettings(
             augmentation,
             loaders.collate_objects,
-            sampling,
-            batches,
-            workers=workers,
-            skip_bad_images=skip_bad_images,
-        )
-        validation = loaders.DenseValidationLoader(
-            dataset.val,
             transforms.Resize(size),
             loaders.collate_tests,
-            batches,
-            source=dataset.source,
-            batch_size=sampling.micro_batch_size if size is None else 1,
-            process=sampling.process,
-            workers=workers,
-            skip_bad_images=skip_bad_images,
+            batch_size=1 if size else sampling.micro_batch_size,
         )
-        return Loaders(train, validation, 0.0, dense.unmixed)
-
-    def losses(self, model: Any, images: Tensor, targets: Any) -> Mapping[str, Tensor]:
-        """Returns the losses of the proposals and of the box and mask heads, by name."""
-        found: Mapping[str, Tensor] = model(images, targets)
-        return found
 
     def example(self, spec: NetSpec, images: Tensor) -> Any:
         """Returns targets for images: an object in the middle of each."""

@@ -15,33 +15,23 @@ from ablations.units import fixed
 from modernize.layer_decay import parameter_scales, stage_groups
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    import torch
     from torch import Tensor, nn
 
-    from ablations.choices import Compute, DataChoice
-    from ablations.data.loaders import Loaders
+    from ablations.choices import DataChoice
     from ablations.data.sampling import Sampling
     from ablations.recipe import Recipe
     from ablations.tasks.task import Context
     from modernize.closed_form import ClosedFormCost
     from modernize.heads import SegmenterSpec
     from modernize.spec import NetSpec
-    from modernize.weights import Weights
 
 SMALLEST_BATCH = 2  # images, because the pyramid has a map of one position
 
 
 @dataclasses.dataclass(frozen=True)
-class Segmentation:
-    """See :class:`~ablations.tasks.task.Task`.
+class Segmentation(dense.HeadOnBackbone):
+    """See :class:`~ablations.tasks.task.Task`."""
 
-    Attributes:
-        head: one of :data:`ablations.heads.SEGMENTERS`.
-    """
-
-    head: str
     metrics: TaskMetrics = SEGMENTATION
 
     def _segmenter(self, spec: NetSpec) -> SegmenterSpec:
@@ -62,7 +52,7 @@ class Segmentation:
 
     def faults(self, recipe: Recipe) -> tuple[str, ...]:
         """Returns the keys of a recipe that only classification uses, and too small batches."""
-        found = dense.unused_keys(recipe, self.metrics.task)
+        found = super().faults(recipe)
         if recipe.micro_batch_size < SMALLEST_BATCH:
             found += (
                 f"micro_batch_size {recipe.micro_batch_size} is too small: the head's BatchNorm "
@@ -70,42 +60,22 @@ class Segmentation:
             )
         return found
 
-    def read(self, path: Path, spec: NetSpec, *, ema: bool) -> nn.Module:
-        """Returns backbone and head with the weights of a run."""
-        return dense.read(self.build(spec), path, ema=ema)
-
     def build(self, spec: NetSpec) -> nn.Module:
         """Returns a segmenter on the network of a spec, for as many classes as the spec has."""
         from modernize.heads import build_segmenter
 
         return build_segmenter(spec, self._segmenter(spec))
 
-    def start(self, model: Any, weights: Weights, recipe: Recipe) -> str:
-        """Replaces the weights of the backbone."""
-        return dense.start_backbone(model, weights, recipe)
-
     def scales(self, model: Any, decay: float) -> Mapping[str, float]:
         """Returns the factor of each parameter's learning rate."""
         return parameter_scales(model, decay, stage_groups)
 
-    def loaders(
-        self,
-        dataset: Any,
-        choice: DataChoice,
-        recipe: Recipe,
-        sampling: Sampling,
-        device: torch.device,
-        compute: Compute,
-        *,
-        threads: int = 1,
-        skip_bad_images: bool = False,
-    ) -> Loaders:
-        """Returns loaders of images with label maps."""
+    def image_settings(
+        self, dataset: Any, choice: DataChoice, recipe: Recipe, sampling: Sampling
+    ) -> dense.ImageSettings:
+        """Returns how images with label maps become batches."""
         from ablations.data.dense import loaders, transforms
-        from ablations.data.loaders import Loaders
 
-        batches = dense.dense_format(dataset, choice, device, channels_last=compute.channels_last)
-        workers = threads if compute.workers == "auto" else compute.workers
         side, resize = choice.image_size, choice.resize
         if isinstance(resize, int):
             size = transforms.Size(resize, 4 * resize)  # as 512 and 2048 pixels
@@ -114,36 +84,15 @@ class Segmentation:
             augmentation = transforms.SegmentationAugmentation(
                 transforms.Size(side), (1.0, 1.0), side, most=1.0, flip=recipe.flip, distort=False
             )
-        train = loaders.DenseTrainLoader(
-            dataset.train,
+        return dense.ImageSettings(
             augmentation,
             loaders.collate_labels,
-            sampling,
-            batches,
-            workers=workers,
-            skip_bad_images=skip_bad_images,
-        )
-        validation = loaders.DenseValidationLoader(
-            dataset.val,
             transforms.Resize(None),
             loaders.collate_labels,
-            batches,
-            source=dataset.source,
             batch_size=1 if isinstance(resize, int) else sampling.micro_batch_size,
-            process=sampling.process,
-            workers=workers,
-            skip_bad_images=skip_bad_images,
+            majority=1 / dataset.num_classes,
+            test=_test_of(choice),
         )
-        validation.test = _test_of(choice)
-        return Loaders(train, validation, 1 / dataset.num_classes, dense.unmixed)
-
-    def losses(self, model: Any, images: Tensor, targets: Tensor) -> Mapping[str, Tensor]:
-        """Returns the cross-entropy of the head, and that of the auxiliary head times its weight.
-
-        ``targets`` are labels (B, H, W).
-        """
-        found: Mapping[str, Tensor] = model(images, targets)
-        return found
 
     def example(self, spec: NetSpec, images: Tensor) -> Any:
         """Returns targets for images: one class for each of them."""

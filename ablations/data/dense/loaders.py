@@ -318,6 +318,7 @@ class DenseValidationLoader(_DenseLoader[Targets]):
         source: where the images are, for messages.
         batch_size: images in a batch; those of a batch with label maps must have the same size.
         process: which of all images this process loads.
+        test: applies a model to images, for the evaluation of label maps.
         workers: as of :class:`DenseTrainLoader`.
         skip_bad_images: whether unreadable images are left out; otherwise they are an error.
     """
@@ -332,11 +333,11 @@ class DenseValidationLoader(_DenseLoader[Targets]):
         source: str,
         batch_size: int = 1,
         process: Rank = Rank(),  # noqa: B008  # frozen
+        test: Callable[[Any, Tensor], Tensor] | None = None,
         workers: int,
         skip_bad_images: bool = False,
     ) -> None:
-        self.source, self.split = source, split
-        self.test: Callable[[Any, Tensor], Tensor] = lambda model, images: model(images)
+        self.source, self.split, self.test = source, split, test
         self.batch_size, self.process = batch_size, process
         read = _Reader(split, targets=collate is not collate_tests)
         images = _DenseWorkerDataset(read, transform, collate, skip=skip_bad_images, training=False)
