@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TypeAlias
 
 from ablations.metrics import DETECTION, SEGMENTATION
 from modernize.heads import (
@@ -16,6 +17,8 @@ from modernize.heads import (
     SegmenterSpec,
 )
 
+HeadSpec: TypeAlias = DetectorSpec | SegmenterSpec
+
 DETECTORS: Mapping[str, DetectorSpec] = {
     "mask-rcnn": MASK_RCNN,
     "cascade-mask-rcnn": CASCADE_MASK_RCNN,
@@ -24,7 +27,7 @@ DETECTORS: Mapping[str, DetectorSpec] = {
 }
 SEGMENTERS: Mapping[str, SegmenterSpec] = {"upernet": UPERNET, "upernet-nano": UPERNET_NANO}
 
-HEADS: Mapping[str, Mapping[str, DetectorSpec | SegmenterSpec]] = {
+HEADS: Mapping[str, Mapping[str, HeadSpec]] = {
     DETECTION.task: DETECTORS,
     SEGMENTATION.task: SEGMENTERS,
 }

@@ -12,10 +12,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ablations.costs.dense_backbones import BACKBONES
 from ablations.costs.dense_costs import TASKS, head_cost, model_rows
+from ablations.heads import DETECTORS, SEGMENTERS
 from modernize.heads import (
-    CASCADE_MASK_RCNN,
-    CASCADE_MASK_RCNN_NANO,
-    MASK_RCNN,
     MASK_RCNN_NANO,
     UPERNET,
     UPERNET_NANO,
@@ -57,17 +55,8 @@ upernet-640        Swin-L       2466.713  2468.122  2483.751  233759936
 upernet-640        ConvNeXt-L   2457.357  2458.220  2458.220  234994796
 upernet-640        ConvNeXt-XL  3334.252  3335.207  3335.207  391140396
 """
-HEADS = {
-    "mask-rcnn": MASK_RCNN,
-    "cascade-mask-rcnn": CASCADE_MASK_RCNN,
-    "upernet": UPERNET,
-    "upernet-640": UPERNET.replace(image_size=(2560, 640)),
-}
-SMALL = {
-    "mask-rcnn": MASK_RCNN_NANO,
-    "cascade-mask-rcnn": CASCADE_MASK_RCNN_NANO,
-    "upernet": UPERNET_NANO,
-}
+HEADS = {**DETECTORS, **SEGMENTERS, "upernet-640": UPERNET.replace(image_size=(2560, 640))}
+SMALL = [name for name in HEADS if name.endswith("-nano")]
 
 
 def rows_of(*arguments):
@@ -155,11 +144,11 @@ def in_closed_form(spec, head):
 @pytest.mark.parametrize("head", SMALL)
 def test_every_step_equals_the_built_modules(step, head):
     spec = spec_of(step, "nano")
-    assert in_closed_form(spec, SMALL[head]) == built(spec, SMALL[head])
+    assert in_closed_form(spec, HEADS[head]) == built(spec, HEADS[head])
 
 
 @pytest.mark.integration
-@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("head", [name for name in HEADS if name not in SMALL])
 @pytest.mark.parametrize("model", ["ResNet-50", "ConvNeXt-T", "ConvNeXt-XL"])
 def test_the_papers_sizes_equal_the_built_modules(model, head):
     assert in_closed_form(MODELS[model], HEADS[head]) == built(MODELS[model], HEADS[head])

@@ -12,22 +12,13 @@ from typing import Any
 
 from ablations import tables
 from ablations.costs.dense_backbones import BACKBONES
+from ablations.heads import HEADS, HeadSpec
+from ablations.metrics import DETECTION, SEGMENTATION
 from ablations.paper import PrintedValue, select
 from ablations.units import Unit, choose_unit, fixed, integer, millions
-from modernize.heads import (
-    CASCADE_MASK_RCNN,
-    CASCADE_MASK_RCNN_NANO,
-    MASK_RCNN,
-    MASK_RCNN_NANO,
-    UPERNET,
-    UPERNET_NANO,
-    DetectorSpec,
-    SegmenterSpec,
-)
+from modernize.heads import DetectorSpec
 from modernize.heads.cost import DenseCost, Maps, backbone, detector_cost, segmenter_cost
 from modernize.steps import Regime, Variant
-
-HeadSpec = DetectorSpec | SegmenterSpec
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,24 +45,25 @@ class DenseTask:
 
     Attributes:
         table: of the published figures, in ``paper_tables/values.csv``.
-        heads: name -> spec, of the paper's sizes.
-        small: the same for the regime `nano`, whose images are scenes of 128 x 128 pixels.
+        specs: name -> spec, of all its heads.
+        heads: name of a head of the paper's size -> of the same for the regime `nano`, whose
+            images are scenes of 128 x 128 pixels.
         methods: the table's name of a method -> name of the head.
         conventions: those that a published figure may follow, in the order of the columns.
     """
 
     table: str
-    heads: Mapping[str, HeadSpec]
-    small: Mapping[str, HeadSpec]
+    specs: Mapping[str, HeadSpec]
+    heads: Mapping[str, str]
     methods: Mapping[str, str]
     conventions: Sequence[Convention]
 
 
 TASKS: Mapping[str, DenseTask] = {
-    "detection": DenseTask(
+    DETECTION.task: DenseTask(
         "coco",
-        {"mask-rcnn": MASK_RCNN, "cascade-mask-rcnn": CASCADE_MASK_RCNN},
-        {"mask-rcnn": MASK_RCNN_NANO, "cascade-mask-rcnn": CASCADE_MASK_RCNN_NANO},
+        HEADS[DETECTION.task],
+        {"mask-rcnn": "mask-rcnn-nano", "cascade-mask-rcnn": "cascade-mask-rcnn-nano"},
         {"Mask R-CNN 3x": "mask-rcnn", "Cascade Mask R-CNN 3x": "cascade-mask-rcnn"},
         (
             _MACS,
@@ -83,10 +75,10 @@ TASKS: Mapping[str, DenseTask] = {
             ),
         ),
     ),
-    "segmentation": DenseTask(
+    SEGMENTATION.task: DenseTask(
         "ade20k",
-        {"upernet": UPERNET},
-        {"upernet": UPERNET_NANO},
+        HEADS[SEGMENTATION.task],
+        {"upernet": "upernet-nano"},
         {"UperNet": "upernet"},
         (
             _MACS,
@@ -151,12 +143,13 @@ def step_rows(task: DenseTask, variants: Sequence[Variant], regime: Regime) -> l
     Raises:
         UsageError: for a network without four stages, or with custom layers.
     """
-    heads = task.small if regime.name in _SMALL_REGIMES else task.heads
+    small = regime.name in _SMALL_REGIMES
     _, mmcv, _ = task.conventions
     rows = []
     for variant in variants:
         spec = variant.spec.replace(in_channels=3)
-        for name, head in heads.items():
+        for name, nano in task.heads.items():
+            head = task.specs[nano if small else name]
             width, height = head.image_size
             counted = head_cost(backbone(spec, (height, width)), head)
             rows.append(
@@ -237,7 +230,7 @@ def model_rows(task: DenseTask) -> list[ModelRow]:
     values = [v for v in select(table=task.table) if v.metric in ("params", "flops")]
     rows: list[ModelRow] = []
     for method, head in task.methods.items():
-        spec = task.heads[head]
+        spec = task.specs[head]
         of_method = [v for v in values if v.method == method]
         for model, size in dict.fromkeys(_place(v, spec, of_method) for v in of_method):
             found = [v for v in of_method if _place(v, spec, of_method) == (model, size)]
