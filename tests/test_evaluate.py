@@ -13,9 +13,12 @@ from torch import nn
 
 from ablations.cli import cli, main
 from ablations.costs.reference_models import ReferenceModel
+from ablations.data.image_folder import list_validation
 from ablations.data.transforms import evaluation_transform
 from ablations.training import evaluation
+from ablations.training.checkpoint import save_weights
 from ablations.weights import validation
+from modernize import build
 
 SIZES = ((260, 300), (400, 240), (224, 224), (300, 500), (256, 256), (333, 280))
 
@@ -93,6 +96,48 @@ def test_accuracy_is_torchvisions(
     assert found["paper"] == f"none of this network at {size}"
 
 
+def test_weights_of_a_run_see_images_as_it_did(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The loss is that of torchvision's preparation with the run's values, and its classes."""
+    from torchvision import transforms as t
+
+    names = ["cat", "ant", "bee"]
+    written = {"name": "image-folder", "source": "", "image_size": 64, "resize": 80,
+               "interpolation": "bilinear", "mean": [0.1, 0.2, 0.3], "std": [0.5, 0.6, 0.7],
+               "classes": names}  # fmt: skip
+    torch.manual_seed(0)
+    network = build("ln", "nano", num_classes=3).eval()
+    content = {"network": network.state_dict(), "spec": network.spec.to_dict()}
+    save_weights(tmp_path, {**content, "images": written})
+    prepare = t.Compose([t.Resize(80), t.CenterCrop(64), t.ToTensor(),
+                         t.Normalize(written["mean"], written["std"])])  # fmt: skip
+    losses = []
+    for number, label in enumerate((0, 2, 2)):
+        folder = tmp_path / "data" / names[label]
+        folder.mkdir(parents=True, exist_ok=True)
+        smooth_image(number).save(folder / f"{number}.png")
+        with torch.no_grad():
+            logits = network(prepare(smooth_image(number))[None])
+        losses.append(nn.functional.cross_entropy(logits, torch.tensor([label])).item())
+    of = ["--weights", tmp_path / "weights.pt", "--data", tmp_path / "data", "--workers", "0"]
+    [found] = json.loads(run(capsys, *of, "--format", "json"))
+    assert found["val_loss"] == pytest.approx(np.mean(losses), rel=1e-4)
+    assert [found[key] for key in ("image_size", "resize", "mean", "std")] == [
+        written[key] for key in ("image_size", "resize", "mean", "std")
+    ]
+    assert "0.1, 0.2, 0.3" in run(capsys, *of)
+    [larger] = json.loads(run(capsys, *of, "--image-size", "96", "--format", "json"))
+    assert (larger["image_size"], larger["resize"]) == (96, 120)
+    (tmp_path / "data" / "dog").mkdir()
+    assert "'dog'" in message(capsys, *of)
+    grey = build("ln", "nano", in_channels=1, num_classes=3)
+    values = {"image_size": 64, "mean": [0.1], "std": [0.5]}
+    content = {"network": grey.state_dict(), "spec": grey.spec.to_dict()}
+    save_weights(tmp_path, {**content, "images": {**written, **values}})
+    assert "1 image channel" in message(capsys, *of)
+
+
 def test_the_transform_is_the_papers() -> None:
     for size, resize in ((224, 256), (384, "warp")):
         choice = evaluation.imagenet_transform(size)
@@ -152,10 +197,10 @@ def test_other_classes_than_imagenets_go_by_name(tmp_path: Path) -> None:
     for name in ("b", "a", "c"):
         (tmp_path / name).mkdir()
         smooth_image(0).save(tmp_path / name / "x.png")
-    images = evaluation.list_images(tmp_path, 3)
+    images = list_validation(tmp_path, 3)
     assert images.classes == ("a", "b", "c")
     with pytest.raises(validation.UsageError, match=r"3 class folders.* 4"):
-        evaluation.list_images(tmp_path, 4)
+        list_validation(tmp_path, 4)
 
 
 @pytest.mark.integration

@@ -38,6 +38,15 @@ def write_some_food(root: Path) -> None:
     write_food(root, rows_of({"train": 3, "val": 3}))
 
 
+def write_imagenette(root: Path) -> None:
+    for split in ("train", "val"):
+        for c, name in enumerate(("n01440764", "n02102040")):
+            folder = root / "imagenette2" / split / name
+            folder.mkdir(parents=True)
+            for i in range(2):
+                (folder / f"{i}.JPEG").write_bytes(png(10 * c + i))
+
+
 def write_eurosat(root: Path) -> None:
     for name in ("Forest", "River"):
         folder = root / "eurosat" / "2750" / name
@@ -49,6 +58,7 @@ def write_eurosat(root: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "make", "options"),
     [("OxfordIIITPet", write_pets, {}), ("Food101", write_some_food, {}),
+     ("Imagenette", write_imagenette, {}),
      ("EuroSAT", write_eurosat, {"validation": 0.3})],
 )  # fmt: skip
 def test_images_and_labels_are_those_of_torchvision(
@@ -69,6 +79,8 @@ def test_images_and_labels_are_those_of_torchvision(
     ):  # fmt: skip
         theirs = getattr(datasets, name)(str(tmp_path), **arguments)
         reader = images.reader(items)
+        names = [name if isinstance(name, str) else ", ".join(name) for name in theirs.classes]
+        assert images.classes == tuple(names[: images.num_classes])
         assert len(theirs) == len(items)
         for i, (image, label) in enumerate(theirs):
             assert np.array_equal(reader(i), image.convert("RGB"))

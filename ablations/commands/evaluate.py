@@ -59,15 +59,16 @@ from modernize.errors import UsageError
     "--data",
     type=ImageFolder(),
     metavar="FOLDER",
-    help="The validation images, in folders named by ImageNet's synsets.  [default: the run's]",
+    help="The validation images, in folders named by the run's classes or by ImageNet's synsets.  "
+    "[default: the run's images]",
 )
-@click.option("--image-size", type=PIXELS, metavar="PIXELS", default=224, show_default=True)
+@click.option("--image-size", type=PIXELS, metavar="PIXELS", help="[default: the run's, or 224]")
 @click.option(
     "--resize",
     type=PIXELS,
     metavar="PIXELS",
-    help="The shorter side before the centre crop.  [default: 256 for 224; from 384 on, the whole "
-    "image is warped to a square]",
+    help="The shorter side before the centre crop.  [default: the run's, or 256 for 224; from 384 "
+    "on, the whole image is warped to a square]",
 )
 @click.option("--batch-size", type=BATCH, metavar="IMAGES", default=64, show_default=True)
 @click.option(

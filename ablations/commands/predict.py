@@ -56,7 +56,7 @@ def predict(
     """Print the likeliest classes of images and their probabilities.
 
     With the weights of a run, images are prepared as those that it was trained on; with all others,
-    as `evaluate` prepares those of ImageNet.
+    as those of ImageNet.
     """
     from ablations.processes import wait_passively
 

@@ -74,7 +74,10 @@ def _split(root: Path, dataset: Any, arguments: Mapping[str, Any]) -> Split:
         pairs = zip(files, dataset._labels, strict=True)
     paths, numbers = zip(*pairs, strict=True)
     relative = [os.path.relpath(path, root) for path in paths]
-    classes, labels = index_classes([str(int(number)) for number in numbers])
+    present, labels = index_classes([str(int(number)) for number in numbers])
+    known = getattr(dataset, "classes", ())  # names, or tuples of synonyms
+    named = [known[int(n)] for n in present] if known else present
+    classes = [name if isinstance(name, str) else ", ".join(name) for name in named]
     files = stat_files(root, relative)
     names = [b"%d/%s" % (n, f.path) for n, f in zip(numbers, files, strict=True)]
     where = f"{root} ({', '.join(arguments.values()) or 'all images'})"

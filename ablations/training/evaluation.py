@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from ablations.choices import DataChoice
-from ablations.data.image_folder import list_validation
 from ablations.data.images import ListedImages
 from ablations.data.transforms import batch_format
 from ablations.data.worker_loader import WorkerValidationLoader
@@ -38,7 +36,7 @@ def evaluate_weights(
 
     Args:
         network: takes images of 3 channels.
-        images: as :func:`list_images` returns them.
+        images: as :func:`~ablations.data.image_folder.list_validation` returns them.
         choice: how they are prepared.
         context: device and precision.
         batch_size: images per batch.
@@ -78,23 +76,6 @@ def imagenet_transform(image_size: int, resize: int | Literal["warp"] | None = N
         resize=resize,
         interpolation="bicubic",
     )
-
-
-def list_images(folder: Path, num_classes: int, *, skip_bad_images: bool = False) -> ListedImages:
-    """Returns the images of class folders, labelled in the order of a network's logits.
-
-    Args:
-        folder: has a folder of images for each class. For a network of ImageNet's 1000 classes, the
-            synset is its name (n01440764, ...), and some may be missing; otherwise none may.
-        num_classes: logits of the network.
-        skip_bad_images: whether files that clearly are no images are allowed.
-
-    Raises:
-        DataError: if the folder is missing or empty, or has other classes.
-    """
-    names = synsets()
-    classes = names if num_classes == len(names) else num_classes
-    return list_validation(folder, classes, skip_bad_images=skip_bad_images)
 
 
 def synsets() -> Sequence[str]:

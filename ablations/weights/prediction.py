@@ -10,23 +10,19 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image, ImageChops
-from pydantic import ValidationError
 
 from ablations.choices import DataChoice
 from ablations.data.decoding import decode_image, explain
+from ablations.data.image_folder import list_validation
 from ablations.data.images import DataError
-from ablations.data.transforms import IMAGENET_MEAN, IMAGENET_STD, evaluation_transform
+from ablations.data.transforms import evaluation_transform
 from ablations.devices import find_slots
-from ablations.records.files import reason_of
 from ablations.tables import Columns, Report
-from ablations.training import evaluation
-from ablations.training.checkpoint import beside_weights
 from ablations.units import percent
+from ablations.weights.preparation import preparation
 from ablations.weights.validation import find_weights
-from modernize.errors import UsageError, WeightsError
 from modernize.libraries import library
-from modernize.spec import NetSpec
-from modernize.text import few, plural
+from modernize.text import few
 from modernize.weights import network_of
 
 
@@ -54,38 +50,24 @@ def predict(
         regime: of the step.
         ema: whether to use the moving average of the weights.
         data: a folder with a folder of images for each class, which names the classes.
-        image_size: height and width in pixels that the network sees; None: the run's, or 224.
-        resize: pixels of the shorter side before the centre crop; None: the run's, in proportion to
-            ``image_size``, or as of :func:`~ablations.training.evaluation.imagenet_transform`.
+        image_size: as for :func:`~ablations.weights.preparation.preparation`.
+        resize: the same.
         top: number of classes of each image.
 
     Raises:
         WeightsError, FetchError: as :func:`~ablations.weights.validation.find_weights`.
+        WeightsError, UsageError: as :func:`~ablations.weights.preparation.preparation`.
         DataError: for a file that is missing or no image, and as
-            :func:`~ablations.training.evaluation.list_images`.
-        UsageError: for a network without a head or with other channels than images have, or an
-            image size that is too small.
+            :func:`~ablations.data.image_folder.list_validation`.
     """
     found = find_weights(source, step, regime, ema=ema)
     spec = found.spec
-    of_run = _images_of_run(source, spec)
-    size = image_size or (of_run.image_size if of_run else 224)
-    spec.check_image_size(size)
-    choice = (
-        _resized(of_run, size, resize) if of_run else evaluation.imagenet_transform(size, resize)
-    )
-    values = (choice.mean or IMAGENET_MEAN, choice.std or IMAGENET_STD)
-    if spec.in_channels != len(values[0]) or not spec.num_classes:
-        raise UsageError(
-            f"the network of {source} has {plural(spec.in_channels, 'image channel')} and "
-            f"{plural(spec.num_classes, 'class')}; predict needs at least one class and 3 channels "
-            "(RGB), or the weights of a run of this program."
-        )
-    names = _class_names(spec.num_classes, of_run, data)
+    choice = preparation(source, spec, image_size, resize)
+    names = _class_names(spec.num_classes, choice, data)
     prepare = evaluation_transform(choice)
     device = find_slots(1)[0].device
     network = network_of(found).eval().to(device)
-    mean, std = (torch.tensor(v).view(-1, 1, 1) for v in values)
+    mean, std = (torch.tensor(v).view(-1, 1, 1) for v in (choice.mean, choice.std))
     rows: list[dict[str, Any]] = []
     made_grey = []
     for path in images:
@@ -113,43 +95,6 @@ def predict(
     return Report(rows, texts, columns, notes=notes if made_grey else ())
 
 
-def _images_of_run(source: str, spec: NetSpec) -> DataChoice | None:
-    """Returns how a run's images are prepared; None for weights that are not of a run.
-
-    Raises:
-        WeightsError: if the values in the file are not valid or do not fit the network.
-    """
-    written = None if source == "torchvision" else beside_weights(Path(source), "images")
-    if written is None:
-        return None
-    try:
-        choice = DataChoice.model_validate(written)
-        wanted = {"mean": spec.in_channels, "std": spec.in_channels}
-        if choice.classes is not None:
-            wanted["classes"] = spec.num_classes
-        reason = "".join(
-            f"{name} does not have {plural(count, 'value')}; "
-            for name, count in wanted.items()
-            if len(getattr(choice, name) or ()) != count
-        )
-    except ValidationError as error:
-        reason = reason_of(error)
-    if reason:
-        raise WeightsError(
-            f"{source} describes the preparation of its images incorrectly "
-            f"({reason.removesuffix('; ')}); train the run again."
-        )
-    return choice
-
-
-def _resized(choice: DataChoice, size: int, resize: int | None) -> DataChoice:
-    """Returns the preparation for another image size, in proportion if ``resize`` is None."""
-    shorter: int | str | None = resize or choice.resize
-    if resize is None and isinstance(shorter, int):
-        shorter = max(round(shorter * size / choice.image_size), 1)
-    return choice.model_copy(update={"image_size": size, "resize": shorter})
-
-
 def _read(path: Path) -> Image.Image:
     """Returns an image as RGB.
 
@@ -162,15 +107,13 @@ def _read(path: Path) -> Image.Image:
         raise DataError(f"{path} cannot be read: {explain(error)}.") from error
 
 
-def _class_names(count: int, of_run: DataChoice | None, data: Path | None) -> Sequence[str | None]:
+def _class_names(count: int, choice: DataChoice, data: Path | None) -> Sequence[str | None]:
     """Returns the name of each class; None: unknown."""
-    if data is not None:
-        return evaluation.list_images(data, count).classes
     names: Sequence[str | None] = [None] * count
-    if of_run is not None and of_run.classes is not None:
-        names = [str(name) for name in of_run.classes]
-    elif of_run is None and count == len(evaluation.synsets()):
-        names = evaluation.synsets()
+    if data is not None:
+        names = list_validation(data, count).classes
+    elif choice.classes is not None:
+        names = [str(name) for name in choice.classes]
     if not any(name and re.fullmatch(r"n\d{8}", name) for name in names):
         return names
     info = library("timm.data").ImageNetInfo("imagenet-22k")

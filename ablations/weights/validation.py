@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ablations import paper
 from ablations.choices import Compute
 from ablations.costs.reference_models import REFERENCE_MODELS
+from ablations.data.image_folder import list_validation
 from ablations.data.sampling import Sampling
 from ablations.devices import find_slots
 from ablations.metrics import metrics_in
@@ -19,6 +20,7 @@ from ablations.training.checkpoint import beside_weights
 from ablations.training.device_context import DeviceContext, make_device_context
 from ablations.units import fixed, integer, percent, rate
 from ablations.weights import conversion
+from ablations.weights.preparation import describe, preparation
 from modernize.errors import RoadmapError, UsageError, WeightsError
 from modernize.models import MODELS, model_of
 from modernize.spec import NetSpec, Role
@@ -40,7 +42,7 @@ class Options:
     step: str | None
     regime: str
     ema: bool
-    image_size: int
+    image_size: int | None
     resize: int | None
     batch_size: int
     precision: str | None
@@ -66,6 +68,7 @@ class Evaluated:
         context: device and precision.
         details: more names and values.
         notes: sentences about skipped images.
+        prepared: how images are resized and normalised; empty: as in training.
     """
 
     title: str
@@ -76,6 +79,7 @@ class Evaluated:
     context: DeviceContext
     details: dict[str, Any]
     notes: tuple[str, ...] = ()
+    prepared: str = ""
 
     def lines(self) -> list[str]:
         """Returns lines for a terminal."""
@@ -89,6 +93,7 @@ class Evaluated:
         rows = {
             "images": f"{plural(a.images, 'image')} of {plural(self.classes, 'class')}{left_out}",
             **found,
+            **({"prepared": self.prepared} if self.prepared else {}),
             "speed": f"{rate(a.images_per_second)} on {self.context.describe()} in "
             f"{_precision(self.context)}, {percent(100 * a.data_wait, 1)} of the time waiting for "
             "images",
@@ -175,7 +180,10 @@ def _fetch(spec: NetSpec) -> Weights:
 
 
 def of_weights(source: str, data: Path, options: Options) -> Evaluated:
-    """Evaluates weights on a folder of class folders, with the paper's preparation of images.
+    """Evaluates weights on a folder of class folders.
+
+    Images are prepared, and classes named, as in the run that trained the weights; for all other
+    weights, as the paper prepares ImageNet's.
 
     Args:
         source: a file, a run's folder, or ``torchvision``.
@@ -186,13 +194,20 @@ def of_weights(source: str, data: Path, options: Options) -> Evaluated:
         WeightsError: for weights that cannot be read, or belong to another step.
         FetchError: if torchvision cannot download its weights.
         DataError: for images that are missing, or have other classes.
-        UsageError: for images that are too small for the network.
+        UsageError: for images that are too small for the network, or a network that takes no RGB.
     """
     found = find_weights(source, options.step, options.regime, ema=options.ema)
-    spec, image_size = found.spec, options.image_size
-    spec.check_image_size(image_size)
-    images = evaluation.list_images(data, spec.num_classes, skip_bad_images=options.skip_bad_images)
-    choice = evaluation.imagenet_transform(image_size, options.resize)
+    spec = found.spec
+    choice = preparation(source, spec, options.image_size, options.resize)
+    if spec.in_channels != 3:
+        raise UsageError(
+            f"the network of {source} has {plural(spec.in_channels, 'image channel')}, and --data "
+            "is read as RGB. Evaluate the run on its own images: evaluate STUDY --step STEP."
+        )
+    names = [str(name) for name in choice.classes or ()]
+    images = list_validation(
+        data, names or spec.num_classes, skip_bad_images=options.skip_bad_images
+    )
     slot = find_slots(1)[0]
     workers = options.workers
     context = make_device_context(slot.device, _compute(options.precision or "fp32"))
@@ -212,16 +227,19 @@ def of_weights(source: str, data: Path, options: Options) -> Evaluated:
         accuracy=accuracy,
         classes=len(set(images.val_labels.tolist())),
         bad_images=len(images.val) - accuracy.images,
-        known=("paper", printed(spec, image_size)),
+        known=("paper", printed(spec, choice.image_size)),
         context=context,
         details={
             "model": model,
             "step": step,
             "layout": found.layout.title,
-            "image_size": image_size,
+            "image_size": choice.image_size,
             "resize": choice.resize,
+            "mean": choice.mean,
+            "std": choice.std,
         },
         notes=images.notes,
+        prepared=describe(choice),
     )
 
 
