@@ -514,16 +514,14 @@ def test_unreadable_images_are_passed_over_if_asked(
 
 
 def test_a_folder_that_is_gone_is_an_error_even_so(folder: ListedImages, tmp_path: Path) -> None:
-    gone = replace(folder, make_reader=functools.partial(FileReader, tmp_path))
+    gone = replace(folder, reader=functools.partial(FileReader, tmp_path))
     batches = make(gone, skip_bad_images=True)
     with pytest.raises(BadImageError, match=r"99 images before.*No such file"):
         list(batches.train.epoch(0))
 
 
 def test_validation_images_of_which_none_can_be_read_are_one_error(folder: ListedImages) -> None:
-    broken = replace(
-        folder, make_reader=functools.partial(FileReader, Path(folder.source, "moved"))
-    )
+    broken = replace(folder, reader=functools.partial(FileReader, Path(folder.source, "moved")))
     batches = make(broken, skip_bad_images=True)
     context = make_device_context("cpu", load_preset("nano").compute)
     with pytest.raises(BadImageError) as raised:

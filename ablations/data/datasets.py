@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +13,7 @@ from ablations.data.fashion_mnist import read_fashion_mnist
 from ablations.data.found import Found, check_found, hold_out_in_memory
 from ablations.data.huggingface import find_huggingface
 from ablations.data.image_folder import find_folder
-from ablations.data.images import DataError, Dataset, InMemoryDataset
+from ablations.data.images import DataError, Dataset, InMemoryDataset, evenly_spaced, with_parts
 from ablations.data.shards import find_shards
 from ablations.data.torchvision_sets import find_torchvision, read_cifar
 from modernize.errors import UnknownNameError
@@ -76,8 +74,7 @@ def _only(images: Dataset, names: Sequence[str]) -> Dataset:
         some = np.isin(labels, chosen)
         rest[split] = getattr(images, split)[some]
         rest[f"{split}_labels"] = np.searchsorted(chosen, labels[some]).astype(np.int64)
-    digest = hashlib.sha256(f"{images.digest} {chosen}".encode()).hexdigest()[:16]
-    return dataclasses.replace(images, digest=digest, **rest)
+    return with_parts(images, chosen, **rest)
 
 
 def _some(images: Dataset, count: int) -> Dataset:
@@ -85,19 +82,18 @@ def _some(images: Dataset, count: int) -> Dataset:
     if count >= max(len(images.train), len(images.val)):
         return images
     train, val = (
-        np.unique(np.linspace(0, len(labels) - 1, min(count, len(labels))).astype(np.int64))
-        for labels in (images.train_labels, images.val_labels)
+        evenly_spaced(len(labels), count) for labels in (images.train_labels, images.val_labels)
     )
     train[-1] = images.train_labels.argmax()  # of the last class, so that no class is lost
     train.sort()
-    few: dict[str, Any] = {
-        "train": images.train[train],
-        "train_labels": images.train_labels[train],
-        "val": images.val[val],
-        "val_labels": images.val_labels[val],
-        "digest": hashlib.sha256(f"{images.digest} {count}".encode()).hexdigest()[:16],
-    }
-    return dataclasses.replace(images, **few)
+    return with_parts(
+        images,
+        count,
+        train=images.train[train],
+        train_labels=images.train_labels[train],
+        val=images.val[val],
+        val_labels=images.val_labels[val],
+    )
 
 
 def _by_source(find: Callable[..., Found]) -> Callable[[DataChoice], Found]:

@@ -18,7 +18,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ablations.data.directory import NO_FILE
-from ablations.data.images import DataError, InMemoryDataset, ListedImages, MissingImagesError
+from ablations.data.images import (
+    DataError,
+    InMemoryDataset,
+    ListedImages,
+    MissingImagesError,
+    with_parts,
+)
 from ablations.data.readers import Reader
 from ablations.paths import expand
 from ablations.units import integer
@@ -124,7 +130,7 @@ class Found:
         source: the folder or file that has all images.
         splits: the training images, whose classes are those of the data set, and the validation
             images if there are any.
-        make_reader: returns a reader of items.
+        reader: returns a reader of items.
         faults: why the images cannot be used.
         notes: sentences about the images.
         code: the Python file of a custom data set.
@@ -132,7 +138,7 @@ class Found:
 
     source: str
     splits: Sequence[Split]
-    make_reader: Callable[[NDArray[Any]], Reader]
+    reader: Callable[[NDArray[Any]], Reader]
     faults: Sequence[str] = ()
     notes: Sequence[str] = ()
     code: bytes = b""
@@ -204,7 +210,7 @@ def check_found(
         val=val.items,
         val_labels=val.labels,
         classes=tuple(train.classes),
-        make_reader=found.make_reader,
+        reader=found.reader,
         digest=digest.hexdigest()[:16],
         times=times.hexdigest()[:16],
         newest=newest,
@@ -277,13 +283,13 @@ def hold_out_in_memory(images: InMemoryDataset, fraction: float) -> InMemoryData
     names = (image.tobytes() for image in images.train)
     classes = [str(label) for label in range(images.num_classes)]
     held = hold_out(names, images.train_labels, classes, fraction, images.source)
-    return dataclasses.replace(
+    return with_parts(
         images,
+        f"{fraction!r} held out",
         train=images.train[~held],
         train_labels=images.train_labels[~held],
         val=images.train[held],
         val_labels=images.train_labels[held],
-        digest=hashlib.sha256(f"{images.digest} {fraction!r} held out".encode()).hexdigest()[:16],
         notes=(*images.notes, *_held_out_notes(held, fraction, images.source)),
     )
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Callable, Iterable, Sequence, Sized
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
 
 from ablations.data.readers import ArrayReader, Reader
 from modernize.errors import UsageError
+from modernize.user_code import digest_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,26 +26,23 @@ class MissingImagesError(DataError):
 
 
 class TrainVal:
-    """Training and validation images: the parts that memory and disk have in common."""
+    """Training and validation images, whatever their targets."""
 
     name: str
-    train: NDArray[Any]
-    val: NDArray[Any]
-    val_labels: NDArray[np.int64]
+    train: Sized
+    val: Sized
+    classes: tuple[str, ...]
     digest: str
 
-    def reader(self, split: NDArray[Any]) -> Reader:
-        """Returns a reader of ``train``, ``val`` or a part of them."""
-        raise NotImplementedError
-
-    def readers(self) -> Sequence[Reader]:
-        """Returns readers of the training and of the validation images."""
-        return self.reader(self.train), self.reader(self.val)
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+        return len(self.classes)
 
     @property
-    def majority(self) -> float:
-        """Fraction of the validation images that belongs to the most common class."""
-        return largest_fraction(self.val_labels) if len(self.val_labels) else 0.0
+    def channels(self) -> int:
+        """Channels of an image: 3 for all that are decoded."""
+        return 3
 
     def identity(self) -> dict[str, str | int]:
         """Returns the values that identify these images in a run's identity; not their folder."""
@@ -56,8 +54,27 @@ class TrainVal:
         }
 
 
+class _Labelled(TrainVal):
+    """Images with one class each."""
+
+    train: NDArray[Any]
+    val: NDArray[Any]
+    val_labels: NDArray[np.int64]
+    reader: Callable[[NDArray[Any]], Reader]
+    """Returns a reader of ``train``, ``val`` or a part of them."""
+
+    def readers(self) -> Sequence[Reader]:
+        """Returns readers of the training and of the validation images."""
+        return self.reader(self.train), self.reader(self.val)
+
+    @property
+    def majority(self) -> float:
+        """Fraction of the validation images that belongs to the most common class."""
+        return largest_fraction(self.val_labels) if len(self.val_labels) else 0.0
+
+
 @dataclasses.dataclass(frozen=True)
-class InMemoryDataset(TrainVal):
+class InMemoryDataset(_Labelled):
     """Training and validation images in memory.
 
     Attributes:
@@ -78,6 +95,7 @@ class InMemoryDataset(TrainVal):
     classes: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     times = ""  # only files have any
+    reader = ArrayReader
 
     @property
     def num_classes(self) -> int:
@@ -94,13 +112,9 @@ class InMemoryDataset(TrainVal):
         """Channels of an image."""
         return int(self.train.shape[1])
 
-    def reader(self, split: NDArray[Any]) -> Reader:
-        """Returns a reader of ``train``, ``val`` or a part of them."""
-        return ArrayReader(split)
-
 
 @dataclasses.dataclass(frozen=True)
-class ListedImages(TrainVal):
+class ListedImages(_Labelled):
     """Training and validation images on disk, listed but not read.
 
     Attributes:
@@ -111,7 +125,7 @@ class ListedImages(TrainVal):
             first read there.
         train_labels, val_labels: int64 (N,), indices of ``classes``.
         classes: the names of the classes.
-        make_reader: returns a reader of ``train``, ``val`` or a part of them.
+        reader: returns a reader of ``train``, ``val`` or a part of them.
         digest: of the names, sizes and labels of all images.
         times: digest of all names and modification times; not part of the identity.
         newest: the image that was modified last.
@@ -126,29 +140,27 @@ class ListedImages(TrainVal):
     val: NDArray[Any]
     val_labels: NDArray[np.int64]
     classes: tuple[str, ...]
-    make_reader: Callable[[NDArray[Any]], Reader]
+    reader: Callable[[NDArray[Any]], Reader]
     digest: str
     times: str
     newest: str
     code: bytes = b""
     notes: tuple[str, ...] = ()
 
-    @property
-    def num_classes(self) -> int:
-        """Number of classes."""
-        return len(self.classes)
-
-    @property
-    def channels(self) -> int:
-        """Channels of a decoded image: always 3."""
-        return 3
-
-    def reader(self, split: NDArray[Any]) -> Reader:
-        """Returns a reader of ``train``, ``val`` or a part of them."""
-        return self.make_reader(split)
-
 
 Dataset: TypeAlias = InMemoryDataset | ListedImages
+Images = TypeVar("Images", bound=Any)  # a TrainVal that is a dataclass
+
+
+def with_parts(images: Images, how: object, **parts: Any) -> Images:
+    """Returns a data set with other images or labels; ``how`` they were chosen is in its digest."""
+    digest = digest_of(f"{images.digest} {how}".encode())
+    return dataclasses.replace(images, digest=digest, **parts)
+
+
+def evenly_spaced(count: int, most: int) -> NDArray[np.int64]:
+    """Returns the numbers of at most ``most`` of ``count`` images (n,), the first and the last."""
+    return np.linspace(0, count - 1, min(count, most)).astype(np.int64)
 
 
 def digest_arrays(arrays: Iterable[NDArray[np.uint8]]) -> str:

@@ -65,7 +65,7 @@ class DetectionMetric:
 
     Args:
         truth: all annotations in COCO's format, as of
-            :meth:`~ablations.data.dense.splits.DetectionSplit.truth`.
+            :func:`~ablations.data.dense.splits.coco_format`.
 
     Attributes:
         results: the detections by the number of the image.

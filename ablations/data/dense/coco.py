@@ -225,8 +225,7 @@ def find_coco(
     if not len(val_split):
         raise DataError(f"{files[1].path} has no validation images.")
     for split in (train_split, val_split):
-        numbers = image_files.evenly_spaced(len(split))
-        faults += image_files.faults_of(numbers, split.check, str(split.folder))
+        faults += image_files.faults_of(len(split), split.check, str(split.folder))
     if faults:
         raise DataError(". ".join(faults) + ".")
     notes = [note for file in files for note in file.notes]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ from PIL import Image
 
 from ablations.data.decoding import FORMATS, decode_image, explain
 from ablations.data.directory import NO_FILE, File
+from ablations.data.images import evenly_spaced
 from modernize.files import open_regular
 from modernize.text import few, plural
 
@@ -37,21 +38,16 @@ def image_size(path: Path) -> tuple[int, int]:
         return image.height, image.width
 
 
-def evenly_spaced(count: int) -> Sequence[int]:
-    """Returns the numbers of at most :data:`CHECKED` of ``count`` images."""
-    return [i * count // min(count, CHECKED) for i in range(min(count, CHECKED))]
-
-
-def faults_of(numbers: Iterable[int], check: Callable[[int], object], where: str) -> list[str]:
+def faults_of(count: int, check: Callable[[int], object], where: str) -> list[str]:
     """Returns a fault that names the images that a check refuses, or nothing.
 
     Args:
-        numbers: of the images to be checked.
+        count: of the images, of which at most :data:`CHECKED` are checked.
         check: raises OSError or ValueError.
         where: the folder of the images.
     """
     found = []
-    for number in numbers:
+    for number in evenly_spaced(count, CHECKED).tolist():
         try:
             check(number)
         except (OSError, ValueError, SyntaxError) as error:  # Pillow's, for a broken PNG

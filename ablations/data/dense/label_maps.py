@@ -180,8 +180,7 @@ def find_label_maps(
         )
     if not faults:
         for split, pair in zip(splits, pairs, strict=True):
-            numbers = image_files.evenly_spaced(len(split))
-            faults += image_files.faults_of(numbers, split.target, str(root / pair.images))
+            faults += image_files.faults_of(len(split), split.target, str(root / pair.images))
     if faults:
         raise DataError(". ".join(faults) + ".")
     known = f"{len(names)} {splits[0].reduced}".encode()

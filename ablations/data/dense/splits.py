@@ -6,11 +6,12 @@ Does not import torch.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeAlias, TypeVar
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
 
 import numpy as np
+
+from ablations.data.images import TrainVal, evenly_spaced, with_parts
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -64,18 +65,6 @@ class Split(Protocol[Target]):
         """Returns its objects or its label map (H, W); may raise anything."""
 
 
-class DetectionSplit(Split[Objects], Protocol):
-    """Images with objects."""
-
-    def truth(self) -> Mapping[str, Any]:
-        """Returns all annotations in COCO's format, for the metric.
-
-        The id of an image is its number, the id of a category its label; those of annotations
-        begin with 1. Crowds and boxes of no area are included.
-        """
-
-
-SegmentationSplit: TypeAlias = Split["NDArray[np.uint8]"]
 AnySplit = TypeVar("AnySplit", bound=Split[Any])
 
 
@@ -90,7 +79,7 @@ Listed = TypeVar("Listed", bound=ListedSplit)
 
 
 @dataclasses.dataclass(frozen=True)
-class DenseImages(Generic[AnySplit]):
+class DenseImages(TrainVal, Generic[AnySplit]):
     """Training and validation images of a data set.
 
     Attributes:
@@ -117,40 +106,17 @@ class DenseImages(Generic[AnySplit]):
     newest: str = ""
     notes: tuple[str, ...] = ()
 
-    @property
-    def num_classes(self) -> int:
-        """Number of classes."""
-        return len(self.classes)
-
-    @property
-    def channels(self) -> int:
-        """Channels of an image: always 3."""
-        return 3
-
     def readers(self) -> Sequence[Any]:
         """Returns the images, for a digest of their contents."""
         return self.train, self.val
-
-    def identity(self) -> dict[str, str | int]:
-        """Returns the values that identify these images in a run's identity; not their folder."""
-        return {
-            "name": self.name,
-            "train_images": len(self.train),
-            "val_images": len(self.val),
-            "sha256": self.digest,
-        }
 
 
 def limited(images: DenseImages[Listed], count: int) -> DenseImages[Listed]:
     """Returns at most ``count`` training and ``count`` validation images, evenly spaced."""
     if count >= max(len(images.train), len(images.val)):
         return images
-    train, val = (
-        split.take(np.linspace(0, len(split) - 1, min(count, len(split))).astype(np.int64))
-        for split in (images.train, images.val)
-    )
-    digest = hashlib.sha256(f"{images.digest} {count}".encode()).hexdigest()[:16]
-    return dataclasses.replace(images, train=train, val=val, digest=digest)
+    train, val = (s.take(evenly_spaced(len(s), count)) for s in (images.train, images.val))
+    return with_parts(images, count, train=train, val=val)
 
 
 def boxes_of(masks: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -165,7 +131,10 @@ def boxes_of(masks: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def coco_format(images: Iterable[Objects], classes: Sequence[str]) -> dict[str, Any]:
-    """Returns objects in COCO's format, as :meth:`DetectionSplit.truth` says.
+    """Returns objects in COCO's format, for the metric.
+
+    The id of an image is its number, the id of a category its label; those of annotations begin
+    with 1.
 
     Args:
         images: the objects of each; of crowds there must be none.
