@@ -33,7 +33,8 @@ format: .venv/ready
 	$(BIN)/ruff format .
 
 golden: .venv/ready
-	$(BIN)/pytest tests/test_golden.py tests/test_golden_recipe.py --refresh-golden
+	$(BIN)/pytest --refresh-golden tests/test_golden.py tests/test_golden_recipe.py \
+		tests/test_layer_decay.py tests/test_recipe_variants.py tests/test_dense_recipes.py
 
 # The newest versions that go together, of all that .[dev] needs.
 lock:

@@ -1,9 +1,11 @@
 """What all tests share: their own cache of counts, one thread each, the golden option."""
 
+import difflib
 import gzip
 import os
 import sys
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 
 import pytest
 
@@ -64,6 +66,26 @@ def processes_are_marked(request, monkeypatch):
     yield
     if not any(map(request.node.get_closest_marker, ("integration", "slow", "weekly"))):
         assert not _started, "this test starts processes; mark it with pytest.mark.integration"
+
+
+@pytest.fixture
+def golden(request):
+    """Compares a text with tests/golden/NAME.txt, which --refresh-golden writes again."""
+
+    def compare(name, text):
+        path = Path(__file__).parent / "golden" / f"{name}.txt"
+        if request.config.getoption("--refresh-golden"):
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        before = path.read_text(encoding="utf-8") if path.exists() else ""
+        diff = difflib.unified_diff(
+            before.splitlines(), text.splitlines(), path.name, "the code as it is", lineterm=""
+        )
+        if before != text:
+            again = f"If this is meant: pytest tests/{request.path.name} --refresh-golden"
+            pytest.fail("\n".join([*diff, "", again]), pytrace=False)
+
+    return compare
 
 
 @pytest.fixture(autouse=True)

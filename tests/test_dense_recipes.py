@@ -3,8 +3,7 @@
 Refreshed by ``pytest tests/test_dense_recipes.py --refresh-golden``.
 """
 
-import difflib
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
@@ -13,7 +12,6 @@ from modernize.layer_decay import layer_groups, layer_scales, stage_groups
 from modernize.models import MODELS
 from modernize.steps import Training
 
-GOLDEN = Path(__file__).parent / "golden" / "dense-recipes"
 EPOCH = {"detection": 7330, "segmentation": 1263}  # updates of 16 images
 GROUPS = {"detection": layer_groups, "segmentation": stage_groups}
 SIZES = [f"ConvNeXt-{size}" for size in ("T", "S", "B", "L", "XL")]
@@ -39,14 +37,8 @@ def text_of(name: str) -> str:
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_every_recipe_is_as_written_down(name: str, request: pytest.FixtureRequest) -> None:
-    path = GOLDEN / f"{name}.txt"
-    if request.config.getoption("--refresh-golden"):
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(text_of(name), encoding="utf-8")
-    was, now = path.read_text(encoding="utf-8").splitlines(), text_of(name).splitlines()
-    diff = "\n".join(difflib.unified_diff(was, now, "written down", "now", lineterm=""))
-    assert not diff, f"{diff}\nIf meant so: pytest tests/test_dense_recipes.py --refresh-golden"
+def test_every_recipe_is_as_written_down(name: str, golden: Callable[[str, str], None]) -> None:
+    golden(f"dense-recipes/{name}", text_of(name))
 
 
 def test_the_schedules_end_as_in_the_sources() -> None:

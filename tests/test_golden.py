@@ -5,7 +5,6 @@ When a change is meant, refresh the texts and read the diff before committing it
     pytest tests/test_golden.py --refresh-golden
 """
 
-import difflib
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,6 @@ from modernize.cost import cost
 from modernize.steps import REGIMES, until
 
 FOLDER = Path(__file__).parent / "golden"
-REFRESH = "pytest tests/test_golden.py --refresh-golden"
 
 
 def text_of(regime):
@@ -43,17 +41,8 @@ def text_of(regime):
 
 @pytest.mark.integration
 @pytest.mark.parametrize("regime", REGIMES)
-def test_every_network_is_what_it_was(regime, request):
-    path, text = FOLDER / f"{regime}.txt", text_of(regime)
-    if request.config.getoption("--refresh-golden"):
-        FOLDER.mkdir(exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-    golden = path.read_text(encoding="utf-8") if path.exists() else ""
-    if text != golden:
-        diff = difflib.unified_diff(
-            golden.splitlines(), text.splitlines(), str(path.name), "the code as it is", lineterm=""
-        )
-        pytest.fail("\n".join([*diff, "", f"If this is meant: {REFRESH}"]), pytrace=False)
+def test_every_network_is_what_it_was(regime, golden):
+    golden(regime, text_of(regime))
 
 
 def test_there_is_no_text_of_a_regime_that_is_gone():

@@ -3,9 +3,8 @@
 Refreshed by ``pytest tests/test_golden_recipe.py --refresh-golden``.
 """
 
-import difflib
 from collections import Counter
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -15,7 +14,6 @@ from ablations.recipe import load_preset
 from modernize.network import Network
 from modernize.steps import Variant, until
 
-GOLDEN = Path(__file__).parent / "golden" / "recipes"
 UPDATES = 312  # of an epoch: 1,281,167 images in updates of 4,096
 # Epochs at whose first update we look.
 SAMPLED = (0, 1, 10, 19, 20, 21, 29, 30, 59, 60, 100, 160, 250)
@@ -68,14 +66,9 @@ def text(regime: str) -> str:
 @pytest.mark.integration
 @pytest.mark.parametrize("regime", ["resnet50", "resnet200"])
 def test_the_recipe_of_every_step_is_as_written_down(
-    regime: str, request: pytest.FixtureRequest
+    regime: str, golden: Callable[[str, str], None]
 ) -> None:
-    path = GOLDEN / f"{regime}.txt"
-    if request.config.getoption("--refresh-golden"):
-        path.write_text(text(regime), encoding="utf-8")
-    was, now = path.read_text(encoding="utf-8").splitlines(), text(regime).splitlines()
-    diff = "\n".join(difflib.unified_diff(was, now, "written down", "now", lineterm=""))
-    assert not diff, f"{diff}\nIf meant so: pytest tests/test_golden_recipe.py --refresh-golden"
+    golden(f"recipes/{regime}", text(regime))
 
 
 # Table 5 of the paper, for the column ConvNeXt-T/S/B/L, ImageNet-1K, 300 epochs.

@@ -5,7 +5,6 @@ Refreshed by ``pytest tests/test_layer_decay.py --refresh-golden``.
 
 from collections.abc import Callable
 from itertools import groupby
-from pathlib import Path
 
 import pytest
 import torch
@@ -20,7 +19,6 @@ from modernize.network import Network
 from modernize.spec import NetSpec
 from modernize.steps import REGIMES, until
 
-GOLDEN = Path(__file__).parent / "golden" / "layer-decay"
 CONVNEXT = [f"ConvNeXt-{size}" for size in ("T", "S", "B", "L", "XL")]
 
 
@@ -121,7 +119,7 @@ def networks() -> dict[str, dict[str, NetSpec]]:
 @pytest.mark.integration
 @pytest.mark.parametrize("name", networks())
 def test_the_scales_of_every_network_are_what_they_were(
-    name: str, request: pytest.FixtureRequest
+    name: str, golden: Callable[[str, str], None]
 ) -> None:
     lines = ["Learning-rate scales of all parameters with layer_decay 0.8."]
     shown: dict[tuple[str, ...], str] = {}
@@ -129,13 +127,7 @@ def test_the_scales_of_every_network_are_what_they_were(
         scales = tuple(text_of(on_meta(spec), 0.8))
         lines += ["", f"{title}: as {shown[scales]}"] if scales in shown else ["", title, *scales]
         shown.setdefault(scales, title)
-    path, text = GOLDEN / f"{name}.txt", "\n".join(lines) + "\n"
-    if request.config.getoption("--refresh-golden"):
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-    assert path.read_text(encoding="utf-8").splitlines() == text.splitlines(), (
-        "if this is meant: pytest tests/test_layer_decay.py --refresh-golden"
-    )
+    golden(f"layer-decay/{name}", "\n".join(lines) + "\n")
 
 
 def test_a_parameter_outside_the_known_parts_is_an_error() -> None:

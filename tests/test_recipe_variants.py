@@ -3,7 +3,6 @@
 Refreshed by ``pytest tests/test_recipe_variants.py --refresh-golden``.
 """
 
-import difflib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +22,6 @@ from ablations.studies.variants import ResolvedStudy, resolve_study
 from modernize.errors import UsageError
 from modernize.steps import Training
 
-GOLDEN = Path(__file__).parent / "golden" / "recipe-variants"
 MINE = """
 title: Mine
 base: {until: ln}
@@ -61,14 +59,8 @@ def text_of(name: str) -> str:
 
 
 @pytest.mark.parametrize("name", ["nano-recipe", "imagenet"])
-def test_every_recipe_is_as_written_down(name: str, request: pytest.FixtureRequest) -> None:
-    path = GOLDEN / f"{name}.txt"
-    if request.config.getoption("--refresh-golden"):
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(text_of(name), encoding="utf-8")
-    was, now = path.read_text(encoding="utf-8").splitlines(), text_of(name).splitlines()
-    diff = "\n".join(difflib.unified_diff(was, now, "written down", "now", lineterm=""))
-    assert not diff, f"{diff}\nIf meant so: pytest tests/test_recipe_variants.py --refresh-golden"
+def test_every_recipe_is_as_written_down(name: str, golden: Callable[[str, str], None]) -> None:
+    golden(f"recipe-variants/{name}", text_of(name))
 
 
 def test_each_key_of_a_recipe_is_in_one_part() -> None:
