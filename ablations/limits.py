@@ -7,6 +7,7 @@ gigabytes first.
 SEEDS = 1_000  # runs of one step
 RUNS = 10_000  # of all requested steps
 EPOCHS = 100_000
+ITERATIONS = 10**9
 BATCH = 2**20  # images
 IMAGES = 10**9
 PIXELS = 8_192  # height and width of an image

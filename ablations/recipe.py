@@ -12,7 +12,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, cast
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -20,9 +20,11 @@ from ablations import limits, set_option, yaml_file
 from ablations.choices import Compute, DataChoice, Start
 from ablations.heads import HEADS
 from ablations.value_types import (
+    DEFAULT,
     BatchSize,
     Epochs,
     Fraction,
+    Iterations,
     NonNegative,
     Positive,
     Probability,
@@ -62,18 +64,26 @@ class Recipe(Table):
 
     Attributes:
         optimizer: ``sgd`` (with ``momentum``) or ``adamw`` (with ``betas``).
-        learning_rate: the peak, for updates of ``batch_size`` images.
+        learning_rate: the peak, for updates of ``batch_size`` images. It may have values as
+            ``drop_path``, if one of them is for ``default``.
         momentum, betas, epsilon: of the optimizer; required if it has them, else not allowed.
         layer_decay: factor of the learning rate from each group of layers to the one before it, as
-            :mod:`modernize.layer_decay` has them; the head's is 1. null: 1 for all.
+            :mod:`modernize.layer_decay` has them; the head's is 1. null: 1 for all. It may have
+            values as ``drop_path``.
         weight_decay: on weights of two or more dimensions; biases, norms and Layer Scale have none.
         batch_size: images per update, over all devices.
         micro_batch_size: images that pass through the network at once, and of BatchNorm's
             statistics. The rest of ``batch_size`` is accumulated, or divided among devices.
         epochs: passes over the training images.
-        warmup_epochs: linear rise of the learning rate from 0.
-        schedule: ``cosine`` or ``linear`` to ``final_learning_rate``, or ``step``: a tenth after
-            each of the ``milestones``.
+        iterations: updates after which the run ends, inside an epoch if need be; null: those of
+            all epochs.
+        warmup_epochs: linear rise of the learning rate.
+        warmup_iterations: the same as a number of updates; then ``warmup_epochs`` is 0.
+        warmup_ratio: factor of the learning rate at the start of the rise; at its end it is 1.
+        schedule: after the warm-up, ``cosine`` to ``final_learning_rate``; or ``step``: a tenth
+            after each of the ``milestones``; or ``poly``: the part of the run that is left, to the
+            ``power``, from the first update on, down to ``final_learning_rate``.
+        power: of ``poly``; required if it is the schedule, else not allowed.
         milestones: epochs; null: each third of the epochs (as 30, 60 of 90).
         final_learning_rate: the end of the schedule; 0 for ``step``, which does not use it.
         label_smoothing: fraction of each label that is spread over all classes.
@@ -87,7 +97,7 @@ class Recipe(Table):
             one of them, with equal probability.
         random_erasing: probability that a region of an image becomes noise.
         drop_path: stochastic depth of the last block; or a value for each regime, and each of the
-            paper's models, that has any.
+            paper's models, that has any; and for ``default``: all others.
         ema_decay: of a moving average of the weights, which is evaluated as well; null: none. It
             may have values as ``drop_path``.
         sync_batch_norm: whether BatchNorm computes its statistics over all devices.
@@ -98,17 +108,21 @@ class Recipe(Table):
     """
 
     optimizer: Literal["sgd", "adamw"]
-    learning_rate: Positive
+    learning_rate: Positive | dict[SizeName, Positive]
     momentum: Rate | None = None
     betas: Annotated[list[Rate], Field(min_length=2, max_length=2)] | None = None
     epsilon: Positive | None = None
-    layer_decay: Fraction | None = None
+    layer_decay: Fraction | dict[SizeName, Fraction] | None = None
     weight_decay: NonNegative
     batch_size: BatchSize
     micro_batch_size: BatchSize
     epochs: Epochs
+    iterations: Iterations | None = None
     warmup_epochs: Annotated[float, Field(ge=0, le=limits.EPOCHS)]
-    schedule: Literal["cosine", "linear", "step"]
+    warmup_iterations: Iterations | None = None
+    warmup_ratio: Rate = 0.0
+    schedule: Literal["cosine", "poly", "step"]
+    power: Positive | None = None
     milestones: Annotated[list[Epochs], Field(min_length=1)] | None = None
     final_learning_rate: NonNegative = 0.0
     label_smoothing: Rate
@@ -128,7 +142,7 @@ class Recipe(Table):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        if conflicts := [*self._of_optimizer(), *self._of_batches(), *self._of_epochs()]:
+        if conflicts := [*self._of_optimizer(), *self._of_batches(), *self._of_schedule()]:
             raise ConflictError(conflicts)
         return self
 
@@ -138,15 +152,30 @@ class Recipe(Table):
             if (getattr(self, key) is not None) != (key in has):
                 verb = "needs" if key in has else "has no"
                 yield Conflict(("optimizer", key), f"optimizer {self.optimizer} {verb} {key}")
-        if self.schedule == "step" and self.final_learning_rate:
-            yield Conflict(
-                ("schedule", "final_learning_rate"), "schedule step has no final_learning_rate"
-            )
+        if isinstance(self.learning_rate, dict) and DEFAULT not in self.learning_rate:
+            yield Conflict(("learning_rate",), f"learning_rate has no value for {DEFAULT}")
 
-    def _of_epochs(self) -> Iterator[Conflict]:
-        if self.milestones and self.schedule != "step":
+    def _of_schedule(self) -> Iterator[Conflict]:
+        wrong = {
+            "final_learning_rate": self.schedule == "step" and self.final_learning_rate,
+            "milestones": self.schedule != "step" and self.milestones,
+            "power": self.schedule != "poly" and self.power,
+        }
+        for key in (key for key, value in wrong.items() if value):
+            yield Conflict((key, "schedule"), f"schedule {self.schedule} has no {key}")
+        if self.schedule == "poly" and self.power is None:
+            yield Conflict(("power", "schedule"), "schedule poly needs power")
+        if self.warmup_epochs and self.warmup_iterations:
             yield Conflict(
-                ("milestones", "schedule"), f"schedule {self.schedule} has no milestones"
+                ("warmup_epochs", "warmup_iterations"),
+                "give one of warmup_epochs and warmup_iterations",
+                {"warmup_epochs": ("warmup_iterations", None)},
+            )
+        if self.warmup_iterations and self.warmup_iterations >= (self.iterations or math.inf):
+            yield Conflict(
+                ("warmup_iterations", "iterations"),
+                f"warmup_iterations {self.warmup_iterations} must be below iterations "
+                f"{self.iterations}",
             )
         if self.warmup_epochs >= self.epochs:
             yield Conflict(
@@ -195,10 +224,12 @@ class Recipe(Table):
 
     def of_size(self, name: str) -> dict[str, Any]:
         """Returns the keys with values for regimes and models, with those of this one."""
-        given = {"drop_path": (self.drop_path, 0.0), "ema_decay": (self.ema_decay, None)}
+        none: dict[str, Any] = {"learning_rate": None, "layer_decay": None, "drop_path": 0.0,
+                                "ema_decay": None}  # fmt: skip
+        given = {key: getattr(self, key) for key in none}
         return {
-            key: values.get(name, otherwise)
-            for key, (values, otherwise) in given.items()
+            key: values.get(name, values.get(DEFAULT, none[key]))
+            for key, values in given.items()
             if isinstance(values, dict)
         }
 
@@ -220,22 +251,44 @@ class Recipe(Table):
             faults = yaml_file.faults(error, values, Recipe, {})
             raise RecipeError(faults, conflict=not any(e["loc"] for e in error.errors())) from None
 
+    def updates(self, per_epoch: int) -> int:
+        """Returns the number of updates of a run with this number in an epoch."""
+        of_epochs = self.epochs * per_epoch
+        return of_epochs if self.iterations is None else min(of_epochs, self.iterations)
+
+    def epochs_begun(self, per_epoch: int) -> int:
+        """Returns the number of epochs of such a run; the last one may be incomplete."""
+        return math.ceil(self.updates(per_epoch) / per_epoch)
+
+    def images_seen(self, images: int) -> int:
+        """Returns how many images pass through the network in a run with this number of them."""
+        limit = math.inf if self.iterations is None else self.iterations * self.batch_size
+        return int(min(self.epochs * images, limit))
+
     def learning_rate_at(self, iteration: int, iterations_per_epoch: int) -> float:
         """Returns the learning rate of one update, counted from 0 over the whole run."""
-        warmup = self.warmup_epochs * iterations_per_epoch
-        total = self.epochs * iterations_per_epoch
+        warmup = self.warmup_iterations or self.warmup_epochs * iterations_per_epoch
+        rate = self._scheduled(iteration, warmup, iterations_per_epoch)
         if iteration < warmup:
-            return self.learning_rate * iteration / warmup
+            # From the ratio at the first update to 1 after the last one of the warm-up.
+            return rate * (self.warmup_ratio * (warmup - iteration) + iteration) / warmup
+        return rate
+
+    def _scheduled(self, iteration: int, warmup: float, per_epoch: int) -> float:
+        """Returns the learning rate of one update without the factor of the warm-up."""
+        peak, low = cast("float", self.learning_rate), self.final_learning_rate
+        total = self.updates(per_epoch)
+        if self.schedule == "poly":
+            return low + (peak - low) * math.pow(1 - iteration / total, self.power or 1.0)
+        if iteration < warmup:
+            return peak
         if self.schedule == "step":
             passed = 3 * iteration // total
             if self.milestones:
-                passed = sum(iteration >= m * iterations_per_epoch for m in self.milestones)
-            return float(self.learning_rate * 0.1**passed)
+                passed = sum(iteration >= m * per_epoch for m in self.milestones)
+            return float(peak * 0.1**passed)
         progress = (iteration - warmup) / (total - warmup)
-        low = self.final_learning_rate
-        if self.schedule == "linear":
-            return low + (self.learning_rate - low) * (1 - progress)
-        return low + (self.learning_rate - low) * 0.5 * (1 + math.cos(math.pi * progress))
+        return low + (peak - low) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
 class Recipes(Table):
@@ -343,7 +396,8 @@ class Preset(Table):
 
         def short(recipe: Recipe) -> dict[str, Any]:
             batch = recipe.micro_batch_size * processes
-            return {"epochs": 1, "warmup_epochs": 0.0, "batch_size": batch}
+            none = {"iterations": None, "warmup_iterations": None}
+            return {"epochs": 1, "warmup_epochs": 0.0, "batch_size": batch, **none}
 
         recipes = Recipes(
             classic=self.recipes.classic.changed(short(self.recipes.classic)),

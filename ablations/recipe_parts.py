@@ -31,8 +31,9 @@ class Part:
 PARTS: tuple[Part, ...] = (
     Part("optimizer",        "another optimizer and schedule", (
         "optimizer", "learning_rate", "momentum", "betas", "epsilon", "weight_decay", "batch_size",
-        "micro_batch_size", "schedule", "milestones", "warmup_epochs", "final_learning_rate")),
-    Part("epochs",           "another number of epochs", ("epochs",)),
+        "micro_batch_size", "schedule", "power", "milestones", "warmup_epochs",
+        "warmup_iterations", "warmup_ratio", "final_learning_rate")),
+    Part("epochs",           "another number of epochs", ("epochs", "iterations")),
     Part("init",             "other initial weights",   ("init", "layer_scale", "head_init_scale")),
     Part("crop",             "other crops",             ("resized_crop", "crop_padding")),
     Part("flip",             "other flips",             ("flip",)),

@@ -12,8 +12,10 @@ from ablations.data_sets import NAMES
 from ablations.metrics import TASKS
 from modernize.errors import UnknownNameError
 from modernize.models import MODELS
-from modernize.steps import find_regime
+from modernize.steps import REGIMES, find_regime
 
+DEFAULT = "default"
+"""Instead of a regime or model: all that have no value."""
 # timm asserts some of this, and silently ignores the rest, such as "inc" for "inc1".
 RAND_AUGMENT = re.compile(
     r"rand(-(m\d{1,3}|n[1-9]\d?|p(0|1|0?\.\d{1,9}|1\.0{1,9})|mstd\d{1,3}(\.\d{1,9})?"
@@ -36,7 +38,9 @@ def _known_model(name: str) -> str:
 
 
 def _known_size(name: str) -> str:
-    return name if name in MODELS else _known_regime(name)
+    if name not in (known := [*REGIMES, *MODELS, DEFAULT]):
+        raise ValueError(str(UnknownNameError("regime or model", name, known)))
+    return name
 
 
 def _known_to_timm(text: str) -> str:
@@ -73,4 +77,5 @@ Positive: TypeAlias = Annotated[float, Field(gt=0, le=limits.FACTOR)]
 NonNegative: TypeAlias = Annotated[float, Field(ge=0, le=limits.FACTOR)]
 BatchSize: TypeAlias = Annotated[int, Field(gt=0, le=limits.BATCH)]
 Epochs: TypeAlias = Annotated[int, Field(gt=0, le=limits.EPOCHS)]
+Iterations: TypeAlias = Annotated[int, Field(gt=0, le=limits.ITERATIONS)]
 Seeds: TypeAlias = Annotated[int, Field(gt=0, le=limits.SEEDS)]

@@ -30,7 +30,7 @@ def go(preset: str, folder: Path, *settings: str, **options: Any) -> Record | No
     found, run, images = make(preset, *settings)
     context = make_device_context("cpu", found.compute)
     recipe = run.recipe
-    sampling = Sampling(len(images.train), recipe.batch_size, recipe.micro_batch_size, run.seed)
+    sampling = Sampling.of(recipe, len(images.train), run.seed)
     loaders = make_task(run.task).loaders(
         images, found.data, recipe, sampling, context.device, found.compute
     )

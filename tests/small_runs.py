@@ -61,9 +61,7 @@ def _weights(run: Run) -> Weights:
 
 def make_small_loaders(images: InMemoryDataset, run: Run, rank: Rank | None = None) -> Loaders:
     recipe = run.recipe
-    sampling = Sampling(
-        len(images.train), recipe.batch_size, recipe.micro_batch_size, run.seed, rank or Rank()
-    )
+    sampling = Sampling.of(recipe, len(images.train), run.seed, rank or Rank())
     return make_loaders(images, PRESET.data, recipe, sampling, CPU, PRESET.compute)
 
 

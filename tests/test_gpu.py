@@ -46,7 +46,7 @@ def loaders_on(
     images: InMemoryDataset, run: Any, context: DeviceContext, **changes: Any
 ) -> Loaders:
     recipe = run.recipe
-    sampling = Sampling(len(images.train), recipe.batch_size, recipe.micro_batch_size, run.seed)
+    sampling = Sampling.of(recipe, len(images.train), run.seed)
     return make_loaders(
         images, PRESET.data, recipe, sampling, context.device, compute(**changes), threads=1
     )

@@ -46,7 +46,7 @@ def train_one(folder: Path, source: Path) -> None:
     run_folder = RunFolder(folder)
     run_folder.prepare(run)
     context = make_device_context("cpu", preset.compute)
-    sampling = Sampling(len(images.train), recipe.batch_size, recipe.micro_batch_size, run.seed)
+    sampling = Sampling.of(recipe, len(images.train), run.seed)
     loaders = make_loaders(images, preset.data, recipe, sampling, context.device, preset.compute)
     train.train(run, run_folder, loaders, context, checkpoint_seconds=0, start=start)
 

@@ -283,12 +283,15 @@ def test_names_of_studies(given_: str | None, otherwise: str, name: str | None) 
 # -- --set key=value -----------------------------------------------------------------------------
 
 
+BY_SIZE = ("learning_rate", "layer_decay", "drop_path", "ema_decay")
+
+
 def leaves(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Key -> value of everything in a preset that --set can replace."""
     found = {}
     for name, value in values.items():
         key = f"{prefix}{name}"
-        is_table = isinstance(value, dict) and name not in ("drop_path", "ema_decay", "start")
+        is_table = isinstance(value, dict) and name not in (*BY_SIZE, "start")
         found |= leaves(value, f"{key}.") if is_table else {key: value}
     return found
 

@@ -95,7 +95,7 @@ def test_set_of_what_only_one_recipe_has_leaves_the_other_alone() -> None:
         ("epochs=0", r"--set epochs=0: recipes\.classic\.epochs.*greater than 0"),
         ("enhanced.momentum=0.9", "optimizer adamw has no momentum"),
         ("resized_crop=[0.9, 0.1]", "resized_crop goes from small to large"),
-        ("schedule=square", "'cosine', 'linear' or 'step', not 'square'"),
+        ("schedule=square", "'cosine', 'poly' or 'step', not 'square'"),
         ("learning_rate=.nan", "finite"),
         ("resized_crop=[0.1, 1.0]", "give one of crop_padding and resized_crop"),
         ("crop_padding=null", "give one of crop_padding and resized_crop"),

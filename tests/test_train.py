@@ -100,6 +100,25 @@ def test_a_stopped_run_ends_as_one_that_was_not(
     assert [json.loads(line)["epoch"] for line in texts[0].splitlines()] == [1, 2, 3]
 
 
+def test_a_run_of_iterations_ends_inside_an_epoch(images: InMemoryDataset, tmp_path: Path) -> None:
+    """Of 3 epochs of 8 updates, 12: whole, and stopped in its last epoch."""
+    run = make_run(images, "iterations=12", "warmup_epochs=0", "ema_decay=0.9", "schedule=poly",
+                   "power=1", "final_learning_rate=0")  # fmt: skip
+    assert (run.recipe.updates(8), run.recipe.epochs_begun(8)) == (12, 2)
+    whole = last_state(run, images, tmp_path / "whole", [])
+    pieces = last_state(run, images, tmp_path / "pieces", [3, 6], checkpoint_seconds=0)
+    assert whole["metrics"] == pieces["metrics"]
+    for part in ("network", "ema"):
+        assert all(torch.equal(value, pieces[part][k]) for k, value in whole[part].items())
+    peak = run.recipe.learning_rate
+    rates = [row["learning_rate"] / peak for row in whole["metrics"]]
+    assert rates == pytest.approx([5 / 12, 1 / 12])
+    ema = whole["ema"]["n_averaged"].item()
+    assert (len(whole["metrics"]), ema) == (2, 12)
+    losses = [row["train_loss"] for row in whole["metrics"]]
+    assert losses == pytest.approx([2.3, 2.3], abs=0.5)  # of a mean, not of a sum of 2 or 4
+
+
 @pytest.mark.integration
 @pytest.mark.parametrize("step", ["ln", "gelu"])
 def test_accumulation_is_the_whole_batch(

@@ -10,12 +10,16 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from ablations.fit import batch_faults
 from modernize.errors import UsageError
+
+if TYPE_CHECKING:
+    from ablations.recipe import Recipe
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +62,7 @@ class Sampling:
         micro_batch_size: images that pass through the network at once.
         seed: the run's.
         process: this process.
+        iterations: updates after which the run ends; None: it ends with an epoch.
 
     Raises:
         UsageError: if the micro-batches of an update cannot be divided evenly among the processes.
@@ -68,11 +73,18 @@ class Sampling:
     micro_batch_size: int
     seed: int
     process: Rank = Rank()
+    iterations: int | None = None
 
     def __post_init__(self) -> None:
         sizes = self.images, self.batch_size, self.micro_batch_size
         if faults := batch_faults(*sizes, self.process.world_size):
             raise UsageError(" ".join(faults))
+
+    @classmethod
+    def of(cls, recipe: Recipe, images: int, seed: int, process: Rank = Rank()) -> Sampling:
+        """Returns the order of a run with this recipe, number of training images, and seed."""
+        sizes = images, recipe.batch_size, recipe.micro_batch_size
+        return cls(*sizes, seed, process, recipe.iterations)
 
     @property
     def batches(self) -> int:
@@ -89,11 +101,17 @@ class Sampling:
         """Updates in an epoch; an incomplete last one is omitted, as in the paper."""
         return self.images // self.batch_size
 
+    def updates_in(self, epoch: int) -> int:
+        """Returns the updates in one epoch: fewer in the last one of a run that ends inside it."""
+        if self.iterations is None:
+            return self.updates
+        return min(self.updates, self.iterations - epoch * self.updates)
+
     def epoch(self, epoch: int, first_update: int = 0) -> Iterator[MicroBatch]:
         """Yields this process's micro-batches of an epoch, from an update on."""
         generator = torch.Generator().manual_seed(derive(self.seed, "order", epoch))
         order = torch.randperm(self.images, generator=generator)
-        for update in range(first_update, self.updates):
+        for update in range(first_update, self.updates_in(epoch)):
             for turn in range(self.accumulation):
                 number = self.process.rank * self.accumulation + turn
                 start = update * self.batch_size + number * self.micro_batch_size

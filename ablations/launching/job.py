@@ -112,13 +112,7 @@ def train_here(
     )
     machine = Machine(context.device.type, context.process.world_size, here=True, python=True)
     fit.check([(run.key, wanted)], machine)
-    sampling = Sampling(
-        images=len(images.train),
-        batch_size=recipe.batch_size,
-        micro_batch_size=recipe.micro_batch_size,
-        seed=job.run.seed,
-        process=context.process,
-    )
+    sampling = Sampling.of(recipe, len(images.train), job.run.seed, context.process)
     loaders = task.loaders(
         images,
         job.data,

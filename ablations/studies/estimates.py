@@ -155,7 +155,7 @@ class PlanRow:
     @property
     def work(self) -> float:
         """MACs of all its runs; a backward pass costs about two forward passes."""
-        return 3.0 * self.cost.flops * self.recipe.epochs * self.images * self.runs
+        return 3.0 * self.cost.flops * self.recipe.images_seen(self.images) * self.runs
 
 
 def plan_rows(
@@ -181,7 +181,7 @@ def timed(rows: Sequence[PlanRow], speed: Speed) -> list[PlanRow]:
     return [
         dataclasses.replace(
             row,
-            hours=speed.of(row.spec, row.cost.flops) * row.recipe.epochs * row.images / 3600,
+            hours=speed.of(row.spec, row.cost.flops) * row.recipe.images_seen(row.images) / 3600,
             memory=speed.memory.get(row.key),
         )
         for row in rows

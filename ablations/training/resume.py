@@ -168,7 +168,8 @@ def _faults(
 def _position_faults(
     found: Mapping[str, Any], done: int, run: Run, sampling: Sampling
 ) -> Iterator[str]:
-    epoch, update, epochs = found["epoch"], found["update"], run.recipe.epochs
+    epoch, update = found["epoch"], found["update"]
+    epochs = run.recipe.epochs_begun(sampling.updates)
     inside = 0 <= epoch < epochs and 0 <= update < sampling.updates
     if not inside and (epoch, update) != (epochs, 0):
         yield (

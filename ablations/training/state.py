@@ -95,7 +95,8 @@ def initial_state(run: Run, context: DeviceContext, start: Weights | None = None
     network: Any = task.build(run.spec)
     if start is not None and (note := task.start(network, start, run.recipe)) and context.first:
         echo(note)
-    scales = task.scales(network, run.recipe.layer_decay or 1.0)
+    decay: Any = run.recipe.layer_decay  # a run has the one of its size
+    scales = task.scales(network, decay or 1.0)
     network = context.put(network)
     if run.recipe.sync_batch_norm and context.process.world_size > 1:
         convert: Any = nn.SyncBatchNorm.convert_sync_batchnorm  # untyped
@@ -131,7 +132,7 @@ def make_optimizer(
         {"params": params, "weight_decay": decays * recipe.weight_decay, "lr_scale": scale}
         for (decays, scale), params in members.items()
     ]
-    rate = recipe.learning_rate
+    rate: Any = recipe.learning_rate
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=rate, momentum=recipe.momentum or 0.0)
     first, second = recipe.betas or (0.9, 0.999)

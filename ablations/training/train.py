@@ -100,6 +100,7 @@ class _Trainer:
         self.run, self.recipe, self.folder, self.state = run, run.recipe, folder, state
         self.task = make_task(run.task)
         self.loaders, self.sampling, self.context = loaders, loaders.train.sampling, context
+        self.epochs = self.recipe.epochs_begun(self.sampling.updates)
         self.keep_going, self.checkpoint_seconds = keep_going, checkpoint_seconds
         self.loggers = Loggers(loggers, run, folder.path)
         self.seconds_before = state.seconds  # of earlier attempts
@@ -170,7 +171,7 @@ class _Trainer:
             DivergedError: for a loss, a weight or an output that is infinite or NaN.
             StoppedError: if the run was asked to stop.
         """
-        while self.state.epoch < self.recipe.epochs:
+        while self.state.epoch < self.epochs:
             self._epoch()
             self._finish_epoch()
 
@@ -179,12 +180,13 @@ class _Trainer:
         state = self.state
         state.network.train()
         self.loaders.train.data_wait = 0.0
-        start, updates = time.perf_counter(), self.sampling.updates - state.update
+        here = self.sampling.updates_in(state.epoch)
+        start, updates = time.perf_counter(), here - state.update
         stream = self.loaders.train.epoch(state.epoch, state.update)
         for _, micro_batches in itertools.groupby(stream, key=lambda item: item[0].update):
             self._update(micro_batches)
             state.update += 1
-            last = state.update == self.sampling.updates
+            last = state.update == here
             if state.update % CHECK_UPDATES == 0 or last or self.context.process.world_size == 1:
                 self._check_signals(last)
         took = time.perf_counter() - start
@@ -237,8 +239,8 @@ class _Trainer:
             self.last_progress = now
             self.folder.write_progress(
                 epoch=state.epoch,
-                epochs=self.recipe.epochs,
-                fraction=done / (self.recipe.epochs * self.sampling.updates),
+                epochs=self.epochs,
+                fraction=done / self.recipe.updates(self.sampling.updates),
                 seconds=self.seconds(),
             )
         if stopping:
@@ -271,10 +273,11 @@ class _Trainer:
             for buffer in network.buffers():  # of BatchNorm, which differ between processes
                 self.context.broadcast(buffer)
         loss = self.context.sum(state.loss_sum.clone()) / self.context.process.world_size
-        iteration = (state.epoch + 1) * self.sampling.updates - 1
+        updates = self.sampling.updates_in(state.epoch)
+        iteration = state.epoch * self.sampling.updates + updates - 1
         row = {
             "epoch": state.epoch + 1,
-            "train_loss": loss.item() / self.sampling.updates,
+            "train_loss": loss.item() / updates,
             "learning_rate": self.recipe.learning_rate_at(iteration, self.sampling.updates),
         }
         for prefix, network in networks.items():
@@ -326,8 +329,7 @@ class _Trainer:
         if average := measured.headline.name(row.get(measured.headline.ema)):
             values.append(f"EMA {average}")
         parts = [
-            f"epoch {row['epoch']} of {self.recipe.epochs}: "
-            f"loss {units.fixed(row['train_loss'], 4)}",
+            f"epoch {row['epoch']} of {self.epochs}: loss {units.fixed(row['train_loss'], 4)}",
             *filter(None, values),
             *([units.rate(rate)] if rate else []),
         ]

@@ -322,7 +322,7 @@ def of_run(study: Study, data: str | None, options: Options) -> Evaluated:
     slot = find_slots(1)[0]
     given = {"precision": options.precision} if options.precision else {}
     context = make_device_context(slot.device, preset.compute.model_copy(update=given))
-    sampling = Sampling(len(images.train), recipe.batch_size, recipe.micro_batch_size, run.seed)
+    sampling = Sampling.of(recipe, len(images.train), run.seed)
     loaders = task.loaders(
         images,
         choice,
