@@ -8,6 +8,7 @@ import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from browser import open_browser, require_browser
@@ -18,7 +19,8 @@ from ablations.analysis.comparison import compare
 from ablations.analysis.comparison_text import notes
 from ablations.analysis.summary import write_summary
 from ablations.charts import chart
-from ablations.charts.figures import study_figure
+from ablations.charts.canvas import render
+from ablations.charts.figures import paper_figure, study_figure
 from ablations.charts.settings import ChartSettings
 from ablations.cli import main
 from ablations.records import Record, Status, Study
@@ -26,7 +28,7 @@ from ablations.report import data, pictures
 from ablations.report.figures import (
     tornado_figure,
 )
-from ablations.report.html import as_html
+from ablations.report.html import as_html, compact
 from ablations.report.markdown import as_markdown
 from ablations.report.page import Page, make, tornado_table
 from ablations.report.sections import GONE, Section, Text, sections
@@ -533,3 +535,37 @@ def test_the_blocks_of_the_steps_that_change_them_are_drawn() -> None:
     assert {"resnet", "depthwise", "ln", "downsample"} <= keys
     assert not {"recipe", "stage-ratio", "patchify"} & keys
     assert len(drawn.svg) < 400_000
+
+
+def _shapes(svg: str) -> list[tuple[str, list[float], str]]:
+    """Each element that an SVG shows: its tag, its numbers, and its text."""
+    root = ElementTree.fromstring(svg)  # noqa: S314
+    named = {f"#{e.get('id')}": e for e in root.iter() if e.get("id")}
+    found = []
+    for element in root.iter():
+        tag = element.tag.rpartition("}")[2]
+        if tag not in ("path", "use", "text", "rect"):
+            continue
+        moved = element.get("x") or (element.get("transform") or "").removeprefix("translate(")
+        at = [float(number) for number in re.findall(r"-?[\d.]+", moved)[:1]]
+        target = named[element.get("{http://www.w3.org/1999/xlink}href")] if tag == "use" else None
+        path = (element if target is None else target).get("d", "")
+        numbers = [float(n) for n in re.findall(r"-?[\d.]+", path)]
+        found.append((tag, numbers + at, "".join(element.itertext()) if tag == "text" else ""))
+    return found
+
+
+@pytest.mark.parametrize("svg_text", [False, True])
+def test_pictures_in_the_page_are_smaller_and_look_the_same(svg_text: bool) -> None:
+    settings = ChartSettings(svg_text=svg_text)
+    figure = paper_figure("resnet50", settings=settings)
+    figure.axes[0].text(1, 1, 'a  b ("#figure_1") id="figure_1" d="M 1.23456 2"; --> <g>')
+    svg = render(figure, "svg", settings).decode()
+    small = compact(svg)
+    assert len(small) < (0.8 if svg_text else 0.65) * len(svg)
+    for (tag, numbers, text), (small_tag, small_numbers, small_text) in zip(
+        _shapes(svg), _shapes(small), strict=True
+    ):
+        assert (small_tag, small_text) == (tag, text)
+        assert small_numbers == pytest.approx(numbers, abs=0.5 if tag == "use" else 0.006)
+    assert ("a  b" in "".join(text for *_, text in _shapes(small))) == svg_text

@@ -47,10 +47,38 @@ def as_html(page: Page) -> str:
     )
 
 
+def compact(svg: str) -> str:
+    """Returns an SVG of matplotlib in about 60 % of its characters; it looks the same.
+
+    Paths are exact to 0.01 point, and places of letters to 0.5 % of their size. Only names that
+    something refers to are kept, and are shortened.
+    """
+    svg = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->|(?<=>)\s+(?=<)", "", svg, flags=re.DOTALL)
+    used = dict.fromkeys(re.findall(r'(?:href="|url\()#([^")]+)', svg))
+    names = {name: f"i{number}" for number, name in enumerate(used)}
+
+    def new_id(name: str) -> str:
+        return f' id="{names[name]}"' if name in names else ""
+
+    def compact_path(path: re.Match[str]) -> str:
+        rounded = re.sub(r"\d+\.\d{3,}", lambda m: f"{float(m[0]):.2f}", path[0])
+        return re.sub(r" ?([MLQCz]) ?", r"\1", rounded)
+
+    def compact_tag(tag: re.Match[str]) -> str:
+        text = re.sub(r"\s+", " ", tag[0])
+        text = re.sub(r' id="([^"]+)"', lambda m: new_id(m[1]), text)
+        text = re.sub(r'(href="|url\()#([^")]+)', lambda m: f"{m[1]}#{names[m[2]]}", text)
+        if text.startswith("<use"):
+            letter = r'transform="translate\(([\d.]+) 0\)"'
+            text = re.sub(letter, lambda m: f'x="{float(m[1]):.0f}"', text)
+        return re.sub(r'(?<= d=")[^"]+', compact_path, text)
+
+    return re.sub(r"<[^>]+>", compact_tag, svg)
+
+
 def _data_url(svg: bytes, *, in_list: bool = False) -> Markup:
     """Returns a picture as a URL for an attribute in single quotes; a quarter less than base64."""
-    text = re.sub(r"\s*\n\s*", " ", svg.decode())
-    url = quote(text, safe=_PLAIN)
+    url = quote(compact(svg.decode()), safe=_PLAIN)
     if in_list:
         url = url.translate(_SEPARATORS)
     return Markup(f"data:image/svg+xml,{url}")  # noqa: S704
