@@ -181,13 +181,13 @@ def find_regime(name: str) -> Regime:
     return REGIMES[name]
 
 
-def find_step(step: str | int, steps: Sequence[Step] = STEPS) -> int:
-    """Returns the index of a step, given as its key or as its index (integer or text).
+def find_step(step: str | int) -> int:
+    """Returns the index of a step of the road, given as its key or as its index (integer or text).
 
     Raises:
         UnknownNameError: listing the keys.
     """
-    return find_key(step, [row.key for row in steps])
+    return find_key(step, [row.key for row in STEPS])
 
 
 def find_key(step: str | int, keys: Sequence[str]) -> int:

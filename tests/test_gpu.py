@@ -284,7 +284,7 @@ def test_a_batch_is_pinned_with_all_its_tensors(monkeypatch: pytest.MonkeyPatch)
     pinned: list[Tensor] = []
     monkeypatch.setattr(Tensor, "pin_memory", lambda x: pinned.append(x) or x)
     pixels, noise = torch.zeros(2, 4, 4, 3, dtype=torch.uint8), torch.zeros(5)
-    batch = RawBatch(pixels, [0, 1], noise, [], {}).pin_memory()
+    batch = RawBatch({}, pixels, [0, 1], noise, []).pin_memory()
     assert batch.indices == [0, 1]
     assert pinned == [pixels, noise]
 

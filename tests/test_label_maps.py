@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from ablations.data.dense import image_files
-from ablations.data.dense.label_maps import Pair, find_label_maps
+from ablations.data.dense.label_maps import find_label_maps
 from ablations.data.images import DataError
 
 ADE20K = ("images/training", "annotations/training", "images/validation", "annotations/validation")
@@ -28,9 +28,9 @@ def write(root: Path, folders: tuple[str, ...] = ADE20K, last: int = 150) -> Pat
     return root
 
 
-def refused(root: Path, **options) -> str:
+def refused(root: Path) -> str:
     with pytest.raises(DataError) as caught:
-        find_label_maps(str(root), **options)
+        find_label_maps(str(root))
     return str(caught.value)
 
 
@@ -70,17 +70,12 @@ def test_other_folders(tmp_path: Path, folders: tuple[str, ...]) -> None:
     images = find_label_maps(str(tmp_path))
     assert images.classes == tuple("abcdefg")
     assert (images.train.target(0) == labels_of(0).clip(max=6)).all()  # not reduced
-    reduced = find_label_maps(str(tmp_path), classes=6, reduced=True)
-    assert reduced.train.target(0)[0, :4].tolist() == [255, 0, 1, 2]
-    assert reduced.digest != images.digest
+    (tmp_path / "classes.txt").write_text("\n".join("abcdefgh"))
+    assert find_label_maps(str(tmp_path)).digest != images.digest
 
 
-def test_folders_by_name(tmp_path: Path) -> None:
-    write(tmp_path, ("a", "b", "c", "d"), last=3)
-    message = refused(tmp_path, classes=4)
-    assert "a, b, c, d" in message
-    images = find_label_maps(str(tmp_path), Pair("a", "b"), Pair("c", "d"), classes=4)
-    assert images.val.path(0).endswith("/c/ADE_000.jpg")
+def test_unknown_folders_are_named(tmp_path: Path) -> None:
+    assert "a, b, c, d" in refused(write(tmp_path, ("a", "b", "c", "d")))
 
 
 def test_palettes_are_read_as_labels(tmp_path: Path) -> None:
@@ -156,5 +151,6 @@ def test_empty_folders_and_too_many_classes(tmp_path: Path) -> None:
     for folder in ADE20K:
         (tmp_path / folder).mkdir(parents=True)
     assert "images/training" in refused(tmp_path)
-    assert "300" in refused(tmp_path, classes=300)
+    (tmp_path / "classes.txt").write_text("\n".join(map(str, range(300))))
+    assert "300" in refused(tmp_path)
     assert "no-such" in refused(tmp_path / "no-such")

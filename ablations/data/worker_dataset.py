@@ -29,8 +29,9 @@ class BadImageError(RoadmapError):
     """An image that cannot be read; the message names it, and says how to skip it."""
 
 
+@dataclasses.dataclass
 class Batch:
-    """A batch as it comes from a worker: a dataclass of tensors and other values.
+    """A batch as it comes from a worker: tensors and other values; without any, it is empty.
 
     Attributes:
         bad: the unreadable images met: the reason by the path.
@@ -40,8 +41,8 @@ class Batch:
 
     def pin_memory(self) -> Self:
         """Returns the batch in pinned memory; a DataLoader calls this."""
-        values = vars(self).items()
-        return type(self)(**{k: v.pin_memory() if isinstance(v, Tensor) else v for k, v in values})
+        pinned: Any = {k: v.pin_memory() for k, v in vars(self).items() if isinstance(v, Tensor)}
+        return dataclasses.replace(self, **pinned)
 
 
 @dataclasses.dataclass
@@ -53,14 +54,12 @@ class RawBatch(Batch):
         indices: (B,) numbers of its images; not all as requested if some could not be read.
         noise: float32 (M,), the pixels of the erased regions, one region after the other.
         boxes: position in the batch, top, left, height and width of each erased region.
-        bad: the unreadable images met: the reason by the path.
     """
 
     pixels: Tensor
     indices: list[int]
     noise: Tensor
     boxes: list[tuple[int, int, int, int, int]]
-    bad: dict[str, str]
 
 
 class WorkerDataset(TorchDataset[Any]):
@@ -139,7 +138,7 @@ class WorkerDataset(TorchDataset[Any]):
                     boxes.append((position, region.top, region.left, *region.noise.shape[1:]))
                     noises.append(region.noise.flatten())
         noise = torch.cat(noises) if noises else torch.empty(0)
-        return RawBatch(pixels[: len(indices)], indices, noise, boxes, bad)
+        return RawBatch(bad, pixels[: len(indices)], indices, noise, boxes)
 
 
 class Read(Protocol[Item]):

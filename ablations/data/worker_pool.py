@@ -10,7 +10,7 @@ import os
 import random
 import signal
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from multiprocessing.process import BaseProcess
 from multiprocessing.util import Finalize
 from typing import Any, Generic, TypeVar
@@ -165,7 +165,7 @@ def _unchanged(batch: Any) -> Any:
 class PickledBatch:
     """A batch that is sent as plain bytes, because shared memory had no room."""
 
-    kind: type[Batch]
+    kind: Callable[..., Batch]
     arrays: dict[str, Any]
     rest: dict[str, Any]
 

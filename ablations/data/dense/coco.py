@@ -15,7 +15,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -38,8 +38,7 @@ EXPECTED = (
 )
 
 
-@dataclasses.dataclass(frozen=True)
-class Place:
+class _Place(NamedTuple):
     """Where the images and annotations of a split are, relative to the data set's folder.
 
     Attributes:
@@ -193,23 +192,16 @@ class CocoSplit:
         return {"images": images, "annotations": annotations, "categories": categories}
 
 
-def find_coco(
-    source: str, train: Place | None = None, val: Place | None = None
-) -> DenseImages[CocoSplit]:
+def find_coco(source: str) -> DenseImages[CocoSplit]:
     """Returns the images of a folder in COCO's layout; images are not read, except for some.
 
     Training images without usable objects, or with a side below 32 pixels, are left out.
-
-    Args:
-        source: the folder.
-        train: its training images; None: they are found by their usual names.
-        val: its validation images.
 
     Raises:
         DataError: naming all faults: file, id of the image, id of the annotation.
     """
     root = existing_folder(source, EXPECTED)
-    files = [_File(root, train or _find(root, "train")), _File(root, val or _find(root, "val"))]
+    files = [_File(root, _find(root, split)) for split in ("train", "val")]
     faults = [fault for file in files for fault in file.faults]
     if files[0].categories != files[1].categories:
         faults.append(
@@ -256,7 +248,7 @@ def _trainable(split: CocoSplit) -> NDArray[np.int64]:
     return np.flatnonzero((objects > 0) & (split.sizes.min(1) >= SMALLEST))
 
 
-def _find(root: Path, split: str) -> Place:
+def _find(root: Path, split: str) -> _Place:
     """Returns the usual names of a split's files.
 
     Raises:
@@ -273,7 +265,7 @@ def _find(root: Path, split: str) -> Place:
     folder = next((path for path in (name, f"images/{name}") if (root / path).is_dir()), None)
     if folder is None:
         raise DataError(f"{root} has no folder {name} or images/{name} of the images; {EXPECTED}.")
-    return Place(folder, f"annotations/{found[0]}")
+    return _Place(folder, f"annotations/{found[0]}")
 
 
 class _File:
@@ -288,7 +280,7 @@ class _File:
         images: names, sizes and times of the image files, from the data set's folder on.
     """
 
-    def __init__(self, root: Path, place: Place) -> None:
+    def __init__(self, root: Path, place: _Place) -> None:
         self.path, self.root, self.place = root / place.annotations, root, place
         self.faults: list[str] = []
         self.notes: list[str] = []

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -39,8 +38,7 @@ EXPECTED = (
 )
 
 
-@dataclasses.dataclass(frozen=True)
-class Pair:
+class _Pair(NamedTuple):
     """A folder of images and one of label maps, relative to the data set's folder."""
 
     images: str
@@ -137,32 +135,20 @@ def read_labels(path: str) -> NDArray[np.uint8]:
         return np.array(image)
 
 
-def find_label_maps(
-    source: str,
-    train: Pair | None = None,
-    val: Pair | None = None,
-    *,
-    classes: Sequence[str] | int | None = None,
-    reduced: bool | None = None,
-) -> DenseImages[LabelMapSplit]:
-    """Returns images with label maps; they are not read, except for some.
+def find_label_maps(source: str) -> DenseImages[LabelMapSplit]:
+    """Returns the images with label maps of a folder; they are not read, except for some.
 
-    Args:
-        source: the folder.
-        train: its training images; None: they are found by the usual names.
-        val: its validation images.
-        classes: names or number of the classes; None: from a file ``classes.txt`` or ADE20K's
-            ``objectInfo150.txt`` in the folder; otherwise 150 in ADE20K's layout.
-        reduced: whether label 0 is ignored and all others are one less; None: as in ADE20K's
-            layout, which does so.
+    The names of the classes are in a file ``classes.txt`` or ADE20K's ``objectInfo150.txt`` in the
+    folder; ADE20K's layout has 150 classes without it. In ADE20K's layout, label 0 is ignored and
+    all others are one less.
 
     Raises:
         DataError: naming the files with all faults.
     """
     root = existing_folder(source, EXPECTED)
-    pairs = (train, val) if train and val else _find(root)
+    pairs = _find(root)
     ade20k = pairs[0].images == f"images/{SPLITS[0][0]}"
-    names = _class_names(root, classes, ade20k)
+    names = _class_names(root, ade20k)
     faults: list[str] = []
     files: list[File] = []
     splits = []
@@ -175,7 +161,7 @@ def find_label_maps(
                 images=np.array([file.path for file in images], np.bytes_),
                 maps=np.array([file.path for file in maps], np.bytes_),
                 num_classes=len(names),
-                reduced=ade20k if reduced is None else reduced,
+                reduced=ade20k,
             )
         )
     if not faults:
@@ -183,7 +169,7 @@ def find_label_maps(
             faults += image_files.faults_of(len(split), split.target, str(root / pair.images))
     if faults:
         raise DataError(". ".join(faults) + ".")
-    known = f"{len(names)} {splits[0].reduced}".encode()
+    known = f"{len(names)} {ade20k}".encode()
     digest, times, newest = image_files.identify(files, known)
     return DenseImages(
         name="label-maps",
@@ -197,14 +183,14 @@ def find_label_maps(
     )
 
 
-def _find(root: Path) -> tuple[Pair, Pair]:
+def _find(root: Path) -> tuple[_Pair, _Pair]:
     """Returns the folders of training and validation images by their usual names."""
     for names in SPLITS:
         for images in IMAGES:
             for maps in MAPS:
                 for form in ("{kind}/{split}", "{split}/{kind}"):
                     pairs = [
-                        Pair(form.format(kind=images, split=n), form.format(kind=maps, split=n))
+                        _Pair(form.format(kind=images, split=n), form.format(kind=maps, split=n))
                         for n in names
                     ]
                     if all((root / p.images).is_dir() and (root / p.maps).is_dir() for p in pairs):
@@ -213,21 +199,19 @@ def _find(root: Path) -> tuple[Pair, Pair]:
     raise DataError(f"{root} has {f'the folders {has}' if has else 'no folders'}; {EXPECTED}.")
 
 
-def _class_names(root: Path, classes: Sequence[str] | int | None, ade20k: bool) -> tuple[str, ...]:
-    if classes is None:
-        for name, separator in ((NAMES, "\n"), (ADE20K_NAMES, "\t")):
-            if (path := root / name).is_file():
-                lines = path.read_text(encoding="utf-8").splitlines()[name == ADE20K_NAMES :]
-                classes = [line.split(separator)[-1].strip() for line in lines if line.strip()]
-                break
-        else:
-            if not ade20k:
-                raise DataError(
-                    f"{root} does not say which classes the labels mean; write the name of each "
-                    f"class into {root / NAMES}, one in a line, that of label 0 first."
-                )
-            classes = ADE20K_CLASSES
-    names = tuple(map(str, range(classes))) if isinstance(classes, int) else tuple(classes)
+def _class_names(root: Path, ade20k: bool) -> tuple[str, ...]:
+    for name, separator in ((NAMES, "\n"), (ADE20K_NAMES, "\t")):
+        if (path := root / name).is_file():
+            lines = path.read_text(encoding="utf-8").splitlines()[name == ADE20K_NAMES :]
+            names = tuple(line.split(separator)[-1].strip() for line in lines if line.strip())
+            break
+    else:
+        if not ade20k:
+            raise DataError(
+                f"{root} does not say which classes the labels mean; write the name of each class "
+                f"into {root / NAMES}, one in a line, that of label 0 first."
+            )
+        names = tuple(map(str, range(ADE20K_CLASSES)))
     if not 2 <= len(names) < IGNORED:
         raise DataError(
             f"{root}: {plural(len(names), 'class')}; label maps have from 2 to {IGNORED - 1}."
@@ -235,7 +219,7 @@ def _class_names(root: Path, classes: Sequence[str] | int | None, ade20k: bool) 
     return names
 
 
-def _pair_up(root: Path, pair: Pair, faults: list[str]) -> tuple[list[File], list[File]]:
+def _pair_up(root: Path, pair: _Pair, faults: list[str]) -> tuple[list[File], list[File]]:
     """Returns images and label maps in the order of their names; adds faults."""
     images, maps = (
         {path.stem: f"{folder}/{path.name}" for path in _listed(root / folder, suffixes)}

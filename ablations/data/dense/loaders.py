@@ -49,6 +49,7 @@ class Prepared:
     target: Any
 
 
+@dataclasses.dataclass
 class DenseBatch(Batch, Generic[Targets]):
     """A batch of padded images.
 
@@ -67,11 +68,8 @@ class DenseBatch(Batch, Generic[Targets]):
 
 @dataclasses.dataclass
 class _Tests(DenseBatch[list[Detection]]):
-    """Images to be tested, whose objects are not read; attributes as of :class:`DenseBatch`."""
+    """Images to be tested, whose objects are not read."""
 
-    pixels: Tensor
-    sizes: list[tuple[int, int]]
-    bad: dict[str, str]
     indices: list[int]
     originals: list[tuple[int, int]]
 
@@ -88,9 +86,6 @@ class _Objects(DenseBatch[list[Detection]]):
         counts: number of objects and of ignored boxes in each image.
     """
 
-    pixels: Tensor
-    sizes: list[tuple[int, int]]
-    bad: dict[str, str]
     counts: list[tuple[int, int]]
     boxes: Tensor
     labels: Tensor
@@ -115,20 +110,10 @@ class _Objects(DenseBatch[list[Detection]]):
 class _Labels(DenseBatch[Tensor]):
     """Images with label maps: ``labels``, uint8 (B, H, W)."""
 
-    pixels: Tensor
-    sizes: list[tuple[int, int]]
-    bad: dict[str, str]
     labels: Tensor
 
     def targets(self, to_device: Callable[[Tensor], Tensor]) -> Tensor:
         return to_device(self.labels).long()
-
-
-@dataclasses.dataclass
-class _NoImages(Batch):
-    """A batch of which no image could be read."""
-
-    bad: dict[str, str]
 
 
 Collate: TypeAlias = Callable[[Sequence[Prepared], dict[str, str]], DenseBatch[Targets]]
@@ -157,7 +142,7 @@ def _sizes(images: Sequence[Prepared]) -> list[tuple[int, int]]:
 def collate_tests(images: Sequence[Prepared], bad: dict[str, str]) -> DenseBatch[list[Detection]]:
     """Returns a batch of images whose objects are not read."""
     indices, originals = [image.index for image in images], [image.original for image in images]
-    return _Tests(_pad_to_multiple(images), _sizes(images), bad, indices, originals)
+    return _Tests(bad, _pad_to_multiple(images), _sizes(images), indices, originals)
 
 
 def collate_objects(images: Sequence[Prepared], bad: dict[str, str]) -> DenseBatch[list[Detection]]:
@@ -172,7 +157,7 @@ def collate_objects(images: Sequence[Prepared], bad: dict[str, str]) -> DenseBat
         torch.from_numpy(np.concatenate([getattr(o, name) for o in objects]))
         for name in ("boxes", "labels", "ignored")
     )
-    return _Objects(pixels, _sizes(images), bad, counts, boxes, labels, masks, ignored)
+    return _Objects(bad, pixels, _sizes(images), counts, boxes, labels, masks, ignored)
 
 
 def collate_labels(images: Sequence[Prepared], bad: dict[str, str]) -> DenseBatch[Tensor]:
@@ -181,7 +166,7 @@ def collate_labels(images: Sequence[Prepared], bad: dict[str, str]) -> DenseBatc
     labels = torch.full((len(images), height, width), IGNORED, dtype=torch.uint8)
     for image, padded in zip(images, labels.numpy(), strict=True):
         padded[: image.target.shape[0], : image.target.shape[1]] = image.target
-    return _Labels(_pad(images, height, width), _sizes(images), bad, labels)
+    return _Labels(bad, _pad(images, height, width), _sizes(images), labels)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -239,7 +224,7 @@ class _DenseWorkerDataset(TorchDataset[Any]):
                     images.append(Prepared(index, original, *self.transform(*found, rng)))
         except BadImageError as error:
             return error
-        return self.collate(images, bad) if images else _NoImages(bad)
+        return self.collate(images, bad) if images else Batch(bad)
 
 
 class _DenseLoader(PooledLoader[Any], Generic[Targets]):
@@ -353,5 +338,5 @@ class DenseValidationLoader(_DenseLoader[Targets]):
             WorkerError: if a worker was killed.
         """
         for batch in self.load_part(len(self.split), self.process, self.batch_size):
-            if not isinstance(batch, _NoImages):
+            if isinstance(batch, DenseBatch):
                 yield self._finish(batch)
