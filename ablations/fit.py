@@ -82,11 +82,6 @@ class RunSetup:
         if self.spec.norm is not Norm.BATCH:
             return []
         together = self.recipe.sync_batch_norm and machine.processes > 1
-        if together and machine.device not in ("", "cuda"):
-            return [
-                f"sync_batch_norm needs CUDA GPUs, not {machine.device}; --set "
-                "sync_batch_norm=false, or train with one process."
-            ]
         side, batch = (
             smallest_feature_map(self.spec, self.data.image_size),
             self.recipe.micro_batch_size,

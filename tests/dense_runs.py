@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from ablations.data.sampling import Sampling
+from ablations.data.sampling import Rank, Sampling
 from ablations.recipe import Preset, load_preset
 from ablations.records import Record, Run, RunFolder
 from ablations.tasks.registry import make_task
@@ -25,15 +25,18 @@ def make(preset: str, *settings: str) -> tuple[Preset, Run, Any]:
     return found, Run("ln", recipe.apply_to(spec), recipe, images.identity(), 0, task=task), images
 
 
-def go(preset: str, folder: Path, *settings: str, **options: Any) -> Record | None:
-    """Trains such a run in a folder; None if it was stopped."""
+def go(
+    preset: str, folder: Path, *settings: str, process: Rank | None = None, **options: Any
+) -> Record | None:
+    """Trains such a run in a folder, in this process and the others; None if it was stopped."""
     found, run, images = make(preset, *settings)
-    context = make_device_context("cpu", found.compute)
+    context = make_device_context("cpu", found.compute, process)
     recipe = run.recipe
-    sampling = Sampling.of(recipe, len(images.train), run.seed)
+    sampling = Sampling.of(recipe, len(images.train), run.seed, context.process)
     loaders = make_task(run.task).loaders(
         images, found.data, recipe, sampling, context.device, found.compute
     )
     run_folder = RunFolder(folder)
-    run_folder.prepare(run)
+    if context.first:
+        run_folder.prepare(run)
     return train.train(run, run_folder, loaders, context, **options)

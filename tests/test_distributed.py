@@ -82,6 +82,50 @@ def test_half_the_batch_each_is_the_whole_batch(
     assert furthest(whole, halves) < 1e-5
 
 
+def train_dense(preset: str, folder: Path, processes: int, *settings: str) -> Path:
+    """Trains a small detector or segmenter and returns its folder."""
+    program = ROOT / "tests" / "programs" / "train_dense.py"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+    done = subprocess.run(
+        [*TORCHRUN, str(processes), str(program), preset, str(folder), *settings],
+        capture_output=True, text=True, env=environment, timeout=PATIENCE,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("preset", ["nano-detection", "nano-segmentation"])
+def test_two_processes_train_the_weights_of_detectors_and_segmenters_as_one_does(
+    preset: str, tmp_path: Path
+) -> None:
+    """The losses are means over a micro-batch, and processes have the same micro-batches as one."""
+    alone, together = (
+        train_dense(preset, tmp_path / str(n), n, "drop_path=0.2", "ema_decay=0.9") for n in (1, 2)
+    )
+    ours, theirs = (torch.load(p / WEIGHTS, weights_only=True) for p in (alone, together))
+    statistics = ("running_mean", "running_var", "num_batches_tracked")  # of one process each
+    for part in ("network", "ema"):
+        assert ours[part].keys() == theirs[part].keys()
+        for name, value in ours[part].items():
+            assert name.endswith(statistics) or torch.equal(value, theirs[part][name]), name
+    if preset == "nano-detection":  # it has no BatchNorm
+        assert (alone / "metrics.jsonl").read_bytes() == (together / "metrics.jsonl").read_bytes()
+
+
+@pytest.mark.slow
+def test_with_sync_batch_norm_half_the_batch_each_is_the_whole_batch(tmp_path: Path) -> None:
+    settings = ["head=upernet-plain", "sync_batch_norm=true", "optimizer=sgd", "momentum=0.9",
+                "betas=null", "epsilon=null", "learning_rate=0.01", "ema_decay=0.9"]  # fmt: skip
+    whole, halves = (
+        train_dense("nano-segmentation", tmp_path / str(n), n, f"micro_batch_size={4 // n}",
+                    *settings) for n in (1, 2)
+    )  # fmt: skip
+    ours, theirs = (torch.load(p / WEIGHTS, weights_only=True) for p in (whole, halves))
+    for part in ("network", "ema"):
+        torch.testing.assert_close(theirs[part], ours[part], rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.slow
 def test_processes_resume_from_one_checkpoint_with_equal_results(tmp_path: Path) -> None:
     program = Path(__file__).parent / "programs" / "go_on_together.py"

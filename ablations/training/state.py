@@ -16,6 +16,7 @@ from ablations.tasks.registry import make_task
 from ablations.terminal import echo
 from ablations.training.device_context import DeviceContext
 from ablations.training.step import make_scaler
+from ablations.training.sync_batch_norm import synchronise
 from modernize.weights import Weights
 
 
@@ -99,8 +100,7 @@ def initial_state(run: Run, context: DeviceContext, start: Weights | None = None
     scales = task.scales(network, decay or 1.0)
     network = context.put(network)
     if run.recipe.sync_batch_norm and context.process.world_size > 1:
-        convert: Any = nn.SyncBatchNorm.convert_sync_batchnorm  # untyped
-        network = convert(network)
+        network = synchronise(network, context.device)
     ema = None
     if run.recipe.ema_decay is not None:
         average: Any = get_ema_multi_avg_fn  # untyped

@@ -75,8 +75,7 @@ class MaskHead(nn.Sequential):
 def conv_norm_act(width: int, out: int, kernel: int) -> nn.Sequential:
     """Returns a convolution without bias, BatchNorm and ReLU, at the resolution of the input.
 
-    The authors' BatchNorms are synchronised: with several processes, convert the model by
-    ``nn.SyncBatchNorm.convert_sync_batchnorm``.
+    The authors' BatchNorms are synchronised among processes; these are not.
     """
     return nn.Sequential(
         OrderedDict(
