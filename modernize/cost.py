@@ -32,7 +32,7 @@ from modernize.custom_layers import running
 from modernize.spec import NetSpec
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from modernize.network import Network
 
@@ -168,21 +168,36 @@ def flops_by_module(spec: NetSpec, image_size: int) -> dict[str, int]:
 
 @functools.lru_cache(maxsize=1024)
 def _count(spec: NetSpec, image_size: int) -> Cost:
-    """Returns all counts, from one trace of the network."""
+    """Returns all counts of a network."""
+    network, images = _network_and_empty_batch(spec, image_size)
+    return count_module(network, images, spec, f"be run on an image of {image_size} pixels")
+
+
+def count_module(module: nn.Module, images: Tensor, spec: NetSpec, what: str) -> Cost:
+    """Returns all counts of a module in evaluation mode, from one trace.
+
+    Args:
+        module: a network, or a part of it.
+        images: (1, C, H, W), or (0, C, H, W) if it has no custom layers.
+        spec: of the network.
+        what: it is to do, for the message of an error.
+
+    Raises:
+        CustomLayersError: if its custom layers fail.
+    """
     with _fvcore() as fvcore:
-        network, images = _network_and_empty_batch(spec, image_size)
         flops_of, outputs_of = fvcore.jit_handles, fvcore.jit_handles.generic_activation_jit()
         handles = {
             "aten::_convolution": _combined("conv", flops_of.conv_flop_jit, outputs_of),
             "aten::linear": _combined("linear", flops_of.linear_flop_jit, outputs_of),
             "aten::addmm": _combined("addmm", flops_of.addmm_flop_jit, outputs_of),
         }
-        analysis = _analysis(fvcore.FlopCountAnalysis, network, images).set_op_handle(**handles)
-        with running(spec, f"be run on an image of {image_size} pixels"):
+        analysis = _analysis(fvcore.FlopCountAnalysis, module, images).set_op_handle(**handles)
+        with running(spec, what):
             by_operator = Counter(analysis.by_operator())
     activations = by_operator.pop(_ACTIVATIONS)
     return Cost(
-        params=sum(p.numel() for p in network.parameters()),
+        params=sum(p.numel() for p in module.parameters()),
         flops=int(sum(by_operator[name] for name in _HEADLINE_OPERATORS)),
         flops_total=int(sum(by_operator.values())),
         activations=int(activations),
@@ -232,7 +247,7 @@ def _analyses(spec: NetSpec, image_size: int) -> Iterator[tuple[Any, Any, Any]]:
         yield fvcore, flops, _analysis(fvcore.ActivationCountAnalysis, network, images)
 
 
-def _analysis(kind: Any, network: Network, images: Tensor) -> Any:
+def _analysis(kind: Any, network: nn.Module, images: Tensor) -> Any:
     """Returns one of fvcore's analyses, modified to count one image for a batch of size 0."""
 
     class ForOneImage(kind):  # type: ignore[misc]  # fvcore has no types

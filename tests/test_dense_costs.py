@@ -11,8 +11,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from ablations.costs.dense_backbones import BACKBONES
-from ablations.costs.dense_costs import TASKS, head_cost, model_rows
+from ablations.costs.dense_costs import TASKS, model_rows
 from ablations.heads import DETECTORS, SEGMENTERS
+from ablations.tasks.registry import make_task
+from modernize.custom_layers import load_custom_layers
 from modernize.heads import (
     MASK_RCNN_NANO,
     UPERNET,
@@ -21,7 +23,8 @@ from modernize.heads import (
     build_detector,
     build_segmenter,
 )
-from modernize.heads.cost import BOXES, MASKS, backbone
+from modernize.heads.cost import BOXES, MASKS, backbone, head_cost
+from modernize.heads.counted import counted_backbone
 from modernize.models import MODELS
 from modernize.network import LayerNorm2d, PointwiseConv2d
 from modernize.steps import STEPS, spec_of
@@ -167,6 +170,63 @@ def test_odd_sizes_and_other_numbers():
         assert in_closed_form(spec, head) == built(spec, head)
 
 
+CUSTOM = """
+import torch.nn.functional as F
+from torch import nn
+
+def separable(width, kernel_size, stride, bias):
+    k, pad = kernel_size, kernel_size // 2
+    return nn.Sequential(
+        nn.Conv2d(width, width, (k, 1), (stride, 1), (pad, 0), groups=width),
+        nn.BatchNorm2d(width),
+        nn.Conv2d(width, width, (1, k), (1, stride), (0, pad), groups=width, bias=bias),
+    )
+
+class Gated(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.gate = nn.Conv2d(width, width, 1)
+        self.pool = nn.AdaptiveAvgPool2d(1)
+
+    def forward(self, x):
+        return x * F.conv2d(self.pool(x), self.gate.weight).sigmoid()
+
+ACTIVATIONS = {"relu6": nn.ReLU6, "plain": nn.ReLU}
+NORMS = {"gated": Gated}
+SPATIAL_CONVS = {"separable": separable}
+"""
+
+
+@pytest.fixture(scope="module")
+def custom(tmp_path_factory):
+    path = tmp_path_factory.mktemp("layers") / "mine.py"
+    path.write_text(CUSTOM)
+    return path
+
+
+@pytest.mark.parametrize("step", ["resnet", "move-up", "downsample"])
+@pytest.mark.parametrize("head", ["mask-rcnn-nano", "upernet-nano"])
+def test_custom_layers_equal_the_built_modules(custom, step, head):
+    """fvcore and hooks in the product, torch's counter and the hooks of this test here."""
+    layers = load_custom_layers(custom)
+    fields = {"activation": "plain", "spatial_conv": "separable", "norm": "gated"}
+    spec = spec_of(step, "nano").replace(**{f: layers.named(f, n) for f, n in fields.items()})
+    counted = in_closed_form(spec, HEADS[head])
+    assert counted == built(spec, HEADS[head])
+    plain = in_closed_form(spec_of(step, "nano"), HEADS[head])
+    assert counted[1] != plain[1]
+    task = make_task({"name": "detection" if "mask" in head else "segmentation", "head": head})
+    classes = HEADS[head].num_classes
+    assert task.cost(spec.replace(num_classes=classes), 128) == counted[:2]
+
+
+@pytest.mark.parametrize("step", [step.key for step in STEPS])
+def test_counting_gives_what_the_formulas_give(step):
+    assert counted_backbone(spec_of(step, "nano"), (96, 131)) == backbone(
+        spec_of(step, "nano"), (96, 131)
+    )
+
+
 # -- other libraries' backbones -------------------------------------------------------------------
 
 
@@ -243,6 +303,25 @@ def test_numbers_of_the_first_and_the_last_step():
     assert (first["params"], last["params"]) == ("44396336", "85930578")
     [*_, row] = rows_of("--task", "segmentation")
     assert (row["params"], row["macs"]) == ("60242636", "938485481472")
+
+
+def test_a_study_of_custom_layers_is_counted_with_its_heads(custom, tmp_path):
+    study = tmp_path / "mine.yaml"
+    study.write_text(
+        "title: mine\nregime: nano\nbase: {until: downsample, key: convnext, title: x}\n"
+        f"layers: {custom}\n"
+        "variants:\n  - {key: relu6, title: ReLU6, fields: {activation: relu6}}\n"
+    )
+    rows = rows_of("--task", "detection", "--study", str(study))
+    base, changed, *others = (row for row in rows if row["head"] == "mask-rcnn")
+    assert not others
+    assert [row["step"] for row in (base, changed)] == ["convnext", "relu6"]
+    assert [base[key] for key in ("params", "macs")] == [changed[key] for key in ("params", "macs")]
+    # ReLU6 is a module that mmcv counts, GELU is not: one for each number inside the blocks.
+    spec = spec_of("downsample", "nano")
+    inside = zip(spec.depths, spec.stream_widths, (32, 16, 8, 4), strict=True)
+    numbers = sum(depth * 4 * width * side**2 for depth, width, side in inside)
+    assert int(changed["mmcv"]) - int(base["mmcv"]) == numbers
 
 
 def test_tables_for_people():

@@ -16,8 +16,7 @@ from ablations.heads import HEADS, HeadSpec
 from ablations.metrics import DETECTION, SEGMENTATION
 from ablations.paper import PrintedValue, select
 from ablations.units import Unit, choose_unit, fixed, integer, millions
-from modernize.heads import DetectorSpec
-from modernize.heads.cost import DenseCost, Maps, backbone, detector_cost, segmenter_cost
+from modernize.heads.cost import DenseCost, backbone, head_cost
 from modernize.steps import Regime, Variant
 
 
@@ -100,13 +99,6 @@ TASKS: Mapping[str, DenseTask] = {
 _SMALL_REGIMES = ("nano",)
 
 
-def head_cost(maps: Maps, spec: HeadSpec) -> DenseCost:
-    """Returns the cost of a detector or a segmenter on a backbone's maps."""
-    if isinstance(spec, DetectorSpec):
-        return detector_cost(maps, spec)
-    return segmenter_cost(maps, spec)
-
-
 # -- steps ----------------------------------------------------------------------------------------
 
 
@@ -141,7 +133,8 @@ def step_rows(task: DenseTask, variants: Sequence[Variant], regime: Regime) -> l
     """Returns a row for each variant and head, in this order.
 
     Raises:
-        UsageError: for a network without four stages, or with custom layers.
+        UsageError: for a network without four stages.
+        CustomLayersError: if its custom layers are not loaded, or fail.
     """
     small = regime.name in _SMALL_REGIMES
     _, mmcv, _ = task.conventions

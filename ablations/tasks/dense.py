@@ -6,8 +6,9 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from ablations.heads import HEADS
 from ablations.metrics import TaskMetrics
-from modernize.closed_form import ClosedFormCost, quick_cost
+from modernize.closed_form import ClosedFormCost
 from modernize.errors import WeightsError
 from modernize.text import plural
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from ablations.data.loaders import Loaders
     from ablations.data.sampling import Sampling
     from ablations.recipe import Recipe
-    from modernize.heads.cost import DenseCost, Maps
     from modernize.spec import NetSpec
     from modernize.weights import Weights
 
@@ -85,6 +85,25 @@ class HeadOnBackbone:
     ) -> ImageSettings:
         """Returns how images become batches."""
         raise NotImplementedError
+
+    def numbers(self, spec: NetSpec) -> Any:
+        """Returns the DetectorSpec or SegmenterSpec on the network of a spec."""
+        return HEADS[self.metrics.task][self.head].replace(num_classes=spec.num_classes)
+
+    def cost(self, spec: NetSpec, image_size: int | tuple[int, int]) -> ClosedFormCost:
+        """Returns the cost of backbone and head.
+
+        Args:
+            spec: the backbone.
+            image_size: (width, height) of an image; an int: that of the images which the head is
+                made for counts.
+        """
+        from modernize.heads.cost import backbone, head_cost
+
+        head = self.numbers(spec)
+        width, height = head.image_size if isinstance(image_size, int) else image_size
+        found = head_cost(backbone(spec, (height, width)), head)
+        return ClosedFormCost(found.params, found.macs)
 
     def faults(self, recipe: Recipe) -> tuple[str, ...]:
         """Returns a sentence for each key of a recipe that has a value but is for classifiers."""
@@ -173,21 +192,3 @@ class HeadOnBackbone:
 def unmixed(images: Any, targets: Any, seed: int) -> tuple[Any, Any]:  # noqa: ARG001
     """Returns a micro-batch as it is: images with objects are not mixed."""
     return images, targets
-
-
-def cost(
-    spec: NetSpec, size: tuple[int, int], with_head: Callable[[Maps], DenseCost]
-) -> ClosedFormCost:
-    """Returns the cost of one image in backbone and head, without building them.
-
-    Args:
-        spec: the backbone; one with custom layers is counted alone, because no formula covers it.
-        size: (width, height) of the image, which the head names.
-        with_head: returns the cost of backbone and head.
-    """
-    if spec.custom_layers:
-        return quick_cost(spec, max(size))
-    from modernize.heads.cost import backbone
-
-    found = with_head(backbone(spec, (size[1], size[0])))
-    return ClosedFormCost(found.params, found.macs)

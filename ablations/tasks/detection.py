@@ -7,7 +7,6 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ablations.heads import DETECTORS
 from ablations.metrics import DETECTION, TaskMetrics
 from ablations.tasks import dense
 from ablations.tasks.task import Evaluation
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
     from ablations.data.sampling import Sampling
     from ablations.recipe import Recipe
     from ablations.tasks.task import Context
-    from modernize.closed_form import ClosedFormCost
-    from modernize.heads import DetectorSpec
     from modernize.spec import NetSpec
 
 SHORTER, LONGER = 600, 1000  # ratio of an image's sides at most: 800 and 1333 pixels
@@ -34,27 +31,17 @@ class Detection(dense.HeadOnBackbone):
 
     metrics: TaskMetrics = DETECTION
 
-    def _detector(self, spec: NetSpec) -> DetectorSpec:
-        return DETECTORS[self.head].replace(num_classes=spec.num_classes)
-
     def load(self, choice: DataChoice, *, skip_bad_images: bool = False) -> Any:  # noqa: ARG002
         """Returns images with objects."""
         from ablations.data.dense.datasets import load_objects
 
         return load_objects(choice)
 
-    def cost(self, spec: NetSpec, image_size: int) -> ClosedFormCost:  # noqa: ARG002
-        """Returns the cost of backbone and head, for an image of the size that the head names."""
-        from modernize.heads.cost import detector_cost
-
-        head = self._detector(spec)
-        return dense.cost(spec, head.image_size, lambda maps: detector_cost(maps, head))
-
     def build(self, spec: NetSpec) -> nn.Module:
         """Returns a detector on the network of a spec, for as many classes as the spec has."""
         from modernize.heads import build_detector
 
-        return build_detector(spec, self._detector(spec))
+        return build_detector(spec, self.numbers(spec))
 
     def scales(self, model: Any, decay: float) -> Mapping[str, float]:
         """Returns the factor of each parameter's learning rate."""

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ablations.heads import SEGMENTERS
 from ablations.metrics import SEGMENTATION, TaskMetrics
 from ablations.tasks import dense
 from ablations.tasks.task import Evaluation
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
     from ablations.data.sampling import Sampling
     from ablations.recipe import Recipe
     from ablations.tasks.task import Context
-    from modernize.closed_form import ClosedFormCost
-    from modernize.heads import SegmenterSpec
     from modernize.spec import NetSpec
 
 SMALLEST_BATCH = 2  # images, because the pyramid has a map of one position
@@ -34,21 +31,11 @@ class Segmentation(dense.HeadOnBackbone):
 
     metrics: TaskMetrics = SEGMENTATION
 
-    def _segmenter(self, spec: NetSpec) -> SegmenterSpec:
-        return SEGMENTERS[self.head].replace(num_classes=spec.num_classes)
-
     def load(self, choice: DataChoice, *, skip_bad_images: bool = False) -> Any:  # noqa: ARG002
         """Returns images with label maps."""
         from ablations.data.dense.datasets import load_label_maps
 
         return load_label_maps(choice)
-
-    def cost(self, spec: NetSpec, image_size: int) -> ClosedFormCost:  # noqa: ARG002
-        """Returns the cost of backbone and head, for an image of the size that the head names."""
-        from modernize.heads.cost import segmenter_cost
-
-        head = self._segmenter(spec)
-        return dense.cost(spec, head.image_size, lambda maps: segmenter_cost(maps, head))
 
     def faults(self, recipe: Recipe) -> tuple[str, ...]:
         """Returns the keys of a recipe that only classification uses, and too small batches."""
@@ -64,7 +51,7 @@ class Segmentation(dense.HeadOnBackbone):
         """Returns a segmenter on the network of a spec, for as many classes as the spec has."""
         from modernize.heads import build_segmenter
 
-        return build_segmenter(spec, self._segmenter(spec))
+        return build_segmenter(spec, self.numbers(spec))
 
     def scales(self, model: Any, decay: float) -> Mapping[str, float]:
         """Returns the factor of each parameter's learning rate."""

@@ -79,6 +79,13 @@ class Maps:
     cost: DenseCost
 
 
+def head_cost(maps: Maps, spec: DetectorSpec | SegmenterSpec) -> DenseCost:
+    """Returns the cost of a detector or a segmenter on a backbone's maps."""
+    if isinstance(spec, DetectorSpec):
+        return detector_cost(maps, spec)
+    return segmenter_cost(maps, spec)
+
+
 def detector_cost(maps: Maps, spec: DetectorSpec) -> DenseCost:
     """Returns the cost of a detector on a backbone's maps."""
     total = maps.cost
@@ -123,16 +130,20 @@ def segmenter_cost(maps: Maps, spec: SegmenterSpec) -> DenseCost:
 def backbone(spec: NetSpec, size: Size) -> Maps:
     """Returns the maps and the cost of a network of ours, with output norms if it has LayerNorm.
 
+    Those of a network with custom layers are counted on the built one.
+
     Args:
         spec: the network.
         size: (height, width) of the image in pixels.
 
     Raises:
-        UsageError: for a network with custom layers, or without four stages.
+        UsageError: for a network without four stages.
+        CustomLayersError: if its custom layers are not loaded, or fail.
     """
     if spec.custom_layers:
-        names = ", ".join(map(str, spec.custom_layers.values()))
-        raise UsageError(f"the cost of custom layers ({names}) in a detector is not known.")
+        from modernize.heads.counted import counted_backbone
+
+        return counted_backbone(spec.without_training(), size)
     if len(spec.depths) != 4:
         raise UsageError(
             f"a detector or segmenter needs a network with 4 stages; this has {len(spec.depths)}."
