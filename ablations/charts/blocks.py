@@ -93,23 +93,23 @@ def draw(
         )
         legend = wrap(_legend(diagrams), page_width - 2 * MARGIN, SMALL)
         top = MARGIN + 0.17 * len(heading) + 0.06 * bool(heading)
-        heights = [max(block.height for block in row) for row in rows]
-        height = top + sum(heights) + GAP * (len(rows) - 1) + SMALL_LINE * len(legend) + 2 * MARGIN
-        figure = Figure(figsize=(page_width, height), facecolor=settings.palette.paper)
+        figure = Figure(facecolor=settings.palette.paper)
         FigureCanvasAgg(figure)
-        page = figure.add_axes((0, 0, 1, 1), xlim=(0, page_width), ylim=(height, 0))
+        page = figure.add_axes((0, 0, 1, 1))
         page.set_axis_off()
         base = "#161719" if settings.dark else "#ffffff"
         pen = _Pen(page, settings.palette, blend(settings.palette.hues[1], base, 0.5))
         for number, text in enumerate(heading):
             pen.write(MARGIN, MARGIN + 0.08 + 0.17 * number, text, TITLE + 1, fontweight="bold")
-        for row, size in zip(rows, heights, strict=True):
-            for column, block in enumerate(row):
-                block.draw(pen, MARGIN + column * (room + GAP), top)
-            top += size + GAP
+        for row in rows:
+            lefts = (MARGIN + column * (room + GAP) for column in range(len(row)))
+            top += max(block.draw(pen, x, top) for block, x in zip(row, lefts, strict=True)) + GAP
         for number, text in enumerate(legend):
             y = top - GAP + MARGIN + SMALL_LINE * (number + 0.5)
             pen.write(MARGIN, y, text, SMALL, color=settings.palette.grey)
+        height = top - GAP + SMALL_LINE * len(legend) + 2 * MARGIN
+        figure.set_size_inches(page_width, height)
+        page.set(xlim=(0, page_width), ylim=(height, 0))
     return figure
 
 
@@ -127,7 +127,7 @@ def _legend(diagrams: Sequence[BlockDiagram]) -> str:
 
 
 class _Block:
-    """A block with its texts, measured for a width."""
+    """A block with its texts, wrapped for a width."""
 
     def __init__(self, diagram: BlockDiagram, room: float) -> None:
         self.diagram, self.room = diagram, room
@@ -136,11 +136,6 @@ class _Block:
         self.notes = self._notes()
         self.right = room - RAIL - 0.06  # edge of the boxes
         self.line = 0.36 * self.right  # the main line
-        self.height = self._place(None, 0.0, 0.0)
-
-    def draw(self, pen: _Pen, left: float, top: float) -> None:
-        """Draws the block with its title and notes."""
-        self._place(pen, left, top)
 
     def _notes(self) -> list[tuple[str, bool]]:
         """Returns the lines below the block, and whether each is a change."""
@@ -153,50 +148,42 @@ class _Block:
                 lines += [(line, True) for line in wrap(text, self.room, SMALL)]
         return lines
 
-    def _place(self, pen: _Pen | None, left: float, top: float) -> float:
-        """Draws everything with a pen, or only measures; returns the height."""
+    def draw(self, pen: _Pen, left: float, top: float) -> float:
+        """Draws the block with its title and notes; returns the height."""
         y = top
-        grey = {"color": pen.palette.grey} if pen else {}
+        grey = {"color": pen.palette.grey}
         for text in self.name:
-            if pen:
-                pen.write(left, y + 0.07, text, TITLE, fontweight="bold")
+            pen.write(left, y + 0.07, text, TITLE, fontweight="bold")
             y += 0.14
         for text in self.title:
-            if pen:
-                pen.write(left, y + SMALL_LINE / 2, text, SMALL, **grey)
+            pen.write(left, y + SMALL_LINE / 2, text, SMALL, **grey)
             y += SMALL_LINE
         y += 0.13
         x, rail = left + self.line, left + self.room - 0.06
-        if pen:
-            text = f"{self.diagram.in_width:,} channels"
-            pen.write(x, y, text, SMALL, ha="center", **grey)
+        pen.write(x, y, f"{self.diagram.in_width:,} channels", SMALL, ha="center", **grey)
         start = y + 0.06
         split = y = start + 0.06
         y = self._layers(pen, self.diagram.branch, left, y)
         join = self._projection(pen, left, y) + 0.075
         end = self._after(pen, left, join)
-        if pen:
-            pen.line((x, start), (x, end), zorder=1)
-            pen.line((x, split), (rail, split), (rail, join), (x + 0.06, join), zorder=1)
-            pen.arrow(x + 0.055, join, (-1, 0))
-            pen.arrow(x, end, (0, 1))
-            face = pen.page.figure.get_facecolor()
-            circle = {"facecolor": face, "edgecolor": pen.palette.ink, "linewidth": 0.8}
-            pen.page.add_patch(Circle((x, join), 0.055, zorder=2, **circle))
-            pen.line((x - 0.03, join), (x + 0.03, join), zorder=3)
-            pen.line((x, join - 0.03), (x, join + 0.03), zorder=3)
-            text = f"{self.diagram.out_width:,} channels"
-            pen.write(x, end + 0.06, text, SMALL, ha="center", **grey)
+        pen.line((x, start), (x, end), zorder=1)
+        pen.line((x, split), (rail, split), (rail, join), (x + 0.06, join), zorder=1)
+        pen.arrow(x + 0.055, join, (-1, 0))
+        pen.arrow(x, end, (0, 1))
+        face = pen.page.figure.get_facecolor()
+        circle = {"facecolor": face, "edgecolor": pen.palette.ink, "linewidth": 0.8}
+        pen.page.add_patch(Circle((x, join), 0.055, zorder=2, **circle))
+        pen.line((x - 0.03, join), (x + 0.03, join), zorder=3)
+        pen.line((x, join - 0.03), (x, join + 0.03), zorder=3)
+        text = f"{self.diagram.out_width:,} channels"
+        pen.write(x, end + 0.06, text, SMALL, ha="center", **grey)
         y = end + 0.16
         for text, changed in self.notes:
-            if pen:
-                pen.write(left, y + SMALL_LINE / 2, text, SMALL, **({} if changed else grey))
+            pen.write(left, y + SMALL_LINE / 2, text, SMALL, **({} if changed else grey))
             y += SMALL_LINE
         return y - top
 
-    def _layers(
-        self, pen: _Pen | None, layers: Sequence[Difference], left: float, y: float
-    ) -> float:
+    def _layers(self, pen: _Pen, layers: Sequence[Difference], left: float, y: float) -> float:
         """Draws boxes and the layers after them; returns the lower end."""
         y += SPACE
         first = True
@@ -209,57 +196,51 @@ class _Block:
             y = self._box(pen, difference, (left, self.right), y) + SPACE * 0.4
         return y
 
-    def _projection(self, pen: _Pen | None, left: float, y: float) -> float:
+    def _projection(self, pen: _Pen, left: float, y: float) -> float:
         """Draws the layers of the shortcut, below those of the branch; returns the lower end."""
         x, rail = left + self.line, left + self.room - 0.06
         for difference in self.diagram.shortcut:
             if difference.layer.kind is Kind.CONV:
                 box = (x + 0.1 - 0.015, rail + 0.06 - x - 0.1 + 0.015)
                 y = self._box(pen, difference, box, y + 0.05)
-            elif pen:
+            else:
                 text, _ = _texts(difference)
                 _write_marked(pen, rail - 0.07, y + 0.085, text, rail - x - 0.2,
                               difference.change, ha="right")  # fmt: skip
                 y += LINE + 0.03
-            else:
-                y += LINE + 0.03
         return y
 
-    def _after(self, pen: _Pen | None, left: float, join: float) -> float:
+    def _after(self, pen: _Pen, left: float, join: float) -> float:
         y = join + 0.07
         for difference in self.diagram.after:
             y = self._beside(pen, difference, left, y)
         return y + 0.1
 
-    def _beside(self, pen: _Pen | None, difference: Difference, left: float, y: float) -> float:
+    def _beside(self, pen: _Pen, difference: Difference, left: float, y: float) -> float:
         """Writes a norm, an activation or the like beside the line."""
         text, note = _texts(difference)
         x, room = left + self.line + 0.07, self.right - self.line - 0.07
-        if pen:
-            _write_marked(pen, x, y + LINE / 2, text, room, difference.change)
+        _write_marked(pen, x, y + LINE / 2, text, room, difference.change)
         y += LINE
         if note:
-            if pen:
-                note, points = _fit(note, room, SMALL - 0.5)
-                pen.write(x, y + 0.04, note, points, color=pen.palette.grey)
+            note, points = _fit(note, room, SMALL - 0.5)
+            pen.write(x, y + 0.04, note, points, color=pen.palette.grey)
             y += 0.095
         return y
 
     def _box(
-        self, pen: _Pen | None, difference: Difference, across: tuple[float, float], y: float
+        self, pen: _Pen, difference: Difference, across: tuple[float, float], y: float
     ) -> float:
         """Draws the box of a convolution; returns the lower end.
 
         Args:
-            pen: None: only measures.
+            pen: draws it.
             difference: the convolution.
             across: the left end of the box, and its width.
             y: the upper end.
         """
         text, note = _texts(difference)
         height = BOX + 0.1 * bool(note)
-        if pen is None:
-            return y + height
         palette, change = pen.palette, difference.change
         marked, removed = change not in (Change.SAME, Change.REMOVED), change is Change.REMOVED
         left, size = across
