@@ -3,11 +3,14 @@
 import multiprocessing
 import random
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from dense_runs import go
 
 from ablations.data.datasets import load_dataset
 from ablations.data.loaders import make_loaders
@@ -21,14 +24,11 @@ from modernize.network import Network
 from modernize.weights import from_state_dict
 
 EPOCHS = 6
-UPDATES = 10  # of an epoch
 KILLS = 22
 
 
-def train_one(folder: Path, source: Path) -> None:
-    """Trains one small run, with a checkpoint after every update."""
-    torch.set_num_threads(1)
-    train.CHECKPOINT_FRACTION = float("inf")  # whatever they cost
+def classifier(folder: Path, source: Path) -> None:
+    """Trains a small classifier; 10 updates an epoch."""
     preset = load_preset(
         "nano",
         [f"data.source={source}", f"epochs={EPOCHS}", "batch_size=200", "micro_batch_size=100",
@@ -51,11 +51,24 @@ def train_one(folder: Path, source: Path) -> None:
     train.train(run, run_folder, loaders, context, checkpoint_seconds=0, start=start)
 
 
-def start(folder: Path, images: Path) -> Any:
+def dense(preset: str, folder: Path, source: Path) -> None:  # noqa: ARG001
+    """Trains a small detector or segmenter on scenes; 5 updates an epoch."""
+    settings = ["data.limit=20", "drop_path=0.2", "ema_decay=0.9", "layer_decay=0.8"]
+    go(preset, folder, f"epochs={EPOCHS}", *settings, checkpoint_seconds=0)
+
+
+def train_one(kind: Callable[[Path, Path], None], folder: Path, source: Path) -> None:
+    """Trains one small run, with a checkpoint after every update."""
+    torch.set_num_threads(1)
+    train.CHECKPOINT_FRACTION = float("inf")  # whatever they cost
+    kind(folder, source)
+
+
+def start(kind: Callable[[Path, Path], None], folder: Path, images: Path) -> Any:
     """Starts the training in a process that has torch imported already."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["ablations.training.train", "torch._dynamo"])
-    process = context.Process(target=train_one, args=(folder, images))
+    process = context.Process(target=train_one, args=(kind, folder, images))
     process.start()
     return process
 
@@ -65,34 +78,50 @@ def latest(folder: Path) -> int:
     return max((int(path.stem.split("-")[1]) for path in checkpoint.find(folder)), default=0)
 
 
-def finish(folder: Path, images: Path) -> None:
+def finish(kind: Callable[[Path, Path], None], folder: Path, images: Path) -> None:
     """Lets a run train to its end."""
-    process = start(folder, images)
+    process = start(kind, folder, images)
     process.join()
     assert process.exitcode == 0
 
 
 @pytest.mark.slow
-def test_kills_at_random_moments_change_nothing(few_images: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("kind", "updates", "moment"),
+    [
+        (classifier, 10, 0.05),
+        (partial(dense, "nano-detection"), 5, 0.3),
+        (partial(dense, "nano-segmentation"), 5, 0.1),
+    ],
+    ids=["classification", "detection", "segmentation"],
+)
+def test_kills_at_random_moments_change_nothing(
+    kind: Callable[[Path, Path], None],
+    updates: int,
+    moment: float,
+    few_images: Path,
+    tmp_path: Path,
+) -> None:
+    """``updates``: of an epoch; ``moment``: seconds, about as long as two of them."""
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    finish(whole, few_images)
+    finish(kind, whole, few_images)
     # Each kill comes some updates and a moment after the last, so that they reach over most
     # of the run, however fast the machine is.
     draw = random.Random(0)
     reached = []
     for _ in range(KILLS):
-        process = start(killed, few_images)
-        goal = min(latest(killed) + draw.randint(0, 3), (EPOCHS - 1) * UPDATES)
+        process = start(kind, killed, few_images)
+        goal = min(latest(killed) + draw.randint(0, 3), (EPOCHS - 1) * updates)
         while latest(killed) < goal:
             assert process.is_alive()
             time.sleep(0.001)
-        time.sleep(draw.uniform(0, 0.05))
+        time.sleep(draw.uniform(0, moment))
         process.kill()
         process.join()
         reached.append(latest(killed))
     assert len(set(reached)) > 5  # it was killed in many places, and resumed from each
     assert reached == sorted(reached)
-    finish(killed, few_images)
+    finish(kind, killed, few_images)
 
     weights = [torch.load(f / WEIGHTS, weights_only=True) for f in (whole, killed)]
     for part in ("network", "ema"):
