@@ -11,6 +11,7 @@ import importlib.util
 import os
 import shutil
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from ablations.choices import Compute, DataChoice
 from ablations.recipe import Recipe
@@ -18,6 +19,9 @@ from modernize.closed_form import smallest_feature_map
 from modernize.errors import UsageError
 from modernize.spec import NetSpec, Norm
 from modernize.text import few, plural
+
+if TYPE_CHECKING:
+    from ablations.tasks.task import Task
 
 LOGGERS = ("tensorboard", "wandb", "mlflow")
 """Where the metrics of runs can be written, too: the names of their packages and extras."""
@@ -53,8 +57,8 @@ class RunSetup:
         recipe, spec: of the run.
         images: the number of training images.
         data, compute: of the preset.
+        task: of the preset.
         loggers: where the metrics are written, too; of :data:`~ablations.fit.LOGGERS`.
-        of_task: why its task cannot train with the recipe.
     """
 
     recipe: Recipe
@@ -62,8 +66,8 @@ class RunSetup:
     images: int
     data: DataChoice
     compute: Compute
+    task: Task
     loggers: tuple[str, ...] = ()
-    of_task: tuple[str, ...] = ()
 
     def faults(self, machine: Machine) -> list[str]:
         """Returns why the run cannot be trained, a sentence for each reason."""
@@ -74,7 +78,7 @@ class RunSetup:
             *self._norm_faults(machine),
             *precision_faults(self.compute.precision, machine.device),
             *_gpu_faults(machine),
-            *self.of_task,
+            *self.task.faults(recipe, processes),
             *self._library_faults(machine),
         ]
 

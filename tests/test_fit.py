@@ -12,6 +12,7 @@ from ablations.fit import Machine, RunSetup, check
 from ablations.launching import scheduler
 from ablations.launching.slurm_config import EXAMPLE, load_slurm_config
 from ablations.recipe import load_preset
+from ablations.tasks.registry import make_task
 from modernize import until
 from modernize.closed_form import smallest_feature_map
 from modernize.errors import UsageError
@@ -29,7 +30,8 @@ def wanted(step: str = "resnet", images: int = 10_000, **changes: Any) -> RunSet
     variant = until(step, "nano")[-1]
     recipe = preset.recipes.of(variant.training, "nano")
     spec = recipe.apply_to(variant.spec.replace(in_channels=1, num_classes=10))
-    return RunSetup(recipe, spec, images, preset.data, preset.compute)
+    task = make_task(preset.task_choice)
+    return RunSetup(recipe, spec, images, preset.data, preset.compute, task)
 
 
 @pytest.mark.parametrize(
@@ -113,9 +115,8 @@ def test_the_shipped_preset_fits_the_shipped_site(regime: str, processes: int) -
     for variant in until("downsample", regime):
         recipe = preset.recipes.of(variant.training, regime)
         spec = recipe.apply_to(variant.spec)
-        check(
-            [(variant.key, RunSetup(recipe, spec, IMAGENET, preset.data, preset.compute))], machine
-        )
+        one = RunSetup(recipe, spec, IMAGENET, preset.data, preset.compute, make_task({}))
+        check([(variant.key, one)], machine)
 
 
 @pytest.mark.parametrize(

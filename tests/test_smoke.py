@@ -11,6 +11,7 @@ from ablations.fit import Machine, RunSetup, check
 from ablations.launching.slurm_config import EXAMPLE, load_slurm_config
 from ablations.recipe import load_preset, preset_names
 from ablations.studies.estimates import find_images
+from ablations.tasks.registry import make_task
 from modernize import until
 
 Launch = Callable[..., str]
@@ -43,11 +44,11 @@ def test_a_smoke_test_trains_two_updates_in_a_study_of_its_own(
 def test_every_shipped_preset_can_be_tried(preset: str, processes: int) -> None:
     """On as many processes as the example SLURM config has."""
     short, _ = load_preset(preset).smoke(processes)
-    images = short.data.limit or 0
+    images, task = short.data.limit or 0, make_task(short.task_choice)
     for variant in until("ln", short.regime):
         spec, recipe = short.recipes.of_variant(variant, short.regime)
         assert images // recipe.batch_size >= 2
-        wanted = RunSetup(recipe, spec, images, short.data, short.compute)
+        wanted = RunSetup(recipe, spec, images, short.data, short.compute, task)
         check([(variant.key, wanted)], Machine("cuda", processes))
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from command_line import call
 from dense_runs import go, make
 from small_runs import stop_after
 
@@ -141,14 +142,22 @@ def test_images_of_another_task_are_refused(preset: str, name: str) -> None:
         ("nano-detection", "mixup=0.8"),
         ("nano-segmentation", "label_smoothing=0.1"),
         ("nano-segmentation", "micro_batch_size=1"),
+        ("nano-detection", "data.image_size=64"),
+        ("nano-segmentation", "data.resize=warp"),
+        ("nano-detection", "data.source=download"),
+        ("nano-detection", "data.source=/nowhere"),
     ],
 )
-def test_a_recipe_that_the_task_cannot_use_is_refused(preset: str, setting: str) -> None:
-    found = load_preset(preset, [setting])
-    task = make_task(found.task_choice)
-    [fault] = task.faults(found.recipes.enhanced)
-    assert setting.partition("=")[0] in fault
-    assert not task.faults(load_preset(preset).recipes.enhanced)
+def test_planning_refuses_what_the_task_cannot_use(preset: str, setting: str) -> None:
+    key, _, value = setting.partition("=")
+    refused = call("plan", "--preset", preset, "--only", "ln", "--set", setting, status=2)
+    assert f"{key} {value.removesuffix('.0')}" in refused
+
+
+def test_processes_share_a_batch_with_sync_batch_norm() -> None:
+    found = load_preset("nano-segmentation", ["micro_batch_size=1", "sync_batch_norm=true"])
+    task, recipe = make_task(found.task_choice), found.recipes.enhanced
+    assert [len(task.faults(recipe, processes)) for processes in (1, 2)] == [1, 0]
 
 
 def test_a_run_is_evaluated_as_it_was_trained(tmp_path: Path) -> None:

@@ -50,6 +50,7 @@ def plan(
     from ablations.fit import Machine, RunSetup, check
     from ablations.studies import estimates
     from ablations.studies.selection import fit_to_images
+    from ablations.tasks.registry import make_task
     from ablations.units import work
     from ablations.weights.starts import find_starts
 
@@ -63,7 +64,8 @@ def plan(
     folder = results_folder(results)
     fitting = fit_to_images(request.variants, images.channels, images.classes)
     find_starts(fitting, request.seeds, folder)
-    rest = images.count, request.preset.data, request.preset.compute
+    task = make_task(request.preset.task_choice)
+    rest = images.count, request.preset.data, request.preset.compute, task
     check(((row.key, RunSetup(row.recipe, row.spec, *rest)) for row in rows), Machine())
     asked = SpeedRequest(benchmark, images_per_second, measure, folder)
     speed = find_speed(rows, reference, request.preset, asked)

@@ -186,12 +186,10 @@ class Experiment:
     def check(self, machine: Machine) -> None:
         """Raises UsageError if some of the needed runs cannot be trained on that machine."""
         images = int(self.study.manifest["images"]["train_images"])
-        rest = images, self.preset.data, self.preset.compute, self.loggers
-        runs, task = (p.run for p in self.needed), make_task(self.preset.task_choice)
-        setups = (
-            (run.key, RunSetup(run.recipe, run.spec, *rest, task.faults(run.recipe)))
-            for run in runs
-        )
+        task = make_task(self.preset.task_choice)
+        rest = images, self.preset.data, self.preset.compute, task, self.loggers
+        runs = (p.run for p in self.needed)
+        setups = ((run.key, RunSetup(run.recipe, run.spec, *rest)) for run in runs)
         fit.check(setups, machine)
 
     def jobs(self) -> list[Job]:

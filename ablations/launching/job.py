@@ -107,9 +107,7 @@ def train_here(
         raise DataError("the images changed since this study started; use another --name.")
     recipe = job.run.recipe
     run, count = job.run, len(images.train)
-    wanted = RunSetup(
-        recipe, run.spec, count, job.data, job.compute, job.loggers, task.faults(recipe)
-    )
+    wanted = RunSetup(recipe, run.spec, count, job.data, job.compute, task, job.loggers)
     machine = Machine(context.device.type, context.process.world_size, here=True, python=True)
     fit.check([(run.key, wanted)], machine)
     sampling = Sampling.of(recipe, len(images.train), job.run.seed, context.process)

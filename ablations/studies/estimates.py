@@ -99,7 +99,7 @@ def find_images(
         DataError: for images that cannot be used; and for missing images if ``named``.
     """
     try:
-        if data.source != "download":
+        if data.is_path or data.source != "download" or data.name not in SETS:
             images = make_task(task or {}).load(
                 data, skip_bad_images=True
             )  # only training refuses bad images

@@ -42,7 +42,7 @@ class Classification:
         """Returns the cost of the network."""
         return quick_cost(spec, image_size)
 
-    def faults(self, recipe: Recipe) -> tuple[str, ...]:  # noqa: ARG002
+    def faults(self, recipe: Recipe, processes: int) -> tuple[str, ...]:  # noqa: ARG002
         """Returns nothing: every recipe can train a classifier."""
         return ()
 

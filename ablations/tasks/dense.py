@@ -105,7 +105,7 @@ class HeadOnBackbone:
         found = head_cost(backbone(spec, (height, width)), head)
         return ClosedFormCost(found.params, found.macs)
 
-    def faults(self, recipe: Recipe) -> tuple[str, ...]:
+    def faults(self, recipe: Recipe, processes: int) -> tuple[str, ...]:  # noqa: ARG002
         """Returns a sentence for each key of a recipe that has a value but is for classifiers."""
         values = {key: getattr(recipe, key) for key in OF_CLASSIFICATION}
         return tuple(

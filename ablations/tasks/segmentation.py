@@ -37,10 +37,11 @@ class Segmentation(dense.HeadOnBackbone):
 
         return load_label_maps(choice)
 
-    def faults(self, recipe: Recipe) -> tuple[str, ...]:
+    def faults(self, recipe: Recipe, processes: int) -> tuple[str, ...]:
         """Returns the keys of a recipe that only classification uses, and too small batches."""
-        found = super().faults(recipe)
-        if recipe.micro_batch_size < SMALLEST_BATCH:
+        found = super().faults(recipe, processes)
+        together = processes if recipe.sync_batch_norm else 1
+        if recipe.micro_batch_size * together < SMALLEST_BATCH:
             found += (
                 f"micro_batch_size {recipe.micro_batch_size} is too small: the head's BatchNorm "
                 f"needs {SMALLEST_BATCH} images or more.",

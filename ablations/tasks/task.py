@@ -81,8 +81,8 @@ class Task(Protocol):
     def cost(self, spec: NetSpec, image_size: int) -> ClosedFormCost:
         """Returns the cost of one image in the network with the task's head."""
 
-    def faults(self, recipe: Recipe) -> tuple[str, ...]:
-        """Returns why the task cannot train with a recipe, a sentence for each reason."""
+    def faults(self, recipe: Recipe, processes: int) -> tuple[str, ...]:
+        """Returns why that many processes cannot train with a recipe: a sentence for each fault."""
 
     def read(self, path: Path, spec: NetSpec, *, ema: bool) -> nn.Module:
         """Returns the network of a finished run, with the weights in its file.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ablations.data.dense.coco import find_coco
 from ablations.data.dense.label_maps import find_label_maps
-from ablations.data.dense.scenes import TRAIN, VAL, scenes_with_labels, scenes_with_objects
+from ablations.data.dense.scenes import SIDE, TRAIN, VAL, scenes_with_labels, scenes_with_objects
 from ablations.data.dense.splits import DenseImages, limited
 from ablations.data.images import DataError
 
@@ -48,7 +48,10 @@ def _load(
             raise DataError(
                 f"data.{name} {value} is for images with one class each; set data.{name} to null."
             )
+    if choice.resize == "warp":
+        raise DataError("data.resize warp is for classification; use a number of pixels, or null.")
     if choice.name == SCENES:
+        _check_scenes(choice)
         limit = choice.limit or TRAIN
         return scenes(train=min(limit, TRAIN), val=min(limit, VAL))
     if choice.name not in kinds:
@@ -58,3 +61,16 @@ def _load(
         )
     images = kinds[choice.name](choice.source)
     return images if choice.limit is None else limited(images, choice.limit)
+
+
+def _check_scenes(choice: DataChoice) -> None:
+    if choice.source != "embedded":
+        raise DataError(
+            f"data.source {choice.source} has no scenes, which are in this package; set "
+            "data.source to embedded, or choose images by data.name."
+        )
+    if choice.resize is None and choice.image_size != SIDE:
+        raise DataError(
+            f"data.image_size {choice.image_size} is not the size of scenes, which have {SIDE} x "
+            f"{SIDE} pixels; set it to {SIDE}."
+        )
