@@ -497,8 +497,14 @@ def test_a_benchmark_is_drawn_again_without_measuring(tmp_path, monkeypatch, cap
     command(monkeypatch, "--redraw", tmp_path / "measured", "--output", drawn)
     assert "downsample" in capfd.readouterr().out
     assert (drawn / "throughput.png").stat().st_size > 5_000
-    assert (drawn / "throughput.svg").is_file()
+    assert (drawn / "throughput.pdf").is_file()
     assert Benchmark.read(drawn) == whole
+    column = ("--width", "3.25", "--svg-text", "--no-title", "--output", drawn)
+    command(monkeypatch, "--redraw", tmp_path / "measured", *column)
+    svg = (drawn / "throughput.svg").read_text()
+    assert 'width="234pt"' in svg
+    assert "Some CPU" in svg
+    assert "a road" not in svg
 
 
 @pytest.mark.integration

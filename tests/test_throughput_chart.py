@@ -11,6 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from ablations import paper
 from ablations.charts import chart
 from ablations.charts.labels import Box, place_labels
+from ablations.charts.settings import ChartSettings
 from ablations.charts.throughput_chart import COLUMNS, draw
 from modernize.errors import UsageError
 
@@ -109,6 +110,21 @@ def test_few_networks_bear_their_names_and_many_are_numbered():
         str(number) for number in range(1, 18)
     }
     assert "BN to LN" in {text.get_text() for text in many.axes[0].texts}
+
+
+def test_the_names_of_a_column_are_whole():
+    settings = ChartSettings(width=3.25)
+    figure = draw(table(), title="A road", speed_label="images per second", settings=settings)
+    page, *_ = figure.axes
+    names = [text for text in page.texts if text.get_position()[1] > page.get_ylim()[0] / 2]
+    said = " ".join(text.get_text() for text in names)
+    assert "separate downsampling (ConvNeXt-T)" in said
+    assert "ResNet-50 (enhanced recipe)" in said
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    boxes = [text.get_window_extent(renderer) for text in names]
+    assert all(figure.bbox.fully_contains(box.x1, box.y0) for box in boxes)
+    for one, other in itertools.combinations(boxes, 2):
+        assert not one.shrunk(0.9, 0.8).overlaps(other.shrunk(0.9, 0.8))
 
 
 @pytest.mark.integration

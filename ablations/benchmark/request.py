@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ablations.benchmark.measurement import Plan, Setup, Trial
     from ablations.benchmark.networks import BenchmarkNetwork
     from ablations.benchmark.throughput_figure import Accuracy
+    from ablations.charts.settings import ChartSettings
 
 
 class NothingMeasuredError(RoadmapError):
@@ -203,7 +204,11 @@ def show(benchmark: Benchmark, style: str, console: Console) -> None:
 
 
 def write(
-    benchmark: Benchmark, folder: Path, known: Mapping[str, Accuracy], source: str
+    benchmark: Benchmark,
+    folder: Path,
+    known: Mapping[str, Accuracy],
+    source: str,
+    settings: ChartSettings,
 ) -> list[Path]:
     """Writes the figures, and the chart if there are accuracies; returns the paths.
 
@@ -212,15 +217,17 @@ def write(
         folder: where the files go.
         known: network -> its accuracy.
         source: of the accuracies.
+        settings: how the chart looks.
     """
     from ablations.benchmark.throughput_figure import throughput_figure
     from ablations.charts import chart
 
     written = benchmark.write(folder)
-    figure = throughput_figure(benchmark, known, source)
+    figure = throughput_figure(benchmark, known, source, settings)
     if figure is not None:
         written += [
-            chart.save_figure(figure, folder / f"throughput.{kind}") for kind in ("png", "svg")
+            chart.save_figure(figure, folder / f"throughput.{kind}", settings)
+            for kind in ("png", "svg", "pdf")
         ]
     return written
 

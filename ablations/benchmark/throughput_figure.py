@@ -13,6 +13,7 @@ from ablations.analysis.summary import read_summary
 from ablations.benchmark.results import Benchmark, Row
 from ablations.charts import throughput_chart
 from ablations.charts.rows import DRAWN
+from ablations.charts.settings import ChartSettings
 from ablations.costs.model_costs import OURS
 from ablations.records import Study, study_folder
 from modernize.errors import UsageError
@@ -82,7 +83,10 @@ def accuracies(
 
 
 def throughput_figure(
-    benchmark: Benchmark, accuracy: Mapping[str, Accuracy], source: str
+    benchmark: Benchmark,
+    accuracy: Mapping[str, Accuracy],
+    source: str,
+    look: ChartSettings | None = None,
 ) -> Figure | None:
     """Returns the chart of a benchmark; None if it has no network of known accuracy.
 
@@ -90,6 +94,7 @@ def throughput_figure(
         benchmark: the figures; the first of its modes is drawn.
         accuracy: network -> its accuracy.
         source: of the accuracies, for the note.
+        look: of the chart.
     """
     import pandas as pd
 
@@ -115,12 +120,14 @@ def throughput_figure(
         pd.DataFrame(points),
         title=f"Accuracy, throughput and FLOPs: {benchmark.title}",
         groups=[network.group for network in accuracy.values()],
-        speed_label=f"{mode} images per second, {benchmark.device}",
-        note=f"{settings['precision']}, {settings['memory_format']}, batches of "
-        f"{settings['batch_size']} at {settings['image_size']} x {settings['image_size']}, "
-        f"{plural(settings['threads'], 'CPU thread')}{', compiled' * settings['compile']}; median, "
-        f"least and most of {plural(settings['rounds'], 'round')}. Accuracies: {source}."
+        speed_label=f"{mode} images per second",
+        note=f"{benchmark.device}, {plural(settings['threads'], 'CPU thread')}; "
+        f"{settings['precision']}, {settings['memory_format']}, "
+        f"{'compiled, ' * settings['compile']}batches of {settings['batch_size']} at "
+        f"{settings['image_size']} x {settings['image_size']}; median, least and most of "
+        f"{plural(settings['rounds'], 'round')}. Accuracies: {source}."
         + (f" Not drawn, accuracy unknown: {', '.join(unknown)}." if unknown else ""),
+        settings=look,
     )
 
 

@@ -93,12 +93,16 @@ def draw(
     panel_height = NARROW_HEIGHT if sheet.narrow else PANEL_HEIGHT
     with settings.context():
         label_width = sheet.inner / key_columns - 0.4
-        names = [shorten(row["label"], label_width, sheet.small) for row in rows]
-        labels = names if named else [str(number) for number in range(1, len(rows) + 1)]
+        names = [wrap(row["label"], label_width, sheet.small, most=2) for row in rows]
+        labels = [str(number) for number in range(1, len(rows) + 1)]
+        if named:
+            labels = [shorten(row["label"], label_width, sheet.small) for row in rows]
         shown = title if settings.title else ""
         titles = wrap(shown, sheet.inner, sheet.title, "bold") if shown else []
         notes = note_lines(note, sheet)
-        key_lines = 0 if named else math.ceil(len(rows) / key_columns)
+        places = _key_places(names, key_columns)
+        ends = [line + len(name) for name, (_, line) in zip(names, places, strict=True)]
+        key_lines = 0 if named else max(ends)
         top = MARGIN + TITLE_LINE * len(titles) + 0.06
         key = top + (panel_height + BELOW) * (2 // across)
         foot = key + (key_lines * LINE + 0.10 if key_lines else 0)
@@ -131,7 +135,7 @@ def draw(
             else:
                 panel.set_ylabel("top-1 accuracy (%)", **soft)
         if not named:
-            _draw_key(page, rows, names, hues, key, sheet, palette, key_columns)
+            _draw_key(page, rows, names, places, hues, key, sheet, palette, key_columns)
         _write(page, MARGIN, foot + 0.04, notes, NOTE_LINE, sheet.small, color=palette.grey)
     return figure
 
@@ -255,10 +259,23 @@ def _along(start: tuple[float, float], end: tuple[float, float]) -> list[Box]:
     return boxes
 
 
+def _key_places(names: list[list[str]], columns: int) -> list[tuple[int, int]]:
+    """Returns the column and the first line of each name, in columns of about equal height."""
+    height, places = math.ceil(sum(map(len, names)) / columns), []
+    column = line = 0
+    for name in names:
+        if line >= height:
+            column, line = column + 1, 0
+        places.append((column, line))
+        line += len(name)
+    return places
+
+
 def _draw_key(
     page: Axes,
     rows: list[dict[str, Any]],
-    names: list[str],
+    names: list[list[str]],
+    places: list[tuple[int, int]],
     hues: dict[str, str],
     top: float,
     sheet: Sheet,
@@ -266,11 +283,10 @@ def _draw_key(
     columns: int,
 ) -> None:
     """Writes the numbers with the names, column by column."""
-    lines = math.ceil(len(rows) / columns)
     step = sheet.inner / columns
     how: dict[str, Any] = {"color": palette.ink}
-    for index, (row, name) in enumerate(zip(rows, names, strict=True)):
-        x, y = MARGIN + step * (index // lines), top + LINE * (index % lines) + 0.05
+    for index, (row, name, (column, line)) in enumerate(zip(rows, names, places, strict=True)):
+        x, y = MARGIN + step * column, top + LINE * line + 0.05
         hue = hues[row["group"]]
         page.plot(
             [x + 0.05], [y], marker="o", markersize=2 * RADIUS * 72, linestyle="none",
@@ -278,7 +294,7 @@ def _draw_key(
             markeredgewidth=0.8,
         )  # fmt: skip
         _write(page, x + 0.28, y, [str(index + 1)], LINE, sheet.small, ha="right", **how)
-        _write(page, x + 0.34, y, [name], LINE, sheet.small, **how)
+        _write(page, x + 0.34, y, name, LINE, sheet.small, **how)
 
 
 def _write(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ablations import limits, terminal
+from ablations.commands.chart_options import NAMES, chart_options
 from ablations.commands.options import (
     FORMATS,
     given_parameters,
@@ -27,7 +28,10 @@ from ablations.commands.parameters import (
 from ablations.commands.study_request import select_networks, selection_options
 from modernize.errors import UsageError
 
-WITH_REDRAW = ("--redraw", "--accuracy", "--output", "--format", "--results")
+if TYPE_CHECKING:
+    from ablations.charts.settings import ChartSettings
+
+WITH_REDRAW = ("--redraw", "--accuracy", "--output", "--format", "--results", *NAMES)
 
 
 @click.command(cls=StrictCommand, short_help="Measure images per second and memory of every step.")
@@ -110,7 +114,8 @@ WITH_REDRAW = ("--redraw", "--accuracy", "--output", "--format", "--results")
     help="Where the files go.  [default: results/benchmark-REGIME-DEVICE; with --study, "
     "results/benchmark-STUDY-REGIME-DEVICE]",
 )
-@click.option("--format", "style", type=FORMATS, default="table", show_default=True)
+@chart_options()
+@click.option("--format", "form", type=FORMATS, default="table", show_default=True)
 @results_option
 @click.pass_context
 def benchmark(
@@ -120,7 +125,8 @@ def benchmark(
     accuracy: str | None,
     source: Path | None,
     output: Path | None,
-    style: str,
+    form: str,
+    settings: ChartSettings,
     results: Path | None,
     **asked: Any,
 ) -> None:
@@ -168,9 +174,9 @@ def benchmark(
             console=terminal.console(err=True),
         )
     folder = output or source or benchmark_request.default_folder(measured, results)
-    written = benchmark_request.write(measured, folder, known, accuracy or PAPER)
-    benchmark_request.show(measured, style, console)
-    if style not in ("csv", "json"):
+    written = benchmark_request.write(measured, folder, known, accuracy or PAPER, settings)
+    benchmark_request.show(measured, form, console)
+    if form not in ("csv", "json"):
         if not known:
             terminal.echo("No chart: accuracies unknown; add --accuracy STUDY.")
         terminal.echo(f"Wrote {', '.join(map(short_path, written))}")

@@ -45,6 +45,9 @@ _OPTIONS = {
     ),
 }
 
+NAMES = tuple(f"--{'no-' * (name == 'title')}{name.replace('_', '-')}" for name in _OPTIONS)
+"""As given on the command line."""
+
 
 def chart_options(
     *without: str, draws: str = ""
