@@ -79,7 +79,7 @@ class Recipe(Table):
             all epochs.
         warmup_epochs: linear rise of the learning rate.
         warmup_iterations: the same as a number of updates; then ``warmup_epochs`` is 0.
-        warmup_ratio: factor of the learning rate at the start of the rise; at its end it is 1.
+        warmup_ratio: factor of the learning rate at the start of the rise; null: 0.
         schedule: after the warm-up, ``cosine`` to ``final_learning_rate``; or ``step``: a tenth
             after each of the ``milestones``; or ``poly``: the part of the run that is left, to the
             ``power``, from the first update on, down to ``final_learning_rate``.
@@ -120,7 +120,7 @@ class Recipe(Table):
     iterations: Iterations | None = None
     warmup_epochs: Annotated[float, Field(ge=0, le=limits.EPOCHS)]
     warmup_iterations: Iterations | None = None
-    warmup_ratio: Rate = 0.0
+    warmup_ratio: Rate | None = None
     schedule: Literal["cosine", "poly", "step"]
     power: Positive | None = None
     milestones: Annotated[list[Epochs], Field(min_length=1)] | None = None
@@ -271,7 +271,8 @@ class Recipe(Table):
         rate = self._scheduled(iteration, warmup, iterations_per_epoch)
         if iteration < warmup:
             # From the ratio at the first update to 1 after the last one of the warm-up.
-            return rate * (self.warmup_ratio * (warmup - iteration) + iteration) / warmup
+            ratio = self.warmup_ratio or 0.0
+            return rate * (ratio * (warmup - iteration) + iteration) / warmup
         return rate
 
     def _scheduled(self, iteration: int, warmup: float, per_epoch: int) -> float:
