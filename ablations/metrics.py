@@ -51,6 +51,11 @@ class Metric:
         return f"{self.title} ({self.unit})" if self.unit else self.title
 
     @property
+    def subject(self) -> str:
+        """Its full name at the beginning of a title: "Top-1 accuracy"."""
+        return f"{self.title[0].upper()}{self.title[1:]}"
+
+    @property
     def in_unit(self) -> str:
         """The metric and its unit, for a title: "top-1 in percent"."""
         return f"{self.label} in percent"

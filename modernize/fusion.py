@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
-from typing import TYPE_CHECKING
+from typing import TypeVar
 
 import torch
 from torch import nn
@@ -12,19 +12,18 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from modernize.ops import LayerScale
 
-if TYPE_CHECKING:
-    from modernize.network import Network
+NetworkT = TypeVar("NetworkT", bound=nn.Module)
 
 
 @torch.no_grad()
-def fuse_for_inference(network: Network, dtype: torch.dtype = torch.float32) -> Network:
+def fuse_for_inference(network: NetworkT, dtype: torch.dtype = torch.float32) -> NetworkT:
     """Returns a copy that computes the same logits, except for rounding, in less time.
 
     Each BatchNorm and each Layer Scale is fused into the convolution before it. A LayerNorm cannot
     be fused, because it depends on the image.
 
     Args:
-        network: any; it does not change.
+        network: of this project, or a detector or segmenter on one; it does not change.
         dtype: in which convolutions and linear layers will compute, by autocast. Their weights are
             converted to it once; otherwise autocast would convert them for every batch.
 

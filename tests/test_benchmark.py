@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from command_line import call
 from torch import nn
 
 from ablations.benchmark import results as benchmark_results
@@ -25,10 +26,12 @@ from ablations.benchmark.measurement import (
     expected_seconds,
     load_networks,
     make_plan,
+    prepare_for_inference,
     run_rounds,
     run_trial,
 )
 from ablations.benchmark.networks import (
+    CLASSIFIERS,
     TABLE_12,
     BenchmarkNetwork,
     ReferenceSource,
@@ -48,6 +51,7 @@ from ablations.benchmark.results import (
 from ablations.choices import Compute
 from ablations.cli import main
 from ablations.costs.reference_models import REFERENCE_MODELS, ReferenceModel
+from ablations.heads import DETECTORS, SEGMENTERS
 from ablations.records import ResultsError
 from ablations.studies import selection
 from ablations.training.device_name import cpu_name, parse_cpuinfo, slug
@@ -59,9 +63,9 @@ from modernize.steps import find_regime
 NANO = spec_of("downsample", "nano")
 
 
-def make_setup(batch_size=2, image_size=32, **compute):
+def make_setup(batch_size=2, size=(32, 32), choice=CLASSIFIERS, **compute):
     values = {"precision": "fp32", "channels_last": True, "compile": False, "tf32": False}
-    return Setup("cpu", Compute(**values | compute, workers=0), batch_size, image_size, 1)
+    return Setup("cpu", Compute(**values | compute, workers=0), batch_size, size, 1, choice)
 
 
 class Device:
@@ -230,7 +234,8 @@ def test_no_network_has_stochastic_depth(source):
 def test_training_updates_with_the_optimizers_state():
     setup = make_setup()
     context = setup.context()
-    loaded = LoadedNetwork(RoadmapSource(NANO), context, setup.batch(context), ["training"])
+    batch = setup.batch(context)
+    loaded = LoadedNetwork(RoadmapSource(NANO), context, batch, ["training"], setup.task)
     gamma = next(p for n, p in loaded.network.named_parameters() if n.endswith("gamma"))
     before = gamma.detach().clone()
     with loaded.prepare("training") as iterate:
@@ -273,7 +278,7 @@ def test_a_network_that_cannot_be_run_says_so():
 
 def of_steps(*steps, regime="resnet50", references=True):
     variants = selection.roadmap(regime, only=steps)
-    found = networks_of_steps(variants, find_regime(regime), 224, references)
+    found = networks_of_steps(variants, find_regime(regime), (224, 224), references)
     return [(n.names, n.library) for n in found]
 
 
@@ -298,26 +303,26 @@ def test_steps_are_followed_by_their_reference_models():
 @pytest.mark.integration
 def test_steps_without_reference_models():
     assert of_steps("downsample", references=False) == [(("downsample",), "modernize")]
-    found = networks_of_steps(selection.roadmap("nano"), find_regime("nano"), 32)
+    found = networks_of_steps(selection.roadmap("nano"), find_regime("nano"), (32, 32))
     assert {n.library for n in found} == {"modernize"}
     assert len(found) == 16  # `resnet` and `recipe` are one network
 
 
 @pytest.mark.integration
 def test_models_are_the_papers():
-    found = networks_of_models(TABLE_12, 224)
+    found = networks_of_models(TABLE_12, (224, 224))
     assert {n.model for n in found} == set(TABLE_12)
     assert sum(n.library == "modernize" for n in found) == 3
-    alone = networks_of_models(["Swin-S", "ConvNeXt-S"], 224, references=False)
+    alone = networks_of_models(["Swin-S", "ConvNeXt-S"], (224, 224), references=False)
     assert [n.library for n in alone] == ["torchvision", "timm", "modernize"]
-    with pytest.raises(UnknownNameError, match=r"unknown model at 384 pixels 'Swin-T'"):
-        networks_of_models(["Swin-T"], 384)
+    with pytest.raises(UnknownNameError, match=r"unknown model at 384 x 384 pixels 'Swin-T'"):
+        networks_of_models(["Swin-T"], (384, 384))
 
 
 @pytest.mark.integration
 def test_reference_models_have_the_same_costs():
     variants = selection.roadmap("resnet50", only=["downsample"])
-    found = networks_of_steps(variants, find_regime("resnet50"), 224)
+    found = networks_of_steps(variants, find_regime("resnet50"), (224, 224))
     assert len({(n.params, n.flops) for n in found if n.model == "ConvNeXt-T"}) == 1
 
 
@@ -373,7 +378,8 @@ def measured():
         row("Swin-T", "torchvision", "training", 2.0, 2.0, 2.0, **swin),
     ]
     settings = {
-        "modes": ["inference", "training"], "batch_size": 4, "image_size": 224, "rounds": 3,
+        "modes": ["inference", "training"], "task": "classification", "head": "",
+        "batch_size": 4, "image_width": 224, "image_height": 224, "rounds": 3,
         "precision": "bf16", "memory_format": "channels-last", "compile": False, "threads": 2,
         "seconds": 0.5, "product_macs_per_second": 1e12, "device_type": "cpu",
     }  # fmt: skip
@@ -490,6 +496,71 @@ def test_the_command_from_measuring_to_the_chart(tmp_path, monkeypatch, capfd):
     assert written["provenance"]["packages"]["torch"] == importlib.metadata.version("torch")
 
 
+@pytest.mark.integration
+@pytest.mark.parametrize(
+    ("task", "head"), [("detection", "cascade-mask-rcnn"), ("segmentation", "upernet")]
+)
+def test_heads_are_measured_and_a_plan_uses_it(task, head, tmp_path, monkeypatch, capfd):
+    few = ["--regime", "nano", "--only", "ln", "--batch-size", "2", "--rounds", "1"]
+    fast = ["--seconds", "1e-3", "--precision", "fp32", "--task", task, "--head", head]
+    command(monkeypatch, *few, *fast, "--format", "csv", "--results", tmp_path)
+    rows = {row["mode"]: row for row in csv.DictReader(capfd.readouterr().out.splitlines())}
+    assert set(rows) == {"inference", "training"}
+    (folder,) = tmp_path.iterdir()
+    assert head in folder.name
+    for row in rows.values():
+        assert not row["failure"]
+        assert float(row["memory_mib"]) > 0
+        assert (row["task"], row["head"]) == (task, f"{head}-nano")
+        assert (row["image_width"], row["image_height"]) == ("128", "128")
+    [flops] = [
+        row
+        for row in csv.DictReader(
+            call(
+                "flops", "--task", task, "--regime", "nano", "--only", "ln", "--format", "csv"
+            ).splitlines()
+        )
+        if row["head"] == head
+    ]
+    training = rows["training"]
+    assert (training["params"], training["flops"]) == (flops["params"], flops["macs"])
+
+    plan = ["plan", "--preset", f"nano-{task}", "--set", f"head={head}-nano", "--only", "ln"]
+    plan += ["--benchmark", folder, "--format", "json"]
+    [planned] = [row for row in json.loads(call(*plan)) if row["step"] == "ln"]
+    seconds = 9 * 1000 / float(training["images_per_second"])
+    assert planned["hours_per_run"] == pytest.approx(seconds / 3600)
+    assert planned["memory_mib"] > 0
+    others = ["plan", "--preset", "nano", "--only", "ln", "--benchmark", folder]
+    assert f"{head}-nano" in call(*others, status=2)
+
+
+@pytest.mark.parametrize("head", ["mask-rcnn-nano", "cascade-mask-rcnn-nano", "upernet-nano"])
+def test_fused_heads_give_the_same_outputs(head):
+    """Of detectors that find as many objects as a trained one may."""
+    choice = {"name": "segmentation" if head in SEGMENTERS else "detection", "head": head}
+    torch.manual_seed(0)
+    model = RoadmapSource(spec_of("resnet", "nano", num_classes=10), choice=choice).build()
+    images = torch.randn(2, 3, 128, 128)
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.running_mean.normal_(std=0.1)
+                module.running_var.uniform_(0.5, 2.0)
+        plain = model.eval()(images)
+    fused = prepare_for_inference(model, torch.float32)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in fused.modules())
+    with torch.no_grad():
+        found = fused(images)
+    if head in SEGMENTERS:
+        torch.testing.assert_close(found, plain, rtol=1e-3, atol=1e-4)
+        return
+    for one, other in zip(found, plain, strict=True):
+        assert len(one["boxes"]) == DETECTORS[head].detections
+        torch.testing.assert_close(one["scores"], other["scores"], rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(one["boxes"], other["boxes"], rtol=1e-2, atol=1e-2)
+
+
 def test_a_benchmark_is_drawn_again_without_measuring(tmp_path, monkeypatch, capfd):
     whole = measured()
     whole.write(tmp_path / "measured")
@@ -520,6 +591,8 @@ def test_a_benchmark_is_drawn_again_without_measuring(tmp_path, monkeypatch, cap
         (["--device", "cpu", "--precision", "fp16"], "--precision fp16"),
         (["--device", "cpu", "--precision", "tf32"], "--precision tf32"),
         (["--image-size", "8"], "8"),
+        (["--head", "upernet"], "--task"),
+        (["--task", "detection", "--head", "mask-rcn"], "Did you mean 'mask-rcnn'?"),
         (["--accuracy", "nowhere"], "'nowhere'"),
         (["--accuracy", "reference-nano"], "resnet50"),
         (["--regime", "nano", "--accuracy", "paper"], "nano"),

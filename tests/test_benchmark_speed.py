@@ -37,7 +37,8 @@ def measured(activations: float = 2.0, speeds: dict[str, float] = SPEEDS) -> Ben
                 Row(names, "", "modernize", "1", params, 1, TRAINING, speed, memory, "", spec)
             )
     settings = {
-        "modes": [TRAINING], "device_type": "cuda", "batch_size": BATCH, "image_size": 32,
+        "modes": [TRAINING], "device_type": "cuda", "batch_size": BATCH, "image_width": 32,
+        "image_height": 32, "task": "classification", "head": "",
         "precision": "bf16", "memory_format": "channels-last", "compile": False, "threads": 1,
         "rounds": 1, "product_macs_per_second": 1e12,
     }  # fmt: skip
@@ -48,8 +49,7 @@ def planned(benchmark: Benchmark, *settings: str):
     preset = load_preset("nano", settings)
     study = resolve_study(read_study("roadmap"), "nano", preset.recipes)
     rows, reference = plan_rows(study, study.variants, preset, 2, find_images(preset.data))
-    size = preset.data.image_size
-    speed = benchmark_speed(benchmark, Path("folder"), rows, reference, size)
+    speed = benchmark_speed(benchmark, Path("folder"), rows, reference, preset)
     return {row.key: row for row in timed(rows, speed)}, speed
 
 

@@ -15,7 +15,7 @@ import importlib
 import math
 import multiprocessing.connection
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -25,14 +25,14 @@ from ablations.benchmark.networks import BenchmarkNetwork, Source
 from ablations.benchmark.results import INFERENCE, TRAINING, Row
 from ablations.choices import Compute
 from ablations.processes import process_context
-from ablations.tasks.classification import Classification
+from ablations.tasks.registry import make_task
+from ablations.tasks.task import Task
 from ablations.training.device_context import DeviceContext, make_device_context
 from ablations.training.step import TrainingStep, make_scaler
 from modernize.fusion import fuse_for_inference
-from modernize.network import Network
+from modernize.spec import NetSpec
 
 PRODUCT_SIDE = {"cuda": 8192, "cpu": 2048}  # of the matrices whose product is the peak
-CLASSES = 1000  # of the labels, and of all the networks
 LEAST = 3  # iterations to time in a round, at least
 
 Iterate = Callable[[], None]
@@ -47,15 +47,22 @@ class Setup:
         device: torch's name of it.
         compute: precision, memory format and compiler, as in training.
         batch_size: images that pass through a network at once.
-        image_size: their height and width in pixels.
+        size: (width, height) of an image in pixels.
         threads: of the CPU.
+        choice: of the task, as :func:`~ablations.tasks.registry.make_task` takes it.
     """
 
     device: str
     compute: Compute
     batch_size: int
-    image_size: int
+    size: tuple[int, int]
     threads: int
+    choice: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    @property
+    def task(self) -> Task:
+        """The task of the networks."""
+        return make_task(self.choice)
 
     def context(self) -> DeviceContext:
         """Sets this process up, and returns its device context.
@@ -66,15 +73,13 @@ class Setup:
         torch.set_num_threads(self.threads)
         return make_device_context(self.device, self.compute)
 
-    def batch(self, context: DeviceContext) -> tuple[Tensor, Tensor]:
-        """Returns images (N, 3, H, W) of noise, and labels (N,)."""
-        draw = torch.Generator().manual_seed(0)
-        shape = (self.batch_size, 3, self.image_size, self.image_size)
-        images = torch.randn(shape, generator=draw).to(context.device)
-        labels = torch.randint(CLASSES, (self.batch_size,), generator=draw).to(context.device)
+    def batch(self, context: DeviceContext) -> tuple[Tensor, Any]:
+        """Returns images (N, 3, H, W) of noise, and their targets."""
+        draw, (width, height) = torch.Generator().manual_seed(0), self.size
+        images = torch.randn((self.batch_size, 3, height, width), generator=draw).to(context.device)
         if context.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
-        return images, labels
+        return images, self.task.example(self.task.noise.classes, images)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,19 +118,21 @@ class LoadedNetwork:
     Args:
         source: builds it.
         context: the device, precision, memory format and compiler.
-        batch: images and labels.
+        batch: images and targets.
         modes: in which it will run.
+        task: whose losses it is trained with.
     """
 
     def __init__(
         self,
         source: Source,
         context: DeviceContext,
-        batch: tuple[Tensor, Tensor],
+        batch: tuple[Tensor, Any],
         modes: Sequence[str],
+        task: Task,
     ) -> None:
         torch.manual_seed(0)
-        self.context, self.batch = context, batch
+        self.context, self.batch, self.task = context, batch, task
         self.network = context.put(source.build())
         self.fused: Any = None
         if TRAINING not in modes:  # then the network itself is not needed
@@ -147,7 +154,7 @@ class LoadedNetwork:
     @contextlib.contextmanager
     def _inference(self) -> Iterator[Iterate]:
         self.network.eval()
-        model, (images, _labels) = self.fused or self._fuse(), self.batch
+        model, (images, _targets) = self.fused or self._fuse(), self.batch
 
         def iterate() -> None:
             with torch.inference_mode(), self.context.autocast():
@@ -162,8 +169,8 @@ class LoadedNetwork:
         optimizer = torch.optim.AdamW(
             self.network.parameters(), lr=1e-8, weight_decay=0.05, fused=True
         )
-        scaler, losses = make_scaler(self.context), Classification().losses
-        step = TrainingStep(self.model, optimizer, scaler, self.context, losses)
+        scaler = make_scaler(self.context)
+        step = TrainingStep(self.model, optimizer, scaler, self.context, self.task.losses)
         try:
             yield functools.partial(step, *self.batch)
         finally:
@@ -175,7 +182,8 @@ def prepare_for_inference(network: nn.Module, dtype: torch.dtype) -> nn.Module:
 
     For ours that is a copy with fused norms and scales; for others the network in evaluation mode.
     """
-    return fuse_for_inference(network, dtype) if isinstance(network, Network) else network.eval()
+    ours = isinstance(getattr(network, "spec", None), NetSpec)
+    return fuse_for_inference(network, dtype) if ours else network.eval()
 
 
 def run_rounds(
@@ -283,7 +291,7 @@ def _run_trial(source: Source, mode: str, setup: Setup) -> Trial:
             torch.cuda.reset_peak_memory_stats(context.device)
         # On a GPU the peak was just reset; on a CPU it is that of the process since its start.
         before = context.peak_memory()
-        loaded = LoadedNetwork(source, context, batch, [mode])
+        loaded = LoadedNetwork(source, context, batch, [mode], setup.task)
         with loaded.prepare(mode) as iterate:
             iterate()
             context.synchronize()
@@ -349,7 +357,8 @@ def load_networks(plan: Plan, setup: Setup) -> list[TimedNetwork]:
         if not able:
             continue
         try:
-            loaded = LoadedNetwork(network.source, context, batch, [row.mode for row in able])
+            modes = [row.mode for row in able]
+            loaded = LoadedNetwork(network.source, context, batch, modes, setup.task)
         except Exception as error:  # any failure; the others go on
             for row in able:
                 row.failure = describe_failure(error)

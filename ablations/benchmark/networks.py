@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import importlib.metadata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
 
 from ablations.costs.model_costs import OURS
@@ -18,7 +19,7 @@ from ablations.costs.reference_models import (
     without_stochastic_depth,
 )
 from ablations.records import PROGRAM, REPOSITORY, commit_of
-from modernize.cost import cost
+from ablations.tasks.registry import make_task
 from modernize.custom_layers import load_custom_layers, loaded_files
 from modernize.errors import UnknownNameError
 from modernize.models import MODELS
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
 
 TABLE_12 = ("ConvNeXt-T", "ConvNeXt-S", "ConvNeXt-B", "Swin-T", "Swin-S", "Swin-B")
 """The models of the paper's Table 12 that a single GPU of any kind can train."""
+
+
+CLASSIFIERS: Mapping[str, str] = MappingProxyType({})
+"""The choice of the task that has no head."""
 
 
 class Source(Protocol):
@@ -49,22 +54,26 @@ class RoadmapSource:
     Attributes:
         spec: the network.
         layers: the path and the digest of each file of its custom layers.
+        choice: of the task, whose head is on the network.
     """
 
     spec: NetSpec
     layers: tuple[tuple[Path, str], ...] = ()
+    choice: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def load(self) -> None:
         """Imports the modules that building needs, and runs the files of custom layers."""
-        importlib.import_module("modernize.network")
+        for name in ("modernize.network", *("modernize.heads.detector",) * bool(self.choice)):
+            importlib.import_module(name)
         for path, digest in self.layers:
             load_custom_layers(path, digest)
 
     def build(self) -> nn.Module:
-        """Returns it, from images (N, in_channels, H, W) to logits (N, num_classes)."""
-        from modernize.network import Network
-
-        return Network(self.spec.replace(drop_path=0.0))
+        """Returns it, from images (N, in_channels, H, W) to the outputs of the task."""
+        task = make_task(self.choice)
+        model = task.build(self.spec.replace(drop_path=0.0))
+        task.keep_busy(model)
+        return model
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,7 +116,11 @@ class BenchmarkNetwork:
 
 
 def networks_of_steps(
-    variants: Sequence[Variant], regime: Regime, image_size: int, references: bool = True
+    variants: Sequence[Variant],
+    regime: Regime,
+    size: tuple[int, int],
+    references: bool = True,
+    choice: Mapping[str, str] = CLASSIFIERS,
 ) -> list[BenchmarkNetwork]:
     """Returns each different network among some steps, followed by its reference models.
 
@@ -117,8 +130,9 @@ def networks_of_steps(
     Args:
         variants: the steps.
         regime: which the steps are of.
-        image_size: height and width in pixels.
+        size: (width, height) of an image in pixels.
         references: whether reference models are included.
+        choice: of the task. Only classifiers have reference models.
 
     Raises:
         UsageError: for an image that is too small.
@@ -129,49 +143,60 @@ def networks_of_steps(
     found = []
     for spec, keys in steps.items():
         model = next((name for name, known in MODELS.items() if known == spec), "")
-        found.append(_own_network(tuple(keys), model, spec, image_size))
-        if references:
-            found += _reference_networks(model, tuple(keys), image_size)
+        found.append(_own_network(tuple(keys), model, spec, size, choice))
+        if references and not choice:
+            found += _reference_networks(model, tuple(keys), size[0])
             if model == regime.end and regime.reference:
-                found += _reference_networks(regime.reference, (regime.reference,), image_size)
+                found += _reference_networks(regime.reference, (regime.reference,), size[0])
     return found
 
 
 def networks_of_models(
-    models: Iterable[str], image_size: int, references: bool = True
+    models: Iterable[str],
+    size: tuple[int, int],
+    references: bool = True,
+    choice: Mapping[str, str] = CLASSIFIERS,
 ) -> list[BenchmarkNetwork]:
     """Returns the networks with these names in the paper's tables: ours and reference models.
 
     Args:
         models: their names. A model that this project does not have is always a reference model.
-        image_size: height and width in pixels.
+        size: (width, height) of an image in pixels.
         references: whether reference models follow ours.
+        choice: of the task. Only classifiers have reference models.
 
     Raises:
         UnknownNameError: for a model that does not exist for images of this size.
         UsageError: for an image that is too small.
     """
-    known = [reference.model for reference in REFERENCE_MODELS if reference.takes(image_size)]
+    image_size = size[0]
+    known = [r.model for r in REFERENCE_MODELS if r.takes(image_size) and not choice]
     found: list[BenchmarkNetwork] = []
     for model in dict.fromkeys(models):
         if model not in MODELS and model not in known:
             raise UnknownNameError(
-                f"model at {image_size} pixels", model, dict.fromkeys([*MODELS, *known])
+                f"model at {size[0]} x {size[1]} pixels", model, dict.fromkeys([*MODELS, *known])
             )
         if model in MODELS:
-            found.append(_own_network((model,), model, MODELS[model], image_size))
-        if references or model not in MODELS:
+            found.append(_own_network((model,), model, MODELS[model], size, choice))
+        if (references and not choice) or model not in MODELS:
             found += _reference_networks(model, (model,), image_size)
     return found
 
 
 def _own_network(
-    names: tuple[str, ...], model: str, spec: NetSpec, image_size: int
+    names: tuple[str, ...],
+    model: str,
+    spec: NetSpec,
+    size: tuple[int, int],
+    choice: Mapping[str, str],
 ) -> BenchmarkNetwork:
-    known, counted = commit_of(REPOSITORY, *PROGRAM), cost(spec, image_size)
+    task = make_task(choice)
+    spec = spec.replace(in_channels=3, num_classes=task.noise.classes)
+    known, counted = commit_of(REPOSITORY, *PROGRAM), task.cost(spec, size)
     version = f"{(known['commit'] or '')[:10]}{'+' if known['dirty'] else ''}"
     layers = tuple((file.path, file.digest) for file in loaded_files(spec))
-    source = RoadmapSource(spec, layers)
+    source = RoadmapSource(spec, layers, choice)
     return BenchmarkNetwork(
         names, model, OURS, version, counted.params, counted.flops, spec, source
     )

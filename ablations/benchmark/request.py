@@ -13,6 +13,7 @@ from rich.console import Console
 from ablations import tables
 from ablations.benchmark import results as benchmark_results
 from ablations.benchmark.results import MODES, Benchmark
+from ablations.tasks.registry import make_task
 from ablations.units import about
 from modernize.errors import RoadmapError, UnknownNameError, UsageError
 from modernize.text import plural
@@ -36,7 +37,8 @@ class Request:
         modes: of the :data:`~ablations.benchmark.results.MODES`.
         device: ``cuda`` or ``cpu``; None: the GPU, if there is one.
         batch_size: images at once; None: a default for the device.
-        image_size: height and width in pixels.
+        size: (width, height) of an image in pixels.
+        choice: of the task.
         precision: ``auto``, ``fp32``, ``tf32``, ``bf16`` or ``fp16``.
         memory_format: ``channels-last`` or ``contiguous``.
         compile: whether to use ``torch.compile``.
@@ -47,7 +49,8 @@ class Request:
     modes: tuple[str, ...]
     device: str | None
     batch_size: int | None
-    image_size: int
+    size: tuple[int, int]
+    choice: Mapping[str, str]
     precision: str
     memory_format: str
     compile: bool
@@ -83,9 +86,10 @@ class Request:
             tf32=self.precision == "tf32",
             workers=0,
         )
-        batch_size = self.batch_size or default_batch_size(device, self.image_size)
+        of_task = make_task(self.choice).noise.batch_size
+        batch_size = self.batch_size or of_task or default_batch_size(device, self.size[0])
         threads = min(torch.get_num_threads(), core_count())
-        return Setup(device, compute, batch_size, self.image_size, threads)
+        return Setup(device, compute, batch_size, self.size, threads, self.choice)
 
 
 def default_batch_size(device: str, image_size: int) -> int:
@@ -171,7 +175,10 @@ def run(
             "modes": list(request.modes),
             "device_type": context.device.type,
             "batch_size": setup.batch_size,
-            "image_size": setup.image_size,
+            "task": setup.task.metrics.task,
+            "head": request.choice.get("head", ""),
+            "image_width": setup.size[0],
+            "image_height": setup.size[1],
             "precision": describe_precision(request.precision, str(context.dtype)),
             "memory_format": request.memory_format,
             "compile": request.compile,
@@ -233,10 +240,11 @@ def write(
 
 
 def default_folder(benchmark: Benchmark, results: Path) -> Path:
-    """Returns the default folder of a benchmark's files: of its study, regime and device."""
+    """Returns the default folder of a benchmark's files: of its study, head, regime and device."""
     from ablations.training.device_name import slug
 
-    parts = benchmark.study, benchmark.regime or "models", slug(benchmark.device)
+    head = benchmark.settings["head"]
+    parts = benchmark.study, head, benchmark.regime or "models", slug(benchmark.device)
     return results / "-".join(["benchmark", *filter(None, parts)])
 
 

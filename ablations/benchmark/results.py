@@ -12,15 +12,18 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter
 
 from ablations import paper, tables
 from ablations.costs.model_costs import OURS
+from ablations.metrics import TASKS, Metric
 from ablations.records import make_folder, read_json, write_json, write_text
 from ablations.records.files import check
 from ablations.units import choose_unit, fixed, integer, millions, percent, work
+from ablations.value_types import TaskName
 from modernize.errors import UsageError
 from modernize.text import plural
 
 FILE = "benchmark.json"
 MODES = INFERENCE, TRAINING = "inference", "training"
-CONDITIONS = ("precision", "memory_format", "compile", "batch_size", "image_size", "threads")
+CONDITIONS = ("task", "head", "precision", "memory_format", "compile", "batch_size",
+              "image_width", "image_height", "threads")  # fmt: skip
 """The settings that every row of the CSV file repeats."""
 Speed = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 STEADY = 1.3  # ratio of the fastest to the slowest round above which a note is shown
@@ -99,7 +102,10 @@ class _Settings(BaseModel):
     memory_format: str
     compile: bool
     batch_size: int
-    image_size: int
+    image_width: int
+    image_height: int
+    task: TaskName
+    head: str
     threads: int
     rounds: int
     product_macs_per_second: Speed
@@ -177,6 +183,16 @@ class Benchmark:
         product: float = self.settings["product_macs_per_second"]
         return passes * row.flops * row.speed / product
 
+    @property
+    def image(self) -> str:
+        """The size of the images: "224 x 224"."""
+        return f"{self.settings['image_width']} x {self.settings['image_height']}"
+
+    @property
+    def metric(self) -> Metric:
+        """What the networks are compared by."""
+        return TASKS[self.settings["task"]].headline
+
     def measured(self, mode: str, model: str) -> list[Row]:
         """Returns the rows of one model in one mode that have figures."""
         return [r for r in self.rows if r.measured and (r.mode, r.model) == (mode, model)]
@@ -194,7 +210,7 @@ def reference_ratios(benchmark: Benchmark) -> list[Ratio]:
 
 def transformer_ratios(benchmark: Benchmark) -> list[Ratio]:
     """Returns our ConvNeXts to the fastest Swin of the same size, as Table 12 pairs them."""
-    size = str(benchmark.settings["image_size"])
+    size = str(benchmark.settings["image_width"])
     printed = paper.select(table="12", metric="images_per_second", image_size=size)
     speeds = {value.model: value.number for value in printed}
     ratios = []
@@ -301,7 +317,7 @@ def footnotes(benchmark: Benchmark) -> list[str]:
     lines = [
         f"{benchmark.device}; {plural(s['threads'], 'CPU thread')}, {s['precision']}, "
         f"{s['memory_format']}, {'compiled' if s['compile'] else 'not compiled'}, batches of "
-        f"{s['batch_size']} at {s['image_size']} x {s['image_size']}; median (least to most) of "
+        f"{s['batch_size']} at {benchmark.image}; median (least to most) of "
         f"{plural(s['rounds'], 'round')}.",
         f"Peak: {work(s['product_macs_per_second'])} a second, "
         "the speed of a large product of matrices in this precision; training counts three times "

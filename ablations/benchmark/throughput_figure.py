@@ -15,6 +15,7 @@ from ablations.charts import throughput_chart
 from ablations.charts.rows import DRAWN
 from ablations.charts.settings import ChartSettings
 from ablations.costs.model_costs import OURS
+from ablations.metrics import CLASSIFICATION, Metric
 from ablations.records import Study, study_folder
 from modernize.errors import UsageError
 from modernize.text import plural
@@ -28,26 +29,31 @@ PAPER = "paper"
 
 @dataclasses.dataclass(frozen=True)
 class Accuracy:
-    """One network's accuracy, and how the chart shows it.
+    """One network's headline metric, and how the chart shows it.
 
     Attributes:
         label: its name on the chart.
         group: networks of a group have the same colour.
-        top1, top1_std: mean and standard deviation, percent; NaN: unknown.
+        value, std: mean and standard deviation; NaN: unknown.
         parent: the network from which a line leads here; empty: no line.
         adopted: False for a side branch.
     """
 
     label: str
     group: str
-    top1: float
-    top1_std: float = math.nan
+    value: float
+    std: float = math.nan
     parent: str = ""
     adopted: bool = True
 
 
 def accuracies(
-    source: str | None, study: str, regime: str | None, image_size: int, results: Path
+    source: str | None,
+    study: str,
+    regime: str | None,
+    image_size: int,
+    results: Path,
+    metric: Metric = CLASSIFICATION.headline,
 ) -> dict[str, Accuracy]:
     """Returns network -> its accuracy; an empty dict if they are unknown.
 
@@ -57,26 +63,28 @@ def accuracies(
         regime: of the networks' steps; None: models of the paper.
         image_size: height and width of the models' images in pixels.
         results: the folder of studies.
+        metric: by which the networks are compared.
 
     Raises:
-        UsageError: for a study that does not exist or has another regime, or for ``"paper"`` if it
-            has no accuracies of this regime.
+        UsageError: for a study that does not exist or has another regime or metric, or for
+            ``"paper"`` if it has no accuracies of this regime.
     """
     if source is not None and source != PAPER:
-        return _measured(source, regime, results)
+        return _measured(source, regime, results, metric)
     if study:
         if source is None:
             return {}
         raise UsageError(f"the paper has no accuracies of the study {study}; name a study.")
     if regime is None:
-        return _published_models(image_size)
-    if regime not in paper.TABLES:
+        return _published_models(image_size, metric)
+    if regime not in paper.TABLES or metric != CLASSIFICATION.headline:
         if source is None:
             return {}
         raise UsageError(
-            f"the paper has no accuracies of the regime {regime}; name a study with --accuracy."
+            f"the paper has no {metric.title} of the steps of the regime {regime}; name a study "
+            "with --accuracy."
         )
-    found, reference = _of_table(paper.published(regime)), paper.reference(regime)
+    found, reference = _of_table(paper.published(regime), metric), paper.reference(regime)
     if reference is not None:
         found[reference.label] = Accuracy(reference.label, "Transformer", reference.top1)
     return found
@@ -98,13 +106,13 @@ def throughput_figure(
     """
     import pandas as pd
 
-    mode = benchmark.settings["modes"][0]
+    metric, mode = benchmark.metric, benchmark.settings["modes"][0]
     drawn = _drawn(benchmark, mode)
     unknown = [name for name in drawn if name not in accuracy]
     points = [
         {
             "name": name,
-            **dataclasses.asdict(accuracy[name]),
+            **_columns(accuracy[name], metric),
             "flops": row.flops,
             "images_per_second": row.speed,
             "images_per_second_min": min(row.images_per_second),
@@ -118,15 +126,15 @@ def throughput_figure(
     settings = benchmark.settings
     return throughput_chart.draw(
         pd.DataFrame(points),
-        title=f"Accuracy, throughput and FLOPs: {benchmark.title}",
+        title=f"{metric.subject}, throughput and FLOPs: {benchmark.title}",
         groups=[network.group for network in accuracy.values()],
         speed_label=f"{mode} images per second",
         note=f"{benchmark.device}, {plural(settings['threads'], 'CPU thread')}; "
         f"{settings['precision']}, {settings['memory_format']}, "
         f"{'compiled, ' * settings['compile']}batches of {settings['batch_size']} at "
-        f"{settings['image_size']} x {settings['image_size']}; median, least and most of "
+        f"{benchmark.image}; median, least and most of "
         f"{plural(settings['rounds'], 'round')}. Accuracies: {source}."
-        + (f" Not drawn, accuracy unknown: {', '.join(unknown)}." if unknown else ""),
+        + (f" Not drawn, {metric.label} unknown: {', '.join(unknown)}." if unknown else ""),
         settings=look,
     )
 
@@ -143,23 +151,29 @@ def _drawn(benchmark: Benchmark, mode: str) -> dict[str, Row]:
     return chosen
 
 
-def _of_table(table: pd.DataFrame) -> dict[str, Accuracy]:
+def _columns(accuracy: Accuracy, metric: Metric) -> dict[str, Any]:
+    """Returns the columns of the chart's table, with the metric by its key."""
+    values = dataclasses.asdict(accuracy)
+    return values | {metric.key: values.pop("value"), f"{metric.key}_std": values.pop("std")}
+
+
+def _of_table(table: pd.DataFrame, metric: Metric) -> dict[str, Accuracy]:
     """Returns the accuracies in a roadmap's summary."""
     return {
         str(row["step"]): Accuracy(
             label=str(row["label"]),
             group=str(row["section"]),
-            top1=float(row["top1"]),
-            top1_std=float(row["top1_std"]) if row["top1_std"] is not None else math.nan,
+            value=float(row[metric.key]),
+            std=math.nan if (std := row[f"{metric.key}_std"]) is None else float(std),
             parent=str(row["parent"]),
             adopted=bool(row["adopted"]),
         )
         for row in table.to_dict("records")
-        if row["status"] in DRAWN and row["top1"] == row["top1"]
+        if row["status"] in DRAWN and row[metric.key] == row[metric.key]
     }
 
 
-def _measured(name: str, regime: str | None, results: Path) -> dict[str, Accuracy]:
+def _measured(name: str, regime: str | None, results: Path, metric: Metric) -> dict[str, Accuracy]:
     study = Study.open(study_folder(results, name))
     own: Any = study.manifest["regime"]
     if own != regime:
@@ -167,15 +181,19 @@ def _measured(name: str, regime: str | None, results: Path) -> dict[str, Accurac
             f"the study {name!r} has the regime {own}, not "
             f"{regime or 'models of the paper: use --accuracy paper'}."
         )
-    return _of_table(read_summary(study))
+    if study.metrics.headline != metric:
+        raise UsageError(
+            f"the study {name!r} measured {study.metrics.headline.label}, not {metric.label}."
+        )
+    return _of_table(read_summary(study), metric)
 
 
-def _published_models(image_size: int) -> dict[str, Accuracy]:
+def _published_models(image_size: int, metric: Metric) -> dict[str, Accuracy]:
     """Returns the accuracies in Table 12 at one image size, with a line through each family."""
     found: dict[str, Accuracy] = {}
     last: dict[str, str] = {}
     size = str(image_size)
-    for value in paper.select(table="12", image_size=size, metric="top1", pretraining="1K"):
+    for value in paper.select(table="12", image_size=size, metric=metric.key, pretraining="1K"):
         family = value.model.partition("-")[0]
         found[value.model] = Accuracy(
             value.model, family, value.number, parent=last.get(family, "")

@@ -1,4 +1,4 @@
-"""Draws accuracy against measured throughput, and beside it against FLOPs.
+"""Draws accuracy, or another metric, against measured throughput, and beside it against FLOPs.
 
 :func:`draw` takes a table (one row a network, see :data:`COLUMNS`) and returns a figure, which
 :func:`~ablations.charts.chart.save_figure` writes. :mod:`~ablations.charts.labels` places labels.
@@ -28,8 +28,9 @@ from ablations.charts.layout import (
     width,
     wrap,
 )
-from ablations.charts.rows import unit_of
+from ablations.charts.rows import metric_of, unit_of
 from ablations.charts.settings import ChartSettings
+from ablations.metrics import CLASSIFICATION, Metric
 from modernize.errors import UsageError
 
 if TYPE_CHECKING:
@@ -37,12 +38,21 @@ if TYPE_CHECKING:
 
 SPEED = "images_per_second"
 COST = "cost"  # a column computed here, in the unit of the axis
-COLUMNS = (
-    *("name", "label", "group", "parent", "adopted", "top1", "top1_std", "flops"),
-    *(SPEED, f"{SPEED}_min", f"{SPEED}_max"),
-)
+VALUE, STD = "value", "std"  # the same for the metric
+
+
+def columns(metric: Metric) -> tuple[str, ...]:
+    """Returns the columns that a table with this metric must have."""
+    return (
+        *("name", "label", "group", "parent", "adopted", metric.key, f"{metric.key}_std", "flops"),
+        *(SPEED, f"{SPEED}_min", f"{SPEED}_max"),
+    )
+
+
+COLUMNS = columns(CLASSIFICATION.headline)
 """The columns that a table must have; other columns are ignored.
 
+Instead of ``top1`` there may be the headline of another task, such as ``box_ap``.
 ``group`` decides the colour; ``parent`` is the name of the network from which a line leads here
 (empty: no line); ``adopted`` is False for a side branch, which is drawn hollow; ``top1`` and its
 standard deviation (NaN: unknown) are in percent, ``flops`` of one image in MACs.
@@ -56,7 +66,7 @@ RADIUS = 0.038  # of a point
 ROOM = 0.10  # fraction of a panel's side that stays free around the points
 HAIR = 0.02  # width of a line as an obstacle for labels
 KEY_COLUMNS, NARROW_KEY_COLUMNS = 3, 2
-LEAST_TOP1 = 1.0  # the least range of the accuracy axis; for less its numbers are too long
+LEAST_RANGE = 1.0  # the least range of the metric's axis; for less its numbers are too long
 
 
 def draw(
@@ -83,7 +93,12 @@ def draw(
     """
     settings = settings or ChartSettings()
     unit = unit_of(table)
-    rows = [{**row, COST: row["flops"] / unit.flops} for row in _read(table)]
+    metric = metric_of(table)
+    rows = [
+        {**row, COST: row["flops"] / unit.flops, VALUE: row[metric.key],
+         STD: row[f"{metric.key}_std"]}
+        for row in _read(table, metric)
+    ]  # fmt: skip
     sheet, palette = sheet_of(settings.width), settings.palette
     hues = section_hues((row["group"] for row in rows), groups, palette.hues)
     named = len(rows) <= NAMED and not sheet.narrow
@@ -133,15 +148,15 @@ def draw(
             if number % across:
                 panel.tick_params(labelleft=False)
             else:
-                panel.set_ylabel("top-1 accuracy (%)", **soft)
+                panel.set_ylabel(metric.axis, **soft)
         if not named:
             _draw_key(page, rows, names, places, hues, key, sheet, palette, key_columns)
         _write(page, MARGIN, foot + 0.04, notes, NOTE_LINE, sheet.small, color=palette.grey)
     return figure
 
 
-def _read(table: pd.DataFrame) -> list[dict[str, Any]]:
-    missing = [name for name in COLUMNS if name not in table.columns]
+def _read(table: pd.DataFrame, metric: Metric) -> list[dict[str, Any]]:
+    missing = [name for name in columns(metric) if name not in table.columns]
     if missing:
         raise UsageError(f"cannot draw a table without {', '.join(missing)}.")
     rows: list[dict[str, Any]] = table.to_dict("records")  # type: ignore[assignment]  # names are text
@@ -169,7 +184,7 @@ def _draw_panel(
     if column == SPEED:
         x_ends += [row[f"{SPEED}_{end}"] for row in rows for end in ("min", "max")]
     panel.set_xlim(*_limits(x_ends))
-    panel.set_ylim(*_limits([row["top1"] for row in rows], least=LEAST_TOP1))
+    panel.set_ylim(*_limits([row[VALUE] for row in rows], least=LEAST_RANGE))
     panel.spines[["top", "right"]].set_visible(False)
     panel.spines[["left", "bottom"]].set(color=palette.ink, linewidth=0.8)
     panel.tick_params(length=0, pad=3, labelsize=sheet.small, labelcolor=palette.grey)
@@ -179,12 +194,12 @@ def _draw_panel(
     by_name = {row["name"]: row for row in rows}
     links = [(by_name[row["parent"]], row) for row in rows if row["parent"] in by_name]
     for parent, row in links:
-        ends = [parent[column], row[column]], [parent["top1"], row["top1"]]
+        ends = [parent[column], row[column]], [parent[VALUE], row[VALUE]]
         style = "-" if row["adopted"] else (0, (3, 2))
         panel.plot(*ends, color=palette.faint, linewidth=0.8, linestyle=style, zorder=2)
     for row in rows:
         _draw_point(panel, row, column, hues[row["group"]], palette.paper)
-    boxes = [_in_inches(panel, row[column], row["top1"]) for row in rows]
+    boxes = [_in_inches(panel, row[column], row[VALUE]) for row in rows]
     centres = {row["name"]: box for row, box in zip(rows, boxes, strict=True)}
     size = sheet.small if numbered else sheet.size
     panel_width, panel_height = _size(panel)
@@ -216,7 +231,7 @@ def _draw_panel(
 
 def _draw_point(panel: Axes, row: dict[str, Any], column: str, hue: str, paper: str) -> None:
     """Draws one network, with its range of throughput and its standard deviation."""
-    x, y = row[column], row["top1"]
+    x, y = row[column], row[VALUE]
     for across, up in _spread_lines(row, column):
         panel.plot(across, up, color=hue, linewidth=0.7, zorder=3)
     panel.plot(
@@ -228,7 +243,7 @@ def _draw_point(panel: Axes, row: dict[str, Any], column: str, hue: str, paper: 
 
 def _spread_lines(row: dict[str, Any], column: str) -> list[tuple[list[float], list[float]]]:
     """Returns the lines of a network's spreads, in the units of the data."""
-    x, y, std = row[column], row["top1"], row["top1_std"]
+    x, y, std = row[column], row[VALUE], row[STD]
     lines = []
     if column == SPEED:
         lines.append(([row[f"{SPEED}_min"], row[f"{SPEED}_max"]], [y, y]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,10 @@ from ablations.commands.parameters import (
     list_option,
 )
 from ablations.commands.study_request import select_networks, selection_options
-from modernize.errors import UsageError
+from modernize.errors import UnknownNameError, UsageError
+
+if TYPE_CHECKING:
+    from modernize.steps import Regime
 
 if TYPE_CHECKING:
     from ablations.charts.settings import ChartSettings
@@ -47,6 +51,16 @@ WITH_REDRAW = ("--redraw", "--accuracy", "--output", "--format", "--results", *N
     help="Networks of the paper's Table 12 instead of steps: ConvNeXt and Swin, T, S and B; --only "
     "names models then.",
 )
+@click.option(
+    "--task",
+    type=click.Choice(["detection", "segmentation"]),
+    help="Detectors or segmenters on each network, without references.",
+)
+@click.option(
+    "--head",
+    metavar="NAME",
+    help="With --task: mask-rcnn, cascade-mask-rcnn or upernet.  [default: the first of the task]",
+)
 @click.option("--no-references", is_flag=True, help="Leave out torchvision's and timm's networks.")
 @list_option(
     "--mode",
@@ -62,9 +76,15 @@ WITH_REDRAW = ("--redraw", "--accuracy", "--output", "--format", "--results", *N
     "--batch-size",
     type=BATCH,
     metavar="IMAGES",
-    help="[default: 128 on a GPU, 8 on a CPU, more for small images]",
+    help="[default: 128 on a GPU, 8 on a CPU, more for small images; with --task 2, or 8 for small "
+    "images]",
 )
-@click.option("--image-size", type=PIXELS, metavar="PIXELS", help="[default: the regime's]")
+@click.option(
+    "--image-size",
+    type=PIXELS,
+    metavar="PIXELS",
+    help="Height and width.  [default: the regime's; with --task those of the head]",
+)
 @click.option(
     "--precision",
     type=click.Choice(["auto", "fp32", "tf32", "bf16", "fp16"]),
@@ -138,34 +158,42 @@ def benchmark(
 
     wait_passively()
     from ablations.benchmark import request as benchmark_request
-    from ablations.benchmark.networks import TABLE_12, networks_of_models, networks_of_steps
+    from ablations.benchmark.networks import networks_of_models, networks_of_steps
     from ablations.benchmark.results import Benchmark
     from ablations.benchmark.throughput_figure import PAPER, accuracies
+    from ablations.tasks.registry import make_task
 
     _refuse(ctx, asked["models"], source)
     results = results_folder(results)
     console = terminal.console()
     if source is not None:
         measured = Benchmark.read(source)
-        size = measured.settings["image_size"]
-        known = accuracies(accuracy, measured.study, measured.regime, size, results)
+        size = measured.settings["image_width"]
+        known = accuracies(
+            accuracy, measured.study, measured.regime, size, results, measured.metric
+        )
     else:
         chosen = None if asked["models"] else select_networks(**{k: asked[k] for k in _CHOOSING})
         regime = chosen.regime if chosen else None
-        image_size = asked["image_size"] or (regime.image_size if regime else 224)
+        choice = _choice(asked["task"], asked["head"], regime)
+        task = make_task(choice)
+        side = asked["image_size"] or (regime.image_size if regime else 224)
+        size = (side, side) if asked["image_size"] else task.noise.size or (side, side)
+        models = asked["only"] or _default_models(choice)
         references = not asked["no_references"]
         request = benchmark_request.Request(
-            image_size=image_size,
+            size=size,
+            choice=choice,
             modes=benchmark_request.parse_modes(asked["mode"]),
             **{name: asked[name] for name in _REQUESTED},
         )
         title, study = (chosen.title, chosen.study) if chosen else ("models of Table 12", "")
         regime_name = regime.name if regime else None
-        known = accuracies(accuracy, study, regime_name, image_size, results)
+        known = accuracies(accuracy, study, regime_name, size[0], results, task.metrics.headline)
         measured = benchmark_request.run(
-            networks_of_steps(chosen.variants, chosen.regime, image_size, references)
+            networks_of_steps(chosen.variants, chosen.regime, size, references, choice)
             if chosen
-            else networks_of_models(asked["only"] or TABLE_12, image_size, references),
+            else networks_of_models(models, size, references, choice),
             request,
             request.setup(),
             title=title,
@@ -178,12 +206,35 @@ def benchmark(
     benchmark_request.show(measured, form, console)
     if form not in ("csv", "json"):
         if not known:
-            terminal.echo("No chart: accuracies unknown; add --accuracy STUDY.")
+            label = measured.metric.label
+            terminal.echo(f"No chart: {label} unknown; add --accuracy STUDY.")
         terminal.echo(f"Wrote {', '.join(map(short_path, written))}")
 
 
 _REQUESTED = ("device", "batch_size", "precision", "memory_format", "compile", "rounds", "seconds")
 _CHOOSING = ("study", "regime", "first", "last", "only")
+
+
+def _choice(task: str | None, head: str | None, regime: Regime | None) -> dict[str, str]:
+    """Returns the choice of the task: its first head, unless another is asked for."""
+    from ablations.costs.dense_costs import TASKS
+
+    if task is None:
+        if head is not None:
+            raise UsageError("--head goes with --task detection or segmentation.")
+        return {}
+    names = TASKS[task].names(regime)
+    if head is not None and head not in names:
+        raise UnknownNameError(f"head of {task}", head, names)
+    return {"name": task, "head": names[head or next(iter(names))]}
+
+
+def _default_models(choice: Mapping[str, str]) -> Sequence[str]:
+    """Returns the models of Table 12; with a head, those that are networks of this project."""
+    from ablations.benchmark.networks import TABLE_12
+    from modernize.models import MODELS
+
+    return [name for name in TABLE_12 if not choice or name in MODELS]
 
 
 def _refuse(ctx: click.Context, models: bool, source: Path | None) -> None:

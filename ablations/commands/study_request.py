@@ -312,7 +312,6 @@ def find_speed(
 
     if len(request.given) > 1:
         raise UsageError(f"give one of {' and '.join(request.given)}, not both.")
-    size = preset.data.image_size
     if request.images_per_second:
         return given_speed(request.images_per_second, reference.key, reference.cost.flops)
     if request.benchmark:
@@ -320,7 +319,7 @@ def find_speed(
         from ablations.studies.benchmark_speed import benchmark_speed
 
         benchmark = Benchmark.read(request.benchmark)
-        return benchmark_speed(benchmark, request.benchmark, rows, reference, size)
+        return benchmark_speed(benchmark, request.benchmark, rows, reference, preset)
     if request.measure:
         from ablations.processes import wait_passively
 
@@ -345,7 +344,7 @@ def _known_speed(
     device = make_device_context(find_device(), preset.compute).name()
     for folder, benchmark in find_benchmarks(results, device):
         with contextlib.suppress(UsageError):  # of other networks
-            return benchmark_speed(benchmark, folder, rows, reference, preset.data.image_size)
+            return benchmark_speed(benchmark, folder, rows, reference, preset)
     return None
 
 

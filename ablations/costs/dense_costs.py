@@ -57,7 +57,13 @@ class DenseTask:
     methods: Mapping[str, str]
     conventions: Sequence[Convention]
 
+    def names(self, regime: Regime | None) -> dict[str, str]:
+        """Returns the name of each head -> its name in a preset, for the images of a regime."""
+        small = regime is not None and regime.name in _SMALL_REGIMES
+        return {name: nano if small else name for name, nano in self.heads.items()}
 
+
+_SMALL_REGIMES = ("nano",)
 TASKS: Mapping[str, DenseTask] = {
     DETECTION.task: DenseTask(
         "coco",
@@ -96,9 +102,6 @@ TASKS: Mapping[str, DenseTask] = {
 }
 """Task -> its heads and published figures."""
 
-_SMALL_REGIMES = ("nano",)
-
-
 # -- steps ----------------------------------------------------------------------------------------
 
 
@@ -136,13 +139,12 @@ def step_rows(task: DenseTask, variants: Sequence[Variant], regime: Regime) -> l
         UsageError: for a network without four stages.
         CustomLayersError: if its custom layers are not loaded, or fail.
     """
-    small = regime.name in _SMALL_REGIMES
     _, mmcv, _ = task.conventions
     rows = []
     for variant in variants:
         spec = variant.spec.replace(in_channels=3)
-        for name, nano in task.heads.items():
-            head = task.specs[nano if small else name]
+        for name, known in task.names(regime).items():
+            head = task.specs[known]
             width, height = head.image_size
             counted = head_cost(backbone(spec, (height, width)), head)
             rows.append(

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ablations.benchmark.results import FILE, TRAINING, Benchmark, Row
-from ablations.recipe import Recipe
+from ablations.recipe import Preset, Recipe
 from ablations.studies.estimates import PlanRow, Speed
 from modernize.errors import UsageError
 from modernize.spec import NetSpec, Role, fields_with
@@ -38,7 +38,7 @@ def benchmark_speed(
     folder: Path,
     rows: Sequence[PlanRow],
     reference: PlanRow,
-    image_size: int,
+    preset: Preset,
 ) -> Speed:
     """Returns how fast a study's networks train on the device of a benchmark, and their memory.
 
@@ -52,11 +52,18 @@ def benchmark_speed(
         folder: of its files.
         rows: the variants.
         reference: the variant that costs are compared with.
-        image_size: height and width in pixels of the study's images.
+        preset: of the study: its task, and the size of its images.
 
     Raises:
-        UsageError: if the benchmark has no figures of any of these networks in training.
+        UsageError: if the benchmark has no figures of any of these networks in training, or of
+            another task or head.
     """
+    settings = benchmark.settings
+    if (settings["task"], settings["head"]) != (preset.task, preset.head or ""):
+        raise UsageError(
+            f"the benchmark in {folder} measured {_described(settings['task'], settings['head'])}, "
+            f"not {_described(preset.task, preset.head or '')}."
+        )
     measured = {
         _layers(NetSpec.from_dict(row.spec)): row
         for row in benchmark.rows
@@ -70,7 +77,7 @@ def benchmark_speed(
             f"the benchmark in {folder} has no network of this study in training: it measured "
             f"{benchmark.title}. Run `benchmark` with this study's --regime."
         )
-    pixels = (image_size / benchmark.settings["image_size"]) ** 2
+    pixels = preset.data.image_size**2 / (settings["image_width"] * settings["image_height"])
     seconds = {spec: pixels / row.speed for spec, row in known.items()}
     for spec in found.keys() - known.keys():
         near = min(known, key=lambda other: abs(flops[other] - flops[spec]))
@@ -81,17 +88,19 @@ def benchmark_speed(
         if figures is not None and figures.memory_mib is not None:
             per_image = _activations(figures, benchmark.settings["batch_size"]) * pixels
             memory[row.key] = _memory(row, per_image)
-    settings = benchmark.settings
     conditions = [settings["precision"], settings["memory_format"]]
     conditions += ["compiled"] if settings["compile"] else []
     how = f"the benchmark in {folder} on {benchmark.device} ({', '.join(conditions)}"
     if pixels != 1:
-        size = settings["image_size"]
-        how += f"; measured at {size} x {size} pixels, in proportion to the pixels"
+        how += f"; measured at {benchmark.image} pixels, in proportion to the pixels"
     if missing := len(found) - len(known):
         how += f"; {missing} of {len(found)} networks by the FLOPs of a measured one"
     base = seconds[reference.spec], reference.cost.flops
     return Speed(seconds, base, f"{how})", memory, settings["device_type"] == "cpu")
+
+
+def _described(task: str, head: str) -> str:
+    return f"{task} with {head}" if head else task
 
 
 def _layers(spec: NetSpec) -> str:

@@ -73,7 +73,7 @@ def _seconds_per_image(run: Run, context: DeviceContext, image_size: int) -> flo
     state.network.train()
     step = TrainingStep(state.network, state.optimizer, state.scaler, context, task.losses)
     seconds = seconds_per_iteration(
-        functools.partial(step, images, task.example(spec, images)),
+        functools.partial(step, images, task.example(spec.num_classes, images)),
         SECONDS,
         context.synchronize,
         at_least=1,

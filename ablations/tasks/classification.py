@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ablations.data.datasets import load_dataset
 from ablations.metrics import CLASSIFICATION, TaskMetrics
 from ablations.tasks.chance import ChanceLevel
-from ablations.tasks.task import Evaluation
+from ablations.tasks.task import Evaluation, Noise
 from modernize.closed_form import ClosedFormCost, quick_cost
 from modernize.layer_decay import parameter_scales
 
@@ -38,9 +38,11 @@ class Classification:
         """Returns images with one class each."""
         return load_dataset(choice, skip_bad_images=skip_bad_images)
 
-    def cost(self, spec: NetSpec, image_size: int) -> ClosedFormCost:
-        """Returns the cost of the network."""
-        return quick_cost(spec, image_size)
+    noise = Noise(classes=1000)
+
+    def cost(self, spec: NetSpec, image_size: int | tuple[int, int]) -> ClosedFormCost:
+        """Returns the cost of the network; images are square."""
+        return quick_cost(spec, image_size if isinstance(image_size, int) else image_size[0])
 
     def faults(self, recipe: Recipe, processes: int) -> tuple[str, ...]:  # noqa: ARG002
         """Returns nothing: every recipe can train a classifier."""
@@ -82,11 +84,14 @@ class Classification:
 
         return {"loss": F.cross_entropy(model(images).float(), targets)}
 
-    def example(self, spec: NetSpec, images: Tensor) -> Tensor:
+    def example(self, classes: int, images: Tensor) -> Tensor:
         """Returns labels (B,)."""
         import torch
 
-        return torch.arange(len(images), device=images.device) % spec.num_classes
+        return torch.arange(len(images), device=images.device) % classes
+
+    def keep_busy(self, model: Any) -> None:
+        """Changes nothing: a classifier takes the same time for every image."""
 
     def evaluate(
         self, network: nn.Module, loader: ValidationLoader, context: Context

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ablations.heads import HEADS
 from ablations.metrics import TaskMetrics
+from ablations.tasks.task import Noise
 from modernize.closed_form import ClosedFormCost
 from modernize.errors import WeightsError
 from modernize.text import plural
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from modernize.spec import NetSpec
     from modernize.weights import Weights
 
+SMALL = 256**2  # pixels of an image; up to it, a batch has more of them
 FEWEST = 50  # validation images; with fewer, no run is judged to be at chance
 
 
@@ -89,6 +92,16 @@ class HeadOnBackbone:
     def numbers(self, spec: NetSpec) -> Any:
         """Returns the DetectorSpec or SegmenterSpec on the network of a spec."""
         return HEADS[self.metrics.task][self.head].replace(num_classes=spec.num_classes)
+
+    @property
+    def noise(self) -> Noise:
+        """Images of the size that the head is made for, as many as a device has in the recipes."""
+        head = HEADS[self.metrics.task][self.head]
+        small = math.prod(head.image_size) <= SMALL
+        return Noise(head.num_classes, head.image_size, 8 if small else 2)
+
+    def keep_busy(self, model: Any) -> None:
+        """Changes nothing, unless the head takes longer for some images."""
 
     def cost(self, spec: NetSpec, image_size: int | tuple[int, int]) -> ClosedFormCost:
         """Returns the cost of backbone and head.

@@ -46,6 +46,21 @@ class Evaluation:
         return self.images / self.seconds
 
 
+@dataclasses.dataclass(frozen=True)
+class Noise:
+    """Images of noise with which the speed of a task is measured, unless others are asked for.
+
+    Attributes:
+        classes: of their targets.
+        size: (width, height) in pixels; None: those of the regime.
+        batch_size: images at once; None: as many as fill a device.
+    """
+
+    classes: int
+    size: tuple[int, int] | None = None
+    batch_size: int | None = None
+
+
 class Context(Protocol):
     """This process's part in a computation, as far as a task needs it."""
 
@@ -78,8 +93,17 @@ class Task(Protocol):
             DataError: if it is missing or damaged, or is for another task.
         """
 
-    def cost(self, spec: NetSpec, image_size: int) -> ClosedFormCost:
-        """Returns the cost of one image in the network with the task's head."""
+    @property
+    def noise(self) -> Noise:
+        """The images with which its speed is measured."""
+
+    def cost(self, spec: NetSpec, image_size: int | tuple[int, int]) -> ClosedFormCost:
+        """Returns the cost of one image in the network with the task's head.
+
+        Args:
+            spec: the network.
+            image_size: of a preset; or (width, height) of an image.
+        """
 
     def faults(self, recipe: Recipe, processes: int) -> tuple[str, ...]:
         """Returns why that many processes cannot train with a recipe: a sentence for each fault."""
@@ -132,8 +156,11 @@ class Task(Protocol):
             targets: as the task's loaders give them.
         """
 
-    def example(self, spec: NetSpec, images: Tensor) -> Any:
+    def example(self, classes: int, images: Tensor) -> Any:
         """Returns targets for images of noise, to measure the speed of training."""
+
+    def keep_busy(self, model: Any) -> None:
+        """Changes a fresh network so that it takes as long as a trained one, to measure speed."""
 
     def evaluate(
         self, network: nn.Module, loader: ValidationLoader, context: Context

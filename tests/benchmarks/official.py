@@ -141,20 +141,22 @@ def main() -> None:
         modes=MODES,
         device=options.device,
         batch_size=options.batch_size,
-        image_size=options.image_size,
+        size=(options.image_size, options.image_size),
+        choice={},
         precision="auto",
         memory_format="channels-last",
         compile=False,
         rounds=options.rounds,
         seconds=options.seconds,
     )
-    networks = networks_of_models(options.models, options.image_size)
+    networks = networks_of_models(options.models, request.size)
     networks += official_networks(checkout, options.models, options.image_size)
     measured = benchmark_request.run(
         networks,
         request,
         request.setup(),
         title="release",
+        study="",
         regime=None,
         console=terminal.console(err=True),
     )
