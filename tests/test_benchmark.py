@@ -31,7 +31,6 @@ from ablations.benchmark.measurement import (
     run_trial,
 )
 from ablations.benchmark.networks import (
-    CLASSIFIERS,
     TABLE_12,
     BenchmarkNetwork,
     ReferenceSource,
@@ -63,9 +62,9 @@ from modernize.steps import find_regime
 NANO = spec_of("downsample", "nano")
 
 
-def make_setup(batch_size=2, size=(32, 32), choice=CLASSIFIERS, **compute):
+def make_setup(batch_size=2, size=(32, 32), choice=None, **compute):
     values = {"precision": "fp32", "channels_last": True, "compile": False, "tf32": False}
-    return Setup("cpu", Compute(**values | compute, workers=0), batch_size, size, 1, choice)
+    return Setup("cpu", Compute(**values | compute, workers=0), batch_size, size, 1, choice or {})
 
 
 class Device:
@@ -278,7 +277,7 @@ def test_a_network_that_cannot_be_run_says_so():
 
 def of_steps(*steps, regime="resnet50", references=True):
     variants = selection.roadmap(regime, only=steps)
-    found = networks_of_steps(variants, find_regime(regime), (224, 224), references)
+    found = networks_of_steps(variants, find_regime(regime), (224, 224), {}, references)
     return [(n.names, n.library) for n in found]
 
 
@@ -303,26 +302,26 @@ def test_steps_are_followed_by_their_reference_models():
 @pytest.mark.integration
 def test_steps_without_reference_models():
     assert of_steps("downsample", references=False) == [(("downsample",), "modernize")]
-    found = networks_of_steps(selection.roadmap("nano"), find_regime("nano"), (32, 32))
+    found = networks_of_steps(selection.roadmap("nano"), find_regime("nano"), (32, 32), {})
     assert {n.library for n in found} == {"modernize"}
     assert len(found) == 16  # `resnet` and `recipe` are one network
 
 
 @pytest.mark.integration
 def test_models_are_the_papers():
-    found = networks_of_models(TABLE_12, (224, 224))
+    found = networks_of_models(TABLE_12, (224, 224), {})
     assert {n.model for n in found} == set(TABLE_12)
     assert sum(n.library == "modernize" for n in found) == 3
-    alone = networks_of_models(["Swin-S", "ConvNeXt-S"], (224, 224), references=False)
+    alone = networks_of_models(["Swin-S", "ConvNeXt-S"], (224, 224), {}, references=False)
     assert [n.library for n in alone] == ["torchvision", "timm", "modernize"]
     with pytest.raises(UnknownNameError, match=r"unknown model at 384 x 384 pixels 'Swin-T'"):
-        networks_of_models(["Swin-T"], (384, 384))
+        networks_of_models(["Swin-T"], (384, 384), {})
 
 
 @pytest.mark.integration
 def test_reference_models_have_the_same_costs():
     variants = selection.roadmap("resnet50", only=["downsample"])
-    found = networks_of_steps(variants, find_regime("resnet50"), (224, 224))
+    found = networks_of_steps(variants, find_regime("resnet50"), (224, 224), {})
     assert len({(n.params, n.flops) for n in found if n.model == "ConvNeXt-T"}) == 1
 
 

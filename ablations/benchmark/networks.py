@@ -7,7 +7,6 @@ import importlib
 import importlib.metadata
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
 
 from ablations.costs.model_costs import OURS
@@ -31,10 +30,6 @@ if TYPE_CHECKING:
 
 TABLE_12 = ("ConvNeXt-T", "ConvNeXt-S", "ConvNeXt-B", "Swin-T", "Swin-S", "Swin-B")
 """The models of the paper's Table 12 that a single GPU of any kind can train."""
-
-
-CLASSIFIERS: Mapping[str, str] = MappingProxyType({})
-"""The choice of the task that has no head."""
 
 
 class Source(Protocol):
@@ -119,8 +114,8 @@ def networks_of_steps(
     variants: Sequence[Variant],
     regime: Regime,
     size: tuple[int, int],
+    choice: Mapping[str, str],
     references: bool = True,
-    choice: Mapping[str, str] = CLASSIFIERS,
 ) -> list[BenchmarkNetwork]:
     """Returns each different network among some steps, followed by its reference models.
 
@@ -131,8 +126,8 @@ def networks_of_steps(
         variants: the steps.
         regime: which the steps are of.
         size: (width, height) of an image in pixels.
+        choice: of the task; empty: classification. Only classifiers have reference models.
         references: whether reference models are included.
-        choice: of the task. Only classifiers have reference models.
 
     Raises:
         UsageError: for an image that is too small.
@@ -154,16 +149,16 @@ def networks_of_steps(
 def networks_of_models(
     models: Iterable[str],
     size: tuple[int, int],
+    choice: Mapping[str, str],
     references: bool = True,
-    choice: Mapping[str, str] = CLASSIFIERS,
 ) -> list[BenchmarkNetwork]:
     """Returns the networks with these names in the paper's tables: ours and reference models.
 
     Args:
         models: their names. A model that this project does not have is always a reference model.
         size: (width, height) of an image in pixels.
+        choice: of the task; empty: classification. Only classifiers have reference models.
         references: whether reference models follow ours.
-        choice: of the task. Only classifiers have reference models.
 
     Raises:
         UnknownNameError: for a model that does not exist for images of this size.

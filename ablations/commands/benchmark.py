@@ -188,12 +188,13 @@ def benchmark(
             **{name: asked[name] for name in _REQUESTED},
         )
         title, study = (chosen.title, chosen.study) if chosen else ("models of Table 12", "")
+        title += f", {choice['head']}" if choice else ""
         regime_name = regime.name if regime else None
         known = accuracies(accuracy, study, regime_name, size[0], results, task.metrics.headline)
         measured = benchmark_request.run(
-            networks_of_steps(chosen.variants, chosen.regime, size, references, choice)
+            networks_of_steps(chosen.variants, chosen.regime, size, choice, references)
             if chosen
-            else networks_of_models(models, size, references, choice),
+            else networks_of_models(models, size, choice, references),
             request,
             request.setup(),
             title=title,

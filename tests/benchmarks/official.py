@@ -149,7 +149,7 @@ def main() -> None:
         rounds=options.rounds,
         seconds=options.seconds,
     )
-    networks = networks_of_models(options.models, request.size)
+    networks = networks_of_models(options.models, request.size, request.choice)
     networks += official_networks(checkout, options.models, options.image_size)
     measured = benchmark_request.run(
         networks,
