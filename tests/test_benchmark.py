@@ -413,6 +413,15 @@ def test_the_table_has_medians_and_spreads():
     assert second["training images/s"] == "out of memory"
 
 
+def test_heads_have_no_share_of_the_peak():
+    whole = measured()
+    whole.settings |= {"task": "detection", "head": "mask-rcnn"}
+    first, *_ = as_texts(whole)
+    assert first["inference images/s"] == "20.0 (10.0 to 30.0)"
+    assert not {"peak", "peak "} & set(first)
+    assert not any(line.startswith("Peak") for line in footnotes(whole))
+
+
 @pytest.mark.parametrize(
     ("where", "odd"),
     [
@@ -508,7 +517,7 @@ def test_heads_are_measured_and_a_plan_uses_it(task, head, tmp_path, monkeypatch
     (folder,) = tmp_path.iterdir()
     assert head in folder.name
     for row in rows.values():
-        assert not row["failure"]
+        assert (row["failure"], row["share_of_peak"]) == ("", "")
         assert float(row["memory_mib"]) > 0
         assert (row["task"], row["head"]) == (task, f"{head}-nano")
         assert (row["image_width"], row["image_height"]) == ("128", "128")

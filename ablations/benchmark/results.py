@@ -173,11 +173,11 @@ class Benchmark:
         return cls.from_dict(values)
 
     def share_of_peak(self, row: Row) -> float | None:
-        """Returns a network's share of a large product's speed; None if it was not measured.
+        """Returns a network's share of a large product's speed; None if it is not known.
 
         Training counts three times the FLOPs of inference: backward has twice those of forward.
         """
-        if not row.measured:
+        if not row.measured or self.settings["head"]:  # whose FLOPs are those of a convention
             return None
         passes = 3 if row.mode == TRAINING else 1
         product: float = self.settings["product_macs_per_second"]
@@ -308,7 +308,7 @@ def as_texts(benchmark: Benchmark) -> list[dict[str, str]]:
                     memory: integer(modes[mode].memory_mib),
                 }
         texts.append(text)
-    return texts
+    return tables.without_empty(texts) if benchmark.settings["head"] else texts
 
 
 def footnotes(benchmark: Benchmark) -> list[str]:
@@ -319,7 +319,10 @@ def footnotes(benchmark: Benchmark) -> list[str]:
         f"{s['memory_format']}, {'compiled' if s['compile'] else 'not compiled'}, batches of "
         f"{s['batch_size']} at {benchmark.image}; median (least to most) of "
         f"{plural(s['rounds'], 'round')}.",
-        f"Peak: {work(s['product_macs_per_second'])} a second, "
+        "FLOPs are those of `flops --task`, with its number of boxes and masks; no share of the "
+        "peak follows from them."
+        if s["head"]
+        else f"Peak: {work(s['product_macs_per_second'])} a second, "
         "the speed of a large product of matrices in this precision; training counts three times "
         "the FLOPs.",
         "Memory is the peak above the input batch. On a CPU it is measured in a separate process; "
