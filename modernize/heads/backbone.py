@@ -9,14 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from modernize.errors import UsageError
+from modernize.heads.specs import check_stages
 from modernize.network import Network, norm
 from modernize.spec import NetSpec, Norm
 
 if TYPE_CHECKING:
     from modernize.weights import Weights
 
-STAGES = 4
 DIVISOR = 32
 """Images of different sizes are padded to a multiple of this, in pixels."""
 
@@ -72,19 +71,6 @@ class Backbone(nn.Module):
         if lost := [name for name in missing if name in own]:
             raise ValueError(f"weights of the backbone are missing: {', '.join(lost)}")
         return [name for name in weights.tensors if name not in own]
-
-
-def check_stages(spec: NetSpec) -> None:
-    """Raises an error if a network does not have four stages.
-
-    Raises:
-        UsageError: naming the number of stages.
-    """
-    if len(spec.depths) != STAGES:
-        raise UsageError(
-            f"a detector or segmenter needs a network with {STAGES} stages; this one has "
-            f"{len(spec.depths)} (depths {', '.join(map(str, spec.depths))})."
-        )
 
 
 def stack(images: Tensor | Sequence[Tensor]) -> Tensor:

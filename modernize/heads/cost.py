@@ -24,8 +24,7 @@ from collections.abc import Sequence
 
 from modernize.closed_form import Placed, layer_cost, place
 from modernize.diagram import Architecture, Kind, architecture
-from modernize.errors import UsageError
-from modernize.heads.specs import DetectorSpec, SegmenterSpec
+from modernize.heads.specs import DetectorSpec, SegmenterSpec, check_stages
 from modernize.spec import NetSpec, Norm
 
 BOXES, MASKS = 1000, 100
@@ -144,10 +143,7 @@ def backbone(spec: NetSpec, size: Size) -> Maps:
         from modernize.heads.counted import counted_backbone
 
         return counted_backbone(spec.without_training(), size)
-    if len(spec.depths) != 4:
-        raise UsageError(
-            f"a detector or segmenter needs a network with 4 stages; this has {len(spec.depths)}."
-        )
+    check_stages(spec)
     maps = architecture_maps(architecture(spec), size)
     norms = 0 if spec.norm is Norm.BATCH else 2 * sum(spec.stream_widths)
     return dataclasses.replace(maps, cost=maps.cost + DenseCost(params=norms))

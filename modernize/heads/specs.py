@@ -11,7 +11,10 @@ import dataclasses
 import enum
 from typing import Any, Self
 
-from modernize.errors import SpecError, UnknownNameError
+from modernize.errors import SpecError, UnknownNameError, UsageError
+from modernize.spec import NetSpec
+
+STAGES = 4  # of a backbone
 
 
 class BoxLoss(enum.StrEnum):
@@ -274,3 +277,16 @@ MASK_RCNN_NANO = DetectorSpec(
 CASCADE_MASK_RCNN_NANO = _cascade(MASK_RCNN_NANO, conv_width=48, proposals=150)
 UPERNET = SegmenterSpec()
 UPERNET_NANO = SegmenterSpec(num_classes=11, width=64, auxiliary_width=32, image_size=(128, 128))
+
+
+def check_stages(spec: NetSpec) -> None:
+    """Raises an error if a network does not have four stages.
+
+    Raises:
+        UsageError: naming the number of stages.
+    """
+    if len(spec.depths) != STAGES:
+        raise UsageError(
+            f"a detector or segmenter needs a network with {STAGES} stages; this one has "
+            f"{len(spec.depths)} (depths {', '.join(map(str, spec.depths))})."
+        )
