@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Annotated, TypeAlias
 
 from pydantic import AfterValidator, Field
@@ -12,7 +13,7 @@ from ablations.data_sets import NAMES
 from ablations.metrics import TASKS
 from modernize.errors import UnknownNameError
 from modernize.models import MODELS
-from modernize.steps import REGIMES, find_regime
+from modernize.steps import REGIMES
 
 DEFAULT = "default"
 """Instead of a regime or model: all that have no value."""
@@ -24,23 +25,16 @@ RAND_AUGMENT = re.compile(
 )
 
 
-def _known_regime(name: str) -> str:
-    try:
-        return find_regime(name).name
-    except UnknownNameError as error:
-        raise ValueError(str(error)) from None
+def _one_of(kind: str, names: Iterable[str]) -> AfterValidator:
+    """Returns the check that a value is one of the names of a kind."""
+    known = list(names)
 
+    def check(name: str) -> str:
+        if name not in known:
+            raise ValueError(str(UnknownNameError(kind, name, known)))
+        return name
 
-def _known_model(name: str) -> str:
-    if name not in MODELS:
-        raise ValueError(str(UnknownNameError("model", name, MODELS)))
-    return name
-
-
-def _known_size(name: str) -> str:
-    if name not in (known := [*REGIMES, *MODELS, DEFAULT]):
-        raise ValueError(str(UnknownNameError("regime or model", name, known)))
-    return name
+    return AfterValidator(check)
 
 
 def _known_to_timm(text: str) -> str:
@@ -52,25 +46,13 @@ def _known_to_timm(text: str) -> str:
     return text
 
 
-def _known_task(name: str) -> str:
-    if name not in TASKS:
-        raise ValueError(str(UnknownNameError("task", name, TASKS)))
-    return name
-
-
-def _known_data_set(name: str) -> str:
-    if name not in NAMES:
-        raise ValueError(str(UnknownNameError("data set", name, NAMES)))
-    return name
-
-
-TaskName: TypeAlias = Annotated[str, AfterValidator(_known_task)]
-DataName: TypeAlias = Annotated[str, AfterValidator(_known_data_set)]
+TaskName: TypeAlias = Annotated[str, _one_of("task", TASKS)]
+DataName: TypeAlias = Annotated[str, _one_of("data set", NAMES)]
 Rate: TypeAlias = Annotated[float, Field(ge=0, lt=1)]
 RandAugment: TypeAlias = Annotated[str, AfterValidator(_known_to_timm)]
-RegimeName: TypeAlias = Annotated[str, AfterValidator(_known_regime)]
-ModelName: TypeAlias = Annotated[str, AfterValidator(_known_model)]
-SizeName: TypeAlias = Annotated[str, AfterValidator(_known_size)]
+RegimeName: TypeAlias = Annotated[str, _one_of("regime", REGIMES)]
+ModelName: TypeAlias = Annotated[str, _one_of("model", MODELS)]
+SizeName: TypeAlias = Annotated[str, _one_of("regime or model", [*REGIMES, *MODELS, DEFAULT])]
 Fraction: TypeAlias = Annotated[float, Field(gt=0, le=1)]
 Probability: TypeAlias = Annotated[float, Field(ge=0, le=1)]
 Positive: TypeAlias = Annotated[float, Field(gt=0, le=limits.FACTOR)]

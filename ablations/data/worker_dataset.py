@@ -105,14 +105,14 @@ class WorkerDataset(TorchDataset[Any]):
     def __getstate__(self) -> dict[str, Any]:
         return {k: v for k, v in vars(self).items() if k not in ("transform", "eraser")}
 
-    def __getitems__(self, requests: Sequence[Request]) -> RawBatch | BadImageError:
+    def __getitems__(self, requests: Sequence[Request]) -> Batch | BadImageError:
         """Returns a batch, or an error: one that is raised would not arrive unchanged."""
         try:
             return self._load(requests)
         except BadImageError as error:
             return error
 
-    def _load(self, requests: Sequence[Request]) -> RawBatch:
+    def _load(self, requests: Sequence[Request]) -> Batch:
         size, channels = self.size, self.channels
         pixels = torch.empty((len(requests), size, size, channels), dtype=torch.uint8)
         target = pixels.numpy()
@@ -137,6 +137,8 @@ class WorkerDataset(TorchDataset[Any]):
                 if region.noise is not None:
                     boxes.append((position, region.top, region.left, *region.noise.shape[1:]))
                     noises.append(region.noise.flatten())
+        if not indices:
+            return Batch(bad)
         noise = torch.cat(noises) if noises else torch.empty(0)
         return RawBatch(bad, pixels[: len(indices)], indices, noise, boxes)
 

@@ -21,6 +21,7 @@ from ablations.data.sampling import MicroBatch, Rank, Sampling
 from ablations.data.transforms import BatchFormat, evaluation_transform, training_transform
 from ablations.data.worker_dataset import (
     BadImageError,
+    Batch,
     RawBatch,
     Request,
     WorkerDataset,
@@ -76,11 +77,32 @@ class PooledLoader(Generic[SomeBatch]):
             self.bad.update(batch.bad)
             yield batch
 
-    def load_sampled(
-        self, micro_batches: Iterable[MicroBatch]
-    ) -> Iterator[tuple[MicroBatch, SomeBatch]]:
-        """Yields the images of micro-batches, in order; see :meth:`WorkerPool.load`."""
+    def finish(self, batch: SomeBatch) -> tuple[Tensor, Any]:
+        """Returns images, float32 (B, C, H, W), normalised, and their targets, on the device."""
+        raise NotImplementedError
+
+    def to_device(self, x: Tensor) -> Tensor:
+        """Returns a tensor on the device."""
+        return x.to(self.device, non_blocking=True)
+
+
+class PooledTraining(PooledLoader[SomeBatch]):
+    """The passes over training images; ``sampling``: which images, in which order."""
+
+    sampling: Sampling
+
+    def epoch(self, epoch: int, first_update: int = 0) -> Iterator[tuple[MicroBatch, Tensor, Any]]:
+        """Yields this process's micro-batches of an epoch, from an update on.
+
+        Each comes with its images and targets, as of :meth:`finish`. Only one pass at a time: a new
+        one ends the one before.
+
+        Raises:
+            BadImageError: for an unreadable image, unless such images are skipped.
+            WorkerError: if a worker was killed.
+        """
         waiting: collections.deque[MicroBatch] = collections.deque()  # requested, not yet loaded
+        micro_batches = self.sampling.epoch(epoch, first_update)
 
         def requests() -> Iterator[list[Request]]:  # must not hold this object, which holds it
             for micro_batch in micro_batches:
@@ -88,16 +110,36 @@ class PooledLoader(Generic[SomeBatch]):
                 yield list(zip(micro_batch.indices.tolist(), micro_batch.seeds, strict=True))
 
         for batch in self.load(requests()):
-            yield waiting.popleft(), batch
+            yield waiting.popleft(), *self.finish(batch)
 
-    def load_part(self, count: int, process: Rank, size: int) -> Iterator[SomeBatch]:
-        """Yields a process's part of ``count`` images in batches; see :meth:`WorkerPool.load`."""
-        mine = range(process.rank, count, process.world_size)
-        return self.load([(i, 0) for i in mine[at : at + size]] for at in range(0, len(mine), size))
 
-    def to_device(self, x: Tensor) -> Tensor:
-        """Returns a tensor on the device."""
-        return x.to(self.device, non_blocking=True)
+class PooledValidation(PooledLoader[SomeBatch]):
+    """The passes over validation images.
+
+    Attributes:
+        count: of all images.
+        process: which of them this process loads.
+        batch_size: images in a batch.
+    """
+
+    count: int
+    process: Rank
+    batch_size: int
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Any]]:
+        """Yields this process's images once, with their targets; no other process has them.
+
+        The last batch may be smaller. Only one pass at a time: a new one ends the one before.
+
+        Raises:
+            BadImageError: for an unreadable image, unless such images are skipped.
+            WorkerError: if a worker was killed.
+        """
+        mine, size = range(self.process.rank, self.count, self.process.world_size), self.batch_size
+        parts = ([(i, 0) for i in mine[at : at + size]] for at in range(0, len(mine), size))
+        for batch in self.load(parts):
+            if type(batch) is not Batch:  # else none of its images could be read
+                yield self.finish(batch)
 
 
 def repeat_channels(batches: BatchFormat, width: int) -> tuple[Tensor, Tensor]:
@@ -148,7 +190,7 @@ class _WorkerLoader(PooledLoader[RawBatch]):
         # Made here to find faults early, and so that forked workers need not import them again.
         _ = dataset.transform, dataset.eraser
 
-    def _finish(self, batch: RawBatch) -> tuple[Tensor, Tensor]:
+    def finish(self, batch: RawBatch) -> tuple[Tensor, Tensor]:
         """Returns images, normalised and erased, float32 (B, C, H, W), and labels (B,)."""
         x = normalized(self.to_device(batch.pixels), self.mean, self.std)
         channels = x.shape[1]
@@ -161,7 +203,7 @@ class _WorkerLoader(PooledLoader[RawBatch]):
         return (x if self.channels_last else x.contiguous()), labels
 
 
-class WorkerTrainLoader(_WorkerLoader):
+class WorkerTrainLoader(_WorkerLoader, PooledTraining[RawBatch]):
     """Training images, in memory or on disk, augmented by worker processes.
 
     Args:
@@ -197,24 +239,8 @@ class WorkerTrainLoader(_WorkerLoader):
         )
         super().__init__(images, dataset.train_labels, batches, workers)
 
-    def epoch(
-        self, epoch: int, first_update: int = 0
-    ) -> Iterator[tuple[MicroBatch, Tensor, Tensor]]:
-        """Yields this process's micro-batches of an epoch, from an update on.
 
-        Each comes with its images, float32 (B, C, H, W), augmented and normalised, and their labels
-        (B,), both on the device. Only one pass at a time: a new one ends the one before.
-
-        Raises:
-            BadImageError: for an unreadable image, unless such images are skipped.
-            WorkerError: if a worker was killed.
-        """
-        for micro_batch, batch in self.load_sampled(self.sampling.epoch(epoch, first_update)):
-            x, labels = self._finish(batch)
-            yield micro_batch, x, labels
-
-
-class WorkerValidationLoader(_WorkerLoader):
+class WorkerValidationLoader(_WorkerLoader, PooledValidation[RawBatch]):
     """Validation images, in memory or on disk, prepared by worker processes.
 
     Args:
@@ -240,7 +266,8 @@ class WorkerValidationLoader(_WorkerLoader):
         workers: int,
         skip_bad_images: bool = False,
     ) -> None:
-        self.source, self.batch_size, self.process = dataset.source, batch_size, process
+        self.source, self.count = dataset.source, len(dataset.val)
+        self.batch_size, self.process = batch_size, process
         images = WorkerDataset(
             dataset.reader(dataset.val),
             functools.partial(evaluation_transform, choice),
@@ -249,17 +276,3 @@ class WorkerValidationLoader(_WorkerLoader):
             skip=skip_bad_images,
         )
         super().__init__(images, dataset.val_labels, batches, workers)
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yields this process's images once, with their labels; no other process has them.
-
-        Images are float32 (B, C, H, W), normalised, labels (B,), both on the device; the last batch
-        may be smaller. Only one pass at a time: a new one ends the one before.
-
-        Raises:
-            BadImageError: for an unreadable image, unless such images are skipped.
-            WorkerError: if a worker was killed.
-        """
-        for batch in self.load_part(len(self.labels), self.process, self.batch_size):
-            if batch.indices:
-                yield self._finish(batch)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
 import numpy as np
@@ -18,10 +18,16 @@ from torch.utils.data import Dataset as TorchDataset
 
 from ablations.data.dense.splits import IGNORED, Objects, Split
 from ablations.data.dense.transforms import DenseTransform
-from ablations.data.sampling import MicroBatch, Rank, Sampling
+from ablations.data.sampling import Rank, Sampling
 from ablations.data.transforms import BatchFormat
 from ablations.data.worker_dataset import BadImageError, Batch, Request, read_or_skip
-from ablations.data.worker_loader import PooledLoader, normalized, repeat_channels
+from ablations.data.worker_loader import (
+    PooledLoader,
+    PooledTraining,
+    PooledValidation,
+    normalized,
+    repeat_channels,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -234,7 +240,7 @@ class _DenseLoader(PooledLoader[Any], Generic[Targets]):
         super().__init__(dataset, batches.device, workers)
         self.batches = batches
 
-    def _finish(self, batch: DenseBatch[Targets]) -> tuple[Tensor, Targets]:
+    def finish(self, batch: DenseBatch[Targets]) -> tuple[Tensor, Targets]:
         """Returns images, normalised, 0 where padded, float32 (B, 3, H, W), and targets."""
         width = batch.pixels.shape[2]
         x = normalized(self.to_device(batch.pixels), *repeat_channels(self.batches, width))
@@ -245,7 +251,7 @@ class _DenseLoader(PooledLoader[Any], Generic[Targets]):
         return images, batch.targets(self.to_device)
 
 
-class DenseTrainLoader(_DenseLoader[Targets]):
+class DenseTrainLoader(_DenseLoader[Targets], PooledTraining[Any]):
     """Training images, augmented.
 
     Args:
@@ -276,23 +282,8 @@ class DenseTrainLoader(_DenseLoader[Targets]):
         images = _DenseWorkerDataset(read, transform, collate, skip=skip_bad_images, training=True)
         super().__init__(images, batches, workers)
 
-    def epoch(
-        self, epoch: int, first_update: int = 0
-    ) -> Iterator[tuple[MicroBatch, Tensor, Targets]]:
-        """Yields this process's micro-batches of an epoch, from an update on.
 
-        Only one pass at a time: a new one ends the one before.
-
-        Raises:
-            BadImageError: for an unreadable image, unless such images are skipped.
-            WorkerError: if a worker was killed.
-        """
-        for micro_batch, batch in self.load_sampled(self.sampling.epoch(epoch, first_update)):
-            images, targets = self._finish(batch)
-            yield micro_batch, images, targets
-
-
-class DenseValidationLoader(_DenseLoader[Targets]):
+class DenseValidationLoader(_DenseLoader[Targets], PooledValidation[Any]):
     """Validation images.
 
     Args:
@@ -323,20 +314,7 @@ class DenseValidationLoader(_DenseLoader[Targets]):
         skip_bad_images: bool = False,
     ) -> None:
         self.source, self.split, self.test = source, split, test
-        self.batch_size, self.process = batch_size, process
+        self.count, self.batch_size, self.process = len(split), batch_size, process
         read = _Reader(split, targets=collate is not collate_tests)
         images = _DenseWorkerDataset(read, transform, collate, skip=skip_bad_images, training=False)
         super().__init__(images, batches, workers)
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Targets]]:
-        """Yields this process's images once, with their targets; no other process has them.
-
-        Only one pass at a time: a new one ends the one before.
-
-        Raises:
-            BadImageError: for an unreadable image, unless such images are skipped.
-            WorkerError: if a worker was killed.
-        """
-        for batch in self.load_part(len(self.split), self.process, self.batch_size):
-            if isinstance(batch, DenseBatch):
-                yield self._finish(batch)
