@@ -40,27 +40,9 @@ CLASSES = ("n01440764", "n01443537", "n01484850")
 SIZES = ((80, 60), (60, 80), (47, 91), (120, 50), (64, 64))  # landscape and portrait
 RAND = "rand-m9-mstd0.5-inc1"
 RECIPE: dict[str, Any] = {
-    "optimizer": "sgd",
-    "learning_rate": 0.1,
-    "momentum": 0.9,
-    "weight_decay": 0.0,
-    "batch_size": 8,
-    "micro_batch_size": 4,
-    "epochs": 2,
-    "warmup_epochs": 0,
-    "schedule": "step",
-    "label_smoothing": 0.0,
-    "resized_crop": [0.08, 1.0],
-    "flip": 0.5,
-    "rand_augment": RAND,
-    "mixup": 0.0,
-    "cutmix": 0.0,
-    "random_erasing": 0.5,
-    "drop_path": 0.0,
-    "ema_decay": None,
-    "sync_batch_norm": False,
-    "init": "pytorch",
-}
+    **load_preset("imagenet").recipes.classic.model_dump(), "rand_augment": RAND,
+    "random_erasing": 0.5, "batch_size": 8, "micro_batch_size": 4, "epochs": 2, "warmup_epochs": 0,
+}  # fmt: skip
 TIMM: dict[str, Any] = {"interpolation": "bicubic", "mean": transforms.IMAGENET_MEAN}
 Batch = tuple[MicroBatch, Tensor, Tensor]
 

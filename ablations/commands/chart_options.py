@@ -10,7 +10,7 @@ import click
 
 from ablations import limits
 from ablations.commands.options import given_parameters
-from ablations.commands.parameters import FloatType, IntegerType
+from ablations.commands.parameters import FilePath, FloatType, IntegerType
 
 _OPTIONS = {
     "width": click.option(
@@ -47,6 +47,14 @@ _OPTIONS = {
 
 NAMES = tuple(f"--{'no-' * (name == 'title')}{name.replace('_', '-')}" for name in _OPTIONS)
 """As given on the command line."""
+
+
+def outputs_option(text: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Returns the option ``--output``, which may be repeated, with this help."""
+    return click.option(
+        "--output", "outputs", multiple=True, metavar="FILE", type=FilePath(dir_okay=False),
+        help=text,
+    )  # fmt: skip
 
 
 def chart_options(

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import click
 
 from ablations import terminal
-from ablations.commands.chart_options import chart_options
+from ablations.commands.chart_options import chart_options, outputs_option
 from ablations.commands.options import STUDY_HELP, find_study, results_option, short_path
-from ablations.commands.parameters import FilePath, StrictCommand, list_option
+from ablations.commands.parameters import StrictCommand, list_option
 from modernize.errors import UsageError
 
 if TYPE_CHECKING:
@@ -23,13 +23,8 @@ if TYPE_CHECKING:
 @click.option("--regime", metavar="NAME", help="With paper: only resnet50 or resnet200.")
 @list_option("--steps", metavar="STEP,...", help="Draw only these steps.")
 @click.option("--second", metavar="STUDY", help="Another study, drawn as grey bars.")
-@click.option(
-    "--output",
-    "outputs",
-    multiple=True,
-    metavar="FILE",
-    type=FilePath(dir_okay=False),
-    help="A .png, .svg, .pdf or .eps file; may be repeated.  [default: roadmap.png and .svg in the "
+@outputs_option(
+    "A .png, .svg, .pdf or .eps file; may be repeated.  [default: roadmap.png and .svg in the "
     "study's folder. For paper: roadmap-paper.*, and for two studies: roadmap-STUDY-STUDY.*, "
     "in the current folder]",
 )

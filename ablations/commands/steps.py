@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import click
 
 from ablations import tables, terminal
-from ablations.commands.chart_options import chart_options
+from ablations.commands.chart_options import chart_options, outputs_option
 from ablations.commands.options import FORMATS, given_parameters, short_path
-from ablations.commands.parameters import PIXELS, FilePath, IntegerType, StrictCommand
+from ablations.commands.parameters import PIXELS, IntegerType, StrictCommand
 from ablations.commands.study_request import select_networks, study_option
 from modernize.errors import UsageError
 
@@ -50,13 +50,8 @@ _COLUMNS = tables.Columns(
 @click.option("--first-block", is_flag=True, help="Draw the first block of the stage.")
 @click.option("--image-size", type=PIXELS, metavar="PIXELS", help="[default: the regime's]")
 @click.option("--format", "form", type=FORMATS, default="table", show_default=True)
-@click.option(
-    "--output",
-    "outputs",
-    multiple=True,
-    metavar="FILE",
-    type=FilePath(dir_okay=False),
-    help="Draw the blocks, of all steps if none is named, as a .png, .svg or .pdf file; may be "
+@outputs_option(
+    "Draw the blocks, of all steps if none is named, as a .png, .svg or .pdf file; may be "
     "repeated.",
 )
 @chart_options(draws="outputs")

@@ -55,7 +55,6 @@ class _Annotations:
     """All annotations of a split, in the order of the images.
 
     Attributes:
-        ids: int64 (M,).
         boxes: float64 (M, 4), x y width height.
         labels: int64 (M,), from 0.
         areas: float64 (M,), in pixels, as the file has them.
@@ -65,7 +64,6 @@ class _Annotations:
         ends: int64 (M + 1,), where each ends in ``shapes``, after a first 0.
     """
 
-    ids: NDArray[np.int64]
     boxes: NDArray[np.float64]
     labels: NDArray[np.int64]
     areas: NDArray[np.float64]
@@ -380,7 +378,6 @@ class _File:
                 f"{reason}: {few(names, 3)}."
             )
         annotations = _Annotations(
-            ids=np.array([row["id"] for row in rows], np.int64),
             boxes=np.array([row["bbox"] for row in rows], np.float64).reshape(-1, 4),
             labels=np.array([self.labels[row["category_id"]] for row in rows], np.int64),
             areas=np.array([row["area"] for row in rows], np.float64),

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -21,6 +20,7 @@ import numpy as np
 
 from ablations.data.dense.splits import DenseImages, Objects, boxes_of, coco_format
 from ablations.data.fashion_mnist import CLASSES, read_fashion_mnist
+from modernize.user_code import digest_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -267,7 +267,7 @@ def _dataset(
         train=kind(garments.train[:, 0], garments.train_labels, train, seed),
         val=kind(garments.val[:, 0], garments.val_labels, val, seed, FIRST_VAL),
         classes=classes,
-        digest=hashlib.sha256(key.encode()).hexdigest()[:16],
+        digest=digest_of(key.encode()),
         mean=MEAN,
         std=STD,
     )
