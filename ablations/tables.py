@@ -86,7 +86,7 @@ class Report:
             return
         print_table(console, self.texts, self.columns, self.title)
         for note in self.notes:
-            console.print(note, soft_wrap=True)
+            terminal.print_text(console, note)
 
     def as_text(self, style: str) -> str:
         """Returns the report as ``csv``, ``json``, ``markdown`` or ``latex``."""
@@ -194,9 +194,12 @@ def as_latex(rows: Rows, columns: Columns = PLAIN) -> str:
 def print_table(console: Console, rows: Rows, columns: Columns = PLAIN, title: str = "") -> None:
     """Prints a table and the names of omitted columns; without a terminal, no column is omitted."""
     if title:
-        console.print(Text(text.one_line(title)), soft_wrap=True)
+        terminal.print_text(console, text.one_line(title))
     for part in for_console(console, rows, columns):
-        console.print(part, soft_wrap=True)
+        if isinstance(part, Text):
+            terminal.print_text(console, part)
+        else:
+            console.print(part, soft_wrap=True)
 
 
 def for_console(console: Console, rows: Rows, columns: Columns = PLAIN) -> list[Table | Text]:

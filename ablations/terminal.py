@@ -33,6 +33,11 @@ def console(*, err: bool = False, quiet: bool = False, file: IO[str] | None = No
     return _Console(stderr=err, quiet=quiet, file=file, markup=False, emoji=False, highlight=False)
 
 
+def print_text(console: Console, text: object) -> None:
+    """Prints a text: broken between words on a terminal, as it is to a file or a pipe."""
+    console.print(Text(str(text)), soft_wrap=not console.is_terminal)
+
+
 class LogPrinter:
     """Prints a growing log: to a terminal as visible text without colours, otherwise its bytes."""
 

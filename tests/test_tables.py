@@ -94,3 +94,14 @@ def test_latex_is_a_tabular_with_title_and_notes_as_comments():
         r"\bottomrule",
         r"\end{tabular}",
     ]
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_notes_are_broken_between_words_only_on_a_terminal(is_terminal: bool) -> None:
+    note = "a note that is wider than a narrow terminal, which breaks it between words"
+    console = Console(file=io.StringIO(), width=30, force_terminal=is_terminal, color_system=None)
+    tables.Report([{"a": 1}], [{"a": "1"}], title=note, notes=[note]).show(console, "table")
+    said = console.file.getvalue()
+    assert (note in said) is not is_terminal
+    assert " ".join(said.split()).count(note) == 2
+    assert not is_terminal or max(map(len, said.splitlines())) <= 30

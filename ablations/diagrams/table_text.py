@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ablations import tables
+from ablations import tables, terminal
 from ablations.diagrams.table import Column, Group
 from ablations.units import flops, integer
 from modernize import text
@@ -35,7 +35,7 @@ class _Row:
 
 def show(console: Console, columns: Sequence[Column], title: str) -> None:
     """Prints a table; networks that do not fit beside each other are in a table below."""
-    console.print(Text(text.one_line(title)), soft_wrap=True)
+    terminal.print_text(console, text.one_line(title))
     rows = _rows(columns)
     left = max(cell_len(line) for row in rows for line in row.name)
     widths = [
@@ -59,7 +59,7 @@ def show(console: Console, columns: Sequence[Column], title: str) -> None:
         console.print(table, soft_wrap=True)
         begin = end
     for note in notes(columns):
-        console.print(Text(text.one_line(note)), soft_wrap=True)
+        terminal.print_text(console, text.one_line(note))
 
 
 def as_text(columns: Sequence[Column], title: str, style: str) -> str:
