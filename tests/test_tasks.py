@@ -1,17 +1,21 @@
 """Detection and segmentation through the training loop: resume, start, divergence, chance."""
 
 import dataclasses
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from command_line import call
 from dense_runs import go, make
 from small_runs import stop_after
 
 from ablations.data.sampling import Sampling
 from ablations.metrics import CLASSIFICATION, DETECTION, METRICS, SEGMENTATION, TASKS, metrics_in
+from ablations.recipe import PRESETS as FOLDER
 from ablations.recipe import load_preset
 from ablations.records import WEIGHTS, RunFolder, Status
 from ablations.tasks.registry import make_task
@@ -174,6 +178,68 @@ def test_a_run_is_evaluated_as_it_was_trained(tmp_path: Path) -> None:
     assert record is not None
     values = task.evaluate(network, loaders.validation, context).values
     assert values["miou"] == record.metrics["miou"]
+
+
+def _preset_file(preset: str, folder: Path) -> Path:
+    """The preset with as few scenes as the small runs here have."""
+    text = (FOLDER / f"{preset}.yaml").read_text()
+    file = folder / "mine.yaml"
+    file.write_text(text.replace("  image_size: 128\n", "  image_size: 128\n  limit: 16\n", 1))
+    return file
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_file_of_weights_is_evaluated_on_a_preset(preset: str, tmp_path: Path) -> None:
+    record = go(preset, tmp_path / "run", "ema_decay=0.9")
+    assert record is not None
+    rows = RunFolder(tmp_path / "run").read_metrics()
+    last, headline = rows[-1], TASKS[preset.removeprefix("nano-")].headline
+    moved = shutil.copy(tmp_path / "run" / WEIGHTS, tmp_path / "elsewhere.pt")
+    on = ["--preset", _preset_file(preset, tmp_path), "--format", "json"]
+    [found] = json.loads(call("evaluate", "--weights", moved, *on))
+    [average] = json.loads(call("evaluate", "--weights", tmp_path / "run", "--ema", *on))
+    for metric in TASKS[preset.removeprefix("nano-")].metrics:
+        assert found[metric.key] == last[metric.key] == record.metrics[metric.key]
+        assert average[metric.key] == last[metric.ema]
+    assert found[headline.key] is not None
+    other = {"nano-detection": "nano-segmentation", "nano-segmentation": "nano-detection"}[preset]
+    said = call("evaluate", "--weights", moved, "--preset", other, status=2)
+    assert str(moved) in said
+    assert load_preset(other).head in said
+    assert "slides" in call("evaluate", "--weights", moved, *on, "--test", "slides", status=2)
+
+
+def test_a_segmenter_is_tested_by_crops_and_at_several_scales(tmp_path: Path) -> None:
+    assert go("nano-segmentation", tmp_path / "run") is not None
+    found, run, images = make("nano-segmentation")
+    on = ["--preset", _preset_file("nano-segmentation", tmp_path), "--format", "json"]
+    values = {
+        test: json.loads(call("evaluate", "--weights", tmp_path / "run", *on, "--test", test))[0]
+        for test in ("whole", "slide", "multi-scale")
+    }
+    # A crop has the size of a scene.
+    assert values["slide"]["pixel_accuracy"] == values["whole"]["pixel_accuracy"]
+    assert values["multi-scale"]["test"] == "multi-scale"
+    # The mean of twelve softmax maps, by hand.
+    task, context = make_task(run.task), make_device_context("cpu", found.compute)
+    network = context.put(task.read(tmp_path / "run" / WEIGHTS, run.spec, ema=False)).eval()
+    sampling = Sampling.of(run.recipe, len(images.train), 0)
+    loaders = task.loaders(images, found.data, run.recipe, sampling, context.device, found.compute)
+    right = pixels = 0
+    loss = 0.0
+    for x, labels in loaders.validation:
+        mean = torch.zeros(())
+        for side in (64, 96, 128, 160, 192, 224):
+            for flipped in (False, True):
+                given = F.interpolate(x.flip(3) if flipped else x, (side, side), mode="bilinear")
+                with torch.no_grad():
+                    each = F.interpolate(network(given), (128, 128), mode="bilinear").softmax(1)
+                mean = mean + (each.flip(3) if flipped else each) / 12
+        right += int((mean.argmax(1) == labels).sum())
+        pixels += labels.numel()
+        loss += float(F.nll_loss(mean.log(), labels, reduction="sum")) / 128**2
+    assert values["multi-scale"]["pixel_accuracy"] == pytest.approx(100 * right / pixels, abs=0.01)
+    assert values["multi-scale"]["val_loss"] == pytest.approx(loss / len(images.val), rel=1e-4)
 
 
 def test_the_head_belongs_to_the_identity_of_a_run() -> None:

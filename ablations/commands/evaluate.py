@@ -25,6 +25,7 @@ from ablations.commands.parameters import (
     IntegerType,
     StrictCommand,
 )
+from ablations.commands.study_request import YAML_FILE
 from modernize.custom_layers import load_custom_layers
 from modernize.errors import UsageError
 
@@ -61,6 +62,18 @@ from modernize.errors import UsageError
     metavar="FOLDER",
     help="The validation images, in folders named by the run's classes or by ImageNet's synsets.  "
     "[default: the run's images]",
+)
+@click.option(
+    "--preset",
+    type=YAML_FILE,
+    metavar="NAME|FILE",
+    help="With --weights of a run: the preset whose task, head and images they are evaluated on.",
+)
+@click.option(
+    "--test",
+    metavar="NAME",
+    help="Of a segmenter: whole images, slide (crops of them) or multi-scale (several sizes and "
+    "flips).  [default: as after each epoch]",
 )
 @click.option("--image-size", type=PIXELS, metavar="PIXELS", help="[default: the run's, or 224]")
 @click.option(
@@ -100,6 +113,7 @@ def evaluate(
     results: Path | None,
     style: str,
     layers: Path | None,
+    preset: str | None,
     **options: Any,
 ) -> None:
     """Evaluate a finished run on its validation images, or --weights on ImageNet's."""
@@ -108,17 +122,23 @@ def evaluate(
     wait_passively()
     from ablations.weights import validation
 
-    _refuse_others(ctx, of_weights=weights is not None)
-    if weights is not None and data is None:
+    of_run, on_data, on_preset = _USELESS
+    _refuse_others(ctx, of_run if weights is None else on_preset if preset else on_data)
+    if weights is not None and data is None and preset is None:
         raise UsageError("--weights needs --data: the folder of the validation images.")
     if weights is None and options["step"] is None:
         raise UsageError(
-            "nothing to evaluate: give --weights FILE --data FOLDER, or the --step of a run."
+            "nothing to evaluate: give --weights FILE with --data FOLDER or --preset NAME, or the "
+            "--step of a run."
         )
     if layers is not None:
         load_custom_layers(layers)
     asked = validation.Options(**options)
-    if weights is not None and data is not None:
+    if weights is not None and preset is not None:
+        from ablations.recipe import load_preset
+
+        evaluated = validation.of_preset(weights, load_preset(preset), data, asked)
+    elif weights is not None and data is not None:
         evaluated = validation.of_weights(weights, Path(data), asked)
     else:
         evaluated = validation.of_run(find_study(study, results), data, asked)
@@ -126,13 +146,22 @@ def evaluate(
     terminal.echo(tables.as_json([evaluated.values()]) if json else "\n".join(evaluated.lines()))
 
 
-def _refuse_others(ctx: click.Context, *, of_weights: bool) -> None:
-    """Refuses options that have no effect on this kind of evaluation."""
-    of_the_other = {
-        True: ("STUDY", "--results", "--seed"),
-        False: ("--regime", "--image-size", "--resize", "--batch-size", "--workers"),
-    }
-    given = [name for name in given_parameters(ctx) if name in of_the_other[of_weights]]
-    if given:
-        kind = "a run; leave it out with" if of_weights else "weights; it needs"
-        raise UsageError(f"{', '.join(given)} is for {kind} --weights.")
+_OF_IMAGENET = ("--regime", "--image-size", "--resize", "--batch-size", "--workers")
+_USELESS = {
+    "a run; it needs --weights": ("--preset", *_OF_IMAGENET),
+    "weights on --data": ("STUDY", "--results", "--seed", "--test"),
+    "weights on the images of a --preset": (
+        "STUDY",
+        "--results",
+        "--seed",
+        "--step",
+        *_OF_IMAGENET,
+    ),
+}
+"""What is evaluated -> the options that have no effect on it."""
+
+
+def _refuse_others(ctx: click.Context, what: str) -> None:
+    """Refuses options that have no effect on what is evaluated, one of :data:`_USELESS`."""
+    if given := [name for name in given_parameters(ctx) if name in _USELESS[what]]:
+        raise UsageError(f"{', '.join(given)} has no effect on the evaluation of {what}.")

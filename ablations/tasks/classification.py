@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ablations.data.datasets import load_dataset
 from ablations.metrics import CLASSIFICATION, TaskMetrics
 from ablations.tasks.chance import ChanceLevel
-from ablations.tasks.task import Evaluation, Noise
+from ablations.tasks.task import Evaluation, Noise, Test
 from modernize.closed_form import ClosedFormCost, quick_cost
 from modernize.layer_decay import parameter_scales
 
@@ -77,6 +77,10 @@ class Classification:
         from ablations.data.loaders import make_loaders
 
         return make_loaders(*args, **options)
+
+    def tests(self, choice: DataChoice) -> Mapping[str, Test]:  # noqa: ARG002
+        """Returns nothing: there is one way to test a classifier."""
+        return {}
 
     def losses(self, model: Any, images: Tensor, targets: Tensor) -> Mapping[str, Tensor]:
         """Returns the cross-entropy; ``targets`` are indices (B,) or probabilities (B, classes)."""

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ablations.heads import HEADS
 from ablations.metrics import TaskMetrics
-from ablations.tasks.task import Noise
+from ablations.tasks.task import Noise, Test
 from modernize.closed_form import ClosedFormCost
 from modernize.errors import WeightsError
-from modernize.text import plural
+from modernize.text import few, plural
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from modernize.weights import Weights
 
 SMALL = 256**2  # pixels of an image; up to it, a batch has more of them
+NAMED = 5  # tensors with the same fault; of more, the others are counted
 FEWEST = 50  # validation images; with fewer, no run is judged to be at chance
 
 
@@ -65,7 +66,7 @@ class ImageSettings:
     validation: Collate[Any]
     batch_size: int
     majority: float = 0.0
-    test: Callable[[Any, Tensor], Tensor] = call
+    test: Test = call
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,11 +137,22 @@ class HeadOnBackbone:
         """
         from modernize.weight_files import read_file
 
-        model, content = self.build(spec), read_file(path, ema=ema)
-        try:
-            model.load_state_dict(dict(content.tensors))
-        except RuntimeError as error:
-            raise WeightsError(f"{path} does not fit: {error}") from None
+        model, there = self.build(spec), read_file(path, ema=ema).tensors
+        own = model.state_dict()
+        faults = {
+            "missing": [name for name in own if name not in there],
+            "not known": [name for name in there if name not in own],
+            "of another shape": [
+                name for name in own if name in there and own[name].shape != there[name].shape
+            ],
+        }
+        if any(faults.values()):
+            listed = (f"{what}: {few(names, NAMED)}" for what, names in faults.items() if names)
+            raise WeightsError(
+                f"{path} does not fit {self.metrics.task} with the head {self.head}; "
+                f"{'; '.join(listed)}."
+            )
+        model.load_state_dict(there)
         return model
 
     def start(self, model: Any, weights: Weights, recipe: Recipe) -> str:  # noqa: ARG002
@@ -195,6 +207,10 @@ class HeadOnBackbone:
             skip_bad_images=skip_bad_images,
         )
         return Loaders(train, validation, settings.majority, unmixed)
+
+    def tests(self, choice: DataChoice) -> Mapping[str, Test]:  # noqa: ARG002
+        """Returns nothing, unless there are several ways to test the head."""
+        return {}
 
     def losses(self, model: Any, images: Tensor, targets: Any) -> Mapping[str, Tensor]:
         """Returns the losses of the head, by name: five of a detector, one or two of UperNet."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ablations.metrics import SEGMENTATION, TaskMetrics
 from ablations.tasks import dense
-from ablations.tasks.task import Evaluation
+from ablations.tasks.task import Evaluation, Test
 from ablations.units import fixed
 from modernize.layer_decay import parameter_scales, stage_groups
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ablations.tasks.task import Context
     from modernize.spec import NetSpec
 
+LEAST = 1e-37  # probability whose logarithm is finite
 SMALLEST_BATCH = 2  # images, because the pyramid has a map of one position
 
 
@@ -79,8 +80,31 @@ class Segmentation(dense.HeadOnBackbone):
             loaders.collate_labels,
             batch_size=1 if isinstance(resize, int) else sampling.micro_batch_size,
             majority=1 / dataset.num_classes,
-            test=_test_of(choice),
+            test=next(iter(self.tests(choice).values())),
         )
+
+    def tests(self, choice: DataChoice) -> Mapping[str, Test]:
+        """Returns the paper's tests: whole images, crops of them, and several scales with flips.
+
+        Large images are usually tested by crops, and those that the network sees whole are not.
+        """
+        from ablations.data.dense.transforms import Size
+        from ablations.evaluation import segmenter
+
+        crop, usual, size = choice.image_size, "whole", Size(choice.image_size)
+        if isinstance(choice.resize, int):
+            usual, size = "slide", Size(choice.resize, 4 * choice.resize)
+
+        def multi_scale(model: Any, x: Tensor) -> Tensor:
+            probabilities = segmenter.multi_scale(model, x, size)
+            return probabilities.clamp_min(LEAST).log()  # the softmax of which is the same again
+
+        tests: dict[str, Test] = {
+            "whole": lambda model, x: segmenter.whole(model, x, size),
+            "slide": lambda model, x: segmenter.slide(model, x, crop, crop * 2 // 3, size),
+            "multi-scale": multi_scale,
+        }
+        return {usual: tests[usual], **tests}
 
     def example(self, classes: int, images: Tensor) -> Any:
         """Returns targets for images: one class for each of them."""
@@ -139,14 +163,3 @@ class Segmentation(dense.HeadOnBackbone):
             f"{accuracy.name(values[accuracy.key])} is at chance: a segmenter that predicts one "
             f"class for every pixel reaches {fixed(100 * majority)} %"
         )
-
-
-def _test_of(choice: DataChoice) -> Callable[[Any, Tensor], Tensor]:
-    """Returns the single-scale test: whole images, or crops of resized ones as on ADE20K."""
-    from ablations.data.dense.transforms import Size
-    from ablations.evaluation.segmenter import slide
-
-    if not isinstance(choice.resize, int):
-        return lambda model, images: model(images)
-    crop, size = choice.image_size, Size(choice.resize, 4 * choice.resize)
-    return lambda model, images: slide(model, images, crop, crop * 2 // 3, size)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,6 +44,10 @@ class Evaluation:
     def images_per_second(self) -> float:
         """Images evaluated in a second."""
         return self.images / self.seconds
+
+
+Test: TypeAlias = "Callable[[Any, Tensor], Tensor]"
+"""Applies a model in evaluation mode to images (B, 3, H, W), and returns logits (B, C, H, W)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,6 +150,12 @@ class Task(Protocol):
         skip_bad_images: bool = False,
     ) -> Loaders:
         """Returns the loaders of a run; see :func:`~ablations.data.loaders.make_loaders`."""
+
+    def tests(self, choice: DataChoice) -> Mapping[str, Test]:
+        """Returns the ways to apply a model to validation images, by name, the usual one first.
+
+        It is empty if there is only one.
+        """
 
     def losses(self, model: Any, images: Tensor, targets: Any) -> Mapping[str, Tensor]:
         """Returns the terms of the loss of a micro-batch by their names; the loss is their sum.

@@ -28,7 +28,7 @@ def check_output(source: Path, layout: str, output: Path) -> None:
     if layout not in LAYOUT_NAMES:
         raise UnknownNameError("layout", layout, LAYOUT_NAMES)
     check_writable(output)
-    if output.exists() and output.samefile(_file(source)):
+    if output.exists() and output.samefile(file_of(source)):
         raise UsageError(f"--output {output} is also the input; name another file.")
 
 
@@ -47,8 +47,8 @@ def read(source: Path, *, ema: bool) -> weights.Weights:
     spec = None
     if source.is_dir():
         spec = run_spec(source)
-    with hint_at_layers(_file(source)):
-        return weights.read(_file(source), spec, ema=ema)
+    with hint_at_layers(file_of(source)):
+        return weights.read(file_of(source), spec, ema=ema)
 
 
 def run_spec(folder: Path) -> NetSpec:
@@ -58,7 +58,7 @@ def run_spec(folder: Path) -> NetSpec:
         UsageError: for a folder that is not a finished run's.
     """
     config = read_json(folder / "config.json", CONFIG)
-    if config is None or not _file(folder).is_file():
+    if config is None or not file_of(folder).is_file():
         raise UsageError(
             f"{folder} is not the folder of a finished run, which has config.json and "
             f"{WEIGHTS}. Name a folder in results/<study>/runs/, or a file of weights."
@@ -111,5 +111,6 @@ def write(found: weights.Weights, layout: str, output: Path) -> str:
     return f"Wrote {output}: layout {layout}, {tensors}, {plural(size, 'byte')}"
 
 
-def _file(source: Path) -> Path:
+def file_of(source: Path) -> Path:
+    """Returns a file of weights: itself, or the one in a run's folder."""
     return source / WEIGHTS if source.is_dir() else source

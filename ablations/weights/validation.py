@@ -21,16 +21,20 @@ from ablations.training.device_context import DeviceContext, make_device_context
 from ablations.units import fixed, integer, percent, rate
 from ablations.weights import conversion
 from ablations.weights.preparation import describe, preparation
-from modernize.errors import RoadmapError, UsageError, WeightsError
+from modernize.errors import RoadmapError, UnknownNameError, UsageError, WeightsError
 from modernize.models import MODELS, model_of
 from modernize.spec import NetSpec, Role
 from modernize.steps import REGIMES, STEPS, apply_steps, spec_of, step_of
 from modernize.text import plural
+from modernize.weight_files import read_file
 from modernize.weights import Weights, from_state_dict, network_of
 
 if TYPE_CHECKING:
+    from torch import nn
+
+    from ablations.recipe import Preset, Recipe
     from ablations.records import Study
-    from ablations.tasks.task import Evaluation
+    from ablations.tasks.task import Evaluation, Task
 
 FETCHED = "IMAGENET1K_V1"  # torchvision's name of the weights that the paper cites
 
@@ -49,6 +53,7 @@ class Options:
     workers: int | None
     skip_bad_images: bool
     seed: int
+    test: str | None = None
 
 
 class FetchError(RoadmapError):
@@ -311,18 +316,95 @@ def of_run(study: Study, data: str | None, options: Options) -> Evaluated:
             f"{folder.path / WEIGHTS} has the weights of another run, {named}. Restore those of "
             "this run, or delete its folder and launch the study again."
         )
-    preset, recipe = study.preset, run.recipe
+    preset = study.preset
     if preset.data.runs_code and data is None:
         raise UsageError(
             f"the study {study.name} has a custom data set. Name its Python file with --data, "
             "which runs the file."
         )
+    headline = task.metrics.headline
+    known = record.metrics.get(headline.key) if isinstance(record, Record) else None
+    if options.ema:
+        known = next((row.get(headline.ema) for row in reversed(folder.read_metrics())), None)
+    title = f"{run.key}, seed {run.seed}, of the study {study.name}"
+    return _on_preset(
+        task,
+        network,
+        preset,
+        run.recipe,
+        data,
+        options,
+        title=title + (", moving average of the weights" if options.ema else ""),
+        known=("its record", fixed(known, 3) or "none"),
+        details={"step": run.key, "seed": run.seed},
+    )
+
+
+def of_preset(source: str, preset: Preset, data: str | None, options: Options) -> Evaluated:
+    """Evaluates a run's file of weights on the validation images of a preset.
+
+    Args:
+        source: the file, or the run's folder.
+        preset: its task, head and images.
+        data: the folder of the images; None: the one of the preset.
+        options: of the command.
+
+    Raises:
+        WeightsError: for weights that cannot be read, or do not fit the preset's head.
+        UsageError: for another number of classes than the images have.
+    """
+    file = conversion.file_of(Path(source))
+    task, found = make_task(preset.task_choice), read_file(file, ema=options.ema)
+    if not isinstance(found.spec, dict):
+        raise WeightsError(
+            f"{file} does not describe its network; --preset is for weights of this program's runs."
+        )
+    with conversion.hint_at_layers(file):
+        spec = NetSpec.from_dict(found.spec)
+        network = task.read(file, spec, ema=options.ema)
+    return _on_preset(
+        task,
+        network,
+        preset,
+        preset.recipes.enhanced,
+        data,
+        options,
+        title=f"{step_of(spec) or 'A network'}, weights: {source}"
+        + (", moving average" if options.ema else ""),
+        known=("known", "none"),
+        details={"step": step_of(spec)},
+        classes=spec.num_classes,
+    )
+
+
+def _on_preset(
+    task: Task,
+    network: nn.Module,
+    preset: Preset,
+    recipe: Recipe,
+    data: str | None,
+    options: Options,
+    *,
+    title: str,
+    known: tuple[str, str],
+    details: dict[str, Any],
+    classes: int | None = None,
+) -> Evaluated:
+    """Evaluates a network on the validation images of a preset."""
     choice = preset.data.model_copy(update={"source": data} if data is not None else {})
+    tests = task.tests(choice)
+    if options.test is not None and options.test not in tests:
+        raise UnknownNameError(f"test of {task.metrics.task}", options.test, tests or ["none"])
     images = task.load(choice, skip_bad_images=options.skip_bad_images)
+    if classes not in (None, images.num_classes):
+        raise UsageError(
+            f"the weights have {plural(classes or 0, 'class')}, the images {images.num_classes}; "
+            "name the preset that they were trained with."
+        )
     slot = find_slots(1)[0]
     given = {"precision": options.precision} if options.precision else {}
     context = make_device_context(slot.device, preset.compute.model_copy(update=given))
-    sampling = Sampling.of(recipe, len(images.train), run.seed)
+    sampling = Sampling.of(recipe, len(images.train), options.seed)
     loaders = task.loaders(
         images,
         choice,
@@ -333,20 +415,18 @@ def of_run(study: Study, data: str | None, options: Options) -> Evaluated:
         threads=slot.threads,
         skip_bad_images=options.skip_bad_images,
     )
-    accuracy = task.evaluate(context.put(network), loaders.validation, context)
-    headline = task.metrics.headline
-    known = record.metrics.get(headline.key) if isinstance(record, Record) else None
-    if options.ema:
-        known = next((row.get(headline.ema) for row in reversed(folder.read_metrics())), None)
-    said = fixed(known, 3) or "none"
+    validation: Any = loaders.validation
+    if options.test is not None:
+        validation.test = tests[options.test]
+        title, details = f"{title}, test {options.test}", details | {"test": options.test}
+    accuracy = task.evaluate(context.put(network), validation, context)
     return Evaluated(
-        title=f"{run.key}, seed {run.seed}, of the study {study.name}"
-        + (", moving average of the weights" if options.ema else ""),
+        title=title,
         accuracy=accuracy,
         classes=images.num_classes,
         bad_images=len(images.val) - accuracy.images,
-        known=("its record", said),
+        known=known,
         context=context,
-        details={"step": run.key, "seed": run.seed, "image_size": choice.image_size},
+        details=details | {"image_size": choice.image_size},
         notes=images.notes,
     )
