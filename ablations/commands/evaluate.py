@@ -149,14 +149,8 @@ def evaluate(
 _OF_IMAGENET = ("--regime", "--image-size", "--resize", "--batch-size", "--workers")
 _USELESS = {
     "a run; it needs --weights": ("--preset", *_OF_IMAGENET),
-    "weights on --data": ("STUDY", "--results", "--seed", "--test"),
-    "weights on the images of a --preset": (
-        "STUDY",
-        "--results",
-        "--seed",
-        "--step",
-        *_OF_IMAGENET,
-    ),
+    "--weights on --data": ("STUDY", "--results", "--seed", "--test"),
+    "--weights with --preset": ("STUDY", "--results", "--seed", "--step", *_OF_IMAGENET),
 }
 """What is evaluated -> the options that have no effect on it."""
 

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from modernize.weights import Weights
 
 SMALL = 256**2  # pixels of an image; up to it, a batch has more of them
-NAMED = 5  # tensors with the same fault; of more, the others are counted
 FEWEST = 50  # validation images; with fewer, no run is judged to be at chance
 
 
@@ -147,7 +146,7 @@ class HeadOnBackbone:
             ],
         }
         if any(faults.values()):
-            listed = (f"{what}: {few(names, NAMED)}" for what, names in faults.items() if names)
+            listed = (f"{what}: {few(names)}" for what, names in faults.items() if names)
             raise WeightsError(
                 f"{path} does not fit {self.metrics.task} with the head {self.head}; "
                 f"{'; '.join(listed)}."
