@@ -71,6 +71,38 @@ class Metric:
 
 
 @dataclasses.dataclass(frozen=True)
+class Chance:
+    """The result of a network that learnt nothing, by one metric.
+
+    Attributes:
+        metric: by which it is judged.
+        network: such a network, in words.
+        level: its value; None: the validation images decide it.
+        margin: up to this many times the level, a result is at chance.
+    """
+
+    metric: Metric
+    network: str
+    level: float | None = None
+    margin: float = 1.0
+
+    def explain(self, values: Mapping[str, float], level: float) -> str:
+        """Returns why a result is no better than chance; an empty text if it is better.
+
+        Args:
+            values: of the metrics.
+            level: by the validation images; used if it has none.
+        """
+        value, reached = values[self.metric.key], level if self.level is None else self.level
+        if value > self.margin * reached:
+            return ""
+        return (
+            f"{self.metric.name(value)} is at chance: {self.network} reaches "
+            f"{self.metric.show(reached)}"
+        )
+
+
+@dataclasses.dataclass(frozen=True)
 class TaskMetrics:
     """What the runs of a task measure.
 
@@ -78,11 +110,13 @@ class TaskMetrics:
         task: its name.
         metrics: after each epoch, the headline first; steps are compared by the headline.
         val_loss: whether an evaluation also gives the loss of the validation images.
+        chance: a network that learnt nothing; None: the task itself decides.
     """
 
     task: str
     metrics: tuple[Metric, ...]
     val_loss: bool = False
+    chance: Chance | None = None
 
     @property
     def headline(self) -> Metric:
@@ -100,23 +134,29 @@ CLASSIFICATION = TaskMetrics(
     (Metric("top1", "top-1", "top-1 accuracy"), Metric("top5", "top-5", "top-5 accuracy")),
     val_loss=True,
 )
+_AP50 = Metric("box_ap50", "box AP50", "box AP50", "")
 DETECTION = TaskMetrics(
     "detection",
     (
         Metric("box_ap", "box AP", "box AP", ""),
-        Metric("box_ap50", "box AP50", "box AP50", ""),
+        _AP50,
         Metric("mask_ap", "mask AP", "mask AP", ""),
         Metric("mask_ap50", "mask AP50", "mask AP50", ""),
     ),
+    chance=Chance(_AP50, "a detector that finds no object", level=0.1),
 )
+_MEAN_ACCURACY = Metric("mean_accuracy", "mean acc.", "mean accuracy of the classes")
 SEGMENTATION = TaskMetrics(
     "segmentation",
     (
         Metric("miou", "mIoU", "mean IoU"),
-        Metric("mean_accuracy", "mean acc.", "mean accuracy of the classes"),
+        _MEAN_ACCURACY,
         Metric("pixel_accuracy", "pixel acc.", "accuracy of the pixels"),
     ),
     val_loss=True,
+    chance=Chance(
+        _MEAN_ACCURACY, "a segmenter that predicts one class for every pixel", margin=1.05
+    ),
 )
 TASKS: Mapping[str, TaskMetrics] = {
     known.task: known for known in (CLASSIFICATION, DETECTION, SEGMENTATION)

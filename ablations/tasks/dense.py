@@ -211,6 +211,15 @@ class HeadOnBackbone:
         """Returns nothing, unless there are several ways to test the head."""
         return {}
 
+    def chance(self, values: Mapping[str, float], images: int, majority: float) -> str:
+        """Returns why a result is at chance, by the task's :class:`~ablations.metrics.Chance`.
+
+        ``majority`` is the fraction that the predictor of one class reaches.
+        """
+        if images < FEWEST or self.metrics.chance is None:
+            return ""
+        return self.metrics.chance.explain(values, 100 * majority)
+
     def losses(self, model: Any, images: Tensor, targets: Any) -> Mapping[str, Tensor]:
         """Returns the losses of the head, by name: five of a detector, one or two of UperNet."""
         found: Mapping[str, Tensor] = model(images, targets)

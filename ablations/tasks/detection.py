@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 SHORTER, LONGER = 600, 1000  # ratio of an image's sides at most: 800 and 1333 pixels
 SURE = 5.0  # logit: more likely than all other classes of a fresh head together
-LEAST_AP50 = 0.1  # percent; a detector with less has found no object
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,14 +129,4 @@ class Detection(dense.HeadOnBackbone):
             not_finite=int(not_finite),
             seconds=seconds,
             data_wait=(loader.data_wait - waited) / seconds,
-        )
-
-    def chance(self, values: Mapping[str, float], images: int, majority: float) -> str:  # noqa: ARG002
-        """Returns why a detector is at chance: it finds no object."""
-        ap50 = self.metrics.metrics[1]
-        if images < dense.FEWEST or values[ap50.key] >= LEAST_AP50:
-            return ""
-        return (
-            f"{ap50.name(values[ap50.key])} is at chance: below {LEAST_AP50}, the detector finds "
-            f"no object in {images} images"
         )

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from ablations.metrics import SEGMENTATION, TaskMetrics
 from ablations.tasks import dense
 from ablations.tasks.task import Evaluation, Test
-from ablations.units import fixed
 from modernize.layer_decay import parameter_scales, stage_groups
 
 if TYPE_CHECKING:
@@ -149,17 +148,4 @@ class Segmentation(dense.HeadOnBackbone):
             not_finite=result.not_finite,
             seconds=seconds,
             data_wait=(loader.data_wait - waited) / seconds,
-        )
-
-    def chance(self, values: Mapping[str, float], images: int, majority: float) -> str:
-        """Returns why a segmenter is at chance: it might predict one class for every pixel.
-
-        ``majority`` is the mean accuracy, as a fraction, of a segmenter that does.
-        """
-        accuracy = self.metrics.metrics[1]
-        if images < dense.FEWEST or values[accuracy.key] > 105 * majority:
-            return ""
-        return (
-            f"{accuracy.name(values[accuracy.key])} is at chance: a segmenter that predicts one "
-            f"class for every pixel reaches {fixed(100 * majority)} %"
         )
