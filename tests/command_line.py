@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -40,4 +41,19 @@ def run_program(*arguments: str | Path) -> str:
     done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
+    return done.stdout
+
+
+def run_without_torch(*arguments: str | Path, status: int = 0, **environment: str | Path) -> str:
+    """Runs a command in its own process, which must not import torch; returns its output."""
+    code = (
+        "import sys\nfrom ablations.cli import main\ntry: main()\nfinally: "
+        "print('imported:', *{'torch', 'torchvision'} & {*sys.modules}, file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, cwd=ROOT,
+        env={**os.environ, **environment}, timeout=PATIENCE,
+    )  # fmt: skip
+    assert done.returncode == status, done.stdout + done.stderr
+    assert done.stderr.endswith("imported:\n"), done.stderr
     return done.stdout

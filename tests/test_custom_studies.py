@@ -3,16 +3,15 @@
 import csv
 import io
 import json
-import os
 import re
 import shlex
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import documents
 import pytest
+from command_line import run_without_torch
 
 from ablations.cli import main
 from ablations.commands import study_request
@@ -399,20 +398,8 @@ def test_wrong_use_is_one_message_and_status_2(
 def test_planning_imports_no_torch(arguments: list[str], tmp_path: Path) -> None:
     if "--dry-run" in arguments:
         arguments = [*arguments, "--results", str(tmp_path)]
-    code = (
-        "import sys\n"
-        "from ablations.cli import main\n"
-        "try: main()\n"
-        "except SystemExit: pass\n"
-        "assert 'torch' not in sys.modules\n"
-        "print('torch-free')"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, cwd=ROOT,
-        env={**os.environ, "XDG_CACHE_HOME": str(tmp_path)},
-    )  # fmt: skip
-    assert done.stdout.endswith("torch-free\n"), done.stderr
-    assert "variants" in done.stdout or "runs to do" in done.stdout
+    said = run_without_torch(*arguments, XDG_CACHE_HOME=tmp_path)
+    assert "variants" in said or "runs to do" in said
 
 
 def test_a_thousand_variants_are_planned(tmp_path: Path, call: Call) -> None:

@@ -1,17 +1,15 @@
 """Every command, code block and link in README and docs works as written there."""
 
-import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import documents
 import pytest
 import torch
+from copied import copy_repository, run
 from documents import PATHS, PROGRAM, ROOT, anchors, blocks, files, links
 from PIL import Image
 
-from ablations.data.fashion_mnist import EMBEDDED
 from modernize import build
 from modernize.weights import to_state_dict
 
@@ -23,15 +21,7 @@ NEEDS_NETWORK = "torchvision"  # as the weights to evaluate
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory, few_images: Path) -> Path:
     """A copy of the repository with few embedded images, so that training takes seconds."""
-    folder = tmp_path_factory.mktemp("clone")
-    for name in ("modernize", "ablations", "results"):
-        skip = shutil.ignore_patterns("__pycache__", "runs")
-        shutil.copytree(ROOT / name, folder / name, ignore=skip)
-    for name in ("run_roadmap.py", "hubconf.py"):
-        shutil.copy(ROOT / name, folder)
-    embedded = folder / EMBEDDED.relative_to(ROOT)
-    shutil.rmtree(embedded)
-    shutil.copytree(few_images, embedded)
+    folder = copy_repository(tmp_path_factory.mktemp("clone"), few_images)
     for path in PATHS:
         for name, text in files(path).items():
             (folder / name).write_text(text)
@@ -55,14 +45,6 @@ def users_files(clone: Path) -> None:
         split = "val" if number % 2 else "train"
         lines.append(f"animals/{number}.png,{'cat' if number % 4 < 2 else 'dog'},{split}")
     (clone / "animals.csv").write_text("\n".join(lines))
-
-
-def run(words: list[str], clone: Path) -> str:
-    done = subprocess.run(
-        [sys.executable, *words[1:]], cwd=clone, capture_output=True, text=True, timeout=1800
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 def is_ours(words: list[str]) -> bool:

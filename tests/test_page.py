@@ -4,7 +4,6 @@ import dataclasses
 import itertools
 import re
 import statistics
-import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
@@ -12,6 +11,7 @@ from xml.etree import ElementTree
 
 import pytest
 from browser import open_browser, require_browser
+from command_line import run_without_torch
 from reporting import HOSTILE, finished, write_study
 
 from ablations.analysis.accuracies import BEST, of_study
@@ -449,14 +449,7 @@ def test_the_command_writes_both_and_says_so(study: Study, capsys, monkeypatch) 
 @pytest.mark.integration
 def test_the_command_imports_no_torch(star: Study) -> None:
     make(star)  # counts the networks, with torch; asked again, without
-    code = (
-        "import sys\nfrom ablations.cli import main\n"
-        "try: main()\nexcept SystemExit as end: assert not end.code\n"
-        "assert 'torch' not in sys.modules\nprint('torch-free')"
-    )
-    argv = [sys.executable, "-c", code, "report", "star", "--results", str(star.folder.parent)]
-    done = subprocess.run(argv, capture_output=True, text=True, cwd=ROOT)
-    assert done.stdout.endswith("torch-free\n"), done.stdout + done.stderr
+    run_without_torch("report", "star", "--results", star.folder.parent)
 
 
 @pytest.mark.parametrize(

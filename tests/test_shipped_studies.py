@@ -1,15 +1,12 @@
 """The shipped studies are what their commands and their runs make; every step learns."""
 
 import re
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from copied import copy_repository, run
 
-from ablations.data.fashion_mnist import EMBEDDED
 from modernize.steps import STEPS
 
 ROOT = Path(__file__).parent.parent
@@ -25,27 +22,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def small_clone(tmp_path_factory: pytest.TempPathFactory, few_images: Path) -> Path:
     """A copy whose embedded images are few, so that commands train as written, but only seconds."""
-    folder = copy_repository(tmp_path_factory.mktemp("small"))
-    embedded = folder / EMBEDDED.relative_to(ROOT)
-    shutil.rmtree(embedded)
-    shutil.copytree(few_images, embedded)
-    return folder
-
-
-def copy_repository(folder: Path) -> Path:
-    for name in ("modernize", "ablations", "results"):
-        skip = shutil.ignore_patterns("__pycache__", "runs")
-        shutil.copytree(ROOT / name, folder / name, ignore=skip)
-    shutil.copy(ROOT / "run_roadmap.py", folder)
-    return folder
-
-
-def run(words: list[str], clone: Path) -> str:
-    done = subprocess.run(
-        [sys.executable, *words[1:]], cwd=clone, capture_output=True, text=True, timeout=1800
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    return copy_repository(tmp_path_factory.mktemp("small"), few_images)
 
 
 SHIPPED = re.findall(r"\| \[(reference-[\w-]+)\]\(\S+\) \| .+? \| `(.+?)` \|", README)
