@@ -6,29 +6,23 @@ from collections.abc import Mapping
 from typing import TypeAlias
 
 from ablations.metrics import DETECTION, SEGMENTATION
-from modernize.heads import (
-    CASCADE_MASK_RCNN,
-    CASCADE_MASK_RCNN_NANO,
-    MASK_RCNN,
-    MASK_RCNN_NANO,
-    UPERNET,
-    UPERNET_NANO,
-    DetectorSpec,
-    SegmenterSpec,
-)
+from modernize import heads
+from modernize.heads import DetectorSpec, SegmenterSpec
 
 HeadSpec: TypeAlias = DetectorSpec | SegmenterSpec
 
 DETECTORS: Mapping[str, DetectorSpec] = {
-    "mask-rcnn": MASK_RCNN,
-    "cascade-mask-rcnn": CASCADE_MASK_RCNN,
-    "mask-rcnn-nano": MASK_RCNN_NANO,
-    "cascade-mask-rcnn-nano": CASCADE_MASK_RCNN_NANO,
+    "mask-rcnn": heads.MASK_RCNN,
+    "cascade-mask-rcnn": heads.CASCADE_MASK_RCNN,
+    "mask-rcnn-nano": heads.MASK_RCNN_NANO,
+    "cascade-mask-rcnn-nano": heads.CASCADE_MASK_RCNN_NANO,
 }
-SEGMENTERS: Mapping[str, SegmenterSpec] = {"upernet": UPERNET, "upernet-nano": UPERNET_NANO}
+SEGMENTERS: Mapping[str, SegmenterSpec] = {
+    "upernet": heads.UPERNET,
+    "upernet-nano": heads.UPERNET_NANO,
+}
 
 HEADS: Mapping[str, Mapping[str, HeadSpec]] = {
-    DETECTION.task: DETECTORS,
-    SEGMENTATION.task: SEGMENTERS,
-}
+    DETECTION.task: DETECTORS, SEGMENTATION.task: SEGMENTERS,
+}  # fmt: skip
 """Task -> its heads; a task that is not here has none to choose."""
