@@ -195,6 +195,7 @@ def test_layers_for_programs() -> None:
         (["ln", "--stage", "5"], ["ln", "5", "4"]),
         (["ConvNeXt-S (iso.)", "--stage", "2"], ["2"]),
         (["--fields"], ["--fields"]),
+        (["swin"], ["swin", "--table"]),
         (["swin", "--table", "--regime", "nano"], ["nano", "Swin-T"]),
         (["Swin-L", "--table"], ["Swin-L", "torchvision"]),
         (["Swin-T", "--table", "--image-size", "384"], ["Swin-T", "384"]),

@@ -83,6 +83,8 @@ def steps(
 
     console = terminal.console()
     networks = select_networks(study, regime)
+    if not table and (swin := [name for name in names if _is_swin(name)]):
+        raise UsageError(f"{swin[0]} is no step and has no block; --table shows its architecture.")
     variants, size = networks.variants, image_size or networks.regime.image_size
     if settings is not None:
         others = {"--table", "--fields", "--format"} & {*given_parameters(ctx)}
@@ -138,7 +140,7 @@ def _print_table(names: Sequence[str], networks: Networks, size: int, style: str
 
     columns, regime = [], networks.regime
     for name in names or ("0", str(len(networks.variants) - 1)):
-        if name.lower().startswith("swin"):
+        if _is_swin(name):
             model = regime.reference if name.lower() == "swin" else name
             if model is None:
                 raise UsageError(f"the regime {regime.name} has no Swin; name one, as Swin-T.")
@@ -152,6 +154,10 @@ def _print_table(names: Sequence[str], networks: Networks, size: int, style: str
         table_text.show(terminal.console(), columns, title)
     else:
         terminal.echo(table_text.as_text(columns, title, style))
+
+
+def _is_swin(name: str) -> bool:
+    return name.lower().startswith("swin")
 
 
 def compared(

@@ -59,7 +59,10 @@ def swin_column(model: str, image_size: int) -> Column:
     """
     reference = find_reference(model, image_size)
     if reference.library != "torchvision":
-        raise UsageError(f"torchvision has no {model} at {image_size}, and the table is its.")
+        raise UsageError(
+            f"the column of {model} is read from torchvision's network, and torchvision has no "
+            f"{model} for images of {image_size} x {image_size}; leave it out."
+        )
     here = Path(__file__)
     path = cache.cache_folder() / f"swin-{cache.fingerprint([here], ['torchvision'])}.json"
 
