@@ -319,8 +319,8 @@ def footnotes(benchmark: Benchmark) -> list[str]:
         f"{s['memory_format']}, {'compiled' if s['compile'] else 'not compiled'}, batches of "
         f"{s['batch_size']} at {benchmark.image}; median (least to most) of "
         f"{plural(s['rounds'], 'round')}.",
-        "FLOPs are those of `flops --task`, with its number of boxes and masks; no share of the "
-        "peak follows from them."
+        "FLOPs are counted as by `flops --task`, those of detectors with a fixed number of boxes "
+        "and masks; so there is no share of a peak."
         if s["head"]
         else f"Peak: {work(s['product_macs_per_second'])} a second, "
         "the speed of a large product of matrices in this precision; training counts three times "

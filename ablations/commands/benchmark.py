@@ -187,7 +187,7 @@ def benchmark(
             modes=benchmark_request.parse_modes(asked["mode"]),
             **{name: asked[name] for name in _REQUESTED},
         )
-        title, study = (chosen.title, chosen.study) if chosen else ("models of Table 12", "")
+        title, study = (chosen.title, chosen.study) if chosen else ("models of the paper", "")
         title += f", {choice['head']}" if choice else ""
         regime_name = regime.name if regime else None
         known = accuracies(accuracy, study, regime_name, size[0], results, task.metrics.headline)
