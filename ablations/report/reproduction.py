@@ -66,8 +66,12 @@ def reproduction(study: Study) -> Reproduction:
 
 
 def as_yaml(preset: Preset) -> str:
-    """Returns a preset as YAML, which any version of YAML reads as the same preset."""
-    return yaml.dump(preset.model_dump(mode="json"), Dumper=_Dumper, sort_keys=False)
+    """Returns a preset as YAML, which any version of YAML reads as the same preset.
+
+    Keys that are optional and have their default are left out.
+    """
+    values = preset.model_dump(mode="json", exclude_defaults=True)
+    return yaml.dump(values, Dumper=_Dumper, sort_keys=False)
 
 
 class _Dumper(yaml.SafeDumper):

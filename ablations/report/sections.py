@@ -197,4 +197,4 @@ def _reproduction(page: Page) -> Iterator[Part]:
             yield Text(f"Save the text below the command as {' and '.join(files)}.")
         yield Code(command)
     yield from (Code(text, name) for name, text in files.items())
-    yield Code(page.reproduction.preset, "The preset, with all settings")
+    yield Code(page.reproduction.preset, "The preset; other settings have their default value")
