@@ -10,6 +10,9 @@ from collections.abc import Collection, Mapping
 
 from ablations.units import fixed
 
+SHOWN_SCORE = 0.3
+"""Detections with a lower score are not drawn."""
+
 EMA = "ema_"
 """Before the key of a metric: it is of the moving average of the weights."""
 
@@ -23,12 +26,14 @@ class Metric:
         label: for people, such as ``top-1``.
         title: its full name, for the axis of a chart.
         unit: of its values, from 0 to 100.
+        of_class: the label of its value for one class; empty if it has none.
     """
 
     key: str
     label: str
     title: str
     unit: str = "%"
+    of_class: str = ""
 
     @property
     def best(self) -> str:
@@ -44,6 +49,11 @@ class Metric:
     def header(self) -> str:
         """The header of a column of its values: "top-1 (%)"."""
         return f"{self.label} ({self.unit})" if self.unit else self.label
+
+    @property
+    def class_header(self) -> str:
+        """The header of a column of its values for one class: "IoU (%)"."""
+        return f"{self.of_class} ({self.unit})" if self.unit else self.of_class
 
     @property
     def axis(self) -> str:
@@ -124,6 +134,11 @@ class TaskMetrics:
         return self.metrics[0]
 
     @property
+    def class_keys(self) -> list[str]:
+        """The keys of the metrics that have a value for each class."""
+        return [metric.key for metric in self.metrics if metric.of_class]
+
+    @property
     def keys(self) -> tuple[str, ...]:
         """The keys of all values of an evaluation, as in ``metrics.jsonl``."""
         return (*(metric.key for metric in self.metrics), *["val_loss"] * self.val_loss)
@@ -138,9 +153,9 @@ _AP50 = Metric("box_ap50", "box AP50", "box AP50", "")
 DETECTION = TaskMetrics(
     "detection",
     (
-        Metric("box_ap", "box AP", "box AP", ""),
+        Metric("box_ap", "box AP", "box AP", "", "box AP"),
         _AP50,
-        Metric("mask_ap", "mask AP", "mask AP", ""),
+        Metric("mask_ap", "mask AP", "mask AP", "", "mask AP"),
         Metric("mask_ap50", "mask AP50", "mask AP50", ""),
     ),
     chance=Chance(_AP50, "a detector that finds no object", level=0.1),
@@ -149,7 +164,7 @@ _MEAN_ACCURACY = Metric("mean_accuracy", "mean acc.", "mean accuracy of the clas
 SEGMENTATION = TaskMetrics(
     "segmentation",
     (
-        Metric("miou", "mIoU", "mean IoU"),
+        Metric("miou", "mIoU", "mean IoU", of_class="IoU"),
         _MEAN_ACCURACY,
         Metric("pixel_accuracy", "pixel acc.", "accuracy of the pixels"),
     ),

@@ -343,7 +343,7 @@ def test_the_pictures_of_a_report_have_the_settings(tmp_path: Path) -> None:
     assert shown[0].count("<path") == plain.chart.narrow.decode().count("<path")
     assert "<source" not in as_html(dark)
     for picture in dark.pictures:
-        svg = picture.svg.decode()
+        svg = picture.content.decode()
         assert DARK.paper in svg
         assert "<text" in svg
         assert float(re.search(r'width="([0-9.]+)pt"', svg)[1]) in (3.25 * 72, 3.25 * 36)

@@ -52,7 +52,7 @@ def test_titles_of_all_scripts_are_in_charts_and_reports(tmp_path: Path) -> None
     assert all(char in shown for char in unseen)
     assert all(char in boxes_note(figure, PLAIN) for char in unseen[:20])
     for picture in make(study).curves:
-        ET.fromstring(picture.svg)  # noqa: S314
+        ET.fromstring(picture.content)  # noqa: S314
 
 
 @pytest.mark.integration

@@ -267,7 +267,7 @@ def test_a_run_that_is_under_way_shows_its_epochs(tmp_path: Path) -> None:
     assert page.unfinished == "1 running"
     (curve,) = page.curves
     assert "no finished run, 1 unfinished" in curve.alt
-    assert b"top1-unfinished-0" in curve.svg
+    assert b"top1-unfinished-0" in curve.content
     assert "Dashed" in page.curves_note
 
 
@@ -305,7 +305,7 @@ def test_the_best_epoch_is_labelled_wherever_it_stands(study: Study) -> None:
     assert all(text.count(BEST) == 2 for text in (as_html(page), as_markdown(page)))
     assert 'class="optimistic"' in as_html(page)
     assert 'class="optimistic"' not in as_html(make(study))
-    assert page.chart.svg != make(study).chart.svg
+    assert page.chart.content != make(study).chart.content
 
 
 def test_damaged_files_are_named_and_stop_nothing(study: Study) -> None:
@@ -431,7 +431,7 @@ def test_the_same_files_give_the_same_pictures(study: Study) -> None:
     for ours, theirs in itertools.zip_longest(
         [first.chart, *first.curves, *first.costs], [second.chart, *second.curves, *second.costs]
     ):
-        assert ours.svg == theirs.svg
+        assert ours.content == theirs.content
 
 
 @pytest.mark.integration
@@ -527,7 +527,7 @@ def test_the_blocks_of_the_steps_that_change_them_are_drawn() -> None:
     keys = set(drawn.alt.partition("in ")[2].partition(", with")[0].split(", "))
     assert {"resnet", "depthwise", "ln", "downsample"} <= keys
     assert not {"recipe", "stage-ratio", "patchify"} & keys
-    assert len(drawn.svg) < 400_000
+    assert len(drawn.content) < 400_000
 
 
 def _shapes(svg: str) -> list[tuple[str, list[float], str]]:

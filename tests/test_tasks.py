@@ -43,6 +43,9 @@ def test_a_run_that_is_resumed_ends_as_one_that_was_not_stopped(
     assert {*TASKS[load_preset(preset).task].keys} - {"val_loss"} < {*whole.metrics}
     rows = [RunFolder(tmp_path / name).read_metrics() for name in ("whole", "parts")]
     assert rows[0] == rows[1]
+    assert whole.classes == resumed.classes != []
+    shown = [RunFolder(tmp_path / name).examples.read_bytes() for name in ("whole", "parts")]
+    assert shown[0] == shown[1]
     ours, theirs = (torch.load(tmp_path / name / WEIGHTS)["network"] for name in ("whole", "parts"))
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 

@@ -8,6 +8,7 @@ A study is a folder of runs::
     results/<study>/runs/<run>/         config.json, record.json, metrics.jsonl, progress.json, ...
     results/<study>/submissions/        runs handed to SLURM, and copies of the program
     results/<study>/runs.jsonl          the archive: all runs without their weights, on request
+    results/<study>/examples/           the archive's validation images, of two runs
     results/<study>/summary.csv         made from the records at any time
 
 Every file is written atomically. A damaged file costs only its own information: it is ignored, and

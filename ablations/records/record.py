@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, TypeAdapter
 
 from ablations.metrics import METRICS, TASKS, Metric
 from ablations.records.files import check
-from ablations.records.schemas import PROVENANCE, Count, Number, Percent, Seconds
+from ablations.records.schemas import PROVENANCE, ClassRow, Count, Number, Percent, Seconds
 
 _KEYS = {*METRICS, *(task.headline.best for task in TASKS.values())}
 
@@ -70,6 +70,8 @@ class Record:
         epochs: epochs trained.
         train_loss: mean over the last epoch.
         val_loss: mean over the validation images after the last epoch.
+        classes: a row for each class of the last evaluation: its ``name``, and its part in some of
+            the metrics, None if it does not occur; empty for classification.
         seconds: spent training and evaluating, over all attempts.
         provenance: versions, device, commit and times.
     """
@@ -81,6 +83,7 @@ class Record:
     epochs: Count = 0
     train_loss: Number | None = None
     val_loss: Number | None = None
+    classes: Sequence[ClassRow] = ()
     seconds: Seconds = 0.0
     provenance: Annotated[Mapping[str, Any], BeforeValidator(_checked_provenance)] = (
         dataclasses.field(default_factory=dict)
@@ -113,7 +116,8 @@ class Record:
         """Returns the content of the record's file, in which the metrics are not nested."""
         values: dict[str, Any] = {}
         for name, value in dataclasses.asdict(self).items():
-            values |= value if name == "metrics" else {name: value}
+            if value or name != "classes":
+                values |= value if name == "metrics" else {name: value}
         return values
 
 

@@ -36,7 +36,7 @@ from ablations.records.files import (
 )
 from ablations.records.heartbeat import ProcessState, heartbeat, state_of, this_process
 from ablations.records.record import RECORD, Record
-from ablations.records.schemas import EPOCH, EVENT, OBJECT, PROGRESS
+from ablations.records.schemas import EPOCH, EVENT, EXAMPLES, OBJECT, PROGRESS
 from ablations.terminal import echo
 from modernize.errors import UsageError
 from modernize.spec import NetSpec
@@ -324,6 +324,25 @@ class RunFolder:
         if kept := self._archived_run:
             return kept.metrics
         return read_lines(self.metrics, EPOCH, self.faults)
+
+    @property
+    def examples(self) -> Path:
+        """The file of some validation images."""
+        return self.archived_examples if self.only_archived else self.path / "examples.json"
+
+    @property
+    def archived_examples(self) -> Path:
+        """The copy of that file in the study's folder."""
+        return self.path.parents[1] / "examples" / f"{self.path.name}.json"
+
+    def write_examples(self, values: Mapping[str, Any]) -> None:
+        """Writes some validation images, with true and predicted targets."""
+        self.check_owner()
+        write_json(self.examples, values)
+
+    def read_examples(self) -> dict[str, Any] | None:
+        """Returns the values of :meth:`write_examples`; None if none can be read."""
+        return read_or_note(self.examples, EXAMPLES, self.faults)
 
     def epochs_done(self) -> int:
         """Returns the number of epochs done, of a run that has a checkpoint; 0 if it has none."""

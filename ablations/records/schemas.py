@@ -6,6 +6,7 @@ records, variants and archived runs: there an unknown value may change the meani
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, create_model
@@ -25,6 +26,10 @@ Seconds = Annotated[float, Field(strict=True, ge=0, le=LATEST)]
 Name = Annotated[str, Field(strict=True, min_length=1, max_length=150, pattern=r"^[^/\x00]+$")]
 
 
+ClassRow = Mapping[str, str | Percent | None]
+"""The ``name`` of a class, and its part in some metrics by their keys."""
+
+
 class _Schema(BaseModel):
     model_config = ConfigDict(strict=True, extra="allow")
 
@@ -41,6 +46,18 @@ _MEASURED: dict[str, Any] = {
     f"{prefix}{key}": (Percent | None, None) for prefix in ("", EMA) for key in METRICS
 }
 _Epoch = create_model("_Epoch", __base__=_AnyEpoch, **_MEASURED)
+
+
+class _Example(_Schema):
+    number: Count
+    image: str
+    true: dict[str, Any]
+    predicted: dict[str, Any]
+
+
+class _Examples(_Schema):
+    classes: list[str]
+    images: list[_Example]
 
 
 class _Event(_Schema):
@@ -130,6 +147,7 @@ class _Manifest(_Schema):
 OBJECT = TypeAdapter(dict[str, Any])
 EPOCH = TypeAdapter(_Epoch)
 EVENT = TypeAdapter(_Event)
+EXAMPLES = TypeAdapter(_Examples)
 PROGRESS = TypeAdapter(_Progress)
 CONFIG = TypeAdapter(_Config)
 SOURCE_COMMIT = TypeAdapter(_SourceCommit)

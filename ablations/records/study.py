@@ -182,11 +182,24 @@ class Study:
         """Whether there are runs to read: their folders, or their archive."""
         return (self.folder / "runs").is_dir() or (self.folder / ARCHIVE).is_file()
 
+    def example_runs(self) -> list[tuple[Run, RunFolder]]:
+        """Returns the runs whose validation images a report shows.
+
+        They are of the first and the last step that has any, and of the lowest seed.
+        """
+        found: dict[str, tuple[Run, RunFolder]] = {}
+        for _, run, folder in self.runs():
+            if run.key not in found and folder.examples.is_file():
+                found[run.key] = run, folder
+        keys = [*found]
+        return [found[key] for key in dict.fromkeys([*keys[:1], *keys[-1:]])]
+
     def archive(self) -> tuple[Path, int]:
         """Writes ``runs.jsonl``, and returns its path and the number of runs in it.
 
         It has each run with a record, without its weights, so that the folders of the runs can be
-        deleted. A run that is trained again keeps its line until it has a new record.
+        deleted. A run that is trained again keeps its line until it has a new record. The folder
+        ``examples`` gets the validation images that a report shows.
 
         Raises:
             ResultsError: if a file of a run is damaged, because its folder must not be deleted; or
@@ -204,6 +217,10 @@ class Study:
                 f"{first} {self.folder / ARCHIVE} was not written, because it would lack data of "
                 "the runs. Repair or delete the damaged files."
             )
+        for _, folder in self.example_runs():
+            if (values := folder.read_examples()) is not None:
+                make_folder(folder.archived_examples.parent)
+                write_json(folder.archived_examples, values)
         return write_archive(self.folder, runs), len(runs)
 
     def write(self) -> None:

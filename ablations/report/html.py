@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import importlib.metadata
 import re
 from pathlib import Path
@@ -11,7 +12,7 @@ import jinja2
 from markupsafe import Markup
 
 from ablations.analysis.accuracies import BEST
-from ablations.report.page import NUMBERS, Page
+from ablations.report.page import Page
 from ablations.report.sections import ONLY_SUMMARY, sections
 from modernize.text import visible
 
@@ -39,7 +40,6 @@ def as_html(page: Page) -> str:
         sections=sections(page),
         kind=lambda part: type(part).__name__,
         optimistic=page.epoch == BEST,
-        numbers=NUMBERS,
         prose=PROSE,
         data_url=_data_url,
         settings=page.settings,
@@ -76,9 +76,15 @@ def compact(svg: str) -> str:
     return re.sub(r"<[^>]+>", compact_tag, svg)
 
 
-def _data_url(svg: bytes, *, in_list: bool = False) -> Markup:
-    """Returns a picture as a URL for an attribute in single quotes; a quarter less than base64."""
-    url = quote(compact(svg.decode()), safe=_PLAIN)
+def _data_url(content: bytes, media_type: str, *, in_list: bool = False) -> Markup:
+    """Returns a picture as a URL for an attribute in single quotes.
+
+    An SVG is text, which needs a quarter less than in Base64.
+    """
+    if media_type != "image/svg+xml":
+        encoded = base64.b64encode(content).decode()
+        return Markup(f"data:{media_type};base64,{encoded}")  # noqa: S704
+    url = quote(compact(content.decode()), safe=_PLAIN)
     if in_list:
         url = url.translate(_SEPARATORS)
-    return Markup(f"data:image/svg+xml,{url}")  # noqa: S704
+    return Markup(f"data:{media_type},{url}")  # noqa: S704

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 
 from ablations import tables
-from ablations.report.page import NUMBERS, Page
+from ablations.report.page import Page
 from ablations.report.sections import (
     ONLY_SUMMARY,
     Code,
     Lines,
     Part,
     Pictures,
+    Strips,
     Table,
     Text,
     sections,
@@ -34,11 +35,15 @@ def _block(part: Part) -> str:
         case Lines():
             return "\n".join(f"- {markdown(line)}" for line in part.lines)
         case Table():
-            rows = tables.as_markdown(part.rows, tables.Columns(numbers=NUMBERS))
+            rows = tables.as_markdown(part.rows, tables.Columns(numbers=[*part.numbers]))
             return f"{markdown(part.caption)}:\n\n{rows}"
         case Pictures():
             images = "\n".join(f"![{markdown(it.alt)}]({it.path})" for it in part.pictures)
             return f"{images}\n\n{markdown(part.caption)}" if part.caption else images
+        case Strips():
+            lines = [[f"![{markdown(it.alt)}]({it.path})" for it in row] for row in part.strips]
+            head = [[markdown(name) for name in part.columns], ["---"] * len(part.columns)]
+            return "\n".join(f"| {' | '.join(line)} |" for line in [*head, *lines])
         case Code():
             title = f"{markdown(part.title)}:\n\n" if part.title else ""
             return title + _code(part.text)

@@ -26,6 +26,7 @@ from ablations.metrics import Metric, metrics_in
 from ablations.records import Status, Study
 from ablations.report import pictures
 from ablations.report.data import FAILED, FailedRun, ReportData, read_data
+from ablations.report.examples import Examples, class_tables, read_examples
 from ablations.report.pictures import Picture
 from ablations.report.provenance import provenance_rows, utc
 from ablations.report.reproduction import Reproduction, reproduction
@@ -54,6 +55,8 @@ class Page:
         chart: of all steps.
         results, changes: a row per step; the columns in :data:`NUMBERS` are right-aligned.
         recipes: a row per step that changes its recipe.
+        examples: validation images; None if the task shows none, or no run has written any.
+        classes: for some metrics a table of all classes and steps.
         blocks: the blocks of the steps that change them.
         tornado, tornado_baseline: changes from one common baseline, and its key.
         curves, curves_note: learning curves, a picture per step, and how they are drawn.
@@ -78,6 +81,8 @@ class Page:
     results: Rows
     changes: Rows
     recipes: Rows
+    examples: Examples | None
+    classes: Sequence[tuple[Metric, Rows]]
     blocks: Picture | None
     tornado: Picture | None
     tornado_baseline: str
@@ -97,7 +102,9 @@ class Page:
     @property
     def pictures(self) -> list[Picture]:
         """All pictures, in order."""
+        examples = self.examples.rows if self.examples else ()
         some = [self.chart, self.blocks, self.tornado, *self.curves, *self.costs]
+        some += [picture for row in examples for picture in row]
         return [picture for picture in some if picture is not None]
 
 
@@ -162,6 +169,8 @@ def make(
             for v in study.variants
             if v.recipe
         ],
+        examples=read_examples(study),
+        classes=class_tables(outcomes or {}),
         blocks=pictures.blocks(study, settings),
         tornado=None if tornado is None else pictures.tornado(tornado, found.metric, settings),
         tornado_baseline="" if tornado is None else str(tornado["baseline"].iloc[0]),

@@ -49,14 +49,19 @@ class Picture:
     Attributes:
         path: of its file in the study's folder.
         alt: the alternative text, for readers who do not see it.
-        svg: the file's content.
+        content: of the file.
         narrow: the same for a narrow screen, if it must be another picture.
     """
 
     path: str
     alt: str
-    svg: bytes
+    content: bytes
     narrow: bytes = b""
+
+    @property
+    def media_type(self) -> str:
+        """The type of the content."""
+        return "image/svg+xml" if self.path.endswith(".svg") else "image/webp"
 
 
 def colors(study: Study, summary: pd.DataFrame, settings: ChartSettings) -> dict[str, str]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Literal
 
 from ablations.analysis.baselines import PARENT
-from ablations.report.page import Page, Rows
+from ablations.report.page import NUMBERS, Page, Rows
 from ablations.report.pictures import Picture
 from ablations.units import integer
 
@@ -37,10 +37,19 @@ class Lines:
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """A table below its caption."""
+    """A table below its caption; ``numbers``: its right-aligned columns."""
 
     rows: Rows
     caption: str
+    numbers: Collection[str] = NUMBERS
+
+
+@dataclasses.dataclass(frozen=True)
+class Strips:
+    """Rows of pictures, each column with a name."""
+
+    columns: Sequence[str]
+    strips: Sequence[Sequence[Picture]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +70,7 @@ class Code:
     wrap: bool = False
 
 
-Part = Text | Lines | Table | Pictures | Code
+Part = Text | Lines | Table | Pictures | Strips | Code
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,6 +95,8 @@ def sections(page: Page) -> list[Section]:
         "chart": [Pictures([page.chart], "chart")],
         "results": [results, *_recipes(page)],
         "changes": _changes(page),
+        "examples": _examples(page),
+        "classes": _classes(page),
         "blocks": _blocks(page),
         "curves": _curves(page),
         "cost": _cost(page),
@@ -93,7 +104,12 @@ def sections(page: Page) -> list[Section]:
         "provenance": _provenance(page),
         "reproduction": _reproduction(page),
     }
-    titles = {"curves": "Learning curves", "cost": "Accuracy and cost", "failed": "Failed runs"}
+    titles = {
+        "examples": "Validation images",
+        "curves": "Learning curves",
+        "cost": "Accuracy and cost",
+        "failed": "Failed runs",
+    }
     return [
         Section(key, titles.get(key, key.capitalize()), content)
         for key, parts in contents.items()
@@ -128,6 +144,26 @@ def _changes(page: Page) -> Iterator[Part]:
         yield Pictures([page.tornado], "single", f"{caption}{_INTERVAL}s.")
     if page.how_to_read:
         yield Lines(page.how_to_read, "How to read this")
+
+
+def _examples(page: Page) -> Iterator[Part]:
+    if page.examples:
+        _, *steps = page.examples.columns
+        runs = [
+            f"{step} (seed {seed})" for step, seed in zip(steps, page.examples.seeds, strict=True)
+        ]
+        yield Text(
+            "Images evenly spaced in the validation set: the truth, and the predictions of "
+            f"{' and '.join(runs)}. {page.examples.note}",
+            "soft",
+        )
+        yield Strips(page.examples.columns, page.examples.rows)
+
+
+def _classes(page: Page) -> Iterator[Part]:
+    for metric, rows in page.classes:
+        caption = f"By class: {metric.class_header}, mean over the finished runs"
+        yield Table(rows, caption, [*rows[0]][1:])
 
 
 def _blocks(page: Page) -> Iterator[Part]:

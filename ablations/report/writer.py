@@ -38,7 +38,7 @@ def write(
     for picture in page.pictures:
         path = study.folder / picture.path
         make_folder(path.parent)
-        write_bytes(path, picture.svg)
+        write_bytes(path, picture.content)
     written = [study.folder / "report.html", study.folder / "report.md"]
     write_text(written[0], as_html(page))
     write_text(written[1], as_markdown(page))

@@ -33,6 +33,7 @@ class Classification:
     """See :class:`~ablations.tasks.task.Task`."""
 
     metrics: TaskMetrics = CLASSIFICATION
+    pictures: None = None
 
     def load(self, choice: DataChoice, *, skip_bad_images: bool = False) -> Dataset:
         """Returns images with one class each."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from ablations.heads import HEADS
-from ablations.metrics import TaskMetrics
+from ablations.metrics import SHOWN_SCORE, TaskMetrics
+from ablations.tasks import drawing
 from ablations.tasks.task import Noise, Test
 from modernize.closed_form import ClosedFormCost
 from modernize.errors import WeightsError
@@ -17,7 +18,9 @@ from modernize.text import few, plural
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import numpy as np
     import torch
+    from numpy.typing import NDArray
     from torch import Tensor, nn
 
     from ablations.choices import Compute, DataChoice
@@ -26,12 +29,14 @@ if TYPE_CHECKING:
     from ablations.data.loaders import Loaders
     from ablations.data.sampling import Sampling
     from ablations.recipe import Recipe
+    from ablations.tasks.task import Context, Shown
     from modernize.spec import NetSpec
     from modernize.weights import Weights
 
 SMALL = 256**2  # pixels of an image; up to it, a batch has more of them
 FEWEST = 50  # validation images; with fewer, no run is judged to be at chance
-
+EXAMPLES = 12  # validation images that a report shows
+EXAMPLE_SIDE = 256  # pixels of the longer side of their pictures, at most
 
 # Keys of a recipe that only classification uses.
 OF_CLASSIFICATION = (
@@ -46,25 +51,17 @@ def call(model: Any, images: Tensor) -> Any:
 
 
 @dataclasses.dataclass(frozen=True)
-class ImageSettings:
+class Batching:
     """How images and their targets become batches.
 
     Attributes:
-        augmentation: of training images.
-        training: makes a batch of training images.
-        resize: of validation images.
-        validation: makes a batch of validation images.
-        batch_size: validation images in a batch.
-        majority: the fraction of a validation image's target that is right by chance.
+        transform: of each image and its target.
+        collate: makes a batch of them.
         test: applies a model in evaluation mode to validation images.
     """
 
-    augmentation: DenseTransform[Any]
-    training: Collate[Any]
-    resize: DenseTransform[Any]
-    validation: Collate[Any]
-    batch_size: int
-    majority: float = 0.0
+    transform: DenseTransform[Any]
+    collate: Collate[Any]
     test: Test = call
 
 
@@ -83,10 +80,34 @@ class HeadOnBackbone:
         """Returns a head on the network of a spec, for as many classes as the spec has."""
         raise NotImplementedError
 
-    def image_settings(
-        self, dataset: Any, choice: DataChoice, recipe: Recipe, sampling: Sampling
-    ) -> ImageSettings:
-        """Returns how images become batches."""
+    @property
+    def shown(self) -> type[Shown]:
+        """The type of true and predicted targets, to be shown."""
+        raise NotImplementedError
+
+    @property
+    def pictures(self) -> Self:
+        """Itself: it can show images."""
+        return self
+
+    def training_batches(self, choice: DataChoice, recipe: Recipe) -> Batching:
+        """Returns how training images become batches."""
+        raise NotImplementedError
+
+    def validation_batches(self, choice: DataChoice) -> Batching:
+        """Returns how validation images become batches."""
+        raise NotImplementedError
+
+    def majority(self, classes: int) -> float:
+        """Returns the fraction of a validation image's target that is right by chance."""
+        raise NotImplementedError
+
+    def true(self, target: Any) -> Shown:
+        """Returns the target of an image, as a data set has it, to be shown."""
+        raise NotImplementedError
+
+    def predicted(self, model: Any, loader: Any, images: Tensor, targets: Any) -> Shown:
+        """Returns the predictions of a model for the first image of a batch, to be shown."""
         raise NotImplementedError
 
     def numbers(self, spec: NetSpec) -> Any:
@@ -180,14 +201,14 @@ class HeadOnBackbone:
         from ablations.data.loaders import Loaders
         from ablations.data.transforms import BatchFormat
 
-        mean, std = choice.mean or dataset.mean, choice.std or dataset.std
+        mean, std = [*(choice.mean or dataset.mean)], [*(choice.std or dataset.std)]
         batches = BatchFormat(mean, std, device, compute.channels_last)
         workers = threads if compute.workers == "auto" else compute.workers
-        settings = self.image_settings(dataset, choice, recipe, sampling)
+        training, tests = self.training_batches(choice, recipe), self.validation_batches(choice)
         train = DenseTrainLoader(
             dataset.train,
-            settings.augmentation,
-            settings.training,
+            training.transform,
+            training.collate,
             sampling,
             batches,
             workers=workers,
@@ -195,17 +216,73 @@ class HeadOnBackbone:
         )
         validation = DenseValidationLoader(
             dataset.val,
-            settings.resize,
-            settings.validation,
+            tests.transform,
+            tests.collate,
             batches,
             source=dataset.source,
-            batch_size=settings.batch_size,
+            batch_size=1 if isinstance(choice.resize, int) else sampling.micro_batch_size,
             process=sampling.process,
-            test=settings.test,
+            test=tests.test,
+            classes=dataset.classes,
             workers=workers,
             skip_bad_images=skip_bad_images,
         )
-        return Loaders(train, validation, settings.majority, unmixed)
+        single = choice.model_copy(
+            update={
+                "source": "",
+                "resize": choice.resize if isinstance(choice.resize, int) else choice.image_size,
+                "mean": mean,
+                "std": std,
+                "classes": [*dataset.classes],
+            }
+        )
+        return Loaders(train, validation, self.majority(dataset.num_classes), unmixed, single)
+
+    def preparation(self, choice: DataChoice, device: torch.device) -> Any:
+        """Returns a loader that has no images but prepares any, for :meth:`predict`."""
+        from ablations.data.dense.loaders import DenseValidationLoader
+        from ablations.data.transforms import BatchFormat
+
+        batches = BatchFormat(choice.mean or (), choice.std or (), device, channels_last=True)
+        tests = self.validation_batches(choice)
+        nothing: Any = ()
+        return DenseValidationLoader(
+            nothing, tests.transform, tests.collate, batches, source="", test=tests.test, workers=0
+        )
+
+    def predict(
+        self, network: nn.Module, loader: Any, pixels: NDArray[np.uint8], context: Context
+    ) -> Shown:
+        """Returns the predictions for an image (H, W, 3) of any size."""
+        import torch
+
+        network.eval()
+        with torch.no_grad(), context.autocast():
+            return self.predicted(network, loader, *loader.prepare(pixels))
+
+    def examples(self, network: nn.Module, loader: Any, context: Context) -> dict[str, Any]:
+        """Returns a dozen validation images, with true and predicted targets, as plain values.
+
+        The images are evenly spaced and at most :data:`EXAMPLE_SIDE` pixels wide and high; those
+        that cannot be read are left out.
+        """
+        from ablations.data.images import evenly_spaced
+
+        found = []
+        for number in evenly_spaced(len(loader.split), EXAMPLES).tolist():
+            try:
+                pixels, target = loader.split.pixels(number), loader.split.target(number)
+            except Exception:  # noqa: S112  # the evaluation has reported it
+                continue
+            image = drawing.scaled(pixels, min(EXAMPLE_SIDE, max(pixels.shape[:2])))
+            shown = {
+                "true": self.true(target),
+                "predicted": self.predict(network, loader, pixels, context).above(SHOWN_SCORE),
+            }
+            small = {name: each.resized(*image.size).to_dict() for name, each in shown.items()}
+            picture = drawing.to_text(drawing.webp(image))
+            found.append({"number": number, "image": picture, **small})
+        return {"classes": [*loader.classes], "images": found}
 
     def tests(self, choice: DataChoice) -> Mapping[str, Test]:  # noqa: ARG002
         """Returns nothing, unless there are several ways to test the head."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ablations.metrics import DETECTION, TaskMetrics
 from ablations.tasks import dense
+from ablations.tasks.object_pictures import ShownObjects
 from ablations.tasks.task import Evaluation
 from modernize.layer_decay import parameter_scales
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from ablations.choices import DataChoice
-    from ablations.data.sampling import Sampling
+    from ablations.data.dense.splits import Objects
     from ablations.recipe import Recipe
     from ablations.tasks.task import Context
     from modernize.spec import NetSpec
@@ -47,28 +48,47 @@ class Detection(dense.HeadOnBackbone):
         """Returns the factor of each parameter's learning rate."""
         return parameter_scales(model, decay)
 
-    def image_settings(
-        self,
-        dataset: Any,  # noqa: ARG002
-        choice: DataChoice,
-        recipe: Recipe,
-        sampling: Sampling,
-    ) -> dense.ImageSettings:
-        """Returns how images with objects become batches."""
+    def training_batches(self, choice: DataChoice, recipe: Recipe) -> dense.Batching:
+        """Returns how training images with objects become batches."""
         from ablations.data.dense import loaders, transforms
 
         augmentation = transforms.DetectionAugmentation(sizes=None, flip=recipe.flip)
-        size = None
         if isinstance(choice.resize, int):  # else images have the size that the network sees
             longest = LONGER * choice.resize // SHORTER
             augmentation = transforms.DetectionAugmentation(longest=longest, flip=recipe.flip)
-            size = transforms.Size(choice.resize, longest)
-        return dense.ImageSettings(
-            augmentation,
-            loaders.collate_objects,
-            transforms.Resize(size),
-            loaders.collate_tests,
-            batch_size=1 if size else sampling.micro_batch_size,
+        return dense.Batching(augmentation, loaders.collate_objects)
+
+    def validation_batches(self, choice: DataChoice) -> dense.Batching:
+        """Returns how validation images become batches; their objects are not read."""
+        from ablations.data.dense import loaders, transforms
+
+        size = None
+        if isinstance(choice.resize, int):
+            size = transforms.Size(choice.resize, LONGER * choice.resize // SHORTER)
+        return dense.Batching(transforms.Resize(size), loaders.collate_tests)
+
+    def majority(self, classes: int) -> float:  # noqa: ARG002
+        """Returns 0: no detection is right by chance."""
+        return 0.0
+
+    @property
+    def shown(self) -> type[ShownObjects]:
+        """Boxes with masks, classes and scores."""
+        return ShownObjects
+
+    def true(self, target: Objects) -> ShownObjects:
+        """Returns the objects of an image, without crowds."""
+        return ShownObjects(target.boxes, target.labels, target.masks)
+
+    def predicted(self, model: Any, loader: Any, images: Tensor, targets: Any) -> ShownObjects:  # noqa: ARG002
+        """Returns the detections in the first image."""
+        import torch
+
+        [found] = model(images, targets)
+        names = ("boxes", "labels", "masks", "scores")
+        kinds = (torch.float, torch.long, torch.uint8, torch.float)
+        return ShownObjects(
+            *(found[n].to("cpu", k).numpy() for n, k in zip(names, kinds, strict=True))
         )
 
     def example(self, classes: int, images: Tensor) -> Any:
@@ -116,11 +136,18 @@ class Detection(dense.HeadOnBackbone):
         check_any(loader, total)
         metric.gather(context.process)
         numbers = torch.zeros(5, device=context.device)  # of the first process; 0 in the others
+        classes: list[dict[str, Any]] = []
         if context.process.rank == 0:
             result = metric.compute()
             parts = [result.box, result.mask or result.box]
             values = [value or 0.0 for part in parts for value in (part.ap, part.ap50)]
             numbers = torch.tensor([*values, result.not_finite], device=context.device)
+            classes = [
+                {"name": name, **dict(zip(self.metrics.class_keys, each, strict=True))}
+                for name, *each in zip(
+                    loader.classes, *(part.classes for part in parts), strict=True
+                )
+            ]
         *values, not_finite = context.sum(numbers).tolist()
         seconds = time.perf_counter() - start
         return Evaluation(
@@ -129,4 +156,5 @@ class Detection(dense.HeadOnBackbone):
             not_finite=int(not_finite),
             seconds=seconds,
             data_wait=(loader.data_wait - waited) / seconds,
+            classes=classes,
         )

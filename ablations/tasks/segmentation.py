@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 from ablations.metrics import SEGMENTATION, TaskMetrics
 from ablations.tasks import dense
+from ablations.tasks.map_pictures import ShownMap
 from ablations.tasks.task import Evaluation, Test
 from modernize.layer_decay import parameter_scales, stage_groups
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor, nn
 
     from ablations.choices import DataChoice
-    from ablations.data.sampling import Sampling
     from ablations.recipe import Recipe
     from ablations.tasks.task import Context
     from modernize.spec import NetSpec
@@ -58,10 +60,8 @@ class Segmentation(dense.HeadOnBackbone):
         """Returns the factor of each parameter's learning rate."""
         return parameter_scales(model, decay, stage_groups)
 
-    def image_settings(
-        self, dataset: Any, choice: DataChoice, recipe: Recipe, sampling: Sampling
-    ) -> dense.ImageSettings:
-        """Returns how images with label maps become batches."""
+    def training_batches(self, choice: DataChoice, recipe: Recipe) -> dense.Batching:
+        """Returns how training images with label maps become batches."""
         from ablations.data.dense import loaders, transforms
 
         side, resize = choice.image_size, choice.resize
@@ -72,15 +72,31 @@ class Segmentation(dense.HeadOnBackbone):
             augmentation = transforms.SegmentationAugmentation(
                 transforms.Size(side), (1.0, 1.0), side, most=1.0, flip=recipe.flip, distort=False
             )
-        return dense.ImageSettings(
-            augmentation,
-            loaders.collate_labels,
-            transforms.Resize(None),
-            loaders.collate_labels,
-            batch_size=1 if isinstance(resize, int) else sampling.micro_batch_size,
-            majority=1 / dataset.num_classes,
-            test=next(iter(self.tests(choice).values())),
-        )
+        return dense.Batching(augmentation, loaders.collate_labels)
+
+    def validation_batches(self, choice: DataChoice) -> dense.Batching:
+        """Returns how validation images with label maps become batches."""
+        from ablations.data.dense import loaders, transforms
+
+        usual = next(iter(self.tests(choice).values()))
+        return dense.Batching(transforms.Resize(None), loaders.collate_labels, usual)
+
+    def majority(self, classes: int) -> float:
+        """Returns the mean accuracy of a segmenter that predicts one class for every pixel."""
+        return 1 / classes
+
+    @property
+    def shown(self) -> type[ShownMap]:
+        """A class for each pixel."""
+        return ShownMap
+
+    def true(self, target: NDArray[np.uint8]) -> ShownMap:
+        """Returns the label map of an image."""
+        return ShownMap(target)
+
+    def predicted(self, model: Any, loader: Any, images: Tensor, targets: Any) -> ShownMap:  # noqa: ARG002
+        """Returns the likeliest class of each pixel of the first image."""
+        return ShownMap(loader.test(model, images)[0].argmax(0).byte().cpu().numpy())
 
     def tests(self, choice: DataChoice) -> Mapping[str, Test]:
         """Returns the paper's tests: whole images, crops of them, and several scales with flips.
@@ -148,4 +164,8 @@ class Segmentation(dense.HeadOnBackbone):
             not_finite=result.not_finite,
             seconds=seconds,
             data_wait=(loader.data_wait - waited) / seconds,
+            classes=[
+                {"name": name, **dict.fromkeys(self.metrics.class_keys, value)}
+                for name, value in zip(loader.classes, result.iou, strict=True)
+            ],
         )

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeAlias
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import numpy as np
     import torch
+    from numpy.typing import NDArray
+    from PIL import Image
     from torch import Tensor, nn
 
     from ablations.choices import Compute, DataChoice
@@ -32,6 +35,8 @@ class Evaluation:
         not_finite: images with an infinite or NaN output; they count as wrong.
         seconds: from the request for the first image to the last output.
         data_wait: fraction of that time spent waiting for images.
+        classes: a row for each class: its ``name``, and its part in some of the metrics, None if
+            it does not occur. In the first process; empty in the others and for classification.
     """
 
     values: Mapping[str, float]
@@ -39,6 +44,7 @@ class Evaluation:
     not_finite: int
     seconds: float
     data_wait: float
+    classes: Sequence[Mapping[str, Any]] = ()
 
     @property
     def images_per_second(self) -> float:
@@ -83,12 +89,84 @@ class Context(Protocol):
         """Returns the sums over all processes."""
 
 
+class Shown(Protocol):
+    """The true or the predicted objects or classes of an image, to be shown. No torch.
+
+    Attributes:
+        note: a sentence about the pictures.
+    """
+
+    note: ClassVar[str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns plain values."""
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], width: int, height: int) -> Self:
+        """Returns the same from these values; raises ValueError for any others."""
+
+    def resized(self, width: int, height: int) -> Self:
+        """Returns the same of the resized image."""
+
+    def above(self, score: float) -> Self:
+        """Returns the predictions with at least this score; all of them if they have none."""
+
+    def draw(self, pixels: NDArray[np.uint8], classes: Sequence[str], longer: int) -> Image.Image:
+        """Returns a picture.
+
+        Args:
+            pixels: the image (H, W, 3).
+            classes: their names.
+            longer: pixels of the longer side of the picture.
+        """
+
+    def with_legend(self, picture: Image.Image, classes: Sequence[str]) -> Image.Image:
+        """Returns a picture of :meth:`draw` with a legend, if it needs one."""
+
+    def describe(self, classes: Sequence[str]) -> str:
+        """Returns the same as text."""
+
+    def rows(self, classes: Sequence[str]) -> list[dict[str, Any]]:
+        """Returns the rows of a table."""
+
+
+class Pictures(Protocol):
+    """The part of a task that shows the true and the predicted targets of single images."""
+
+    @property
+    def shown(self) -> type[Shown]:
+        """The type of both."""
+
+    def examples(self, network: nn.Module, loader: Any, context: Context) -> dict[str, Any]:
+        """Returns a dozen validation images, with true and predicted targets, as plain values.
+
+        One process can call this alone.
+        """
+
+    def preparation(self, choice: DataChoice, device: torch.device) -> Any:
+        """Returns a loader that has no images but prepares any, for :meth:`predict`.
+
+        Args:
+            choice: with mean and standard deviation.
+            device: of the network.
+        """
+
+    def predict(
+        self, network: nn.Module, loader: Any, pixels: NDArray[np.uint8], context: Context
+    ) -> Shown:
+        """Returns the predictions for an image (H, W, 3) of any size."""
+
+
 class Task(Protocol):
     """A task: classification, detection or segmentation."""
 
     @property
     def metrics(self) -> TaskMetrics:
         """What its runs measure."""
+
+    @property
+    def pictures(self) -> Pictures | None:
+        """What shows its images; None if it shows none."""
 
     def load(self, choice: DataChoice, *, skip_bad_images: bool = False) -> Any:
         """Returns the data set of a preset.

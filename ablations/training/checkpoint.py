@@ -57,7 +57,8 @@ def save_weights(folder: Path, weights: dict[str, Any]) -> None:
     Args:
         folder: the run's folder.
         weights: ``{"network": state dict, "ema": state dict or None, "spec": of the network,
-            "run": its name, "images": how images are prepared}``; the last one may be missing.
+            "run": its name, "task": its task, "images": how images are prepared}``; the last two
+            may be missing.
 
     Raises:
         CheckpointError: naming the file and the reason.
@@ -71,7 +72,7 @@ def beside_weights(source: Path, key: str) -> Any:
 
     Args:
         source: a run's folder, or a file of weights, which may be of any program.
-        key: ``run`` or ``images``.
+        key: ``run``, ``spec``, ``task`` or ``images``.
     """
     file = source / WEIGHTS if source.is_dir() else source
     try:

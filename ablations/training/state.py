@@ -37,6 +37,7 @@ class TrainingState:
     epoch: int = 0
     update: int = 0  # number of updates done in this epoch
     evaluated: int = 0  # validation images of the last epoch
+    classes: list[dict[str, Any]] = dataclasses.field(default_factory=list)  # of that evaluation
     seconds: float = 0.0  # of all attempts
     metrics: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     speed: list[dict[str, Any]] = dataclasses.field(default_factory=list)
@@ -78,7 +79,7 @@ class TrainingState:
 
 
 PLAIN = (
-    *("run", "epoch", "update", "evaluated", "seconds"),
+    *("run", "epoch", "update", "evaluated", "classes", "seconds"),
     *("metrics", "speed", "conditions", "changes"),
 )
 

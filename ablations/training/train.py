@@ -139,6 +139,7 @@ class _Trainer:
             diverged = str(error)
         record = dataclasses.replace(
             final_record(state.metrics, self.task.metrics, self._chance, diverged),
+            classes=state.classes,
             seconds=self.seconds(),
             provenance=software
             | {
@@ -155,6 +156,7 @@ class _Trainer:
             self.folder.check_owner()
             if not diverged:
                 self._save_weights()
+                self._save_examples()
             self.folder.write_record(record)
             self.loggers.close(ended=not diverged)
             checkpoint.remove(self.folder.path)
@@ -285,6 +287,8 @@ class _Trainer:
             if found is not None:
                 row |= {f"{prefix}{name}": value for name, value in found.values.items()}
                 state.evaluated = found.images
+                if not prefix:
+                    state.classes = [dict(row) for row in found.classes]
         if self.context.first:
             self._print(row)
         state.metrics.append(row)
@@ -350,6 +354,15 @@ class _Trainer:
         ema = self.state.ema.module.state_dict() if self.state.ema else None
         network, spec = self.state.network.state_dict(), self.run.spec.to_dict()
         weights = {"network": network, "ema": ema, "spec": spec, "run": self.run.name}
+        if self.run.task:
+            weights["task"] = dict(self.run.task)
         if self.loaders.single is not None:
             weights["images"] = self.loaders.single.model_dump(mode="json")
         checkpoint.save_weights(self.folder.path, weights)
+
+    def _save_examples(self) -> None:
+        """Writes some validation images with the predictions of the network."""
+        if self.task.pictures and self.run.images["val_images"]:
+            network, loader = self.state.network, self.loaders.validation
+            examples = self.task.pictures.examples(network, loader, self.context)
+            self.folder.write_examples(examples)

@@ -71,7 +71,7 @@ def predict(
     rows: list[dict[str, Any]] = []
     made_grey = []
     for path in images:
-        image = _read(path)
+        image = read_image(path)
         if spec.in_channels == 1:
             grey = image.convert("L")
             if ImageChops.difference(image, grey.convert("RGB")).getbbox():
@@ -95,7 +95,7 @@ def predict(
     return Report(rows, texts, columns, notes=notes if made_grey else ())
 
 
-def _read(path: Path) -> Image.Image:
+def read_image(path: Path) -> Image.Image:
     """Returns an image as RGB.
 
     Raises:

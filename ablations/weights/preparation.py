@@ -59,8 +59,11 @@ def _of_run(source: str, spec: NetSpec) -> DataChoice | None:
     written = None if source == "torchvision" else beside_weights(Path(source), "images")
     if written is None:
         return None
+    names = written.get("classes") if isinstance(written, dict) else None
+    one = names if isinstance(names, list) and len(names) == 1 else None  # of a detector
     try:
-        choice = DataChoice.model_validate(written)
+        choice = DataChoice.model_validate({**written, "classes": None} if one else written)
+        choice = choice.model_copy(update={"classes": one}) if one else choice
         wanted = {"mean": spec.in_channels, "std": spec.in_channels}
         if choice.classes is not None:
             wanted["classes"] = spec.num_classes

@@ -295,6 +295,7 @@ class DenseValidationLoader(_DenseLoader[Targets], PooledValidation[Any]):
         batch_size: images in a batch; those of a batch with label maps must have the same size.
         process: which of all images this process loads.
         test: applies a model to images, for the evaluation of label maps.
+        classes: their names.
         workers: as of :class:`DenseTrainLoader`.
         skip_bad_images: whether unreadable images are left out; otherwise they are an error.
     """
@@ -310,11 +311,22 @@ class DenseValidationLoader(_DenseLoader[Targets], PooledValidation[Any]):
         batch_size: int = 1,
         process: Rank = Rank(),  # noqa: B008  # frozen
         test: Callable[[Any, Tensor], Tensor] | None = None,
+        classes: Sequence[str] = (),
         workers: int,
         skip_bad_images: bool = False,
     ) -> None:
-        self.source, self.split, self.test = source, split, test
+        self.source, self.split, self.test, self.classes = source, split, test, classes
         self.count, self.batch_size, self.process = len(split), batch_size, process
         read = _Reader(split, targets=collate is not collate_tests)
-        images = _DenseWorkerDataset(read, transform, collate, skip=skip_bad_images, training=False)
-        super().__init__(images, batches, workers)
+        self.images = _DenseWorkerDataset(
+            read, transform, collate, skip=skip_bad_images, training=False
+        )
+        super().__init__(self.images, batches, workers)
+
+    def prepare(self, pixels: NDArray[np.uint8]) -> tuple[Tensor, Targets]:
+        """Returns an image (H, W, 3) of any source as a batch, with targets of no content."""
+        size = pixels.shape[0], pixels.shape[1]
+        rng = random.Random(0)  # noqa: S311  # which no validation uses
+        nothing = np.zeros(size, np.uint8)
+        image = Prepared(0, size, *self.images.transform(pixels, nothing, rng))
+        return self.finish(self.images.collate([image], {}))
