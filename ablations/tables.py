@@ -149,8 +149,16 @@ def change_note(parents: Mapping[str, str], change: str = "change") -> str:
         change: the name of the column.
     """
     above = dict(zip(list(parents)[1:], parents, strict=False))
-    others = [f"of {key} from {of}" for key, of in parents.items() if of and above.get(key) != of]
-    return f"{change}: from the row above; {', '.join(others)}." if others else ""
+    others: dict[str, list[str]] = {}
+    for key, of in parents.items():
+        if of and above.get(key) != of:
+            others.setdefault(of, []).append(key)
+    if not others:
+        return ""
+    if len({of for of in parents.values() if of}) == 1:
+        return f"{change}: from {next(iter(others))}."
+    texts = [f"of {', '.join(keys)} from {of}" for of, keys in others.items()]
+    return f"{change}: from the row above; {'; '.join(texts)}."
 
 
 def _value(value: Any) -> Any:

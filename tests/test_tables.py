@@ -76,7 +76,9 @@ def test_programs_read_what_tables_write():
 
 def test_changes_that_are_not_from_the_row_above_are_named():
     assert tables.change_note({"a": "", "b": "a", "c": "b"}) == ""
-    assert "c from a" in tables.change_note({"a": "", "b": "a", "c": "a"})
+    assert tables.change_note({"a": "", "b": "a", "c": "a"}).endswith("from a.")
+    mixed = tables.change_note({"a": "", "b": "a", "c": "b", "d": "b", "e": "b"})
+    assert "d, e from b" in mixed
 
 
 def test_latex_is_a_tabular_with_title_and_notes_as_comments():
