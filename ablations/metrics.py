@@ -19,13 +19,14 @@ EMA = "ema_"
 
 @dataclasses.dataclass(frozen=True)
 class Metric:
-    """One number that an evaluation measures, the higher the better.
+    """One number that an evaluation measures.
 
     Attributes:
         key: in files, such as ``top1``.
         label: for people, such as ``top-1``.
         title: its full name, for the axis of a chart.
         unit: of its values, from 0 to 100.
+        direction: which values are better, for titles.
         of_class: the label of its value for one class; empty if it has none.
     """
 
@@ -33,6 +34,7 @@ class Metric:
     label: str
     title: str
     unit: str = "%"
+    direction: str = "higher is better"
     of_class: str = ""
 
     @property

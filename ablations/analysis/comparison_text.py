@@ -79,7 +79,8 @@ def for_paper(table: pd.DataFrame, rows: tables.Rows) -> tables.Rows:
 
 def title(accuracies: Accuracies) -> str:
     """Returns the title of a comparison."""
-    return f"{accuracies.name}: {accuracies.metric.in_unit}, {accuracies.epoch}"
+    metric = accuracies.metric
+    return f"{accuracies.name}: {metric.in_unit}, {accuracies.epoch}; {metric.direction}"
 
 
 def notes(accuracies: Accuracies, table: pd.DataFrame, baseline: str) -> list[str]:

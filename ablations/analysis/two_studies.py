@@ -66,7 +66,7 @@ def as_report(before: Study, after: Study, *, best_epoch: bool = False) -> table
         )
     ]
     columns = dataclasses.replace(COLUMNS, numbers=(*COLUMNS.numbers, before_column))
-    title = f"{names[1]} less {names[0]}: {metric.in_unit}, {second.epoch}"
+    title = f"{names[1]} less {names[0]}: {metric.in_unit}, {second.epoch}; {metric.direction}"
     lines = [
         *_what_differs(before, after, first, second),
         "Paired by seed: a seed gives both studies the same order of images and, if the network is "

@@ -22,7 +22,8 @@ from modernize.text import markdown, visible
 
 def as_markdown(page: Page) -> str:
     """Returns the text; the content of a study's files is escaped."""
-    progress = f"{page.progress} Metric: {page.metric.in_unit}, {page.epoch}."
+    metric = page.metric
+    progress = f"{page.progress} Metric: {metric.in_unit}, {page.epoch}; {metric.direction}."
     blocks = [f"# {markdown(page.name)}", markdown(page.about), markdown(progress)]
     blocks += [ONLY_SUMMARY] if page.only_summary else []
     for section in sections(page):
