@@ -11,7 +11,7 @@ import importlib.util
 import os
 import shutil
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from ablations.choices import Compute, DataChoice
 from ablations.recipe import Recipe
@@ -19,9 +19,6 @@ from modernize.closed_form import smallest_feature_map
 from modernize.errors import UsageError
 from modernize.spec import NetSpec, Norm
 from modernize.text import few, plural
-
-if TYPE_CHECKING:
-    from ablations.tasks.task import Task
 
 LOGGERS = ("tensorboard", "wandb", "mlflow")
 """Where the metrics of runs can be written, too: the names of their packages and extras."""
@@ -49,6 +46,13 @@ class Machine:
     gpus: int | None = None
 
 
+class ChecksRecipes(Protocol):
+    """The part of a :class:`~ablations.tasks.task.Task` that is needed here."""
+
+    def faults(self, recipe: Recipe, processes: int) -> tuple[str, ...]:
+        """Returns why that many processes cannot train with a recipe: a sentence for each fault."""
+
+
 @dataclasses.dataclass(frozen=True)
 class RunSetup:
     """The settings of a run that the machine and each other must fit.
@@ -66,7 +70,7 @@ class RunSetup:
     images: int
     data: DataChoice
     compute: Compute
-    task: Task
+    task: ChecksRecipes
     loggers: tuple[str, ...] = ()
 
     def faults(self, machine: Machine) -> list[str]:

@@ -26,16 +26,16 @@ class Metric:
         label: for people, such as ``top-1``.
         title: its full name, for the axis of a chart.
         unit: of its values, from 0 to 100.
-        direction: which values are better, for titles.
         of_class: the label of its value for one class; empty if it has none.
+        direction: which values are better, for titles.
     """
 
     key: str
     label: str
     title: str
     unit: str = "%"
-    direction: str = "higher is better"
     of_class: str = ""
+    direction: str = "higher is better"
 
     @property
     def best(self) -> str:

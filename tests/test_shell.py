@@ -206,7 +206,9 @@ def test_a_signal_to_all_processes_stops_a_launch(
     terminal = Terminal(tmp_path, *asked, "--set", "micro_batch_size=100")
     signal.signal(signal.SIGHUP, before)
     study = tmp_path / "results" / "nano"
-    terminal.wait_for((study / "launch.json").exists)
+    terminal.wait_for(
+        lambda: all((study / f"{name}.json").exists() for name in ("study", "launch"))
+    )
     if early:
         assert status(study.parent) == "nano: 2 queued"
         terminal.wait_for(lambda: b"Training on" in terminal.shown)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, TypeAdapter
@@ -83,7 +83,7 @@ class Record:
     epochs: Count = 0
     train_loss: Number | None = None
     val_loss: Number | None = None
-    classes: Sequence[ClassRow] = ()
+    classes: tuple[ClassRow, ...] = ()
     seconds: Seconds = 0.0
     provenance: Annotated[Mapping[str, Any], BeforeValidator(_checked_provenance)] = (
         dataclasses.field(default_factory=dict)

@@ -139,7 +139,7 @@ class _Trainer:
             diverged = str(error)
         record = dataclasses.replace(
             final_record(state.metrics, self.task.metrics, self._chance, diverged),
-            classes=state.classes,
+            classes=tuple(state.classes),
             seconds=self.seconds(),
             provenance=software
             | {
