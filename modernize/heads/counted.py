@@ -30,15 +30,8 @@ def counted_backbone(spec: NetSpec, size: Size) -> Maps:
     """Returns the maps and the cost of a network, with output norms if it has LayerNorm.
 
     fvcore counts the MACs. The other operations of mmcv's counter are those of modules; what a
-    custom layer computes by functions is not among them, as in mmcv.
-
-    Args:
-        spec: the network.
-        size: (height, width) of the image in pixels.
-
-    Raises:
-        UsageError: for a network without four stages.
-        CustomLayersError: if its custom layers are not loaded, or fail.
+    custom layer computes by functions is not among them, as in mmcv. Arguments and errors are those
+    of :func:`modernize.heads.cost.backbone`.
     """
     model = Backbone(spec).eval()
     image = torch.zeros(1, spec.in_channels, *size)
