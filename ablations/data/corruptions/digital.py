@@ -24,11 +24,12 @@ def contrast(
 ) -> NDArray[np.uint8]:
     """Brings values closer to the mean of their channel; parameter: the factor of distances."""
     count, height, width, channels = images.shape
-    sums = images.reshape(count, -1, channels).sum(1, dtype=np.int64)
-    shift = sums / (height * width) * (1 - parameters[0])
-    values = images * np.float32(parameters[0])
-    values += shift.astype(np.float32)[:, None, None]
-    return to_bytes(values)
+    rows = images.reshape(count, height, -1)
+    sums = rows.sum(1, dtype=np.uint32).reshape(count, width, channels).sum(1, dtype=np.int64)
+    shift = (sums / (height * width) * (1 - parameters[0])).astype(np.float32)
+    values = rows * np.float32(parameters[0])
+    values += np.tile(shift, width)[:, None]
+    return to_bytes(values).reshape(images.shape)
 
 
 def elastic_transform(
@@ -44,24 +45,21 @@ def elastic_transform(
     amount, deviation, jitter = parameters
     height, width = images.shape[1:3]
     result = np.empty_like(images)
-    down, right = np.arange(height, dtype=np.float32), np.arange(width, dtype=np.float32)
+    down, right = np.arange(height, dtype=np.float32)[:, None], np.arange(width, dtype=np.float32)
     for target, image, generator in zip(result, images, generators, strict=True):
         matrix = _affine(height, width, generator.uniform(-jitter, jitter, (3, 2)))
         (xx, xy, x), (yx, yy, y) = matrix.astype(np.float32)
-        warped = _sampled(
-            image, right * yx + (down * yy + y)[:, None], right * xx + (down * xy + x)[:, None], 0
-        )
+        planes = image.transpose(2, 0, 1).astype(np.float32, "C")
+        planes = _sampled(planes, right * yx + (down * yy + y), right * xx + (down * xy + x), 0)
         if amount:
             fields = generator.random((2, height, width), np.float32)
             fields -= np.float32(0.5)
             fields = fft.dctn(fields, axes=(1, 2))
             fields *= _smoothing(height, deviation)[:, None] * np.float32(2 * amount)
             fields *= _smoothing(width, deviation)
-            fields = fft.idctn(fields, axes=(1, 2))
-            fields[0] += down[:, None]
-            fields[1] += right
-            warped = _sampled(to_bytes(warped), fields[0], fields[1], 1)
-        target[:] = to_bytes(warped)
+            move_down, move_right = fft.idctn(fields, axes=(1, 2))
+            planes = _sampled(planes, move_down + down, move_right + right, 1)
+        target[:] = to_bytes(planes).transpose(1, 2, 0)
     return result
 
 
@@ -96,42 +94,42 @@ def _smoothing(size: int, deviation: float) -> NDArray[np.float32]:
 
 
 def _sampled(
-    image: NDArray[np.uint8], y: NDArray[np.float32], x: NDArray[np.float32], repeats: int
+    planes: NDArray[np.float32], y: NDArray[np.float32], x: NDArray[np.float32], repeats: int
 ) -> NDArray[np.float32]:
-    """Returns an image (H, W, C) at positions (H, W), by linear interpolation.
+    """Returns the planes (C, H, W) of an image at other positions, by linear interpolation.
 
     Args:
-        image: (H, W, C).
-        y: positions from the top in pixels.
+        planes: one for each channel.
+        y: positions (H, W) from the top in pixels.
         x: positions from the left.
         repeats: of the border's pixels where the image is reflected at it; 0 or 1.
     """
-    height, width, channels = image.shape
-    top, left = np.floor(y), np.floor(x)
-    y, x = (y - top)[..., None], (x - left)[..., None]
-    rows, columns = top.astype(np.intp), left.astype(np.intp)
-    above, below = (reflected(rows + step, height, repeats) * width for step in (0, 1))
-    before, after = (reflected(columns + step, width, repeats) for step in (0, 1))
-    pixels = np.zeros((height * width, 4 if channels == 3 else 1), np.uint8)
-    pixels[:, :channels] = image.reshape(-1, channels)
-    packed = pixels.view(np.uint32 if channels == 3 else np.uint8)[:, 0]
+    height, width = planes.shape[1:]
+    result = np.empty((len(planes), *y.shape), planes.dtype)
+    rows = max(1, 8192 // width)  # as many as the processor's cache holds with all indices
+    for start in range(0, height, rows):
+        part = slice(start, start + rows)
+        top, left = np.floor(y[part]), np.floor(x[part])
+        down, right = y[part] - top, x[part] - left
+        above, below = (lines * width for lines in _neighbours(top, height, repeats))
+        before, after = _neighbours(left, width, repeats)
+        corners = above + before, above + after, below + before, below + after
+        for plane, target in zip(planes.reshape(len(planes), -1), result, strict=True):
+            a, b, c, d = (plane.take(corner) for corner in corners)
+            a += (b - a) * right
+            c += (d - c) * right
+            target[part] = a + (c - a) * down
+    return result
 
-    def at(rows: NDArray[np.intp], columns: NDArray[np.intp]) -> NDArray[np.float32]:
-        taken: NDArray[np.uint8] = packed[rows + columns].view(np.uint8)
-        return taken.reshape(height, width, -1)[..., :channels].astype(np.float32)
 
-    upper = _between(at(above, before), at(above, after), x)
-    return _between(upper, _between(at(below, before), at(below, after), x), y)
-
-
-def _between(
-    first: NDArray[np.float32], second: NDArray[np.float32], weight: NDArray[np.float32]
-) -> NDArray[np.float32]:
-    """Returns first + weight * (second - first); overwrites second."""
-    second -= first
-    second *= weight
-    second += first
-    return second
+def _neighbours(
+    positions: NDArray[np.float32], size: int, repeats: int
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Returns the pixels at whole positions and the pixels after them, reflected at borders."""
+    first = int(positions.min())
+    line = reflected(np.arange(first, int(positions.max()) + 2), size, repeats)
+    index = (positions - np.float32(first)).astype(np.intp)
+    return line.take(index), line[1:].take(index)
 
 
 def pixelate(

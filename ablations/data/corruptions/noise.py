@@ -40,11 +40,11 @@ def shot_noise(
 
     Counts are drawn from 16,384 quantiles of the distribution of each level.
     """
-    index = images.astype(np.int32)
+    index = images.astype(np.intp)
     index *= _QUANTILES
     for each, generator in zip(index, generators, strict=True):
         each += generator.integers(_QUANTILES, size=each.shape, dtype=np.uint16)
-    return _photon_levels(parameters[0])[index]
+    return _photon_levels(parameters[0]).take(index)
 
 
 @lru_cache(maxsize=5)
@@ -66,6 +66,6 @@ def impulse_noise(
     result = images.copy()
     for each, generator in zip(result, generators, strict=True):
         drawn = generator.random(each.shape, np.float32)
-        each[drawn < parameters[0] / 2] = 0
-        each[drawn >= 1 - parameters[0] / 2] = 255
+        np.copyto(each, 0, where=drawn < parameters[0] / 2)
+        np.copyto(each, 255, where=drawn >= 1 - parameters[0] / 2)
     return result

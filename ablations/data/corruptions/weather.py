@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
 from ablations.data.corruptions.arrays import motion_blurred, to_bytes, zoom_window, zoomed
+from ablations.data.corruptions.clouds import plasma
+from ablations.data.corruptions.ice import KINDS, texture
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -45,18 +46,18 @@ def snow(
     layers[layers < threshold] = 0
     np.clip(layers, 0, 1, out=layers)
     layers *= 255
-    flakes = motion_blurred(to_bytes(layers), radius, blur, angles)
+    flakes = motion_blurred(to_bytes(layers), radius, blur, angles)[..., 0]
     flakes += flakes[:, ::-1, ::-1].copy()
     values = images.astype(np.float32)
-    shares = _LUMINANCE if channels == 3 else (1.0,)
-    grey = np.full(values.shape[:3], 127.5, np.float32)
-    for at, share in enumerate(shares):
-        grey += values[..., at] * np.float32(1.5 * share)
-    white = np.maximum(values, grey[..., None])
-    values *= np.float32(weight)
-    white *= np.float32(1 - weight)
-    values += white
-    values += flakes
+    whitened = np.full(flakes.shape, 127.5, np.float32)
+    for channel, share in enumerate(_LUMINANCE if channels == 3 else (1.0,)):
+        whitened += values[..., channel] * np.float32(1.5 * share)
+    for channel in range(channels):
+        lighter = np.maximum(values[..., channel], whitened)
+        lighter *= np.float32(1 - weight)
+        lighter += flakes
+        values[..., channel] *= np.float32(weight)
+        values[..., channel] += lighter
     return to_bytes(values)
 
 
@@ -65,28 +66,34 @@ def frost(
     generators: Sequence[np.random.Generator],
     parameters: tuple[float, ...],
 ) -> NDArray[np.uint8]:
-    """Adds a random part of a texture of ice."""
-    image_weight, ice_weight = parameters[:2]
+    """Adds a random part of a drawn texture of ice.
+
+    ImageNet-C adds parts of five photographs of ice. Here each of five images of ice has the colour
+    and the standard deviation of one of them, but its structure is drawn: see `ice.texture`.
+
+    Parameters: the weights of the image and of the ice, and the size of the ice's structures as a
+    fraction of those for 224 pixels.
+    """
+    image_weight, ice_weight, scale = parameters
     height, width, channels = images.shape[1:]
-    ice = ice_texture(channels)
+    structure = texture(scale)
     values = images * np.float32(image_weight)
     for value, generator in zip(values, generators, strict=True):
-        flips, top, left = generator.integers(0, [8, *ice.shape[:2]]).tolist()
-        turned = ice[:: 1 - (flips & 2), :: 1 - (flips & 4) // 2]
-        turned = turned.swapaxes(0, 1) if flips & 1 else turned
-        rows, columns = (np.arange(height) + top) % len(ice), (np.arange(width) + left) % len(ice)
-        value += np.float32(ice_weight) * turned[rows[:, None], columns]
+        kind, turn, top, left = generator.integers(0, [len(KINDS), 8, *structure.shape]).tolist()
+        part = structure.T if turn & 1 else structure
+        rows, columns = np.arange(top, top + height), np.arange(left, left + width)
+        rows, columns = (-rows if turn & 2 else rows), (-columns if turn & 4 else columns)
+        part = part[rows[:, None] % len(part), columns % len(part)]
+        *colour, deviation = KINDS[kind]
+        if channels == 1:
+            colour = [float(np.dot(colour, _LUMINANCE))]
+        for channel, mean in enumerate(colour):
+            ice = part * np.float32(deviation)
+            ice += np.float32(mean)
+            np.clip(ice, 0, 255, out=ice)
+            ice *= np.float32(ice_weight)
+            value[..., channel] += ice
     return to_bytes(values)
-
-
-@lru_cache(maxsize=4)
-def ice_texture(channels: int) -> NDArray[np.uint8]:
-    """Returns a texture of ice (size, size, channels) that continues beyond its borders."""
-    generator = np.random.Generator(np.random.SFC64(0))
-    cloud = plasma([generator], 1024, 1.3)[0]
-    ice = 40 + 200 * cloud[..., None] * np.array([0.85, 0.95, 1.0], np.float32)[:channels]
-    texture: NDArray[np.uint8] = np.clip(ice, 0, 255).astype(np.uint8)
-    return texture
 
 
 def fog(
@@ -99,47 +106,15 @@ def fog(
     Parameters: the cloud's largest value as a fraction of white, and the decay of its details.
     """
     amount, decay = parameters
-    count, height, width, _ = images.shape
+    count, height, width, channels = images.shape
     size = 1 << (max(height, width) - 1).bit_length()
-    values = 255 * np.float32(amount) * plasma(generators, size, decay)[:, :height, :width, None]
-    values = values + images
-    brightest = images.reshape(count, -1).max(1).astype(np.float32) / np.float32(255)
-    values *= (brightest / (brightest + np.float32(amount)))[:, None, None, None]
+    cloud = plasma(generators, size, decay)[:, :height, :width] * np.float32(255 * amount)
+    brightest = images.reshape(count, -1).max(1).astype(np.float32)
+    values = images.astype(np.float32)
+    for channel in range(channels):
+        values[..., channel] += cloud
+    values *= (brightest / (brightest + np.float32(255 * amount)))[:, None, None, None]
     return to_bytes(values)
-
-
-def plasma(
-    generators: Sequence[np.random.Generator], size: int, decay: float
-) -> NDArray[np.float32]:
-    """Returns clouds (N, size, size) between 0 and 1, by the diamond-square algorithm on a torus.
-
-    Args:
-        generators: one for each cloud.
-        size: a power of two.
-        decay: the random offsets are divided by its square each time the distance is halved.
-    """
-    clouds = np.zeros((len(generators), size, size), np.float32)
-    amplitude, step = 1.0, size
-    while step > 1:
-        half, across = step // 2, size // step
-        offsets = np.empty((len(generators), 3, across, across), np.float32)
-        for offset, generator in zip(offsets, generators, strict=True):
-            generator.random(dtype=np.float32, out=offset)
-        offsets *= np.float32(2 * amplitude)
-        offsets -= np.float32(amplitude)
-        corners = clouds[:, ::step, ::step].copy()
-        pairs = corners + np.roll(corners, -1, 2)
-        middles = (pairs + np.roll(pairs, -1, 1)) / 4 + offsets[:, 0]
-        clouds[:, half::step, half::step] = middles
-        beside = (pairs + middles + np.roll(middles, 1, 1)) / 4 + offsets[:, 1]
-        clouds[:, ::step, half::step] = beside
-        pairs = corners + np.roll(corners, -1, 1)
-        below = (pairs + middles + np.roll(middles, 1, 2)) / 4 + offsets[:, 2]
-        clouds[:, half::step, ::step] = below
-        amplitude, step = amplitude / decay**2, half
-    clouds -= clouds.min((1, 2), keepdims=True)
-    clouds /= clouds.max((1, 2), keepdims=True)
-    return clouds
 
 
 def brightness(
@@ -148,16 +123,14 @@ def brightness(
     parameters: tuple[float, ...],
 ) -> NDArray[np.uint8]:
     """Raises the largest channel; hue and saturation stay. Parameter: by this fraction of white."""
-    largest: NDArray[np.uint16] = images.max(3, keepdims=True).astype(np.uint16)
-    result: NDArray[np.uint8] = _brightened(parameters[0])[(largest << 8) | images]
-    return result
-
-
-@lru_cache(maxsize=5)
-def _brightened(amount: float) -> NDArray[np.uint8]:
-    """Returns the new value of a channel, by the largest channel * 256 + the old value."""
-    largest, value = np.arange(256)[:, None], np.arange(256.0)
-    raised = np.minimum(largest + 255 * amount, 255)
-    new = np.where(largest > 0, value * raised / np.maximum(largest, 1), raised)
-    table: NDArray[np.uint8] = (np.minimum(new, 255) + 1e-6).astype(np.uint8).reshape(-1)
-    return table
+    largest = images.max(3) if images.shape[3] == 1 else np.maximum(images[..., 0], images[..., 1])
+    for channel in range(2, images.shape[3]):
+        np.maximum(largest, images[..., channel], out=largest)
+    levels = np.arange(256)
+    factors = np.minimum(levels + 255 * parameters[0], 255) / np.maximum(levels, 1)
+    factor = factors.astype(np.float32).take(largest)
+    values = np.empty(images.shape, np.float32)
+    for channel in range(images.shape[3]):
+        np.multiply(images[..., channel], factor, out=values[..., channel])
+    values[largest == 0] = 255 * parameters[0]  # black is grey of the new value
+    return to_bytes(values)
