@@ -75,7 +75,7 @@ def _affine(height: int, width: int, offsets: NDArray[np.float64]) -> NDArray[np
     (ax, ay), (bx, by) = new[0] - new[1], new[1] - new[2]  # they were (0, 2 side), (2 side, 0)
     area = bx * ay - by * ax
     turn = np.array([[ay, -ax], [-by, bx]]) * (2 * side / area)
-    return np.column_stack([turn, old[1] - turn @ new[1]])
+    return np.column_stack([turn, old[1] - (turn * new[1]).sum(1)])
 
 
 @lru_cache(maxsize=8)
@@ -126,6 +126,7 @@ def _neighbours(
     positions: NDArray[np.float32], size: int, repeats: int
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Returns the pixels at whole positions and the pixels after them, reflected at borders."""
+    positions = positions.clip(-(1 << 16), 1 << 16)  # so that the table below stays small
     first = int(positions.min())
     line = reflected(np.arange(first, int(positions.max()) + 2), size, repeats)
     index = (positions - np.float32(first)).astype(np.intp)

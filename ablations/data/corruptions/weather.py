@@ -84,11 +84,10 @@ def frost(
         rows, columns = np.arange(top, top + height), np.arange(left, left + width)
         rows, columns = (-rows if turn & 2 else rows), (-columns if turn & 4 else columns)
         part = part[rows[:, None] % len(part), columns % len(part)]
-        *colour, deviation = KINDS[kind]
-        if channels == 1:
-            colour = [float(np.dot(colour, _LUMINANCE))]
-        for channel, mean in enumerate(colour):
-            ice = part * np.float32(deviation)
+        colour = np.array(KINDS[kind][:3], np.float64)
+        grey = (colour * _LUMINANCE).sum(keepdims=True)
+        for channel, mean in enumerate(colour if channels == 3 else grey):
+            ice = part * np.float32(KINDS[kind][3])
             ice += np.float32(mean)
             np.clip(ice, 0, 255, out=ice)
             ice *= np.float32(ice_weight)
