@@ -23,6 +23,7 @@ from ablations.commands import (
     plot,
     predict,
     report,
+    robustness,
     runs,
     shell,
     steps,
@@ -71,6 +72,7 @@ for command in (
     convert.convert,
     evaluate.evaluate,
     predict.predict,
+    robustness.robustness,
     benchmark.benchmark,
 ):
     cli.add_command(command)

@@ -126,7 +126,7 @@ FOR_USERS_FILES = [
 @pytest.mark.usefixtures("users_files")
 def test_commands_for_users_files(words: list[str], clone: Path) -> None:
     """Those that would take long are only planned, or parsed."""
-    if NEEDS_NETWORK in words or words[2] == "benchmark":
+    if NEEDS_NETWORK in words or words[2] in ("benchmark", "robustness"):
         run([*words, "--help"], clone)  # parses what is before it
     elif "--study" in words:
         run([*words, "--dry-run"], clone)

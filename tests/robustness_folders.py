@@ -1,0 +1,58 @@
+"""Small folders in the layouts of ImageNet-C, -C-bar, -A, -R and -Sketch, and weights for them."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from ablations.robustness.sets import KINDS, class_names, groups
+from modernize import build
+from modernize.weights import to_state_dict
+
+SIDE = 64
+CLASSES = ("n01440764", "n02007558", "n15075141")
+
+
+def picture(*seed: int, size: tuple[int, int] = (SIDE, SIDE)) -> Image.Image:
+    """Smooth noise, different for each seed."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (5, 5, 3), dtype=np.uint8)
+    return Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC)
+
+
+def fill(folder: Path, *seed: int, classes: tuple[str, ...] = CLASSES) -> None:
+    for number, name in enumerate(classes):
+        (folder / name).mkdir(parents=True)
+        picture(*seed, number).save(folder / name / "1.png")
+
+
+def corrupted(root: Path, kind: str, *, grouped: bool = False, parameters: bool = False) -> Path:
+    """Writes a corrupted set; ``grouped``: below noise/, blur/ ...; or named by parameters."""
+    for number, (name, severities) in enumerate(KINDS[kind].corruptions.items()):
+        above = root / groups()[name] if grouped else root
+        for severity, names in enumerate(severities, start=1):
+            fill(above / name / (names[0] if parameters else str(severity)), number, severity)
+    return root
+
+
+def shifted(root: Path, subset: str) -> Path:
+    """Writes ImageNet-A or -R: an image in each of its 200 classes."""
+    fill(root, len(subset), ord(subset[-1]), classes=tuple(class_names(subset)))
+    return root
+
+
+def weights(path: Path, classes: int = 1000) -> Path:
+    """Writes a small ConvNeXt in the official layout; it has some classes that it prefers."""
+    torch.manual_seed(0)
+    network = build("downsample", "nano", num_classes=classes)
+    with torch.no_grad():
+        network.head.weight.mul_(40)
+    torch.save({"model": to_state_dict(network, "official")}, path)
+    return path
+
+
+def every_image(folder: Path) -> Iterator[tuple[str, Path]]:
+    """The class and the path of each image."""
+    for path in sorted(folder.rglob("*.png")):
+        yield path.parent.name, path
