@@ -20,7 +20,7 @@ from modernize.heads import (
 )
 from modernize.heads.boxes import BACKGROUND, IGNORED, assign, box_coder, choose, sample, suppress
 from modernize.heads.roi import pool
-from modernize.heads.roi_align import roi_align
+from modernize.heads.roi_align import LARGEST, roi_align
 from modernize.heads.rpn import RPN, make_anchors
 from modernize.heads.specs import RoISpec, RPNSpec
 
@@ -203,26 +203,36 @@ def test_roi_align_adaptive_and_aligned_by_loops():
             ]
             values = [bilinear(x, *point) for point in points]
             assert ours[row, column].item() == pytest.approx(sum(values) / len(values), abs=1e-5)
-    assert torch.equal(ours, found)
+    assert torch.allclose(ours, found, atol=1e-5)
 
 
 @pytest.mark.parametrize("sampling_ratio", [0, 2])
 @pytest.mark.parametrize("aligned", [True, False])
-def test_the_gradient_of_roi_align_is_torchvisions(sampling_ratio, aligned):
+def test_roi_align_and_its_gradient_are_torchvisions(sampling_ratio, aligned):
     torch.manual_seed(0)
     corner = torch.rand(150, 2) * 120 - 20
     boxes = torch.cat([corner, corner + 90 * torch.rand(150, 2) ** 2], 1)
     boxes[0] = torch.tensor([10.0, 10, 10, 30])  # without area
     boxes[1] = torch.tensor([-60.0, -60, -20, -20])  # outside
     rois = torch.cat([torch.randint(0, 3, (150, 1)).float(), boxes], 1)
-    maps = torch.randn(3, 5, 30, 25, requires_grad=True)
-    grad = torch.randn(150, 5, 7, 7)
-    how = (7, 0.25, sampling_ratio, aligned)
-    (expected,) = torch.autograd.grad(torchvision_roi_align(maps, rois, *how), maps, grad)
-    ours = roi_align(maps, rois, *how)
-    assert "_RoIAlign" in type(ours.grad_fn).__name__
-    (found,) = torch.autograd.grad(ours, maps, grad)
-    assert torch.allclose(found, expected, atol=1e-4)
+    maps = [torch.randn(3, 5, *size, requires_grad=True) for size in ((70, 50), (30, 25), (4, 4))]
+    levels, scales, grad = (
+        torch.randint(0, 2, (150,)),
+        (0.5, 0.25, 0.125),
+        torch.randn(150, 5, 7, 7),
+    )
+    assert 50 < LARGEST < 70
+    theirs = torch.zeros(150, 5, 7, 7)
+    for level, (x, scale) in enumerate(zip(maps, scales, strict=True)):
+        here = levels == level
+        theirs[here] = torchvision_roi_align(x, rois[here], 7, scale, sampling_ratio, aligned)
+    ours = roi_align(maps, rois, levels, scales, 7, sampling_ratio, aligned)
+    assert torch.allclose(ours, theirs, atol=1e-5)
+    expected = torch.autograd.grad(theirs, maps, grad)
+    found = torch.autograd.grad(ours, maps, grad)
+    assert not found[2].any()
+    for ours_of, theirs_of in zip(found, expected, strict=True):
+        assert torch.allclose(ours_of, theirs_of, atol=1e-4)
 
 
 def test_boxes_are_pooled_from_the_level_of_their_size():

@@ -15,6 +15,7 @@ from modernize.heads import (
     MASK_RCNN_NANO,
     build_detector,
 )
+from modernize.heads.roi import MaskHead
 from modernize.models import MODELS
 from modernize.network import Network
 from modernize.weights import from_state_dict, write
@@ -249,3 +250,21 @@ def test_wrong_requests_are_named():
     model = build_detector(spec_of("ln", "nano"), MASK_RCNN_NANO)
     with pytest.raises(ValueError, match="targets"):
         model(torch.zeros(1, 3, 64, 64))
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_masks_of_given_classes_are_those_of_all_classes(channels_last):
+    torch.manual_seed(0)
+    head = MaskHead(MASK_RCNN_NANO.roi, 48, 10)
+    if channels_last:
+        head.to(memory_format=torch.channels_last)
+    x, labels = torch.randn(7, 48, 14, 14, requires_grad=True), torch.arange(7) + 2
+    every, grad = head(x)[torch.arange(7), labels], torch.randn(7, 28, 28)
+    found = head.of_classes(x, labels)
+    assert torch.allclose(found, every, atol=1e-5)
+    weights = [x, *head.parameters()]
+    for ours, expected in zip(
+        torch.autograd.grad(found, weights, grad), torch.autograd.grad(every, weights, grad),
+        strict=True,
+    ):  # fmt: skip
+        assert torch.allclose(ours, expected, atol=1e-5 * expected.abs().max().item())

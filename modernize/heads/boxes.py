@@ -53,8 +53,9 @@ def assign(iou: Tensor, positive: float, negative: float, best: float | None = N
     if best is not None:
         of_each = iou.max(1, keepdim=True).values
         is_best = (iou == of_each) & (of_each >= best)  # (true boxes, candidates)
-        last = len(iou) - 1 - is_best.flip(0).byte().argmax(0)
-        found = torch.where(is_best.any(0), last, found)
+        rows = torch.arange(len(iou), device=iou.device)[:, None]
+        last = torch.where(is_best, rows, -1).amax(0)
+        found = torch.where(last >= 0, last, found)
     return found
 
 
@@ -132,12 +133,16 @@ def suppress(
         count: the most that remain.
         min_side: smaller boxes are removed before.
     """
-    kept: Tensor
+    kept = torch.arange(len(boxes), device=boxes.device)
     if min_side:
-        large = _ops.remove_small_boxes(boxes, min_side)
-        kept = large[_ops.batched_nms(boxes[large], scores[large], groups[large], iou)]
+        kept = _ops.remove_small_boxes(boxes, min_side)
+    if boxes.device.type == "cpu":  # the time is quadratic, so each group apart is faster
+        parts = [kept[groups[kept] == group] for group in torch.unique(groups)]
+        parts = [part[_ops.nms(boxes[part], scores[part], iou)] for part in parts]
+        kept = torch.cat([kept[:0], *parts])
+        kept = kept[scores[kept].argsort(descending=True, stable=True)]
     else:
-        kept = _ops.batched_nms(boxes, scores, groups, iou)
+        kept = kept[_ops.batched_nms(boxes[kept], scores[kept], groups[kept], iou)]
     return kept[:count]
 
 

@@ -161,11 +161,13 @@ class Detector(nn.Module):
         """Returns the mean binary cross-entropy of the true classes' masks in positive samples."""
         roi = self.detector.roi
         boxes = [s.boxes[: len(s.truth)] for s in samples]
-        logits = self.mask_heads[number](self._pool(maps, boxes, roi.mask_size)).float()
+        label = torch.cat([t["labels"][s.truth] for s, t in zip(samples, targets, strict=True)])
+        pooled = self._pool(maps, boxes, roi.mask_size)
+        head: Any = self.mask_heads[number]
+        logits = head.of_classes(pooled, label)
         if not len(logits):
             loss: Tensor = logits.sum() * 0
             return loss
-        label = torch.cat([t["labels"][s.truth] for s, t in zip(samples, targets, strict=True)])
         wanted = torch.cat(
             [
                 masks.cut_out(t["masks"], s.truth, b, 2 * roi.mask_size, roi.mask_threshold)
@@ -173,8 +175,7 @@ class Detector(nn.Module):
                 if len(b)
             ]
         )
-        index = torch.arange(len(label), device=label.device)
-        return F.binary_cross_entropy_with_logits(logits[index, label], wanted)
+        return F.binary_cross_entropy_with_logits(logits, wanted)
 
     @torch.no_grad()
     def _refine_samples(
@@ -264,8 +265,8 @@ class Detector(nn.Module):
         """Returns the probabilities of each detection's mask in its box, (n, s, s) per image."""
         boxes, label = [f["boxes"] for f in found], torch.cat([f["labels"] for f in found])
         pooled = self._pool(maps, boxes, self.detector.roi.mask_size)
-        index = torch.arange(len(label), device=label.device)
-        stages = [head(pooled)[index, label].float().sigmoid() for head in self.mask_heads]
+        heads: Any = self.mask_heads
+        stages = [head.of_classes(pooled, label).sigmoid() for head in heads]
         return torch.split(torch.stack(stages).mean(0), [len(box) for box in boxes])
 
     def finish(

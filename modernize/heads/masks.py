@@ -6,7 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from modernize.heads.roi_align import roi_align
+from modernize.libraries import library
+
+_ops = library("torchvision.ops")
 
 
 def cut_out(masks: Tensor, truth: Tensor, boxes: Tensor, size: int, threshold: float) -> Tensor:
@@ -21,7 +23,9 @@ def cut_out(masks: Tensor, truth: Tensor, boxes: Tensor, size: int, threshold: f
             the share itself, from boxes that are not moved by half a position, as in torchvision.
     """
     rois = torch.cat([truth[:, None].to(boxes), boxes], 1)
-    share = roi_align(masks[:, None].to(boxes), rois, size, 1.0, 0, threshold > 0)[:, 0]
+    share: Tensor = _ops.roi_align(
+        masks[:, None].to(boxes), rois, size, 1.0, 0, aligned=threshold > 0
+    )[:, 0]
     return (share >= threshold).to(share) if threshold else share
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from modernize.heads.backbone import initialise_convs
@@ -71,6 +73,28 @@ class MaskHead(nn.Sequential):
         self.append(nn.Conv2d(spec.mask_width, classes, 1))
         initialise_convs(self)
 
+    def of_classes(self, x: Tensor, labels: Tensor) -> Tensor:
+        """Returns the logits of one mask of each box, (n, 2 size, 2 size), in float32.
+
+        The transposed convolution is a product of matrices, because its kernels do not overlap.
+
+        Args:
+            x: the pooled maps.
+            labels: (n,), the class of each box.
+        """
+        parts: Any = tuple(self)  # a convolution has a bias here
+        *convs, double, act, logits = parts
+        for layer in convs:
+            x = layer(x)
+        count, width, size, _ = x.shape
+        weight = double.weight.permute(2, 3, 1, 0).reshape(-1, width)  # (4 out, width)
+        rows = x.permute(0, 2, 3, 1).reshape(-1, width)
+        x = act(F.linear(rows, weight, double.bias.repeat(4)))
+        x = x.view(count, 4 * size**2, len(double.bias))
+        x = torch.matmul(x, logits.weight[labels].flatten(2)) + logits.bias[labels, None, None]
+        x = x.view(count, size, size, 2, 2).transpose(2, 3)
+        return x.reshape(count, 2 * size, 2 * size).float()
+
 
 def conv_norm_act(width: int, out: int, kernel: int) -> nn.Sequential:
     """Returns a convolution without bias, BatchNorm and ReLU, at the resolution of the input.
@@ -107,12 +131,6 @@ def pool(
     """
     rois = with_images(boxes)
     side = ((rois[:, 3] - rois[:, 1]) * (rois[:, 4] - rois[:, 2])).clamp(min=0).sqrt()
-    level = torch.log2(side / spec.finest + 1e-6).floor().clamp(0, len(maps) - 1)
-    places = [torch.where(level == index)[0] for index in range(len(maps))]
-    used = [index for index, here in enumerate(places) if len(here)] or [0]
-    how = spec.sampling_ratio, spec.aligned
-    parts = [roi_align(maps[i].float(), rois[places[i]], size, 1 / strides[i], *how) for i in used]
-    if len(parts) == 1:
-        return parts[0]
-    order = torch.cat([places[index] for index in used]).argsort()
-    return torch.cat(parts).index_select(0, order)
+    level = torch.log2(side / spec.finest + 1e-6).floor().nan_to_num().clamp(0, len(maps) - 1)
+    scales = [1 / stride for stride in strides]
+    return roi_align(maps, rois, level, scales, size, spec.sampling_ratio, spec.aligned)

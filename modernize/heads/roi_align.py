@@ -1,7 +1,8 @@
-"""RoIAlign: torchvision's operator, with a faster gradient for small maps on a CPU."""
+"""RoIAlign on several maps: torchvision's operator, with a faster gradient on a CPU."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -17,31 +18,33 @@ CHUNK = 64  # boxes at a time, which bounds the memory
 
 
 def roi_align(
-    maps: Tensor, boxes: Tensor, size: int, scale: float, sampling_ratio: int, aligned: bool
+    maps: Sequence[Tensor],
+    boxes: Tensor,
+    levels: Tensor,
+    scales: Sequence[float],
+    size: int,
+    sampling_ratio: int,
+    aligned: bool,
 ) -> Tensor:
-    """Returns the maps (N, C, H, W) in boxes (n, 5), as (n, C, size, size).
+    """Returns the part of a map in each box, (n, C, size, size), in float32.
 
     Args:
-        maps: the maps.
-        boxes: the index of the map, then x0, y0, x1, y1 in pixels.
+        maps: (N, C, H, W) each.
+        boxes: (n, 5), the number of the image, then x0, y0, x1, y1 in pixels.
+        levels: (n,), the map of each box.
+        scales: positions per pixel of each map.
         size: of the result, in bins.
-        scale: positions per pixel.
         sampling_ratio: sampled points per side of a bin; 0: as many as positions.
         aligned: whether boxes are moved by half a position.
     """
-    how = size, scale, sampling_ratio, aligned
-    on_cpu = maps.device.type == "cpu" and maps.dtype is torch.float32
-    pooled: Tensor
-    if on_cpu and maps.requires_grad and max(maps.shape[2:]) <= LARGEST:
-        align: Any = _RoIAlign.apply  # untyped
-        pooled = align(maps, boxes, *how)
-    else:
-        pooled = _ops.roi_align(maps, boxes, *how)
+    align: Any = _RoIAlign.apply  # untyped
+    how = size, sampling_ratio, aligned
+    pooled: Tensor = align(boxes, levels, scales, how, *(x.float() for x in maps))
     return pooled
 
 
 class _RoIAlign(torch.autograd.Function):
-    """The gradient as products of matrices.
+    """One function for all maps; its gradient for small maps on a CPU is two products of matrices.
 
     The weights of a bin are the product of weights of rows and of columns, because both bilinear
     interpolation and the mean over a grid of points are.
@@ -50,48 +53,57 @@ class _RoIAlign(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        maps: Tensor,
         boxes: Tensor,
-        size: int,
-        scale: float,
-        sampling_ratio: int,
-        aligned: bool,
+        levels: Tensor,
+        scales: Sequence[float],
+        how: tuple[int, int, bool],
+        *maps: Tensor,
     ) -> Tensor:
-        ctx.save_for_backward(boxes)
-        ctx.shape, ctx.how = maps.shape, (size, scale, sampling_ratio, aligned)
-        pooled: Tensor = _ops.roi_align(maps, boxes, *ctx.how)
+        size, channels = how[0], maps[0].shape[1]
+        pooled = maps[0].new_empty(len(boxes), channels, size, size)
+        ctx.how, ctx.levels = how, []
+        for number, (x, scale) in enumerate(zip(maps, scales, strict=True)):
+            here = torch.where(levels == number)[0]
+            rois = boxes[here]
+            ctx.levels.append((x.shape, scale, here, rois))
+            pooled.index_copy_(0, here, _ops.roi_align(x, rois, size, scale, *how[1:]))
         return pooled
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (grad,) = grads
-        (boxes,) = ctx.saved_tensors
-        images, channels, height, width = ctx.shape
-        found = grad.new_zeros(images, height, channels * width)
-        for image in range(images):
-            of_image = torch.where(boxes[:, 0] == image)[0]
-            for part in torch.split(of_image, CHUNK) if len(of_image) else ():
-                columns = axis_weights(boxes[part][:, (1, 3)], width, *ctx.how)  # (n, size, W)
-                rows = axis_weights(boxes[part][:, (2, 4)], height, *ctx.how)  # (n, size, H)
-                bins = grad[part].permute(0, 2, 1, 3)  # (n, rows of bins, C, columns of bins)
-                across = torch.matmul(bins.flatten(1, 2), columns)  # (n, size * C, W)
-                across = across.view(-1, channels * width)  # (n * size, C * W)
-                found[image].addmm_(rows.flatten(0, 1).T, across)
-        found = found.view(images, height, channels, width).permute(0, 2, 1, 3)
-        return found, None, None, None, None, None
+        found: list[Tensor] = []
+        for shape, scale, here, rois in ctx.levels:
+            images, channels, height, width = shape
+            if grad.device.type != "cpu" or max(height, width) > LARGEST:
+                size, *rest = ctx.how
+                backward = torch.ops.torchvision._roi_align_backward
+                found.append(backward(grad[here], rois, scale, size, size, *shape, *rest))
+                continue
+            rows = axis_weights(rois[:, (2, 4)], height, scale, *ctx.how)  # (n, size, H)
+            columns = axis_weights(rois[:, (1, 3)], width, scale, *ctx.how)  # (n, size, W)
+            lines = grad.new_zeros(images, height, channels * width)
+            for image in range(images):
+                for part in torch.split(torch.where(rois[:, 0] == image)[0], CHUNK):
+                    bins = grad[here[part]].transpose(1, 2)  # (n, rows of bins, C, columns of bins)
+                    across = bins.flatten(1, 2) @ columns[part]  # (n, size * C, W)
+                    across = across.view(-1, channels * width)  # (n * size, C * W)
+                    lines[image].addmm_(rows[part].flatten(0, 1).mT, across)
+            found.append(lines.view(images, height, channels, width).transpose(1, 2))
+        return None, None, None, None, *found
 
 
 def axis_weights(
-    ends: Tensor, length: int, size: int, scale: float, sampling_ratio: int, aligned: bool
+    ends: Tensor, length: int, scale: float, size: int, sampling_ratio: int, aligned: bool
 ) -> Tensor:
     """Returns the weights of the positions of an axis in each bin, (n, size, length).
 
     Args:
         ends: (n, 2), first and last pixel of each box.
         length: positions of the axis.
-        size: number of bins.
         scale: positions per pixel.
+        size: number of bins.
         sampling_ratio: as of :func:`roi_align`.
         aligned: as of :func:`roi_align`.
     """
@@ -101,7 +113,7 @@ def axis_weights(
     bin_size = extent / size
     given = torch.full_like(start, sampling_ratio)
     count = given if sampling_ratio > 0 else bin_size.ceil()
-    most = max(int(count.max()), 1)
+    most = max(int(count.max()), 1) if len(count) else 1
     point = torch.arange(most, dtype=ends.dtype)
     # The points of each bin, (n, size, most); those beyond a box's count have no weight.
     place = (point + 0.5) / count.clamp(min=1)[:, None]
