@@ -70,7 +70,7 @@ def zoomed(image: Image.Image, factor: float) -> Image.Image:
 def motion_blurred(
     images: NDArray[np.uint8] | NDArray[np.float32],
     radius: float,
-    deviation: float,
+    sigma: float,
     degrees: Sequence[float],
 ) -> NDArray[np.float32]:
     """Returns images blurred along one direction each, as ImageMagick's motion blur defines it.
@@ -82,12 +82,12 @@ def motion_blurred(
         images: (N, H, W, C).
         radius: the ray has 2 * radius + 1 pixels. The last that together have less than 1/10,000 of
             the weight are left out.
-        deviation: standard deviation of the weights in pixels.
+        sigma: standard deviation of the weights in pixels.
         degrees: the ray's direction for each image; 0 is right, 90 down.
     """
     count, height, width, channels = images.shape
     weights = np.array(
-        [math.exp(-(step**2) / (2 * deviation**2)) for step in range(2 * math.ceil(radius) + 1)]
+        [math.exp(-(step**2) / (2 * sigma**2)) for step in range(2 * math.ceil(radius) + 1)]
     )
     weights = weights[: np.searchsorted(np.cumsum(weights) / weights.sum(), 1 - 1e-4) + 1]
     weights /= weights.sum()

@@ -52,17 +52,18 @@ def _crystals(generator: np.random.Generator) -> NDArray[np.float32]:
     picture = Image.new("L", (whole, whole))
     draw = ImageDraw.Draw(picture)
     for _ in range(_CRYSTALS):
-        x, y = generator.uniform(_LONGEST, whole - _LONGEST, 2)
+        start = generator.uniform(_LONGEST, whole - _LONGEST, (2, 1))
         angle, side = generator.uniform(0, 2 * math.pi), generator.uniform(0.6, 1.1)
-        length = _LONGEST * generator.uniform(0.25, 1) ** 2
-        light = generator.uniform(60, 230)
-        for along in np.arange(0, length, generator.uniform(2, 4)):
-            at = x + along * math.cos(angle), y + along * math.sin(angle)
-            for turn in (-side, side):
-                reach = (length - along) * generator.uniform(0.2, 0.5)
-                end = at[0] + reach * math.cos(angle + turn), at[1] + reach * math.sin(angle + turn)
-                draw.line([at, end], fill=int(light * generator.uniform(0.6, 1.1)))
-        draw.line([(x, y), at], fill=int(min(255, 1.2 * light)), width=2)
+        length, light = _LONGEST * generator.uniform(0.25, 1) ** 2, generator.uniform(60, 230)
+        along = np.arange(0, length, generator.uniform(2, 4))
+        roots = start + along * [[math.cos(angle)], [math.sin(angle)]]
+        for turn in (-side, side):
+            reach = (length - along) * generator.uniform(0.2, 0.5, along.size)
+            tips = roots + reach * [[math.cos(angle + turn)], [math.sin(angle + turn)]]
+            lights = (light * generator.uniform(0.6, 1.1, along.size)).astype(int).tolist()
+            for line, fill in zip(np.vstack([roots, tips]).T.tolist(), lights, strict=True):
+                draw.line(line, fill=fill)
+        draw.line([*start[:, 0], *roots[:, -1]], fill=int(min(255, 1.2 * light)), width=2)
     drawn = np.asarray(picture, np.float32)
     for axis in (0, 1):  # what is beyond a border comes in on the other side
         drawn = np.moveaxis(drawn, axis, 0)
