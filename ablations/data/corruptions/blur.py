@@ -33,7 +33,8 @@ def defocus_blur(
     spectrum = _spectrum(parameters, shape)
     values = np.empty((count, height, width, channels), np.float32)
     for value, image in zip(values, images, strict=True):
-        planes = image.transpose(2, 0, 1)[:, rows[:, None], columns].astype(np.float32)
+        padded = image.take(rows, 0).take(columns, 1)
+        planes = padded.transpose(2, 0, 1).astype(np.float32, "C")
         product = fft.rfft2(planes, shape)
         product *= spectrum
         whole = fft.irfft2(product, shape)[:, 2 * margin :, 2 * margin :]
@@ -85,7 +86,7 @@ def glass_blur(
         origin = np.arange(height * width, dtype=np.int32)
         for _ in range(rounds):
             origin = origin[_copied_from(height, width, reach, generator)]
-        pixels[:] = pixels[origin]
+        pixels[:] = pixels.take(origin, 0)
     return to_bytes(_gaussian(soft, deviation))
 
 
