@@ -28,7 +28,8 @@ class DataChoice(Table):
         resize: pixels of the shorter side before the centre crop of an evaluation; ``warp``: the
             whole image becomes a square of ``image_size``; null: images are padded or cropped, not
             resized.
-        interpolation: how images are resized.
+        interpolation: how images are resized for classification; for other tasks it is not
+            allowed, and they are resized bilinearly.
         mean, std: of each channel, of pixels from 0 to 1; null: measured on the training images.
         classes: only images of these classes, by name or number; null: all.
         limit: only this many training and validation images, evenly spaced; null: all.

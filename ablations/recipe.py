@@ -44,6 +44,7 @@ SMOKE_UPDATES = 2  # of a smoke test's epoch
 PRESETS = Path(__file__).parent / "presets"
 SOURCE: Key = ("data", "source")
 SIZE: Key = ("data", "image_size")
+INTERPOLATION: Key = ("data", "interpolation")
 
 
 class RecipeError(SpecError):
@@ -77,6 +78,8 @@ class Recipe(Table):
         epochs: passes over the training images.
         iterations: updates after which the run ends, inside an epoch if need be; null: those of
             all epochs.
+        evaluate_every: epochs from one evaluation to the next; the last epoch is always evaluated.
+            null: 1.
         warmup_epochs: linear rise of the learning rate.
         warmup_iterations: the same as a number of updates; then ``warmup_epochs`` is 0.
         warmup_ratio: factor of the learning rate at the start of the rise; null: 0.
@@ -118,6 +121,7 @@ class Recipe(Table):
     micro_batch_size: BatchSize
     epochs: Epochs
     iterations: Iterations | None = None
+    evaluate_every: Epochs | None = None
     warmup_epochs: Annotated[float, Field(ge=0, le=limits.EPOCHS)]
     warmup_iterations: Iterations | None = None
     warmup_ratio: Rate | None = None
@@ -259,6 +263,10 @@ class Recipe(Table):
     def epochs_begun(self, per_epoch: int) -> int:
         """Returns the number of epochs of such a run; the last one may be incomplete."""
         return math.ceil(self.updates(per_epoch) / per_epoch)
+
+    def evaluates(self, epoch: int, epochs: int) -> bool:
+        """Returns whether a run of this many epochs is evaluated after one of them, from 1 on."""
+        return epoch == epochs or epoch % (self.evaluate_every or 1) == 0
 
     def images_seen(self, images: int) -> int:
         """Returns how many images pass through the network in a run with this number of them."""
@@ -454,6 +462,12 @@ def load_preset(name: str, settings: Sequence[str] = (), source: str | None = No
         values["data"]["source"] = source
         places[SOURCE] = "--data"
     preset = yaml_file.check(values, Preset, f"the preset {path.stem!r}", places, path.name)
+    if preset.head is not None and (given := set_option.get(values, INTERPOLATION)) is not None:
+        where = places.get(INTERPOLATION, path.name)
+        raise UsageError(
+            f"{where}: data.interpolation ({given}) has no effect: images for {preset.task} "
+            f"are always resized bilinearly. Remove it."
+        )
     if places.get(("title",), "").startswith(SET):
         return preset
     # A title with the size of the images gets the new size.

@@ -33,7 +33,8 @@ PARTS: tuple[Part, ...] = (
         "optimizer", "learning_rate", "momentum", "betas", "epsilon", "weight_decay", "batch_size",
         "micro_batch_size", "schedule", "power", "milestones", "warmup_epochs",
         "warmup_iterations", "warmup_ratio", "final_learning_rate")),
-    Part("epochs",           "another number of epochs", ("epochs", "iterations")),
+    Part("epochs",           "another number of epochs", (
+        "epochs", "iterations", "evaluate_every")),
     Part("init",             "other initial weights",   ("init", "layer_scale", "head_init_scale")),
     Part("crop",             "other crops",             ("resized_crop", "crop_padding")),
     Part("flip",             "other flips",             ("flip",)),

@@ -148,8 +148,16 @@ def test_the_sizes_of_a_study_have_their_values() -> None:
         (["iterations=1500"], "warmup_iterations 1500"),
         (["learning_rate={ConvNeXt-T: 1e-3}"], "default"),
         (["layer_decay={ConvNext-T: 0.5}"], "ConvNeXt-T"),
+        (["data.interpolation=bicubic"], r"data.interpolation \(bicubic\).*segmentation"),
     ],
 )
 def test_values_in_conflict_are_named(settings: list[str], named: str) -> None:
     with pytest.raises(UsageError, match=named):
         load_preset("ade20k", settings)
+
+
+def test_ade20k_is_evaluated_about_every_16000_iterations() -> None:
+    recipe = load_preset("ade20k").recipes.enhanced
+    epochs = recipe.epochs_begun(1263)
+    found = [epoch for epoch in range(1, epochs + 1) if recipe.evaluates(epoch, epochs)]
+    assert found == [13, 26, 39, 52, 65, 78, 91, 104, 117, 127]

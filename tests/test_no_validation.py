@@ -55,6 +55,28 @@ def test_a_run_without_validation_resumes(tmp_path: Path) -> None:
     assert not list((tmp_path / "pieces").glob("*.unusable"))
 
 
+def test_a_run_is_evaluated_at_intervals_and_at_its_end(tmp_path: Path) -> None:
+    images = take_images(512, 200)
+    runs = {
+        name: make_run(images, "epochs=3", "warmup_epochs=0", "ema_decay=0.9", *more)
+        for name, more in {"each": [], "pieces": ["evaluate_every=2"]}.items()
+    }
+    found = {}
+    for name, run in runs.items():
+        folder = RunFolder(tmp_path / name)
+        folder.prepare(run)
+        for stop in [{"keep_going": stop_after(13)}, {}] if name == "pieces" else [{}]:
+            record = train.train(run, folder, make_small_loaders(images, run), CONTEXT, **stop)
+        found[name] = folder.read_metrics()
+    assert not list((tmp_path / "pieces").glob("*.unusable"))
+    assert record is not None
+    assert [row.get("top1") is not None for row in found["pieces"]] == [False, True, True]
+    assert found["pieces"][1:] == found["each"][1:]
+    assert found["pieces"][0].keys() == {"epoch", "train_loss", "learning_rate"}
+    assert record.metrics["top1"] == found["each"][2]["top1"]
+    assert record.metrics["top1_best"] == max(row["top1"] for row in found["each"][1:])
+
+
 def test_images_are_warped_to_a_square_and_not_cropped() -> None:
     """A wide image whose left and right edges differ keeps both."""
     pixels = np.zeros((50, 200, 3), np.uint8)

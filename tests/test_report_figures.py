@@ -1,5 +1,6 @@
 """The pictures of reports, drawn from numbers alone."""
 
+import dataclasses
 import itertools
 import math
 import random
@@ -80,6 +81,13 @@ def test_the_mean_curve_is_over_finished_runs_alone() -> None:
     assert spread == pytest.approx([2**0.5, 2**0.5, 18**0.5])
     assert list(mean_curve(curves, figures.LOSS)[1]) == [3, 1.5, 1]
     assert all(len(part) == 0 for part in mean_curve(curves[2:]))
+    rare = np.array([math.nan, 10.0, 30.0])  # evaluated after the second epoch and the last
+    some = [dataclasses.replace(curve, values=rare[: len(curve.values)]) for curve in curves]
+    epochs, found, _ = mean_curve(some)
+    assert (epochs.tolist(), found.tolist()) == ([2, 3], [10, 30])
+    figure = curves_figure("a step", some, [], curves_limits(some), "black", PLAIN)
+    [line] = [x for x in figure.axes[0].lines if x.get_gid() == "top1-mean"]
+    assert line.get_xdata().tolist() == [2, 3]
 
 
 @pytest.mark.parametrize(("seeds", "names"), [(1, {"mean"}), (3, {"mean", "seed-0", "seed-2"}),

@@ -31,7 +31,7 @@ class Curve:
         seed: of the run.
         finished: whether the run counts.
         epochs: counted from 1.
-        values: of the headline after each epoch.
+        values: of the headline after each epoch; NaN if it was not evaluated.
         loss: mean training loss of each epoch; NaN if it is not known.
     """
 

@@ -52,7 +52,7 @@ def mean_curve(
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Returns epochs, mean and sample standard deviation (0 for one run) of the finished runs.
 
-    Only epochs that all of them have; all three are empty if no run finished.
+    Only epochs for which all of them have a value; all three are empty if no run finished.
 
     Args:
         curves: of the runs.
@@ -64,7 +64,8 @@ def mean_curve(
     length = min(len(curve.epochs) for curve in finished)
     found = np.stack([values(curve)[:length] for curve in finished])
     spread = found.std(axis=0, ddof=1) if len(finished) > 1 else np.zeros(length)
-    return finished[0].epochs[:length], found.mean(axis=0), spread
+    known = np.isfinite(found).all(axis=0)
+    return finished[0].epochs[:length][known], found.mean(axis=0)[known], spread[known]
 
 
 def title_lines(titles: Sequence[str], settings: ChartSettings) -> int:
@@ -339,6 +340,8 @@ def _axes(
 
 def _line(axes: Axes, epochs: FloatArray, values: FloatArray, **how: Any) -> None:
     """Draws a curve; a single epoch as a point, because a line would not show it."""
+    known = np.isfinite(values)  # not every epoch is evaluated
+    epochs, values = epochs[known], values[known]
     if len(epochs) == 1:
         how |= {"marker": "o", "markersize": 3}
     if len(epochs):

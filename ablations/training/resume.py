@@ -152,7 +152,7 @@ def _faults(
     yield from _condition_faults(found)
     prefixes = ["", EMA] if state.ema else [""]
     names = [f"{prefix}{name}" for prefix in prefixes for name in TASKS[run.task_name].keys]
-    yield from _list_faults(found, names if run.images["val_images"] else [])
+    yield from _list_faults(found, names, _evaluated(found["epoch"], run, sampling))
     moments = found["optimizer"]
     skipped = found["scaler"] or run.spec.custom_layers  # fp16 skips steps; a layer may be unused
     expected_moments = {
@@ -180,7 +180,7 @@ def _position_faults(
         yield f"its name states {done} updates, but it is of {_updates(found, sampling)}"
     if not (found["seconds"] >= 0 and math.isfinite(found["seconds"])):
         yield f"seconds is {found['seconds']}"
-    if not (found["evaluated"] > 0 or epoch == 0 or not run.images["val_images"]):
+    if not (found["evaluated"] > 0 or not _evaluated(epoch, run, sampling)):
         yield f"evaluated is {found['evaluated']}"
 
 
@@ -196,9 +196,16 @@ def _condition_faults(found: Mapping[str, Any]) -> Iterator[str]:
     yield from _difference(found["loss_sums"], sums, "loss_sums")
 
 
-def _list_faults(found: Mapping[str, Any], accuracies: Sequence[str]) -> Iterator[str]:
+def _evaluated(epoch: int, run: Run, sampling: Sampling) -> list[int]:
+    """Returns the epochs up to this one, from 1 on, after which a run is evaluated."""
+    epochs = run.recipe.epochs_begun(sampling.updates) if run.images["val_images"] else 0
+    return [n for n in range(1, min(epoch, epochs) + 1) if run.recipe.evaluates(n, epochs)]
+
+
+def _list_faults(
+    found: Mapping[str, Any], metrics: Sequence[str], evaluated: Sequence[int]
+) -> Iterator[str]:
     """Yields the faults of a checkpoint's lists, which have a row for each epoch."""
-    names = ["train_loss", "learning_rate", *accuracies]
     for name in ("metrics", "speed", "changes"):
         rows = found[name]
         if not (isinstance(rows, list) and all(isinstance(row, dict) for row in rows)):
@@ -207,6 +214,7 @@ def _list_faults(found: Mapping[str, Any], accuracies: Sequence[str]) -> Iterato
         if name != "changes" and epochs != [*range(1, found["epoch"] + 1)]:
             yield f"{name} has rows of the epochs {epochs}, but it is of epoch {found['epoch']}"
     for row in found["metrics"]:
+        names = ["train_loss", "learning_rate", *(metrics if row["epoch"] in evaluated else ())]
         yield from _difference(row, {"epoch": 0, **dict.fromkeys(names, 0.0)}, "metrics")
         if not all(math.isfinite(row[name]) for name in names):
             yield f"metrics of epoch {row['epoch']} has infinite or NaN values"

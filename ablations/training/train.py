@@ -268,7 +268,7 @@ class _Trainer:
             )
 
     def _finish_epoch(self) -> None:
-        """Evaluates the network, and writes the results of the epoch."""
+        """Evaluates the network if it is time, and writes the results of the epoch."""
         state = self.state
         networks = {"": state.network, **({EMA: state.ema.module} if state.ema else {})}
         for network in networks.values():
@@ -303,7 +303,7 @@ class _Trainer:
         self._save()
 
     def _evaluate(self, network: nn.Module) -> Evaluation | None:
-        """Returns the metrics of a network; None without validation images.
+        """Returns the metrics of a network; None if it is not evaluated after this epoch.
 
         Raises DivergedError if its weights or its outputs are not finite.
 
@@ -315,7 +315,7 @@ class _Trainer:
         if not finite.all():
             name = list(weights)[int(finite.int().argmin())]
             raise DivergedError(f"{name} became infinite or NaN by the end of epoch {epoch}")
-        if not self.run.images["val_images"]:
+        if not (self.run.images["val_images"] and self.recipe.evaluates(epoch, self.epochs)):
             return None
         found = self.task.evaluate(network, self.loaders.validation, self.context)
         if found.not_finite:
