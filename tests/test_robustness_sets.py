@@ -21,9 +21,10 @@ from robustness_folders import (
     weights,
 )
 
+from ablations.analysis.corruption_errors import corruption_error
 from ablations.data.images import DataError
 from ablations.robustness import folders as on_folders
-from ablations.robustness.scores import Network, corruption_error, score
+from ablations.robustness.scores import Network, score
 from ablations.robustness.sets import KINDS, alexnet_errors, class_names, find_set, groups
 from modernize.errors import UsageError
 from modernize.weights import load

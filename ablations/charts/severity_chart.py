@@ -10,6 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from ablations.analysis.robustness import StudyRobustness
+from ablations.analysis.robustness import title as title_of
+from ablations.analysis.statistics import summarise_values
 from ablations.charts.colors import Palette, blend, luminance
 from ablations.charts.layout import (
     MARGIN,
@@ -27,6 +30,8 @@ from modernize.errors import UsageError
 
 CLEAN = 0
 """The severity of images without corruption."""
+
+NOTE = "Mean over the corruptions. Lines: one standard deviation over runs to either side."
 
 ROW, NARROW_ROW = 0.20, 0.17  # inches from a network to the next
 MOST_LABEL = 0.42  # of the page's width
@@ -47,6 +52,13 @@ class Row:
     label: str
     means: Mapping[int, float]
     stds: Mapping[int, float] = dataclasses.field(default_factory=dict)
+
+    @classmethod
+    def of(cls, label: str, accuracies: Mapping[int, Sequence[float]]) -> Row:
+        """Returns a row from severity -> the accuracy of each run, in percent."""
+        found = {severity: summarise_values(values) for severity, values in accuracies.items()}
+        stds = {severity: each.std for severity, each in found.items() if each.std}
+        return cls(label, {severity: each.mean for severity, each in found.items()}, stds)
 
 
 def draw(
@@ -117,6 +129,12 @@ def draw(
         panel.margins(x=0.03)
         panel.set_xlabel(CLASSIFICATION.headline.axis, fontsize=sheet.small, color=palette.grey)
     return figure
+
+
+def study_figure(found: StudyRobustness, settings: ChartSettings | None = None) -> Figure:
+    """Returns the chart of a study under corruption, a row for each step."""
+    rows = [Row.of(step.title, step.by_severity()) for step in found.steps]
+    return draw(rows, title=title_of(found), note=NOTE, settings=settings)
 
 
 def _look(severity: int, palette: Palette) -> dict[str, Any]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from ablations import limits, terminal
+from ablations.commands import shell
 from ablations.commands.chart_options import chart_options, outputs_option
+from ablations.commands.launch import RunsFailedError
 from ablations.commands.options import (
     FORMATS,
     STUDY_HELP,
@@ -29,14 +32,18 @@ from ablations.commands.parameters import (
     StrictCommand,
     list_option,
 )
+from ablations.units import duration
 from modernize.custom_layers import load_custom_layers
 from modernize.errors import UsageError
+from modernize.text import few, plural
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from ablations.charts.settings import ChartSettings
     from ablations.records import Study
+    from ablations.robustness.study import Plan
+    from ablations.tables import Report
 
 STORE = "robustness"
 """The folder in ``results`` that keeps what was counted on the sets in folders."""
@@ -119,6 +126,30 @@ def _folder(name: str, text: str) -> Callable[..., Any]:
     help="A row for each network, for each corruption, or accuracy by severity.",
 )
 @click.option("--format", "form", type=FORMATS, default="table", show_default=True)
+@click.option(
+    "--relative-to",
+    metavar="STEP",
+    help="Under corruptions made here: the step that errors are relative to.  [default: the first]",
+)
+@click.option(
+    "--jobs",
+    type=IntegerType(1, limits.PROCESSES),
+    metavar="N",
+    help="Under corruptions made here: runs at a time.  [default: as in the main job]",
+)
+@click.option(
+    "--executor",
+    type=click.Choice(["auto", "local", "slurm", "debug"]),
+    default="auto",
+    show_default=True,
+    help="Under corruptions made here: where runs are evaluated, one job each; as in the main job.",
+)
+@click.option(
+    "--slurm-config",
+    type=FilePath(dir_okay=False),
+    metavar="FILE",
+    help="Your cluster's SLURM settings (see docs/cluster.md).",
+)
 @outputs_option("Draw accuracy by severity: a .png, .svg, .pdf or .eps file; may be repeated.")
 @chart_options(draws="outputs")
 @click.pass_context
@@ -135,64 +166,98 @@ def robustness(
     form: str,
     outputs: tuple[Path, ...],
     settings: ChartSettings | None,
+    relative_to: str | None,
+    jobs: int | None,
+    executor: str,
+    slurm_config: Path | None,
     **options: Any,
 ) -> None:
-    """Measure robustness as the paper's Table 8: --weights or a study, on the sets in folders.
+    """Measure robustness: of --weights or a study, on the sets in folders, as the paper's Table 8.
 
-    What is counted is kept in results/robustness: the same command continues after an interruption.
+    Without folders: of a study on its own validation images, under 15 corruptions made here.
+
+    The counts are kept: the same command continues after an interruption.
     """
     from ablations.processes import wait_passively
 
     wait_passively()
-    if layers is not None:
-        load_custom_layers(layers)
     chosen = {key: options.pop(key.replace("-", "_")) for key in _OPTIONS}
     folders = {_OPTIONS[key]: folder for key, folder in chosen.items() if folder is not None}
-    given = given_parameters(ctx)
-    useless = {"STUDY"} if weights is not None else {"--regime"}
-    if named := [name for name in given if name in useless]:
-        what = "--weights" if weights is not None else "a study"
-        raise UsageError(f"{', '.join(named)} has no effect on the evaluation of {what}.")
-    if not folders:
-        raise UsageError(
-            "nothing to evaluate on: name one or more folders, such as --imagenet-c FOLDER."
-        )
-    if outputs and not {"imagenet-c", "imagenet-c-bar"} & {*folders}:
+    what = "a study on its own images"
+    if folders:
+        what = "a study on folders" if weights is None else "--weights"
+    elif weights is not None:
+        raise UsageError("--weights needs one or more folders, such as --imagenet-c FOLDER.")
+    if useless := [name for name in given_parameters(ctx) if name in _USELESS[what]]:
+        raise UsageError(f"{', '.join(useless)} has no effect on the evaluation of {what}.")
+    if outputs and folders and not {"imagenet-c", "imagenet-c-bar"} & {*folders}:
         raise UsageError("--output draws accuracy by severity: it needs --imagenet-c or -c-bar.")
-    from ablations.robustness import folder_reports
-    from ablations.robustness import folders as on_folders
-
-    faults: dict[Path, str] = {}
-    networks: dict[str, list[str]]
-    if weights is not None:
-        if len(step) > 1:
-            raise UsageError("--step names one step with --weights.")
-        options["step"], networks = step[0] if step else None, {"": [weights]}
+    if layers is not None:
+        load_custom_layers(layers)
+    if not folders:
+        found = find_study(study, results)
+        result = _made_here(found, step, relative_to, view, settings, jobs, executor, slurm_config)
+        if result is None:
+            return
+        report, figure = result
     else:
-        networks = _runs_of(find_study(study, results), step)
-    measured, notes = on_folders.measure(
-        networks,
-        folders,
-        on_folders.Options(**options),
-        results_folder(results) / STORE,
-        lambda line: terminal.echo(line, err=True),
-        faults,
-    )
-    report = (
-        folder_reports.summary(measured, [*notes, *faults.values()])
-        if view == "summary"
-        else folder_reports.TABLES[view](measured)
-    )
+        networks: Mapping[str, Sequence[str]]
+        if weights is None:
+            networks = _runs_of(find_study(study, results), step)
+        elif len(step) > 1:
+            raise UsageError("--step names one step with --weights.")
+        else:
+            options["step"], networks = step[0] if step else None, {"": [weights]}
+        store = results_folder(results) / STORE
+        report, figure = _on_folders(networks, folders, options, store, view, settings)
     report.show(terminal.console(), form)
-    if settings is not None:
-        from ablations.robustness.chart import folders_figure
-
-        _draw(folders_figure(measured, settings), outputs, settings)
+    if settings is not None and figure is not None:
+        _draw(figure, outputs, settings)
 
 
 _OPTIONS = {"data": "clean", **{key: key for key in ("imagenet-c", "imagenet-c-bar", "imagenet-a",
                                                      "imagenet-r", "sketch")}}  # fmt: skip
 """Option -> kind of set."""
+
+_OF_LAUNCH = ("--relative-to", "--jobs", "--executor", "--slurm-config")
+_OF_FOLDERS = ("--regime", "--ema", "--preparation", "--image-size", "--batch-size", "--precision",
+               "--workers", "--layers", "--skip-bad-images")  # fmt: skip
+_USELESS = {
+    "a study on its own images": _OF_FOLDERS,
+    "a study on folders": ("--regime", *_OF_LAUNCH),
+    "--weights": ("STUDY", *_OF_LAUNCH),
+}
+"""What is evaluated -> the options that have no effect on it."""
+
+
+def _tell(line: str) -> None:
+    terminal.echo(line, err=True)
+
+
+def _on_folders(
+    networks: Mapping[str, Sequence[str]],
+    folders: Mapping[str, Path],
+    options: Mapping[str, Any],
+    store: Path,
+    view: str,
+    settings: ChartSettings | None,
+) -> tuple[Report, Figure | None]:
+    """Returns the table of networks on the sets in folders, and the chart if there are settings."""
+    from ablations.robustness import folder_reports
+    from ablations.robustness import folders as on_folders
+
+    faults: dict[Path, str] = {}
+    asked = on_folders.Options(**options)
+    measured, notes = on_folders.measure(networks, folders, asked, store, _tell, faults)
+    if view == "summary":
+        report = folder_reports.summary(measured, [*notes, *faults.values()])
+    else:
+        report = folder_reports.TABLES[view](measured)
+    if settings is None:
+        return report, None
+    from ablations.robustness.chart import folders_figure
+
+    return report, folders_figure(measured, settings)
 
 
 def _runs_of(study: Study, steps: Sequence[str]) -> dict[str, list[str]]:
@@ -206,11 +271,105 @@ def _runs_of(study: Study, steps: Sequence[str]) -> dict[str, list[str]]:
     return networks
 
 
+def _made_here(
+    study: Study,
+    steps: Sequence[str],
+    relative_to: str | None,
+    view: str,
+    settings: ChartSettings | None,
+    jobs: int | None,
+    executor: str,
+    slurm_config: Path | None,
+) -> tuple[Report, Figure | None] | None:
+    """Evaluates the finished runs of a study that were not yet, and returns its table and chart.
+
+    Returns:
+        None if no run was evaluated yet, because all are with SLURM.
+
+    Raises:
+        UsageError: if the study has no results, and no run that can be evaluated.
+        RunsFailedError: if a run could not be evaluated.
+    """
+    from ablations.analysis import robustness as analysis
+    from ablations.robustness.study import plan
+
+    planned = plan(study, steps)
+    if relative_to is not None:
+        study.key_of(relative_to)
+    if planned.jobs:
+        planned = _evaluate(study, steps, planned, jobs, executor, slurm_config)
+    if planned.submitted:
+        _tell(f"{plural(len(planned.submitted), 'run')} with SLURM: {few(planned.submitted)}.")
+    if planned.gone:
+        _tell(f"Without weights here, and not evaluated before: {few(planned.gone)}.")
+    found = analysis.read(study, steps, relative_to, planned.finished)
+    if found is None and planned.gone:
+        raise UsageError(
+            f"the weights of the study {study.name} are not here, and none of its runs was "
+            "evaluated before. To have them, train the study under another --name."
+        )
+    if found is None:
+        return None
+    figure = None
+    if settings is not None:
+        from ablations.charts import severity_chart
+
+        figure = severity_chart.study_figure(found, settings)
+    return analysis.VIEWS[view](found), figure
+
+
+def _evaluate(
+    study: Study,
+    steps: Sequence[str],
+    planned: Plan,
+    jobs: int | None,
+    executor: str,
+    slurm_config: Path | None,
+) -> Plan:
+    """Evaluates runs, or submits them, and returns what is left to do."""
+    from ablations.launching.executors import choose_executor
+    from ablations.launching.progress import follow
+    from ablations.launching.slurm_config import load_slurm_config
+    from ablations.launching.torchrun import find_torchrun
+    from ablations.robustness import study as work
+
+    if find_torchrun() is not None:
+        raise UsageError("start robustness without torchrun: each run is evaluated by one process.")
+    chosen, reason = choose_executor(executor, study.preset, jobs, load_slurm_config(slurm_config))
+    console, count, start = terminal.console(err=True), len(planned.jobs), time.monotonic()
+    console.print(f"Executor: {reason}", soft_wrap=True)
+    try:
+        work.evaluate(
+            study,
+            planned,
+            chosen,
+            lambda events: follow(events, count, console, bars=chosen.background),
+        )
+    except KeyboardInterrupt as stop:
+        console.print(
+            f"{shell.describe(stop)}. The counts are kept; the same command continues.",
+            style="bold",
+            soft_wrap=True,
+        )
+        raise SystemExit(shell.exit_status(stop)) from None
+    left = work.plan(study, steps)
+    if not chosen.waits:
+        return left
+    if left.jobs:
+        raise RunsFailedError(
+            f"{len(left.jobs)} of {plural(count, 'run')} were not evaluated to the end; see the "
+            f"logs, such as {left.jobs[0].folder / 'log.txt'}. The same command continues."
+        )
+    planned.images.remove()
+    seconds = duration(time.monotonic() - start)
+    _tell(f"Evaluated {plural(count, 'run')} on their corrupted images: {seconds}")
+    return left
+
+
 def _draw(figure: Figure, outputs: Sequence[Path], settings: ChartSettings) -> None:
     from ablations.charts import chart
 
     for path in outputs:
-        saved = chart.save_figure(figure, path, settings)
-        terminal.echo(f"Wrote {short_path(saved)}", err=True)
+        _tell(f"Wrote {short_path(chart.save_figure(figure, path, settings))}")
     if note := chart.boxes_note(figure, settings):
-        terminal.echo(note, err=True)
+        _tell(note)

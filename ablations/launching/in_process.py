@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ablations.devices import find_slots
 from ablations.launching.executors import Event, Executor
-from ablations.launching.job import Job, record_failure, train_in, write_pending_jobs
+from ablations.launching.job import Job, record_failure, write_pending_jobs
 from ablations.records import RunFolder
 
 
@@ -26,7 +26,7 @@ class InProcess(Executor):
             write_pending_jobs(study, jobs[number:])
             folder = RunFolder(job.folder)
             try:
-                record = folder.prepare(job.run) or train_in(job, folder, slot, lambda: True)
+                record = job.run_in(folder, slot, lambda: True)
             except Exception as error:
                 record_failure(folder, error)
                 raise

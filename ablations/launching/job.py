@@ -5,15 +5,15 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ablations import fit
 from ablations.choices import Compute, DataChoice
 from ablations.devices import Slot
 from ablations.fit import Machine, RunSetup
-from ablations.records import Record, ResultsError, Run, RunFolder, Status
+from ablations.records import COMMAND, Record, ResultsError, Run, RunFolder, Status
 from ablations.records.lock import write_pending
 from ablations.weights.starts import StartFile
 from modernize.custom_layers import load_custom_layers
@@ -35,6 +35,8 @@ class Job:
         layers: the study's copy of the file of the network's custom layers, if it has any.
         start: the weights that the run starts from; None: fresh ones.
         macs: per training image, times the epochs left; longer jobs start first.
+
+    A subclass does other work on a run; its methods replace those of training.
     """
 
     run: Run
@@ -46,6 +48,28 @@ class Job:
     layers: Path | None = None
     start: StartFile | None = None
     macs: int = 0
+    verb: ClassVar[str] = "Training"
+    alone: ClassVar[bool] = False
+    """Whether one process does all the work, even if others could share it."""
+
+    def run_in(
+        self, folder: RunFolder, slot: Slot, keep_going: Callable[[], bool]
+    ) -> Record | None:
+        """Does the work in this process, as :func:`train_here`, unless it is done."""
+        return folder.prepare(self.run) or train_in(self, folder, slot, keep_going)
+
+    def ended(self, folder: RunFolder) -> Record | None:
+        """Returns the record of the work's end; None if it is not done, or cannot be read."""
+        record = folder.record_or_fault()
+        return record if isinstance(record, Record) and record.settled else None
+
+    def follow(self, study: Path) -> str:
+        """Returns how to follow jobs that were submitted."""
+        return f"Follow them with: {COMMAND} status {study.name}   (or logs, collect, cancel)"
+
+    def progress(self, folder: RunFolder) -> Mapping[str, Any]:
+        """Returns how far it is: ``fraction``, and for training its epochs; empty: unknown."""
+        return folder.read_progress() or {}
 
     def load_custom_layers(self) -> None:
         """Loads the network's custom layers from the study's copy of their file.

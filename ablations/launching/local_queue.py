@@ -17,9 +17,9 @@ from types import FrameType
 
 from ablations.devices import Slot, find_slots
 from ablations.launching.executors import Event, Executor
-from ablations.launching.job import Job, record_end, record_failure, train_in, write_pending_jobs
+from ablations.launching.job import Job, record_end, record_failure, write_pending_jobs
 from ablations.processes import delayed_signals, process_context, start_importing
-from ablations.records import Record, ResultsError, RunFolder, Status
+from ablations.records import Record, RunFolder, Status
 from ablations.records.files import make_folder
 from ablations.terminal import Stream
 from modernize.errors import RoadmapError
@@ -53,7 +53,7 @@ class LocalQueue(Executor):
         slots = find_slots(len(jobs), self.jobs)
         devices = ", ".join(dict.fromkeys(slot.device for slot in slots))
         yield Event(
-            message=f"Training on {devices}: {len(slots)} at a time, "
+            message=f"{jobs[0].verb} on {devices}: {len(slots)} at a time, "
             f"{plural(slots[0].threads, 'thread')} each"
         )
         if len(slots) > 1:
@@ -160,10 +160,8 @@ def _record_of(one: _Running) -> Record:
     sent: Record | None = None
     with contextlib.suppress(EOFError, OSError), one.receiver:
         sent = one.receiver.recv()  # does not block, because the process has ended
-    with contextlib.suppress(ResultsError):
-        record = folder.read_record()
-        if record and record.settled:
-            return record
+    if record := one.job.ended(folder):
+        return record
     if sent is not None:
         return sent
     how = f"ended with status {exit_code}"
@@ -199,7 +197,7 @@ def _train_run(job: Job, slot: Slot, sender: Connection) -> None:
             sys.stdout = sys.stderr = Stream(log, required=False)
             if not keep_going():  # the launch is gone; another one may train the run
                 return
-            record = folder.prepare(job.run) or train_in(job, folder, slot, keep_going)
+            record = job.run_in(folder, slot, keep_going)
         except BaseException as error:
             sender.send(record_failure(folder, error))
             raise SystemExit(1) from None

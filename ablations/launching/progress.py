@@ -21,6 +21,8 @@ def outcome(record: Record) -> str:
     """Returns in a few words how a run ended."""
     if record.status is Status.FINISHED:
         best = f" (best epoch {record.best_result})" if record.best_result else ""
+        if record.reason:
+            return record.reason
         return f"{record.result}{best}" if record.result else "finished"
     return f"{record.status.upper()}: {record.reason}"
 
@@ -57,7 +59,7 @@ def follow(events: Iterable[Event], total: int, console: Console, *, bars: bool)
             fractions = {}
             for job in event.running:
                 name = label(job)
-                state = RunFolder(job.folder).read_progress() or {}
+                state = job.progress(RunFolder(job.folder))
                 fractions[name] = float(state.get("fraction", 0.0))
                 if name not in tasks:
                     tasks[name] = progress.add_task(visible(name), total=1.0, news="")

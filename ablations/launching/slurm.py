@@ -18,6 +18,7 @@ from typing import Any
 import submitit
 from submitit.core.utils import FailedJobError, FailedSubmissionError
 
+from ablations.devices import Slot
 from ablations.fit import Machine
 from ablations.launching.executors import Event, Executor
 from ablations.launching.job import Job, record_failure, train_here
@@ -25,7 +26,7 @@ from ablations.launching.scheduler import SchedulerError, explain
 from ablations.launching.slurm_config import SlurmConfig
 from ablations.launching.snapshot import snapshot, snapshot_path
 from ablations.recipe import Preset
-from ablations.records import COMMAND, SNAPSHOT, Record, RunFolder, RunOwnershipError, read_json
+from ablations.records import SNAPSHOT, RunFolder, RunOwnershipError, read_json
 from ablations.records.submissions import Submission, submissions_folder
 from ablations.terminal import echo
 from modernize.text import plural, shell
@@ -92,8 +93,7 @@ class Task:
         signals: Sequence[int],
     ) -> bool:
         """Trains to the end, and returns False; or until a signal comes, and returns True."""
-        record = folder.record_or_fault()
-        if isinstance(record, Record) and record.settled:
+        if job.ended(folder):
             echo("This run has ended before; nothing is left to do.")
             return False
         import torch
@@ -102,6 +102,12 @@ class Task:
         from ablations.training.device_context import make_device_context, process_group, rendezvous
 
         torch.set_num_threads(self.threads)
+        device = "cuda:0" if torch.cuda.is_available() else "cpu"
+        if job.alone:
+            slot = Slot(device, self.threads)
+            return environment.global_rank == 0 and not job.run_in(
+                folder, slot, lambda: not signals
+            )
         number, restart = environment.job_id, int(os.environ.get("SLURM_RESTART_COUNT", "0"))
         if environment.global_rank == 0 and folder.prepare(job.run, job=number, restart=restart):
             return False
@@ -116,8 +122,6 @@ class Task:
                 device, process = stack.enter_context(
                     process_group(environment.local_rank, process, store)
                 )
-            else:
-                device = "cuda:0" if torch.cuda.is_available() else "cpu"
             context = make_device_context(device, job.compute, process)
             ended = train_here(job, folder, context, self.threads, lambda: not signals)
         if process.rank == 0:
@@ -185,8 +189,7 @@ class Slurm(Executor):
             message=f"Submitted {plural(len(jobs), 'run')} as SLURM job "
             f"{', '.join(s.jobs or '?' for s in submissions)}, at most "
             f"{self.config.max_running} at a time, {plural(self.config.processes, 'process')} "
-            f"each; they run a copy of the program as it is now{commit}.\n"
-            f"Follow them with: {COMMAND} status {study.name}   (or logs, collect, cancel)"
+            f"each; they run a copy of the program as it is now{commit}.\n{jobs[0].follow(study)}"
         )
 
 

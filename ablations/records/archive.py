@@ -13,6 +13,7 @@ from typing import Any
 
 from ablations.records.files import Faults, read_lines, write_text
 from ablations.records.schemas import ARCHIVED
+from ablations.records.tallies import Tallies
 
 ARCHIVE = "runs.jsonl"
 
@@ -25,17 +26,25 @@ class ArchivedRun:
         run: its name, which contains the digest of its content.
         record: the values of its record.
         metrics: of each epoch, oldest first.
+        tallies: its counts under corruption; None if there are none.
     """
 
     run: str
     record: Mapping[str, Any]
     metrics: list[dict[str, Any]]
+    tallies: Tallies | None = None
+
+    def line(self) -> str:
+        """Returns its line of the archive."""
+        values = dataclasses.asdict(self)
+        if self.tallies is None:
+            del values["tallies"]
+        return json.dumps(values) + "\n"
 
 
 def write_archive(study: Path, runs: Iterable[ArchivedRun]) -> Path:
     """Writes the archive into a study's folder, one line per run, and returns its path."""
-    lines = [json.dumps(dataclasses.asdict(run)) + "\n" for run in runs]
-    write_text(study / ARCHIVE, "".join(lines))
+    write_text(study / ARCHIVE, "".join(run.line() for run in runs))
     return study / ARCHIVE
 
 
@@ -47,4 +56,8 @@ def read_archive(study: Path, faults: Faults) -> dict[str, ArchivedRun]:
         faults: gets a sentence about damaged lines.
     """
     lines = read_lines(study / ARCHIVE, ARCHIVED, faults)
-    return {line["run"]: ArchivedRun(**line) for line in lines}
+    runs = {}
+    for line in lines:
+        tallies = line.pop("tallies", None)
+        runs[line["run"]] = ArchivedRun(**line, tallies=Tallies.of(tallies) if tallies else None)
+    return runs

@@ -37,6 +37,7 @@ from ablations.records.files import (
 from ablations.records.heartbeat import ProcessState, heartbeat, state_of, this_process
 from ablations.records.record import RECORD, Record
 from ablations.records.schemas import EPOCH, EVENT, EXAMPLES, OBJECT, PROGRESS
+from ablations.records.tallies import Tallies, read_tallies
 from ablations.terminal import echo
 from modernize.errors import UsageError
 from modernize.spec import NetSpec
@@ -343,6 +344,17 @@ class RunFolder:
     def read_examples(self) -> dict[str, Any] | None:
         """Returns the values of :meth:`write_examples`; None if none can be read."""
         return read_or_note(self.examples, EXAMPLES, self.faults)
+
+    @property
+    def tallies(self) -> Path:
+        """The file of the counts under corruption."""
+        return self.path / "robustness.json"
+
+    def read_tallies(self) -> Tallies | None:
+        """Returns the counts under corruption; None if there are none that can be read."""
+        if kept := self._archived_run:
+            return kept.tallies
+        return read_tallies(self.tallies, self.faults)
 
     def epochs_done(self) -> int:
         """Returns the number of epochs done, of a run that has a checkpoint; 0 if it has none."""

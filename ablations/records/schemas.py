@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, create_model
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, create_model
 
 from ablations.metrics import EMA, METRICS
 from modernize.steps import REGIMES
@@ -28,6 +28,12 @@ Name = Annotated[str, Field(strict=True, min_length=1, max_length=150, pattern=r
 
 ClassRow = Mapping[str, str | Percent | None]
 """The ``name`` of a class, and its part in some metrics by their keys."""
+
+
+def _no_more_than_all(counts: tuple[int, int]) -> tuple[int, int]:
+    if counts[0] > counts[1]:
+        raise ValueError("more right images than images")
+    return counts
 
 
 class _Schema(BaseModel):
@@ -98,10 +104,21 @@ class _ClosedSchema(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid")
 
 
+Counts = tuple[Count, Positive]
+"""The number of images that are classified correctly, and of all images."""
+
+
+class _Tallies(_ClosedSchema):
+    key: str
+    about: dict[str, str]
+    parts: dict[str, Annotated[Counts, Field(strict=False), AfterValidator(_no_more_than_all)]]
+
+
 class _Archived(_ClosedSchema):
     run: Name
     record: dict[str, Any]
     metrics: list[_Epoch]  # type: ignore[valid-type]  # a model made of METRICS
+    tallies: _Tallies | None = None
 
 
 class _Images(_Schema):
@@ -144,6 +161,7 @@ class _Manifest(_Schema):
     custom_costs: dict[str, Annotated[list[Count], Field(min_length=2, max_length=2)]] = {}
 
 
+TALLIES = TypeAdapter(_Tallies)
 OBJECT = TypeAdapter(dict[str, Any])
 EPOCH = TypeAdapter(_Epoch)
 EVENT = TypeAdapter(_Event)

@@ -208,7 +208,8 @@ class Study:
         runs = []
         for _, run, folder in self.runs():
             if (record := folder.read_record()) is not None:
-                runs.append(ArchivedRun(run.name, record.values(), folder.read_metrics()))
+                metrics, tallies = folder.read_metrics(), folder.read_tallies()
+                runs.append(ArchivedRun(run.name, record.values(), metrics, tallies))
             elif folder.archived is not None:
                 runs.append(folder.archived)
         if self.faults:

@@ -8,15 +8,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
-
-from pydantic import ConfigDict, TypeAdapter
+from typing import Any, Self
 
 from ablations.records.files import Faults, make_folder, read_or_note, write_json
-from ablations.records.schemas import Count, Positive
-
-Counts = tuple[Count, Positive]
-"""The number of images that are classified correctly, and of all images."""
+from ablations.records.schemas import TALLIES, Counts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,14 +27,14 @@ class Tallies:
     key: str
     about: Mapping[str, str]
     parts: Mapping[str, Counts]
-    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
-    def __post_init__(self) -> None:
-        """Checks the counts."""
-        if wrong := [name for name, (right, images) in self.parts.items() if right > images]:
-            raise ValueError(f"parts.{wrong[0]}: more right images than images")
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Self:
+        """Returns the counts of a checked JSON object."""
+        parts = {name: (right, images) for name, (right, images) in values["parts"].items()}
+        return cls(values["key"], values["about"], parts)
 
-    def with_part(self, name: str, right: int, images: int) -> Tallies:
+    def with_part(self, name: str, right: int, images: int) -> Self:
         """Returns the same with the counts of another part."""
         return dataclasses.replace(self, parts={**self.parts, name: (right, images)})
 
@@ -49,10 +44,7 @@ class Tallies:
         write_json(path, dataclasses.asdict(self), flush=False)
 
 
-TALLIES: TypeAdapter[Tallies] = TypeAdapter(Tallies)
-
-
 def read_tallies(path: Path, faults: Faults) -> Tallies | None:
     """Returns the counts in a file; None if there is none, or it is damaged, which is noted."""
-    values: dict[str, Any] | None = read_or_note(path, TALLIES, faults)
-    return None if values is None else TALLIES.validate_python(values)
+    values = read_or_note(path, TALLIES, faults)
+    return None if values is None else Tallies.of(values)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ablations import tables
-from ablations.analysis import accuracies, comparison, comparison_text
+from ablations.analysis import accuracies, comparison, comparison_text, robustness
 from ablations.analysis.baselines import PARENT
 from ablations.analysis.summary import (
     ema_cell,
@@ -68,6 +68,8 @@ class Page:
         only_summary: whether single runs are not known.
         metric: that steps are compared by.
         settings: how the pictures look.
+        robustness: the steps under corruption; None if no run was evaluated.
+        severities: the chart of the same.
     """
 
     name: str
@@ -98,12 +100,14 @@ class Page:
     only_summary: bool
     metric: Metric
     settings: ChartSettings
+    robustness: tables.Report | None = None
+    severities: Picture | None = None
 
     @property
     def pictures(self) -> list[Picture]:
         """All pictures, in order."""
         examples = self.examples.rows if self.examples else ()
-        some = [self.chart, self.blocks, self.tornado, *self.curves, *self.costs]
+        some = [self.chart, self.blocks, self.tornado, *self.curves, *self.costs, self.severities]
         some += [picture for row in examples for picture in row]
         return [picture for picture in some if picture is not None]
 
@@ -153,6 +157,7 @@ def make(
     tornado = tornado_table(table)
     curves = pictures.curves(study, data, colors, baselines, settings) if data else []
     costs, front = pictures.costs(summary, colors, settings)
+    corrupted = robustness.read(study, finished=int(summary["n"].sum())) if data else None
     return Page(
         name=study.name,
         about=_about(study),
@@ -186,6 +191,8 @@ def make(
         only_summary=data is None,
         metric=found.metric,
         settings=settings,
+        robustness=robustness.summary(corrupted) if corrupted else None,
+        severities=pictures.severities(corrupted, settings) if corrupted else None,
     )
 
 

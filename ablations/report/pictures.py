@@ -7,8 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ablations.analysis.accuracies import BEST
+from ablations.analysis.robustness import StudyRobustness
 from ablations.charts import blocks as block_pictures
 from ablations.charts import figures as chart_figures
+from ablations.charts import severity_chart
 from ablations.charts.canvas import render
 from ablations.charts.colors import section_hues
 from ablations.charts.rows import DRAWN
@@ -198,6 +200,16 @@ def curves_note(data: ReportData, baselines: Mapping[str, str], metric: Metric) 
     if (drawn := sum(bool(curves) for curves in data.curves.values())) > MOST_PANELS:
         notes.append(f"Only the first {MOST_PANELS} of {drawn} steps are shown.")
     return " ".join(notes)
+
+
+def severities(found: StudyRobustness, settings: ChartSettings) -> Picture:
+    """Returns the chart of accuracy by severity."""
+    alt = "Mean accuracy of each step without corruption and at each severity, a row for each step."
+
+    def draw(look: ChartSettings) -> Figure:
+        return severity_chart.study_figure(found, look)
+
+    return _for_all_screens("report/severities.svg", alt, draw, settings)
 
 
 def costs(

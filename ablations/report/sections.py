@@ -100,6 +100,7 @@ def sections(page: Page) -> list[Section]:
         "blocks": _blocks(page),
         "curves": _curves(page),
         "cost": _cost(page),
+        "robustness": _robustness(page),
         "failed": _failed(page),
         "provenance": _provenance(page),
         "reproduction": _reproduction(page),
@@ -195,6 +196,15 @@ def _cost(page: Page) -> Iterator[Part]:
         f"test: {page.front}. Hollow: side branches. Some points have no room for a name.",
         "soft",
     )
+
+
+def _robustness(page: Page) -> Iterator[Part]:
+    if page.robustness is None or page.severities is None:
+        return
+    columns = page.robustness.columns.numbers
+    yield Table([dict(row) for row in page.robustness.texts], "Steps under corruption", columns)
+    yield Pictures([page.severities], "chart")
+    yield Lines(page.robustness.notes)
 
 
 def _failed(page: Page) -> Iterator[Part]:

@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from ablations.analysis.corruption_errors import corruption_errors, severity_accuracies
 from ablations.analysis.statistics import Summary, summarise_values
-from ablations.robustness.scores import (
-    Network,
-    corruption_errors,
-    severity_accuracies,
-)
+from ablations.robustness.scores import Network
 from ablations.robustness.sets import KINDS, SEVERITIES, Kind, alexnet_errors, groups
 from ablations.tables import Columns, Report
 from ablations.units import fixed, mean_and_std

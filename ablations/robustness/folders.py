@@ -12,12 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from ablations import paper
+from ablations.analysis.corruption_errors import Parts, accuracy
 from ablations.choices import Compute, DataChoice
 from ablations.data.images import DataError
 from ablations.devices import find_slots
 from ablations.records.files import Faults
 from ablations.records.tallies import Tallies, read_tallies
-from ablations.robustness.scores import Network, Parts, accuracy
+from ablations.robustness.scores import Network
 from ablations.robustness.sets import KINDS, ImageSet, class_names, find_set
 from ablations.training.checkpoint import beside_weights
 from ablations.training.device_context import DeviceContext, make_device_context
