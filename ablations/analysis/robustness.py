@@ -312,7 +312,7 @@ def severities(found: StudyRobustness) -> Report:
         for severity, of in means.items():
             name = f"severity_{severity}" if severity else CLEAN
             value |= {name: of.mean, f"{name}_std": of.std}
-            text[str(severity) if severity else CLEAN] = mean_and_std(of.mean, of.std)
+            text[str(severity) if severity else CLEAN] = fixed(of.mean)
         values.append(value)
         texts.append(text)
     note = f"Top-1 in percent, without corruption and at the severities 1 to {len(SEVERITIES)}."
