@@ -326,7 +326,7 @@ def _evaluate(
     executor: str,
     slurm_config: Path | None,
 ) -> Plan:
-    """Evaluates runs, or submits them, and returns what is left to do."""
+    """Evaluates runs, or submits them, and returns the plan of the rest."""
     from ablations.launching.executors import choose_executor
     from ablations.launching.progress import follow
     from ablations.launching.slurm_config import load_slurm_config

@@ -1,8 +1,8 @@
 """The validation images of a study under the corruptions made here, in files that runs share.
 
 A folder has the images as the network sees them, before normalisation, their labels, and a file for
-each corruption and severity. Whoever needs a file that is missing makes it: every process makes the
-same, and replaces it as a whole.
+each corruption and severity. A process that needs a missing file makes it; all processes make the
+same, and replace it as a whole.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ class CorruptedImages:
 
 
 def identity(study: Study) -> str:
-    """Returns a digest of what the corrupted images of a study depend on."""
+    """Returns a digest that changes with the corrupted images of a study."""
     data = study.preset.data
     depends = {
         "images": study.manifest["images"],

@@ -52,7 +52,7 @@ def finished_runs(study: Study, steps: Sequence[str]) -> list[tuple[Variant, Run
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """The finished runs of a study, and what is left to do.
+    """The finished runs of a study, and the work that is left.
 
     Attributes:
         images: the corrupted images.
@@ -70,7 +70,7 @@ class Plan:
 
 
 def plan(study: Study, steps: Sequence[str]) -> Plan:
-    """Returns what is left to do for the finished runs of a study.
+    """Returns the plan for the finished runs of a study.
 
     Raises:
         UsageError: as :func:`finished_runs`; and for a custom data set, whose code is not run.
@@ -120,7 +120,7 @@ def evaluate(
 
     Args:
         study: which one; nothing else may train or evaluate it meanwhile.
-        planned: what is left to do.
+        planned: the work that is left.
         executor: where.
         follow: shows the executor's events until the last one.
     """
