@@ -292,6 +292,29 @@ def test_steps_without_reference_models():
 
 
 @pytest.mark.integration
+def test_mask_rcnn_on_resnet_50_is_followed_by_torchvisions():
+    def named(model, task, head):
+        choice = {"name": task, "head": head}
+        return networks_of_models([model], (64, 64), choice)
+
+    assert len(named("ResNet-50", "detection", "cascade-mask-rcnn")) == 1
+    assert len(named("ConvNeXt-T", "detection", "mask-rcnn")) == 1
+    assert len(named("ResNet-50", "segmentation", "upernet")) == 1
+    ours, theirs = named("ResNet-50", "detection", "mask-rcnn")
+    assert (theirs.library, theirs.flops) == ("torchvision", ours.flops)
+    # The background has a box and a mask, too.
+    assert theirs.params - ours.params == 4 * (1024 + 1) + (256 + 1)
+    model = theirs.source.build()
+    setup = make_setup(1, (64, 64), {"name": "detection", "head": "mask-rcnn"})
+    images, targets = setup.batch(setup.context())
+    sum(model(images, targets).values()).backward()
+    assert all(p.grad is not None for p in model.parameters())
+    [found] = model.eval()(images)
+    assert set(found["labels"].tolist()) == {1}
+    assert found["masks"].shape == (len(found["labels"]), 1, 64, 64)
+
+
+@pytest.mark.integration
 def test_models_are_the_papers():
     found = networks_of_models(TABLE_12, (224, 224), {})
     assert {n.model for n in found} == set(TABLE_12)

@@ -87,6 +87,29 @@ class ReferenceSource:
 
 
 @dataclasses.dataclass(frozen=True)
+class ReferenceDetectorSource:
+    """Builds torchvision's Mask R-CNN.
+
+    Attributes:
+        classes: of objects.
+        size: (width, height) of the images in pixels.
+    """
+
+    classes: int
+    size: tuple[int, int]
+
+    def load(self) -> None:
+        """Imports the modules that building needs."""
+        importlib.import_module("ablations.benchmark.reference_detector")
+
+    def build(self) -> nn.Module:
+        """Returns it, from images (N, 3, H, W) and targets to losses or detections."""
+        from ablations.benchmark.reference_detector import TorchvisionDetector
+
+        return TorchvisionDetector(self.classes, self.size)
+
+
+@dataclasses.dataclass(frozen=True)
 class BenchmarkNetwork:
     """A network to measure.
 
@@ -126,7 +149,7 @@ def networks_of_steps(
         variants: the steps.
         regime: which the steps are of.
         size: (width, height) of an image in pixels.
-        choice: of the task; empty: classification. Only classifiers have reference models.
+        choice: of the task; empty: classification.
         references: whether reference models are included.
 
     Raises:
@@ -139,7 +162,9 @@ def networks_of_steps(
     for spec, keys in steps.items():
         model = next((name for name, known in MODELS.items() if known == spec), "")
         found.append(_own_network(tuple(keys), model, spec, size, choice))
-        if references and not choice:
+        if references and choice:
+            found += _reference_detectors(found[-1], size, choice)
+        elif references:
             found += _reference_networks(model, tuple(keys), size[0])
             if model == regime.end and regime.reference:
                 found += _reference_networks(regime.reference, (regime.reference,), size[0])
@@ -157,7 +182,7 @@ def networks_of_models(
     Args:
         models: their names. A model that this project does not have is always a reference model.
         size: (width, height) of an image in pixels.
-        choice: of the task; empty: classification. Only classifiers have reference models.
+        choice: of the task; empty: classification.
         references: whether reference models follow ours.
 
     Raises:
@@ -174,6 +199,8 @@ def networks_of_models(
             )
         if model in MODELS:
             found.append(_own_network((model,), model, MODELS[model], size, choice))
+            if references and choice:
+                found += _reference_detectors(found[-1], size, choice)
         if (references and not choice) or model not in MODELS:
             found += _reference_networks(model, (model,), image_size)
     return found
@@ -195,6 +222,24 @@ def _own_network(
     return BenchmarkNetwork(
         names, model, OURS, version, counted.params, counted.flops, spec, source
     )
+
+
+def _reference_detectors(
+    ours: BenchmarkNetwork, size: tuple[int, int], choice: Mapping[str, str]
+) -> list[BenchmarkNetwork]:
+    """Returns torchvision's Mask R-CNN if it has this network; it has no cascade and no UperNet."""
+    if (ours.model, choice["head"]) != ("ResNet-50", "mask-rcnn"):
+        return []
+    import torch
+
+    source = ReferenceDetectorSource(make_task(choice).noise.classes, size)
+    with torch.device("meta"):
+        params = sum(p.numel() for p in source.build().parameters())
+    version = importlib.metadata.version("torchvision")
+    theirs = dataclasses.replace(
+        ours, library="torchvision", version=version, params=params, spec=None, source=source
+    )
+    return [theirs]  # its MACs are those of ours
 
 
 def _reference_networks(

@@ -98,7 +98,13 @@ class Sampling:
 
     @property
     def updates(self) -> int:
-        """Updates in an epoch; an incomplete last one is omitted, as in the paper."""
+        """Updates in an epoch; an incomplete last one is omitted, as in the paper.
+
+        The libraries with which the authors trained detectors and segmenters differ. One fills the
+        last batch of an epoch with images that it had before: 7330 updates of COCO, here 7329. Its
+        batches are all of wide or all of high images, too; here they are mixed. The other library
+        has no epochs.
+        """
         return self.images // self.batch_size
 
     def updates_in(self, epoch: int) -> int:
