@@ -63,6 +63,11 @@ class Metric:
         return f"{self.title} ({self.unit})" if self.unit else self.title
 
     @property
+    def directed(self) -> str:
+        """The name of such an axis with its direction: "top-1 accuracy (%), higher is better"."""
+        return f"{self.axis}, {self.direction}"
+
+    @property
     def subject(self) -> str:
         """Its full name at the beginning of a title: "Top-1 accuracy"."""
         return f"{self.title[0].upper()}{self.title[1:]}"

@@ -322,10 +322,10 @@ def test_seeds_without_a_standard_deviation():
 def test_a_cut_axis_says_so():
     assert draw("alone").axes[1].get_xlim()[0] == 75
     assert line_of(draw("alone"), "accuracy (%)") == [
-        "top-1 accuracy (%); the axis starts at 75, not at 0"
+        "top-1 accuracy (%), higher is better; the axis starts at 75, not at 0"
     ]
     assert draw("spread").axes[1].get_xlim()[0] == 0
-    assert line_of(draw("spread"), "accuracy (%)") == ["top-1 accuracy (%)"]
+    assert line_of(draw("spread"), "accuracy (%)") == ["top-1 accuracy (%), higher is better"]
 
 
 def test_references_stand_at_their_accuracy():

@@ -110,7 +110,10 @@ def test_two_processes_train_the_weights_of_detectors_and_segmenters_as_one_does
         for name, value in ours[part].items():
             assert name.endswith(statistics) or torch.equal(value, theirs[part][name]), name
     if preset == "nano-detection":  # it has no BatchNorm
-        assert (alone / "metrics.jsonl").read_bytes() == (together / "metrics.jsonl").read_bytes()
+        for name in ("metrics.jsonl", "examples.json"):
+            assert (alone / name).read_bytes() == (together / name).read_bytes()
+    assert (together / "examples.json").is_file()
+    assert not (together / "rank-1").exists()
 
 
 @pytest.mark.slow

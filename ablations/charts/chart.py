@@ -289,11 +289,12 @@ def _draw_footer(canvas: Canvas, layout: Layout) -> None:
     """Draws the name of the axis, its break, and the footnotes."""
     columns, bottom, sheet = layout.columns, layout.bottom, canvas.sheet
     small: dict[str, Any] = {"size": sheet.small, "color": canvas.palette.grey}
-    text = layout.metric.axis
+    names = [layout.metric.directed, layout.metric.axis]  # the first for which there is room
     if layout.scale.low > 0:
-        text += f"; the axis starts at {layout.scale.low:g}, not at 0"
+        names = [f"{name}; the axis starts at {layout.scale.low:g}, not at 0" for name in names]
         for x in (columns.bars - 0.02, columns.bars + 0.02):
             canvas.line(canvas.page, (x - 0.025, x + 0.025), (bottom + 0.03, bottom - 0.03))
+    text = next((name for name in names if at.width(name, sheet.small) <= sheet.inner), names[-1])
     half = at.width(text, sheet.small) / 2
     middle = (columns.bars + columns.bars_end) / 2
     middle = min(max(middle, MARGIN + half), sheet.width - MARGIN - half)

@@ -148,7 +148,7 @@ def draw(
             if number % across:
                 panel.tick_params(labelleft=False)
             else:
-                panel.set_ylabel(metric.axis, **soft)
+                panel.set_ylabel(metric.directed, **soft)
         if not named:
             _draw_key(page, rows, names, places, hues, key, sheet, palette, key_columns)
         _write(page, MARGIN, foot + 0.04, notes, NOTE_LINE, sheet.small, color=palette.grey)

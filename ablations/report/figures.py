@@ -238,7 +238,7 @@ def cost_figure(table: pd.DataFrame, axis: str, settings: ChartSettings) -> Figu
             )  # fmt: skip
         axes.margins(x=0.09, y=0.09)
         axes.set_xlabel(axis, size=SIZE, color=palette.grey)
-        axes.set_ylabel(metric.header, size=SIZE, color=palette.grey)
+        axes.set_ylabel(f"{metric.header}, {metric.direction}", size=SIZE, color=palette.grey)
         axes.ticklabel_format(axis="y", style="plain", useOffset=False)
         _keep_inside(figure, axes)  # which fixes the limits of the axes
         _name_points(figure, axes, table, front, palette)
@@ -288,7 +288,9 @@ def tornado_figure(
         axes.axvline(0, color=palette.ink, linewidth=0.8, zorder=2.5)
         axes.margins(x=0.06)
         axes.set_xlabel(
-            f"change of {metric.label} (percentage points)", size=SIZE, color=palette.grey
+            f"change of {metric.label} (percentage points), {metric.direction}",
+            size=SIZE,
+            color=palette.grey,
         )
         _keep_inside(figure, axes)
     return figure

@@ -1,5 +1,7 @@
 """One or more processes train a small run of detection or segmentation.
 
+Every process but the first has another folder, in which it writes nothing.
+
 torchrun --nproc-per-node N tests/programs/train_dense.py PRESET FOLDER SETTING...
 """
 
@@ -23,7 +25,8 @@ def main() -> None:
     SEGMENTERS["upernet-plain"] = UPERNET_NANO.replace(dropout=0.0)  # type: ignore[index]
     preset, folder, *settings = sys.argv[1:]
     with process_group(local_rank=0) as (_, process):
-        go(preset, Path(folder), *settings, process=process)
+        there = Path(folder) if process.rank == 0 else Path(folder, f"rank-{process.rank}")
+        go(preset, there, *settings, process=process)
         dist.barrier()
 
 
