@@ -49,6 +49,10 @@ class Machine:
 class ChecksRecipes(Protocol):
     """The part of a :class:`~ablations.tasks.task.Task` that is needed here."""
 
+    @property
+    def compiles(self) -> bool:
+        """Whether its models can be trained with ``compute.compile``."""
+
     def faults(self, recipe: Recipe, processes: int) -> tuple[str, ...]:
         """Returns why that many processes cannot train with a recipe: a sentence for each fault."""
 
@@ -109,7 +113,11 @@ class RunSetup:
             for name in self.loggers
             if machine.python and not _is_installed(name)
         ]
-        if self.compute.compile and machine.here:
+        if self.compute.compile and not self.task.compiles:
+            faults.append(
+                "compute.compile is for classification alone; --set compute.compile=false."
+            )
+        elif self.compute.compile and machine.here:
             faults += _compile_faults(machine.device)
         return faults
 

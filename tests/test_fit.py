@@ -68,6 +68,17 @@ def test_what_does_not_fit_is_named(one: RunSetup, machine: Machine, named: str)
     assert named in "".join(faults)
 
 
+@pytest.mark.parametrize("preset", ["nano-detection", "nano-segmentation"])
+def test_detectors_and_segmenters_are_not_compiled(preset: str) -> None:
+    found = load_preset(preset, ["compute.compile=true"])
+    spec, recipe = found.recipes.of_variant(until("ln", "nano")[-1], "nano")
+    task = make_task(found.task_choice)
+    one = RunSetup(recipe, spec, 1000, found.data, found.compute, task)
+    for machine in (HERE, Machine("cuda", here=True), Machine()):
+        [fault] = one.faults(machine)
+        assert "compute.compile" in fault
+
+
 def test_what_is_not_installed_is_missed_where_it_will_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fit, "_is_installed", lambda _: False)
     monkeypatch.setattr(fit.shutil, "which", lambda _: None)

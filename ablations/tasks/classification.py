@@ -34,6 +34,7 @@ class Classification:
 
     metrics: TaskMetrics = CLASSIFICATION
     pictures: None = None
+    compiles: bool = True
 
     def load(self, choice: DataChoice, *, skip_bad_images: bool = False) -> Dataset:
         """Returns images with one class each."""

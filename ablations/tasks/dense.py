@@ -75,6 +75,7 @@ class HeadOnBackbone:
 
     head: str
     metrics: TaskMetrics
+    compiles = False  # sizes of images and numbers of objects differ: it would compile all the time
 
     def build(self, spec: NetSpec) -> nn.Module:
         """Returns a head on the network of a spec, for as many classes as the spec has."""

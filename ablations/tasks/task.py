@@ -165,6 +165,10 @@ class Task(Protocol):
         """What its runs measure."""
 
     @property
+    def compiles(self) -> bool:
+        """Whether its models can be trained with ``compute.compile``."""
+
+    @property
     def pictures(self) -> Pictures | None:
         """What shows its images; None if it shows none."""
 
