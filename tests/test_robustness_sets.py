@@ -310,7 +310,10 @@ def test_faults_of_folders_are_named(
 def test_wrong_use(small: Path, sets: dict[str, Path], tmp_path: Path) -> None:
     other = weights(tmp_path / "other.pth", classes=10)
     some = {"sketch": sets["sketch"]}
+    segmenter = tmp_path / "segmenter.pt"
+    torch.save({"network": {}, "task": {"name": "segmentation"}}, segmenter)
     for arguments, named in (
+        (asked(some, segmenter, tmp_path), ["segmentation", "classifiers"]),
         (asked(some, other, tmp_path), ["10 classes", "1,000"]),
         (asked({}, small, tmp_path), ["--imagenet-c"]),
         ([*asked(some, small, tmp_path), "study"], ["STUDY", "--weights"]),

@@ -21,6 +21,7 @@ from ablations.analysis.robustness import CLEAN, PARTS
 from ablations.choices import DataChoice
 from ablations.data.corruptions.corrupt import corrupt
 from ablations.data.corruptions.names import table_for
+from ablations.data.decoding import explain
 from ablations.data.images import DataError, InMemoryDataset
 from ablations.data.in_memory_loader import fit_size
 from ablations.data.sampling import derive
@@ -140,7 +141,11 @@ def identity(study: Study) -> str:
 
 
 def prepared_images(dataset: Any, choice: DataChoice) -> NDArray[np.uint8]:
-    """Returns the validation images at the size that the network sees, uint8 (N, S, S, C)."""
+    """Returns the validation images at the size that the network sees, uint8 (N, S, S, C).
+
+    Raises:
+        DataError: for an image that cannot be read.
+    """
     if isinstance(dataset, InMemoryDataset):
         fitted = fit_size(torch.from_numpy(dataset.val.copy()), choice.image_size)
         return np.ascontiguousarray(fitted.permute(0, 2, 3, 1).numpy())
@@ -148,7 +153,11 @@ def prepared_images(dataset: Any, choice: DataChoice) -> NDArray[np.uint8]:
     shape = len(reader), choice.image_size, choice.image_size, dataset.channels
     images = np.empty(shape, np.uint8)
     for index in range(len(reader)):
-        images[index] = np.asarray(transform(reader(index))).reshape(shape[1:])
+        try:
+            images[index] = np.asarray(transform(reader(index))).reshape(shape[1:])
+        except Exception as error:  # a broken file can make a decoder raise anything
+            path = reader.path(index)
+            raise DataError(f"{path} cannot be read: {explain(error)}. Replace it.") from error
     return images
 
 
