@@ -291,13 +291,15 @@ def _made_here(
         RunsFailedError: if a run could not be evaluated.
     """
     from ablations.analysis import robustness as analysis
-    from ablations.robustness.study import plan
+    from ablations.robustness.study import plan, remove_images
 
     planned = plan(study, steps)
     if relative_to is not None:
         study.key_of(relative_to)
     if planned.jobs:
         planned = _evaluate(study, steps, planned, jobs, executor, slurm_config)
+    if not planned.jobs:
+        remove_images(study)
     if planned.submitted:
         _tell(f"{plural(len(planned.submitted), 'run')} with SLURM: {few(planned.submitted)}.")
     if planned.gone:
@@ -360,7 +362,6 @@ def _evaluate(
             f"{len(left.jobs)} of {plural(count, 'run')} were not evaluated to the end; see the "
             f"logs, such as {left.jobs[0].folder / 'log.txt'}. The same command continues."
         )
-    planned.images.remove()
     seconds = duration(time.monotonic() - start)
     _tell(f"Evaluated {plural(count, 'run')} on their corrupted images: {seconds}")
     return left

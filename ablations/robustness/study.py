@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ablations.analysis.robustness import is_complete
@@ -13,11 +13,11 @@ from ablations.launching.executors import Event, Executor
 from ablations.metrics import CLASSIFICATION
 from ablations.records import WEIGHTS, Record, Run, RunFolder, Status, Study
 from ablations.records.lock import study_lock
-from ablations.records.squeue import find_jobs
+from ablations.records.squeue import SchedulerJob, find_jobs
 from ablations.records.submissions import read_submissions
 from ablations.robustness.job import RobustnessJob
 from ablations.robustness.made_here import CorruptedImages
-from modernize.errors import UsageError
+from modernize.errors import RoadmapError, UsageError
 from modernize.steps import Variant
 from modernize.user_code import digest_of
 
@@ -81,7 +81,7 @@ def plan(study: Study, steps: Sequence[str]) -> Plan:
             f"the study {study.name} has a custom data set: robustness does not run its code."
         )
     jobs, gone, submitted = [], [], []
-    queued = find_jobs(study.folder, read_submissions(study.folder, study.faults)) or {}
+    queued = _queued(study)
     for number, (_, run, folder) in enumerate(runs):
         weights = folder.path / WEIGHTS
         stored = folder.read_tallies()
@@ -108,6 +108,11 @@ def plan(study: Study, steps: Sequence[str]) -> Plan:
     return Plan(images, len(runs), jobs, gone, submitted)
 
 
+def _queued(study: Study) -> Mapping[str, SchedulerJob]:
+    """Returns run name -> the job that SLURM has of it now."""
+    return find_jobs(study.folder, read_submissions(study.folder, study.faults)) or {}
+
+
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
@@ -128,3 +133,11 @@ def evaluate(
         planned.images.prepare(study)
         with contextlib.closing(executor.launch(study.folder.absolute(), planned.jobs)) as events:
             follow(events)
+
+
+def remove_images(study: Study) -> None:
+    """Deletes the corrupted images, unless a process or a SLURM job may need them."""
+    images = CorruptedImages.of(study)
+    if images.folder.is_dir() and not _queued(study):
+        with contextlib.suppress(RoadmapError), study_lock(study.folder):
+            images.remove()
