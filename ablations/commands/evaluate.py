@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from ablations import limits, tables, terminal
+from ablations import tables, terminal
 from ablations.commands.options import (
     STUDY_HELP,
     ema_option,
@@ -15,6 +15,7 @@ from ablations.commands.options import (
     given_parameters,
     layers_option,
     study_argument,
+    workers_option,
 )
 from ablations.commands.parameters import (
     BATCH,
@@ -22,7 +23,6 @@ from ablations.commands.parameters import (
     SEED,
     FilePath,
     ImageFolder,
-    IntegerType,
     StrictCommand,
 )
 from ablations.commands.study_request import YAML_FILE
@@ -89,12 +89,7 @@ from modernize.errors import UsageError
     type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
     help="auto: the fastest of the device.  [default: the run's; with --weights: fp32]",
 )
-@click.option(
-    "--workers",
-    type=IntegerType(0, limits.PROCESSES),
-    metavar="N",
-    help="Processes that decode images.",
-)
+@workers_option
 @layers_option
 @click.option(
     "--skip-bad-images", is_flag=True, help="Skip images that cannot be read, and count them."

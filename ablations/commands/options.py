@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from ablations import tables, terminal
-from ablations.commands.parameters import FilePath
+from ablations import limits, tables, terminal
+from ablations.commands.parameters import FilePath, IntegerType
 from modernize.errors import UsageError
 from modernize.text import plural
 
@@ -86,6 +86,12 @@ layers_option = click.option(
     type=FilePath(dir_okay=False),
     metavar="FILE",
     help="The Python file of the network's custom layers, if it has any; it is executed.",
+)
+workers_option = click.option(
+    "--workers",
+    type=IntegerType(0, limits.PROCESSES),
+    metavar="N",
+    help="Processes that decode images.",
 )
 
 

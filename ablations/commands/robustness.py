@@ -23,6 +23,7 @@ from ablations.commands.options import (
     results_folder,
     short_path,
     study_argument,
+    workers_option,
 )
 from ablations.commands.parameters import (
     BATCH,
@@ -107,12 +108,7 @@ def _folder(name: str, text: str) -> Callable[..., Any]:
     show_default=True,
     help="auto: the fastest of the device.",
 )
-@click.option(
-    "--workers",
-    type=IntegerType(0, limits.PROCESSES),
-    metavar="N",
-    help="Processes that decode images.",
-)
+@workers_option
 @layers_option
 @click.option(
     "--skip-bad-images", is_flag=True, help="Skip images that cannot be read, and count them."
