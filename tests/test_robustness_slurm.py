@@ -30,6 +30,9 @@ def test_a_job_for_each_run(cluster: Cluster, tiny_images: Path, tmp_path: Path)
         assert "2 runs with SLURM" in product.command("robustness", *asked)  # not again
         assert len(product.jobs()) == 2
         assert "2 finished" in product.command("status")
+        assert "1 job " in product.command("cancel", "--only", "gelu")
+        assert len(product.jobs()) == 1
+        assert "Submitted 1 run" in product.command("robustness", *asked)
     product.wait_for_end()
     table = product.command("robustness", *asked, "--format", "csv")
     assert [line.partition(",")[0] for line in table.splitlines()[-2:]] == ["resnet", "gelu"]

@@ -125,20 +125,33 @@ def _find(study: Study, key: str, seed: int) -> RunStatus:
     )
 
 
-def cancel_runs(study: Study, steps: Sequence[str]) -> list[RunStatus]:
-    """Cancels the SLURM jobs of a study, or of some steps, and returns their status before."""
+def cancel_runs(study: Study, steps: Sequence[str]) -> list[tuple[RunStatus, str]]:
+    """Cancels the SLURM jobs of a study, or of some steps.
+
+    Returns:
+        The status of each run before, and the number of its job. A finished run has a job while
+        its robustness is measured.
+    """
     from ablations.launching import scheduler
     from ablations.records import ResultsError, read_statuses
+    from ablations.records.squeue import find_jobs
+    from ablations.records.submissions import read_submissions
 
     keys = {study.key_of(step) for step in steps}
-    found = [s for s in read_statuses(study) if s.job and (not keys or s.run.key in keys)]
+    jobs = find_jobs(study.folder, read_submissions(study.folder, study.faults)) or {}
+    found = [
+        (one, jobs[one.run.name].job)
+        for one in read_statuses(study)
+        if one.run.name in jobs and (not keys or one.run.key in keys)
+    ]
     if found:
-        scheduler.cancel([s.job for s in found])
-        for s in found:
+        scheduler.cancel([job for _, job in found])
+    for one, job in found:
+        if one.record is None or not one.record.settled:
             try:
-                s.folder.add_event("cancelled", job=s.job)
+                one.folder.add_event("cancelled", job=job)
             except ResultsError as error:  # the job is cancelled anyway
-                study.faults[s.folder.path] = str(error)
+                study.faults[one.folder.path] = str(error)
     return found
 
 
@@ -180,6 +193,6 @@ def cancel(study: str | None, only: list[str], results: Path | None) -> None:
     """Cancel a study's SLURM jobs. To continue from the last checkpoints, launch it again."""
     found = find_study(study, results)
     cancelled = cancel_runs(found, only)
-    for one in cancelled:
-        terminal.echo(f"{one.run.key}, seed {one.run.seed}: {one.status} job {one.job} cancelled")
+    for one, job in cancelled:
+        terminal.echo(f"{one.run.key}, seed {one.run.seed} ({one.status}): job {job} cancelled")
     terminal.echo(f"{plural(len(cancelled), 'job')} of {found.name} cancelled.")
