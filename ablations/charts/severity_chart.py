@@ -127,7 +127,7 @@ def draw(
                     panel.plot((mean - std, mean + std), (place,) * 2, linewidth=0.8, **line_look)
                 panel.plot([mean], [place], zorder=3 + severity, gid=name, **look)
         panel.margins(x=0.03)
-        panel.set_xlabel(CLASSIFICATION.headline.axis, fontsize=sheet.small, color=palette.grey)
+        panel.set_xlabel(CLASSIFICATION.headline.directed, fontsize=sheet.small, color=palette.grey)
     return figure
 
 
