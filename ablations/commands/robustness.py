@@ -67,7 +67,7 @@ def _folder(name: str, text: str) -> Callable[..., Any]:
     "--weights",
     type=FilePath(path_type=str, is_path=lambda value: value != "torchvision"),
     metavar="FILE|torchvision",
-    help="A checkpoint, as for evaluate.  Without it: the finished runs of a study.",
+    help="A checkpoint, as for evaluate. Without it: the finished runs of a study.",
 )
 @list_option(
     "--step",

@@ -20,9 +20,9 @@ from modernize.text import plural, visible
 def outcome(record: Record) -> str:
     """Returns in a few words how a run ended."""
     if record.status is Status.FINISHED:
-        best = f" (best epoch {record.best_result})" if record.best_result else ""
         if record.reason:
             return record.reason
+        best = f" (best epoch {record.best_result})" if record.best_result else ""
         return f"{record.result}{best}" if record.result else "finished"
     return f"{record.status.upper()}: {record.reason}"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,7 +22,7 @@ Corruption = Callable[
     ["NDArray[np.uint8]", Sequence[np.random.Generator], tuple[float, ...]], "NDArray[np.uint8]"
 ]
 
-FUNCTIONS: dict[str, Corruption] = {
+FUNCTIONS: Mapping[str, Corruption] = {
     "gaussian_noise": noise.gaussian_noise,
     "shot_noise": noise.shot_noise,
     "impulse_noise": noise.impulse_noise,
