@@ -1,6 +1,6 @@
 """Small folders in the layouts of ImageNet-C, -C-bar, -A, -R and -Sketch, and weights for them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,15 +16,23 @@ CLASSES = ("n01440764", "n02007558", "n15075141")
 
 
 def picture(*seed: int, size: tuple[int, int] = (SIDE, SIDE)) -> Image.Image:
-    """Smooth noise, different for each seed."""
-    pixels = np.random.default_rng(seed).integers(0, 256, (5, 5, 3), dtype=np.uint8)
+    """Smooth noise, different for each seed, with a colour that the last number decides."""
+    pixels = np.random.default_rng(seed).integers(0, 128, (5, 5, 3), dtype=np.uint8)
+    pixels += np.random.default_rng(seed[-1]).integers(0, 128, 3, dtype=np.uint8)
     return Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC)
 
 
-def fill(folder: Path, *seed: int, classes: tuple[str, ...] = CLASSES) -> None:
-    for number, name in enumerate(classes):
-        (folder / name).mkdir(parents=True)
-        picture(*seed, number).save(folder / name / "1.png")
+def fill(
+    folder: Path,
+    *seed: int,
+    classes: Sequence[str] = CLASSES,
+    name: str = "1.png",
+    size: tuple[int, int] = (SIDE, SIDE),
+) -> None:
+    """Writes an image of each class; a class has one colour."""
+    for number, wnid in enumerate(classes):
+        (folder / wnid).mkdir(parents=True, exist_ok=True)
+        picture(*seed, number, size=size).save(folder / wnid / name)
 
 
 def corrupted(root: Path, kind: str, *, grouped: bool = False, parameters: bool = False) -> Path:

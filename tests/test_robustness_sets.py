@@ -307,6 +307,16 @@ def test_faults_of_folders_are_named(
     assert not (tmp_path / "robustness").exists()  # before anything was evaluated
 
 
+def test_every_image_of_another_size_is_named(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ablations.robustness.sets.SAMPLE", 1)  # not found by the first check
+    folder = broken(tmp_path / "set", "size")
+    said = call(*asked({"imagenet-c": folder}, small, tmp_path), status=1)
+    for part in ("pixelate/5", CLASSES[1], "60 x 64", "64 x 64"):
+        assert part in said, said
+
+
 def test_wrong_use(small: Path, sets: dict[str, Path], tmp_path: Path) -> None:
     other = weights(tmp_path / "other.pth", classes=10)
     some = {"sketch": sets["sketch"]}

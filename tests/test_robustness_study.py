@@ -289,7 +289,7 @@ def test_wrong_use(tmp_path: Path) -> None:
     assert "lm" in message(counted, "--step", "lm")
     for option in (["--ema"], ["--preparation", "model"], ["--workers", "2"]):
         assert option[0] in message(counted, *option)
-    assert "--jobs" in message(counted, "--sketch", tmp_path, "--jobs", "2")
+    assert "--regime" in message(counted, "--sketch", tmp_path, "--regime", "nano")
     text = (tmp_path / "none" / "study.json").read_text()
     detectors = json.loads(text)
     from ablations.recipe import load_preset

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -42,12 +44,14 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from ablations.charts.settings import ChartSettings
+    from ablations.launching.executors import Executor
     from ablations.records import Study
+    from ablations.robustness.scores import Network
     from ablations.robustness.study import Plan
     from ablations.tables import Report
 
 STORE = "robustness"
-"""The folder in ``results`` that keeps what was counted on the sets in folders."""
+"""The folder, in that of the study or the results, with the counts on the sets in folders."""
 
 _FOLDER = FilePath(file_okay=False)
 
@@ -131,14 +135,14 @@ def _folder(name: str, text: str) -> Callable[..., Any]:
     "--jobs",
     type=IntegerType(1, limits.PROCESSES),
     metavar="N",
-    help="Under corruptions made here: runs at a time.  [default: as in the main job]",
+    help="Runs of a study at a time.  [default: as in the main job]",
 )
 @click.option(
     "--executor",
     type=click.Choice(["auto", "local", "slurm", "debug"]),
     default="auto",
     show_default=True,
-    help="Under corruptions made here: where runs are evaluated, one job each; as in the main job.",
+    help="Where the runs of a study are evaluated, one job each; as in the main job.",
 )
 @click.option(
     "--slurm-config",
@@ -190,22 +194,25 @@ def robustness(
         raise UsageError("--output draws accuracy by severity: it needs --imagenet-c or -c-bar.")
     if layers is not None:
         load_custom_layers(layers)
+    launch = _Launch(jobs, executor, slurm_config)
+    result: tuple[Report, Figure | None] | None
     if not folders:
         found = find_study(study, results)
-        result = _made_here(found, step, relative_to, view, settings, jobs, executor, slurm_config)
-        if result is None:
-            return
-        report, figure = result
+        result = _made_here(found, step, relative_to, view, settings, launch)
     else:
-        networks: Mapping[str, Sequence[str]]
         if weights is None:
-            networks = _runs_of(find_study(study, results), step)
+            found = find_study(study, results)
+            measured = _study_on_folders(found, step, folders, options, launch)
         elif len(step) > 1:
             raise UsageError("--step names one step with --weights.")
         else:
-            options["step"], networks = step[0] if step else None, {"": [weights]}
-        store = results_folder(results) / STORE
-        report, figure = _on_folders(networks, folders, options, store, view, settings)
+            options["step"] = step[0] if step else None
+            store = results_folder(results) / STORE
+            measured = _weights_on_folders(weights, folders, options, store)
+        result = _show_networks(*measured, view, settings) if measured[0] else None
+    if result is None:  # all runs are with SLURM
+        return
+    report, figure = result
     report.show(terminal.console(), form)
     if settings is not None and figure is not None:
         _draw(figure, outputs, settings)
@@ -215,13 +222,13 @@ _OPTIONS = {"data": "clean", **{key: key for key in ("imagenet-c", "imagenet-c-b
                                                      "imagenet-r", "sketch")}}  # fmt: skip
 """Option -> kind of set."""
 
-_OF_LAUNCH = ("--relative-to", "--jobs", "--executor", "--slurm-config")
+_OF_LAUNCH = ("--jobs", "--executor", "--slurm-config")
 _OF_FOLDERS = ("--regime", "--ema", "--preparation", "--image-size", "--batch-size", "--precision",
                "--workers", "--layers", "--skip-bad-images")  # fmt: skip
 _USELESS = {
     "a study on its own images": _OF_FOLDERS,
-    "a study on folders": ("--regime", *_OF_LAUNCH),
-    "--weights": ("STUDY", *_OF_LAUNCH),
+    "a study on folders": ("--regime", "--layers", "--relative-to"),
+    "--weights": ("STUDY", "--relative-to", *_OF_LAUNCH),
 }
 """What is evaluated -> the options that have no effect on it."""
 
@@ -230,41 +237,89 @@ def _tell(line: str) -> None:
     terminal.echo(line, err=True)
 
 
-def _on_folders(
-    networks: Mapping[str, Sequence[str]],
-    folders: Mapping[str, Path],
-    options: Mapping[str, Any],
-    store: Path,
-    view: str,
-    settings: ChartSettings | None,
-) -> tuple[Report, Figure | None]:
-    """Returns the table of networks on the sets in folders, and the chart if there are settings."""
-    from ablations.robustness import folder_reports
+@dataclasses.dataclass(frozen=True)
+class _Launch:
+    """The options that say where the runs of a study are evaluated."""
+
+    jobs: int | None
+    executor: str
+    slurm_config: Path | None
+
+    def choose(self, study: Study) -> tuple[Executor, str]:
+        """Returns the executor, and its name with the reason for it."""
+        from ablations.launching.executors import choose_executor
+        from ablations.launching.slurm_config import load_slurm_config
+        from ablations.launching.torchrun import find_torchrun
+
+        if find_torchrun() is not None:
+            raise UsageError(
+                "start robustness without torchrun: each run is evaluated by one process."
+            )
+        config = load_slurm_config(self.slurm_config)
+        return choose_executor(self.executor, study.preset, self.jobs, config)
+
+
+def _weights_on_folders(
+    weights: str, folders: Mapping[str, Path], options: Mapping[str, Any], store: Path
+) -> tuple[list[Network], list[str]]:
+    """Returns weights with their counts on the sets in folders, and notes."""
     from ablations.robustness import folders as on_folders
 
     faults: dict[Path, str] = {}
     asked = on_folders.Options(**options)
-    measured, notes = on_folders.measure(networks, folders, asked, store, _tell, faults)
+    network, notes = on_folders.measure(weights, folders, asked, store, _tell, faults)
+    return [network], [*notes, *faults.values()]
+
+
+def _study_on_folders(
+    study: Study,
+    steps: Sequence[str],
+    folders: Mapping[str, Path],
+    options: Mapping[str, Any],
+    launch: _Launch,
+) -> tuple[list[Network], list[str]]:
+    """Evaluates the finished runs of a study that were not yet; returns those that are, and notes.
+
+    Raises:
+        RunsFailedError: if a run could not be evaluated.
+    """
+    from ablations.robustness.folder_study import StudyOnFolders
+    from ablations.robustness.folders import Options
+
+    chosen = launch.choose(study)
+    if not chosen[0].waits and options["precision"] == "auto":
+        raise UsageError(
+            "--precision auto depends on the device, which is not known before a SLURM job runs; "
+            "name the precision: fp32, bf16 or fp16."
+        )
+    work = StudyOnFolders.of(study, steps, folders, Options(**options), study.folder / STORE)
+    planned = work.plan()
+    if planned.jobs:
+        planned = _evaluate(study, planned, work.plan, chosen)
+    _tell_submitted(planned)
+    return work.networks(), work.notes()
+
+
+def _show_networks(
+    networks: Sequence[Network], notes: Sequence[str], view: str, settings: ChartSettings | None
+) -> tuple[Report, Figure | None]:
+    """Returns the table of networks on the sets in folders, and the chart if there are settings."""
+    from ablations.robustness import folder_reports
+
     if view == "summary":
-        report = folder_reports.summary(measured, [*notes, *faults.values()])
+        report = folder_reports.summary(networks, notes)
     else:
-        report = folder_reports.TABLES[view](measured)
+        report = folder_reports.TABLES[view](networks)
     if settings is None:
         return report, None
     from ablations.robustness.chart import folders_figure
 
-    return report, folders_figure(measured, settings)
+    return report, folders_figure(networks, settings)
 
 
-def _runs_of(study: Study, steps: Sequence[str]) -> dict[str, list[str]]:
-    """Returns step -> the folders of its finished runs, which must be there."""
-    from ablations.robustness.study import finished_runs
-
-    networks: dict[str, list[str]] = {}
-    for variant, _, folder in finished_runs(study, steps):
-        folder.check_present()
-        networks.setdefault(variant.key, []).append(str(folder.path))
-    return networks
+def _tell_submitted(planned: Plan) -> None:
+    if planned.submitted:
+        _tell(f"{plural(len(planned.submitted), 'run')} with SLURM: {few(planned.submitted)}.")
 
 
 def _made_here(
@@ -273,9 +328,7 @@ def _made_here(
     relative_to: str | None,
     view: str,
     settings: ChartSettings | None,
-    jobs: int | None,
-    executor: str,
-    slurm_config: Path | None,
+    launch: _Launch,
 ) -> tuple[Report, Figure | None] | None:
     """Evaluates the finished runs of a study that were not yet, and returns its table and chart.
 
@@ -293,11 +346,11 @@ def _made_here(
     if relative_to is not None:
         study.key_of(relative_to)
     if planned.jobs:
-        planned = _evaluate(study, steps, planned, jobs, executor, slurm_config)
+        replan = functools.partial(plan, study, steps)
+        planned = _evaluate(study, planned, replan, launch.choose(study))
     if not planned.jobs:
         remove_images(study)
-    if planned.submitted:
-        _tell(f"{plural(len(planned.submitted), 'run')} with SLURM: {few(planned.submitted)}.")
+    _tell_submitted(planned)
     if planned.gone:
         _tell(f"Without weights here, and not evaluated before: {few(planned.gone)}.")
     found = analysis.read(study, steps, relative_to, planned.finished)
@@ -317,31 +370,21 @@ def _made_here(
 
 
 def _evaluate(
-    study: Study,
-    steps: Sequence[str],
-    planned: Plan,
-    jobs: int | None,
-    executor: str,
-    slurm_config: Path | None,
+    study: Study, planned: Plan, replan: Callable[[], Plan], chosen: tuple[Executor, str]
 ) -> Plan:
     """Evaluates runs, or submits them, and returns the plan of the rest."""
-    from ablations.launching.executors import choose_executor
     from ablations.launching.progress import follow
-    from ablations.launching.slurm_config import load_slurm_config
-    from ablations.launching.torchrun import find_torchrun
     from ablations.robustness import study as work
 
-    if find_torchrun() is not None:
-        raise UsageError("start robustness without torchrun: each run is evaluated by one process.")
-    chosen, reason = choose_executor(executor, study.preset, jobs, load_slurm_config(slurm_config))
+    executor, reason = chosen
     console, count, start = terminal.console(err=True), len(planned.jobs), time.monotonic()
     console.print(f"Executor: {reason}", soft_wrap=True)
     try:
         work.evaluate(
             study,
             planned,
-            chosen,
-            lambda events: follow(events, count, console, bars=chosen.background),
+            executor,
+            lambda events: follow(events, count, console, bars=executor.background),
         )
     except KeyboardInterrupt as stop:
         console.print(
@@ -350,8 +393,8 @@ def _evaluate(
             soft_wrap=True,
         )
         raise SystemExit(shell.exit_status(stop)) from None
-    left = work.plan(study, steps)
-    if not chosen.waits:
+    left = replan()
+    if not executor.waits:
         return left
     if left.jobs:
         raise RunsFailedError(
@@ -359,7 +402,7 @@ def _evaluate(
             f"logs, such as {left.jobs[0].folder / 'log.txt'}. The same command continues."
         )
     seconds = duration(time.monotonic() - start)
-    _tell(f"Evaluated {plural(count, 'run')} on their corrupted images: {seconds}")
+    _tell(f"Evaluated {plural(count, 'run')}: {seconds}")
     return left
 
 

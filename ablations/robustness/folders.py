@@ -15,13 +15,13 @@ from ablations import paper
 from ablations.analysis.corruption_errors import Parts, accuracy
 from ablations.choices import Compute, DataChoice
 from ablations.data.images import DataError
-from ablations.devices import find_slots
+from ablations.devices import Slot, find_slots
 from ablations.records.files import Faults
 from ablations.records.tallies import Tallies, read_tallies
 from ablations.robustness.scores import Network
-from ablations.robustness.sets import KINDS, ImageSet, class_names, find_set
+from ablations.robustness.sets import KINDS, ImageSet, Kind, Part, class_names, find_set
 from ablations.training.checkpoint import beside_weights
-from ablations.training.device_context import DeviceContext, make_device_context
+from ablations.training.device_context import make_device_context
 from ablations.training.evaluation import evaluate_weights
 from ablations.units import duration, percent
 from ablations.weights.preparation import describe, preparation
@@ -154,54 +154,135 @@ def corrupted_choice(choice: DataChoice, wanted: str, found: ImageSet) -> DataCh
     return choice.model_copy(update={"resize": resize})
 
 
-def evaluate(
-    evaluated: Evaluated,
-    sets: Sequence[ImageSet],
-    options: Options,
-    store: Path,
-    tell: Callable[[str], None],
-    faults: Faults,
-) -> dict[str, Parts]:
-    """Returns the counts of weights on sets, by kind; those that are stored are not counted again.
+@dataclasses.dataclass(frozen=True)
+class Counting:
+    """The counting of a network's right predictions on a set, in a file that is kept.
+
+    Attributes:
+        images: the set.
+        choice: how its images are prepared.
+        path: of the counts; each part is written when it is done.
+        key: a digest of everything that the counts depend on.
+        about: the network and the set, for people.
+    """
+
+    images: ImageSet
+    choice: DataChoice
+    path: Path
+    key: str
+    about: Mapping[str, str]
+
+    @property
+    def kind(self) -> Kind:
+        """The kind of the set."""
+        return self.images.kind
+
+    def stored(self, faults: Faults) -> Tallies:
+        """Returns the counts so far; ``faults`` gets a sentence if their file is damaged."""
+        stored = read_tallies(self.path, faults)
+        return stored if stored and stored.key == self.key else Tallies(self.key, self.about, {})
+
+    def missing(self, tallies: Tallies) -> list[Part]:
+        """Returns the parts that are not in some counts."""
+        return [part for part in self.images.parts if part.name not in tallies.parts]
+
+    def result(self, faults: Faults) -> Parts | None:
+        """Returns the counts of all parts; None if some are missing."""
+        tallies = self.stored(faults)
+        if self.missing(tallies):
+            return None
+        return {part.name: tallies.parts[part.name] for part in self.images.parts}
+
+
+def find_sets(folders: Mapping[str, Path], options: Options) -> list[ImageSet]:
+    """Returns the sets in folders, all of them checked, by kind of set.
+
+    Raises:
+        DataError: as :func:`~ablations.robustness.sets.find_set`.
+    """
+    skip = options.skip_bad_images
+    return [find_set(key, folder, skip_bad_images=skip) for key, folder in folders.items()]
+
+
+def plan_counting(
+    evaluated: Evaluated, sets: Sequence[ImageSet], options: Options, store: Path
+) -> list[Counting]:
+    """Returns the counting of weights on each set.
 
     Args:
         evaluated: the weights.
         sets: what they are evaluated on.
         options: of the command.
-        store: the folder of the counts, where each part is written when it is done.
+        store: the folder of the counts.
+
+    Raises:
+        DataError: if corrupted images cannot be prepared as the options say.
+    """
+    context = make_device_context(find_slots(1)[0].device, _compute(options.precision))
+    precision = str(context.dtype).removeprefix("torch.")
+    planned = []
+    for one in sets:
+        choice = evaluated.choice
+        if one.kind.corruptions:
+            choice = corrupted_choice(choice, options.preparation, one)
+        prepared = describe(choice)
+        depends = [evaluated.digest, one.digest, prepared, choice.interpolation, precision]
+        key = digest_of("\n".join([*depends, str(options.skip_bad_images)]).encode())
+        about = {
+            "weights": evaluated.source,
+            "set": one.kind.title,
+            "folder": str(one.folder),
+            "preparation": prepared,
+            "precision": precision,
+        }
+        planned.append(Counting(one, choice, store / f"{one.kind.key}-{key}.json", key, about))
+    return planned
+
+
+def count(
+    weights: Weights,
+    planned: Sequence[Counting],
+    options: Options,
+    slot: Slot,
+    tell: Callable[[str], None],
+    faults: Faults,
+    keep_going: Callable[[], bool] = lambda: True,
+) -> bool:
+    """Counts the parts that are missing, and writes the counts after each.
+
+    Args:
+        weights: of the network.
+        planned: of the same network.
+        options: of the command.
+        slot: device and threads.
         tell: is called with a line for each part.
-        faults: gets a sentence for each damaged file of the store.
+        faults: gets a sentence for each damaged file of counts.
+        keep_going: returns False when the work has to stop after a part.
+
+    Returns:
+        Whether all is counted.
 
     Raises:
         BadImageError: for an image that cannot be read, unless such images are skipped.
-        DataError: if corrupted images cannot be prepared as the options say.
     """
-    choices = {
-        one.kind.key: corrupted_choice(evaluated.choice, options.preparation, one)
-        if one.kind.corruptions
-        else evaluated.choice
-        for one in sets
-    }  # before anything is evaluated
-    slot = find_slots(1)[0]
     context = make_device_context(slot.device, _compute(options.precision))
     workers = max(slot.threads // 2, 1) if options.workers is None else options.workers
-    network: nn.Module = network_of(evaluated.weights)
-    found: dict[str, Parts] = {}
-    for one in sets:
-        kind, choice = one.kind, choices[one.kind.key]
-        of = network
+    network: nn.Module = network_of(weights)
+    for one in planned:
+        kind, of = one.kind, network
         if kind.subset:
             every = {name: index for index, name in enumerate(class_names())}
             of = ChosenClasses(network, [every[name] for name in class_names(kind.subset)])
-        tallies, path = _stored(evaluated, one, choice, context, options, store, faults)
-        missing = [part for part in one.parts if part.name not in tallies.parts]
+        tallies = one.stored(faults)
+        missing = one.missing(tallies)
         for number, part in enumerate(missing, start=1):
+            if not keep_going():
+                return False
             start = time.monotonic()
-            images = one.list_part(part, skip_bad_images=options.skip_bad_images)
             result = evaluate_weights(
                 of,  # type: ignore[arg-type]  # or one with fewer classes
-                images,
-                choice,
+                one.images.list_part(part, skip_bad_images=options.skip_bad_images),
+                one.choice,
                 context,
                 batch_size=options.batch_size,
                 workers=workers,
@@ -209,38 +290,12 @@ def evaluate(
             )
             right = round(result.values["top1"] * result.images / 100)
             tallies = tallies.with_part(part.name, right, result.images)
-            tallies.write(path)
+            tallies.write(one.path)
             seconds = duration(time.monotonic() - start)
             name = "" if part.name == "all" else f", {part.name.replace('/', ', severity ')}"
             top1 = percent(accuracy((right, result.images)))
             tell(f"[{number}/{len(missing)}] {kind.title}{name}: top-1 {top1}, {seconds}")
-        found[kind.key] = {part.name: tallies.parts[part.name] for part in one.parts}
-    return found
-
-
-def _stored(
-    evaluated: Evaluated,
-    one: ImageSet,
-    choice: DataChoice,
-    context: DeviceContext,
-    options: Options,
-    store: Path,
-    faults: Faults,
-) -> tuple[Tallies, Path]:
-    """Returns the counts of an evaluation as far as it went before, and their file."""
-    prepared = describe(choice)
-    about = {
-        "weights": evaluated.source,
-        "set": one.kind.title,
-        "folder": str(one.folder),
-        "preparation": prepared,
-        "precision": str(context.dtype).removeprefix("torch."),
-    }
-    depends = [evaluated.digest, one.digest, prepared, choice.interpolation, about["precision"]]
-    key = digest_of("\n".join([*depends, str(options.skip_bad_images)]).encode())
-    path = store / f"{one.kind.key}-{key}.json"
-    stored = read_tallies(path, faults)
-    return (stored if stored and stored.key == key else Tallies(key, about, {})), path
+    return True
 
 
 def _compute(precision: str) -> Compute:
@@ -264,57 +319,46 @@ def published(spec: NetSpec, image_size: int) -> tuple[str, Mapping[str, str]]:
 
 
 def measure(
-    networks: Mapping[str, Sequence[str]],
+    source: str,
     folders: Mapping[str, Path],
     options: Options,
     store: Path,
     tell: Callable[[str], None],
     faults: Faults,
-) -> tuple[list[Network], list[str]]:
-    """Returns networks with their counts and published figures, and notes on the images.
+) -> tuple[Network, list[str]]:
+    """Returns weights with their counts and published figures, and notes on the images.
 
     Args:
-        networks: name -> sources of weights, the runs of one network; an empty name: the model's.
+        source: of the weights, as of :func:`read`.
         folders: kind of set -> the user's folder.
         options: of the command.
-        store: as of :func:`evaluate`.
-        tell: the same.
+        store: as of :func:`plan_counting`.
+        tell: as of :func:`count`.
         faults: the same.
 
     Raises:
-        WeightsError, UsageError: as :func:`read`.
-        DataError: as :func:`~ablations.robustness.sets.find_set`, before anything is evaluated.
+        WeightsError, UsageError, DataError: as the functions above, before anything is evaluated.
+        BadImageError: as :func:`count`.
     """
-    # Weights are read before the sets are listed, which may take minutes.
-    choice = read(next(iter(networks.values()))[0], options).choice
-    skip = options.skip_bad_images
-    sets = [find_set(key, folder, skip_bad_images=skip) for key, folder in folders.items()]
-    notes = [note for one in sets for note in one.notes]
-    found = []
-    for name, sources in networks.items():
-        runs = []
-        for source in sources:
-            evaluated = read(source, options)
-            if len(networks) > 1 or len(sources) > 1:
-                tell(f"{source}:")
-            runs.append(evaluate(evaluated, sets, options, store, tell, faults))
-        spec = evaluated.weights.spec
-        model, figures = published(spec, evaluated.choice.image_size)
-        called = name or model_of(spec) or step_of(spec) or Path(source).name
-        found.append(Network(called, runs, figures, model))
-    return found, [*_describe(choice, sets, options), *notes]
+    evaluated = read(source, options)  # before the sets are listed, which may take minutes
+    sets = find_sets(folders, options)
+    planned = plan_counting(evaluated, sets, options, store)
+    count(evaluated.weights, planned, options, find_slots(1)[0], tell, faults)
+    spec = evaluated.weights.spec
+    name = model_of(spec) or step_of(spec) or Path(source).name
+    model, figures = published(spec, evaluated.choice.image_size)
+    counts = {one.kind.key: one.result(faults) or {} for one in planned}
+    return Network(name, [counts], figures, model), describe_sets(planned)
 
 
-def _describe(choice: DataChoice, sets: Sequence[ImageSet], options: Options) -> list[str]:
-    """Returns sentences on how the images of sets are prepared."""
+def describe_sets(planned: Sequence[Counting]) -> list[str]:
+    """Returns sentences on how the images of sets are prepared, and the notes on them."""
     notes = []
-    for one in sets:
-        prepared = describe(choice)
-        if one.kind.corruptions and options.preparation != MODEL:
-            resized = corrupted_choice(choice, options.preparation, one).resize
-            width, height = one.size or (choice.image_size, choice.image_size)
-            prepared = f"{width} x {height} pixels, not resized"
-            if resized:
-                prepared = f"{width} x {height} pixels, resized to {choice.image_size}"
+    for one in planned:
+        prepared, size = describe(one.choice), one.choice.image_size
+        if one.kind.corruptions and not isinstance(one.choice.resize, int):
+            width, height = one.images.size or (size, size)
+            how = f"resized to {size}" if one.choice.resize else "not resized"
+            prepared = f"{width} x {height} pixels, {how}"
         notes.append(f"{one.kind.title}: {prepared}.")
-    return notes
+    return [*notes, *(note for one in planned for note in one.images.notes)]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ablations.analysis.robustness import CLEAN, PARTS, is_complete
 from ablations.launching.job import Job
-from ablations.records import COMMAND, WEIGHTS, Record, RunFolder, Status
+from ablations.records import WEIGHTS, Record, RunFolder, Status
 from ablations.records.tallies import Tallies
 from ablations.units import percent
 
@@ -19,8 +19,23 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True)
-class RobustnessJob(Job):
-    """A finished run to be evaluated on corrupted images.
+class EvaluationJob(Job):
+    """A finished run to be evaluated by one process."""
+
+    verb: ClassVar[str] = "Evaluating"
+    alone: ClassVar[bool] = True
+
+    def follow(self, study: Path) -> str:  # noqa: ARG002
+        """See :meth:`Job.follow`."""
+        return (
+            "When they have ended, the same command prints the table; it also evaluates what is "
+            "missing then."
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class RobustnessJob(EvaluationJob):
+    """A finished run to be evaluated on corrupted images of its study.
 
     Attributes:
         images: the folder of the images, as of
@@ -32,8 +47,6 @@ class RobustnessJob(Job):
     images: Path = Path()
     key: str = ""
     number: int = 0
-    verb: ClassVar[str] = "Evaluating"
-    alone: ClassVar[bool] = True
 
     def run_in(
         self, folder: RunFolder, slot: Slot, keep_going: Callable[[], bool]
@@ -65,13 +78,6 @@ class RobustnessJob(Job):
         """See :meth:`Job.ended`."""
         tallies = self._stored(folder)
         return _record(tallies) if tallies and is_complete(tallies.parts) else None
-
-    def follow(self, study: Path) -> str:
-        """See :meth:`Job.follow`."""
-        return (
-            f"When they have ended, `{COMMAND} robustness {study.name}` prints the table; it also "
-            "evaluates what is missing then."
-        )
 
     def progress(self, folder: RunFolder) -> Mapping[str, Any]:
         """See :meth:`Job.progress`."""

@@ -7,18 +7,22 @@ import dataclasses
 import functools
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
 from PIL import Image
 
 from ablations.data.image_folder import SYSTEM, list_validation
 from ablations.data.images import DataError, ListedImages, evenly_spaced
+from ablations.data.readers import Reader
 from ablations.paths import expand
 from ablations.units import integer
 from modernize.text import few, plural
 from modernize.user_code import digest_of
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 SEVERITIES = 5
 SAMPLE = 5  # images of a folder whose size is checked before the evaluation
@@ -157,9 +161,45 @@ class ImageSet:
         return digest_of("".join(f"{p.name} {p.digest}\n" for p in self.parts).encode())
 
     def list_part(self, part: Part, *, skip_bad_images: bool = False) -> ListedImages:
-        """Returns the images of a part, with labels among the classes that can be predicted."""
+        """Returns the images of a part, with labels among the classes that can be predicted.
+
+        Reading a corrupted image of another size than the set's raises a DataError.
+        """
         names = class_names(self.kind.subset)
-        return list_validation(part.folder, names, skip_bad_images=skip_bad_images)
+        images = list_validation(part.folder, names, skip_bad_images=skip_bad_images)
+        if self.size is None:
+            return images
+        reader = functools.partial(_SizedReader.of, images.reader, self.size)
+        return dataclasses.replace(images, reader=reader)
+
+
+@dataclasses.dataclass(frozen=True)
+class _SizedReader:
+    """Reads images that must have one size (width, height), which another reader opens."""
+
+    inner: Reader
+    size: tuple[int, int]
+
+    @classmethod
+    def of(
+        cls, make: Callable[[NDArray[Any]], Reader], size: tuple[int, int], items: NDArray[Any]
+    ) -> Self:
+        return cls(make(items), size)
+
+    def __len__(self) -> int:
+        return len(self.inner)
+
+    def path(self, index: int) -> str:
+        return self.inner.path(index)
+
+    def contents(self, index: int) -> bytes:
+        return self.inner.contents(index)
+
+    def __call__(self, index: int) -> Image.Image:
+        image = self.inner(index)
+        if image.size != self.size:
+            raise DataError(_other_size(image.size, self.size))
+        return image
 
 
 def find_set(key: str, folder: Path, *, skip_bad_images: bool = False) -> ImageSet:
@@ -186,7 +226,7 @@ def find_set(key: str, folder: Path, *, skip_bad_images: bool = False) -> ImageS
         parts.append(dataclasses.replace(part, images=len(images.val), digest=images.digest))
         notes += [f"{kind.title}, {part.name}: {note}" for note in images.notes]
         if kind.corruptions:
-            size = _check_size(kind, images, size)
+            size = _check_size(images, size)
     _check_counts(kind, parts)
     return ImageSet(kind, root, parts, size, notes[:1] if len(parts) > 1 else notes)
 
@@ -289,9 +329,7 @@ def _check_counts(kind: Kind, parts: Sequence[Part]) -> None:
         )
 
 
-def _check_size(
-    kind: Kind, images: ListedImages, usual: tuple[int, int] | None
-) -> tuple[int, int] | None:
+def _check_size(images: ListedImages, usual: tuple[int, int] | None) -> tuple[int, int] | None:
     """Returns the size of some images, which must all have it."""
     reader: Any = images.reader(images.val)
     for index in evenly_spaced(len(images.val), SAMPLE).tolist():
@@ -303,8 +341,12 @@ def _check_size(
             continue
         usual = usual or size
         if size != usual:
-            raise DataError(
-                f"{path} is {size[0]} x {size[1]} pixels, other images of {kind.title} are "
-                f"{usual[0]} x {usual[1]}; all must have the same size."
-            )
+            raise DataError(f"{path}: {_other_size(size, usual)}")
     return usual
+
+
+def _other_size(size: tuple[int, int], usual: tuple[int, int]) -> str:
+    return (
+        f"it has {size[0]} x {size[1]} pixels, and other images of the set have {usual[0]} x "
+        f"{usual[1]}; all must have the same size."
+    )

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ablations.analysis.robustness import is_complete
 from ablations.launching.executors import Event, Executor
+from ablations.launching.job import Job
 from ablations.metrics import CLASSIFICATION
 from ablations.records import WEIGHTS, Record, Run, RunFolder, Status, Study
 from ablations.records.lock import study_lock
@@ -55,18 +56,18 @@ class Plan:
     """The finished runs of a study, and the work that is left.
 
     Attributes:
-        images: the corrupted images.
         finished: the number of finished runs.
         jobs: those that are to be evaluated.
         gone: names of runs without weights here that were not evaluated before.
         submitted: those that SLURM has now.
+        images: the images to be corrupted; None: those of folders are evaluated.
     """
 
-    images: CorruptedImages
     finished: int
-    jobs: Sequence[RobustnessJob]
+    jobs: Sequence[Job]
     gone: Sequence[str]
     submitted: Sequence[str]
+    images: CorruptedImages | None = None
 
 
 def plan(study: Study, steps: Sequence[str]) -> Plan:
@@ -81,7 +82,7 @@ def plan(study: Study, steps: Sequence[str]) -> Plan:
             f"the study {study.name} has a custom data set: robustness does not run its code."
         )
     jobs, gone, submitted = [], [], []
-    queued = _queued(study)
+    queued = queued_runs(study)
     for number, (_, run, folder) in enumerate(runs):
         weights = folder.path / WEIGHTS
         stored = folder.read_tallies()
@@ -105,10 +106,10 @@ def plan(study: Study, steps: Sequence[str]) -> Plan:
             submitted.append(f"{run.key}, seed {run.seed}")
         else:
             jobs.append(job)
-    return Plan(images, len(runs), jobs, gone, submitted)
+    return Plan(len(runs), jobs, gone, submitted, images)
 
 
-def _queued(study: Study) -> Mapping[str, SchedulerJob]:
+def queued_runs(study: Study) -> Mapping[str, SchedulerJob]:
     """Returns run name -> the job that SLURM has of it now."""
     return find_jobs(study.folder, read_submissions(study.folder, study.faults)) or {}
 
@@ -130,7 +131,8 @@ def evaluate(
         follow: shows the executor's events until the last one.
     """
     with study_lock(study.folder):
-        planned.images.prepare(study)
+        if planned.images is not None:
+            planned.images.prepare(study)
         with contextlib.closing(executor.launch(study.folder.absolute(), planned.jobs)) as events:
             follow(events)
 
@@ -138,6 +140,6 @@ def evaluate(
 def remove_images(study: Study) -> None:
     """Deletes the corrupted images, unless a process or a SLURM job may need them."""
     images = CorruptedImages.of(study)
-    if images.folder.is_dir() and not _queued(study):
+    if images.folder.is_dir() and not queued_runs(study):
         with contextlib.suppress(RoadmapError), study_lock(study.folder):
             images.remove()
