@@ -8,6 +8,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
+from cluster import Cluster, require_slurm
 
 from ablations import cli
 from ablations.data.fashion_mnist import EMBEDDED
@@ -177,3 +178,11 @@ def launch(few_images, tmp_path, monkeypatch, capsys):
         return said.out + said.err
 
     return run
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """A SLURM of one node that starts arrays of more than 1,000 jobs."""
+    require_slurm()
+    with Cluster(extra="MaxArraySize=1001") as cluster:
+        yield cluster

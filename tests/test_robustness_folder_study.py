@@ -3,12 +3,11 @@
 import csv
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from cluster import Cluster, require_slurm
+from cluster import Cluster
 from command_line import call
 from product import Product
 from robustness_folders import CLASSES, corrupted, fill
@@ -136,13 +135,6 @@ def test_faults_are_named_before_the_evaluation(results: Path, folders: list[str
         said = call("robustness", "study", *folders, *arguments, "--results", results, status=2)
         assert all(name in said for name in named), said
     assert not (results / "study" / "robustness").exists()
-
-
-@pytest.fixture
-def cluster() -> Iterator[Cluster]:
-    require_slurm()
-    with Cluster(extra="MaxArraySize=1001") as cluster:
-        yield cluster
 
 
 @pytest.mark.slow

@@ -1,21 +1,13 @@
 """A study evaluated under corruption by a real SLURM: a job for each run, submitted once."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cluster import Cluster, require_slurm
+from cluster import Cluster
 from product import Product
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-def cluster() -> Iterator[Cluster]:
-    require_slurm()
-    with Cluster(extra="MaxArraySize=1001") as cluster:
-        yield cluster
 
 
 def test_a_job_for_each_run(cluster: Cluster, tiny_images: Path, tmp_path: Path) -> None:

@@ -9,12 +9,11 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import documents
 import pytest
-from cluster import Cluster, require_slurm
+from cluster import Cluster
 from command_line import PATIENCE
 from product import ROOT, Product, same
 
@@ -23,13 +22,6 @@ from modernize.steps import STEPS
 from modernize.weights import write
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    require_slurm()
-    with Cluster(extra="MaxArraySize=1001") as cluster:
-        yield cluster
 
 
 def test_many_steps_as_one_array(cluster: Cluster, few_images: Path, tmp_path: Path) -> None:

@@ -10,18 +10,21 @@ import click
 from ablations import tables, terminal
 from ablations.commands.options import (
     STUDY_HELP,
+    batch_size_option,
     ema_option,
     find_study,
     given_parameters,
+    image_size_option,
     layers_option,
+    regime_option,
+    skip_bad_images_option,
     study_argument,
+    weights_option,
     workers_option,
 )
 from ablations.commands.parameters import (
-    BATCH,
     PIXELS,
     SEED,
-    FilePath,
     ImageFolder,
     StrictCommand,
 )
@@ -36,11 +39,8 @@ from modernize.errors import UsageError
     short_help="Evaluate a finished run, or weights from elsewhere.",
 )
 @study_argument
-@click.option(
-    "--weights",
-    type=FilePath(path_type=str, is_path=lambda value: value != "torchvision"),
-    metavar="FILE|torchvision",
-    help="Evaluate a checkpoint of torchvision, timm, the official ConvNeXt or this program; or "
+@weights_option(
+    "Evaluate a checkpoint of torchvision, timm, the official ConvNeXt or this program; or "
     "torchvision: its published weights. Without it: evaluate a finished run.",
 )
 @click.option(
@@ -48,13 +48,7 @@ from modernize.errors import UsageError
     metavar="STEP",
     help="The step: its key or index. With --weights, the default is found from them.",
 )
-@click.option(
-    "--regime",
-    default="resnet50",
-    show_default=True,
-    metavar="NAME",
-    help="With --weights and --step: the step's regime.",
-)
+@regime_option("With --weights and --step: the step's regime.")
 @ema_option
 @click.option(
     "--data",
@@ -75,7 +69,7 @@ from modernize.errors import UsageError
     help="Of a segmenter: whole images, slide (crops of them) or multi-scale (several sizes and "
     "flips).  [default: as after each epoch]",
 )
-@click.option("--image-size", type=PIXELS, metavar="PIXELS", help="[default: the run's, or 224]")
+@image_size_option
 @click.option(
     "--resize",
     type=PIXELS,
@@ -83,7 +77,7 @@ from modernize.errors import UsageError
     help="The shorter side before the centre crop.  [default: the run's, or 256 for 224; from 384 "
     "on, the whole image is warped to a square]",
 )
-@click.option("--batch-size", type=BATCH, metavar="IMAGES", default=64, show_default=True)
+@batch_size_option
 @click.option(
     "--precision",
     type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
@@ -91,9 +85,7 @@ from modernize.errors import UsageError
 )
 @workers_option
 @layers_option
-@click.option(
-    "--skip-bad-images", is_flag=True, help="Skip images that cannot be read, and count them."
-)
+@skip_bad_images_option
 @click.option("--seed", type=SEED, metavar="N", default=0, show_default=True, help="Of the run.")
 @click.option(
     "--format", "style", type=click.Choice(["table", "json"]), default="table", show_default=True

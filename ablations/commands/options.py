@@ -11,7 +11,7 @@ import click
 from click.core import ParameterSource
 
 from ablations import limits, tables, terminal
-from ablations.commands.parameters import FilePath, IntegerType
+from ablations.commands.parameters import BATCH, PIXELS, FilePath, IntegerType
 from modernize.errors import UsageError
 from modernize.text import plural
 
@@ -78,6 +78,24 @@ comparing_options = add_options(
 )
 
 
+def weights_option(text: str, *, required: bool = False) -> Callable[..., Any]:
+    """Returns the option ``--weights`` with its help text."""
+    return click.option(
+        "--weights",
+        required=required,
+        type=FilePath(path_type=str, is_path=lambda value: value != "torchvision"),
+        metavar="FILE|torchvision",
+        help=text,
+    )
+
+
+def regime_option(text: str) -> Callable[..., Any]:
+    """Returns the option ``--regime``, with its help text."""
+    return click.option(
+        "--regime", default="resnet50", show_default=True, metavar="NAME", help=text
+    )
+
+
 ema_option = click.option(
     "--ema", is_flag=True, help="Use the file's moving average of the weights (EMA)."
 )
@@ -86,6 +104,15 @@ layers_option = click.option(
     type=FilePath(dir_okay=False),
     metavar="FILE",
     help="The Python file of the network's custom layers, if it has any; it is executed.",
+)
+image_size_option = click.option(
+    "--image-size", type=PIXELS, metavar="PIXELS", help="[default: the run's, or 224]"
+)
+batch_size_option = click.option(
+    "--batch-size", type=BATCH, metavar="IMAGES", default=64, show_default=True
+)
+skip_bad_images_option = click.option(
+    "--skip-bad-images", is_flag=True, help="Skip images that cannot be read, and count them."
 )
 workers_option = click.option(
     "--workers",

@@ -8,7 +8,15 @@ from typing import Any
 import click
 
 from ablations import limits, terminal
-from ablations.commands.options import FORMATS, ema_option, given_parameters, layers_option
+from ablations.commands.options import (
+    FORMATS,
+    ema_option,
+    given_parameters,
+    image_size_option,
+    layers_option,
+    regime_option,
+    weights_option,
+)
 from ablations.commands.parameters import (
     PIXELS,
     FilePath,
@@ -23,16 +31,13 @@ from modernize.errors import UsageError
 
 @click.command(cls=StrictCommand, short_help="Classify images, or draw their objects.")
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...", type=FilePath())
-@click.option(
-    "--weights",
-    required=True,
-    type=FilePath(path_type=str, is_path=lambda value: value != "torchvision"),
-    metavar="FILE|torchvision",
-    help="A checkpoint of torchvision, timm, the official ConvNeXt or this program, or the folder "
+@weights_option(
+    "A checkpoint of torchvision, timm, the official ConvNeXt or this program, or the folder "
     "of a run; or torchvision: its published weights.",
+    required=True,
 )
 @click.option("--step", metavar="STEP", help="The step.  [default: found from the weights]")
-@click.option("--regime", default="resnet50", show_default=True, metavar="NAME", help="Its regime.")
+@regime_option("Its regime.")
 @ema_option
 @click.option(
     "--data",
@@ -41,7 +46,7 @@ from modernize.errors import UsageError
     help="Images in folders, whose names are those of the classes.  [default: those of the "
     "run's images or of ImageNet's 1000, else indices]",
 )
-@click.option("--image-size", type=PIXELS, metavar="PIXELS", help="[default: the run's, or 224]")
+@image_size_option
 @click.option(
     "--resize",
     type=PIXELS,

@@ -2,56 +2,46 @@
 
 from __future__ import annotations
 
-import dataclasses
-import functools
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from ablations import limits, terminal
-from ablations.commands import shell
+from ablations.commands import robustness_work as work
 from ablations.commands.chart_options import chart_options, outputs_option
-from ablations.commands.launch import RunsFailedError
 from ablations.commands.options import (
     FORMATS,
     STUDY_HELP,
+    batch_size_option,
     ema_option,
     find_study,
     given_parameters,
+    image_size_option,
     layers_option,
+    regime_option,
     results_folder,
     short_path,
+    skip_bad_images_option,
     study_argument,
+    weights_option,
     workers_option,
 )
 from ablations.commands.parameters import (
-    BATCH,
-    PIXELS,
     FilePath,
     IntegerType,
     StrictCommand,
     list_option,
 )
-from ablations.units import duration
 from modernize.custom_layers import load_custom_layers
 from modernize.errors import UsageError
-from modernize.text import few, plural
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from ablations.charts.settings import ChartSettings
-    from ablations.launching.executors import Executor
-    from ablations.records import Study
-    from ablations.robustness.scores import Network
-    from ablations.robustness.study import Plan
     from ablations.tables import Report
-
-STORE = "robustness"
-"""The folder, in that of the study or the results, with the counts on the sets in folders."""
 
 _FOLDER = FilePath(file_okay=False)
 
@@ -67,11 +57,8 @@ def _folder(name: str, text: str) -> Callable[..., Any]:
     short_help="Measure robustness: ImageNet-C, -C-bar, -A, -R, -Sketch.",
 )
 @study_argument
-@click.option(
-    "--weights",
-    type=FilePath(path_type=str, is_path=lambda value: value != "torchvision"),
-    metavar="FILE|torchvision",
-    help="A checkpoint, as for evaluate. Without it: the finished runs of a study.",
+@weights_option(
+    "A checkpoint, as for evaluate. Without it: the finished runs of a study.",
 )
 @list_option(
     "--step",
@@ -79,13 +66,7 @@ def _folder(name: str, text: str) -> Callable[..., Any]:
     help="Only these steps of the study. With --weights: the step of the weights; the default is "
     "found from them.",
 )
-@click.option(
-    "--regime",
-    default="resnet50",
-    show_default=True,
-    metavar="NAME",
-    help="With --weights and --step: the step's regime.",
-)
+@regime_option("With --weights and --step: the step's regime.")
 @ema_option
 @_folder("--imagenet-c", "ImageNet-C: gaussian_noise/1/n01440764/..., or below noise/, blur/ ...")
 @_folder("--imagenet-c-bar", "ImageNet-C-bar, in the same layout.")
@@ -103,8 +84,8 @@ def _folder(name: str, text: str) -> Callable[..., Any]:
     "that sees 224 pixels, because these images already have them, and resizing to 256 would "
     "enlarge and cut them; resize for any other.",
 )
-@click.option("--image-size", type=PIXELS, metavar="PIXELS", help="[default: the run's, or 224]")
-@click.option("--batch-size", type=BATCH, metavar="IMAGES", default=64, show_default=True)
+@image_size_option
+@batch_size_option
 @click.option(
     "--precision",
     type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
@@ -114,9 +95,7 @@ def _folder(name: str, text: str) -> Callable[..., Any]:
 )
 @workers_option
 @layers_option
-@click.option(
-    "--skip-bad-images", is_flag=True, help="Skip images that cannot be read, and count them."
-)
+@skip_bad_images_option
 @click.option(
     "--table",
     "view",
@@ -194,22 +173,22 @@ def robustness(
         raise UsageError("--output draws accuracy by severity: it needs --imagenet-c or -c-bar.")
     if layers is not None:
         load_custom_layers(layers)
-    launch = _Launch(jobs, executor, slurm_config)
+    launch = work.Launch(jobs, executor, slurm_config)
     result: tuple[Report, Figure | None] | None
     if not folders:
         found = find_study(study, results)
-        result = _made_here(found, step, relative_to, view, settings, launch)
+        result = work.made_here(found, step, relative_to, view, settings, launch)
     else:
         if weights is None:
             found = find_study(study, results)
-            measured = _study_on_folders(found, step, folders, options, launch)
+            measured = work.study_on_folders(found, step, folders, options, launch)
         elif len(step) > 1:
             raise UsageError("--step names one step with --weights.")
         else:
             options["step"] = step[0] if step else None
-            store = results_folder(results) / STORE
-            measured = _weights_on_folders(weights, folders, options, store)
-        result = _show_networks(*measured, view, settings) if measured[0] else None
+            store = results_folder(results) / work.STORE
+            measured = work.weights_on_folders(weights, folders, options, store)
+        result = work.show_networks(*measured, view, settings) if measured[0] else None
     if result is None:  # all runs are with SLURM
         return
     report, figure = result
@@ -233,183 +212,10 @@ _USELESS = {
 """What is evaluated -> the options that have no effect on it."""
 
 
-def _tell(line: str) -> None:
-    terminal.echo(line, err=True)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Launch:
-    """The options that say where the runs of a study are evaluated."""
-
-    jobs: int | None
-    executor: str
-    slurm_config: Path | None
-
-    def choose(self, study: Study) -> tuple[Executor, str]:
-        """Returns the executor, and its name with the reason for it."""
-        from ablations.launching.executors import choose_executor
-        from ablations.launching.slurm_config import load_slurm_config
-        from ablations.launching.torchrun import find_torchrun
-
-        if find_torchrun() is not None:
-            raise UsageError(
-                "start robustness without torchrun: each run is evaluated by one process."
-            )
-        config = load_slurm_config(self.slurm_config)
-        return choose_executor(self.executor, study.preset, self.jobs, config)
-
-
-def _weights_on_folders(
-    weights: str, folders: Mapping[str, Path], options: Mapping[str, Any], store: Path
-) -> tuple[list[Network], list[str]]:
-    """Returns weights with their counts on the sets in folders, and notes."""
-    from ablations.robustness import folders as on_folders
-
-    faults: dict[Path, str] = {}
-    asked = on_folders.Options(**options)
-    network, notes = on_folders.measure(weights, folders, asked, store, _tell, faults)
-    return [network], [*notes, *faults.values()]
-
-
-def _study_on_folders(
-    study: Study,
-    steps: Sequence[str],
-    folders: Mapping[str, Path],
-    options: Mapping[str, Any],
-    launch: _Launch,
-) -> tuple[list[Network], list[str]]:
-    """Evaluates the finished runs of a study that were not yet; returns those that are, and notes.
-
-    Raises:
-        RunsFailedError: if a run could not be evaluated.
-    """
-    from ablations.robustness.folder_study import StudyOnFolders
-    from ablations.robustness.folders import Options
-
-    chosen = launch.choose(study)
-    if not chosen[0].waits and options["precision"] == "auto":
-        raise UsageError(
-            "--precision auto depends on the device, which is not known before a SLURM job runs; "
-            "name the precision: fp32, bf16 or fp16."
-        )
-    work = StudyOnFolders.of(study, steps, folders, Options(**options), study.folder / STORE)
-    planned = work.plan()
-    if planned.jobs:
-        planned = _evaluate(study, planned, work.plan, chosen)
-    _tell_submitted(planned)
-    return work.networks(), work.notes()
-
-
-def _show_networks(
-    networks: Sequence[Network], notes: Sequence[str], view: str, settings: ChartSettings | None
-) -> tuple[Report, Figure | None]:
-    """Returns the table of networks on the sets in folders, and the chart if there are settings."""
-    from ablations.robustness import folder_reports
-
-    if view == "summary":
-        report = folder_reports.summary(networks, notes)
-    else:
-        report = folder_reports.TABLES[view](networks)
-    if settings is None:
-        return report, None
-    from ablations.robustness.chart import folders_figure
-
-    return report, folders_figure(networks, settings)
-
-
-def _tell_submitted(planned: Plan) -> None:
-    if planned.submitted:
-        _tell(f"{plural(len(planned.submitted), 'run')} with SLURM: {few(planned.submitted)}.")
-
-
-def _made_here(
-    study: Study,
-    steps: Sequence[str],
-    relative_to: str | None,
-    view: str,
-    settings: ChartSettings | None,
-    launch: _Launch,
-) -> tuple[Report, Figure | None] | None:
-    """Evaluates the finished runs of a study that were not yet, and returns its table and chart.
-
-    Returns:
-        None if no run was evaluated yet, because all are with SLURM.
-
-    Raises:
-        UsageError: if the study has no results, and no run that can be evaluated.
-        RunsFailedError: if a run could not be evaluated.
-    """
-    from ablations.analysis import robustness as analysis
-    from ablations.robustness.study import plan, remove_images
-
-    planned = plan(study, steps)
-    if relative_to is not None:
-        study.key_of(relative_to)
-    if planned.jobs:
-        replan = functools.partial(plan, study, steps)
-        planned = _evaluate(study, planned, replan, launch.choose(study))
-    if not planned.jobs:
-        remove_images(study)
-    _tell_submitted(planned)
-    if planned.gone:
-        _tell(f"Without weights here, and not evaluated before: {few(planned.gone)}.")
-    found = analysis.read(study, steps, relative_to, planned.finished)
-    if found is None and planned.gone:
-        raise UsageError(
-            f"the weights of the study {study.name} are not here, and none of its runs was "
-            "evaluated before. To have them, train the study under another --name."
-        )
-    if found is None:
-        return None
-    figure = None
-    if settings is not None:
-        from ablations.charts import severity_chart
-
-        figure = severity_chart.study_figure(found, settings)
-    return analysis.VIEWS[view](found), figure
-
-
-def _evaluate(
-    study: Study, planned: Plan, replan: Callable[[], Plan], chosen: tuple[Executor, str]
-) -> Plan:
-    """Evaluates runs, or submits them, and returns the plan of the rest."""
-    from ablations.launching.progress import follow
-    from ablations.robustness import study as work
-
-    executor, reason = chosen
-    console, count, start = terminal.console(err=True), len(planned.jobs), time.monotonic()
-    console.print(f"Executor: {reason}", soft_wrap=True)
-    try:
-        work.evaluate(
-            study,
-            planned,
-            executor,
-            lambda events: follow(events, count, console, bars=executor.background),
-        )
-    except KeyboardInterrupt as stop:
-        console.print(
-            f"{shell.describe(stop)}. The counts are kept; the same command continues.",
-            style="bold",
-            soft_wrap=True,
-        )
-        raise SystemExit(shell.exit_status(stop)) from None
-    left = replan()
-    if not executor.waits:
-        return left
-    if left.jobs:
-        raise RunsFailedError(
-            f"{len(left.jobs)} of {plural(count, 'run')} were not evaluated to the end; see the "
-            f"logs, such as {left.jobs[0].folder / 'log.txt'}. The same command continues."
-        )
-    seconds = duration(time.monotonic() - start)
-    _tell(f"Evaluated {plural(count, 'run')}: {seconds}")
-    return left
-
-
 def _draw(figure: Figure, outputs: Sequence[Path], settings: ChartSettings) -> None:
     from ablations.charts import chart
 
     for path in outputs:
-        _tell(f"Wrote {short_path(chart.save_figure(figure, path, settings))}")
+        work.tell(f"Wrote {short_path(chart.save_figure(figure, path, settings))}")
     if note := chart.boxes_note(figure, settings):
-        _tell(note)
+        work.tell(note)
