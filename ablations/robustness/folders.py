@@ -35,8 +35,6 @@ from modernize.user_code import digest_of
 from modernize.weights import Weights, network_of
 
 AS_IS, RESIZE, MODEL = "as-is", "resize", "model"
-PREPARATIONS = ("auto", AS_IS, RESIZE, MODEL)
-"""How corrupted images are prepared; see :func:`corrupted_choice`."""
 
 
 @dataclasses.dataclass(frozen=True)
