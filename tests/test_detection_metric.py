@@ -137,7 +137,7 @@ def by_the_reference(tmp_path, truth, found, kind: str) -> list[float]:
     for annotation in truth["annotations"]:
         code = annotation["segmentation"]
         code["counts"] = code["counts"].decode()
-    (tmp_path / "truth.json").write_text(json.dumps(truth))
+    (tmp_path / "truth.json").write_text(json.dumps({"info": {}, **truth}))
     results = []
     for i, one in found:
         rows = zip(one["boxes"].tolist(), one["scores"].tolist(), one["labels"].tolist(),

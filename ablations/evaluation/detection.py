@@ -78,7 +78,7 @@ class DetectionMetric:
         from pycocotools.coco import COCO
 
         self._truth = COCO()
-        self._truth.dataset = dict(truth)
+        self._truth.dataset = {"info": {}, **truth}  # pycocotools 2.0.10 reads "info"
         with _quiet():
             self._truth.createIndex()
 
