@@ -12,6 +12,9 @@ import pytest
 from ablations.cli import main
 
 ROOT = Path(__file__).parent.parent
+TINY = ("epochs=1", "warmup_epochs=0", "batch_size=1000", "micro_batch_size=1000")
+"""Settings of a training that is as short as can be."""
+
 PATIENCE = 900  # seconds; only a test that fails takes so long
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from cluster import Cluster, require_slurm
+from command_line import TINY
 
 from ablations import cli
 from ablations.data.fashion_mnist import EMBEDDED
@@ -154,9 +155,6 @@ def rows():
 def tiny_images(tmp_path_factory):
     """The same of 400 and 100 images, for tests of the fate of runs, not of their accuracy."""
     return _first_images(tmp_path_factory.mktemp("tiny-images"), 400, 100)
-
-
-TINY = ("epochs=1", "warmup_epochs=0", "batch_size=1000", "micro_batch_size=1000")
 
 
 @pytest.fixture

@@ -2,12 +2,13 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from command_line import call
+from command_line import TINY, call
 from torch import Tensor
 
 from ablations.commands.study_request import build_request
@@ -39,6 +40,43 @@ FROZEN = ["--set", "learning_rate=1e-30", "--set", "final_learning_rate=0"]
 def frozen(launch: Any) -> Any:
     """Launches with a learning rate that changes nothing: the last weights are the first."""
     return lambda *words, **options: launch(*words, *FROZEN, **options)
+
+
+@pytest.mark.integration
+def test_finished_runs_need_their_starts_no_more(
+    launch: Any, few_images: Path, tmp_path: Path
+) -> None:
+    """Neither after the results were moved, nor without the weights that they started from."""
+    road = ["--until", "recipe"]
+    launch(*road, "--name", "before")
+    launch(*road, "--name", "after", "--start", "study:before")
+    results = tmp_path / "moved"
+    results.mkdir()
+    for name in ("before", "after"):
+        (tmp_path / name).rename(results / name)
+
+    def plan(*arguments: str, status: int = 0) -> str:
+        words = [word for setting in TINY for word in ("--set", setting)]
+        words += ["--data", str(few_images), "--results", str(results)]
+        start = ["--name", "after", "--start", "study:before", "--dry-run"]
+        return call(*words, *start, *arguments, status=status)
+
+    moved = Study.open(results / "after")
+    for _, run, _ in moved.runs():
+        file = moved.start_of(run.key, run.seed)
+        assert file is not None
+        assert Path(file["path"]).is_file()
+    assert str(tmp_path) not in json.dumps(moved.manifest["starts"])
+    assert "0 of 2 runs to do" in plan(*road)
+    for path in (results / "before").rglob(WEIGHTS):
+        path.unlink()
+    assert "0 of 2 runs to do" in plan(*road)
+    said = plan("--until", "stage-ratio", status=2)
+    assert "stage-ratio, seed 0" in said
+    assert "recipe, seed 0" not in said
+    shutil.rmtree(moved.folder / "runs")
+    said = plan(*road, status=2)
+    assert all(part in said for part in ("resnet, seed 0; recipe, seed 0", "before", WEIGHTS))
 
 
 @pytest.mark.integration

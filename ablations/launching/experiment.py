@@ -29,6 +29,7 @@ from ablations.records import (
     write_bytes,
 )
 from ablations.records.lock import study_lock
+from ablations.records.study import known_starts
 from ablations.studies import selection
 from ablations.studies.estimates import PlanRow, TrainingImages, plan_rows
 from ablations.studies.variants import ResolvedStudy
@@ -273,7 +274,7 @@ def design(
     files = {"times": images.times} if images.times else {}  # on disk
     if check_images and files:
         files["contents"] = digest_content(images.readers())
-    starts = find_starts(variants, seeds, folder.parent)
+    starts = find_starts(variants, seeds, folder.parent, known_starts(folder))
     study = Study.merge(
         folder,
         preset=preset,
@@ -287,11 +288,12 @@ def design(
         name=resolved.name,
         title=resolved.title,
         custom_costs={v.key: task.cost(v.spec, size) for v in variants if v.spec.custom_layers},
-        starts=starts,
+        starts=starts.files,
         study_text=resolved.text,
     )
     asked = [(variant, seed) for variant in variants for seed in range(seeds)]
     planned = plan_runs(study, asked)
+    starts.check((p.run.key, p.run.seed) for p in planned if p.needed)
     return Experiment(
         study,
         preset,

@@ -160,12 +160,14 @@ class Study:
             yield run.with_seed(seed, file["digest"] if file else None)
 
     def start_of(self, key: str, seed: int) -> dict[str, Any] | None:
-        """Returns the weights that a run starts from: ``path``, ``digest`` and ``ema``.
+        """Returns the weights that a run starts from: ``path`` (absolute), ``digest`` and ``ema``.
 
         None: it starts from fresh weights, or was not requested yet.
         """
         files: list[dict[str, Any]] = self.manifest.get("starts", {}).get(key, [])
-        return files[seed] if seed < len(files) else None
+        if seed >= len(files):
+            return None
+        return {**files[seed], "path": str(self.folder.parent.absolute() / files[seed]["path"])}
 
     def folder_of(self, run: Run) -> RunFolder:
         """Returns the folder of a run's files, which need not exist."""
@@ -422,6 +424,14 @@ def open_study(study: Study | Path | str, results: Path | str = "results") -> St
 def study_names(results: Path) -> list[str]:
     """Returns the names of the studies in a results folder."""
     return sorted(path.parent.name for path in results.glob("*/study.json"))
+
+
+def known_starts(folder: Path) -> Mapping[str, Sequence[Mapping[str, Any]]]:
+    """Returns the weights that the runs of a study start from, as an earlier launch found them."""
+    starts: Mapping[str, Sequence[Mapping[str, Any]]] = (_read_manifest(folder) or {}).get(
+        "starts", {}
+    )
+    return starts
 
 
 def _read_manifest(folder: Path) -> dict[str, Any] | None:

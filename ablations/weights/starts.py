@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from ablations.choices import Start
@@ -52,10 +53,37 @@ class StartFile:
         return found
 
 
+@dataclasses.dataclass(frozen=True)
+class Starts:
+    """The weights that the runs of a study start from.
+
+    Attributes:
+        files: key of a step -> for each seed, the fields of a :class:`StartFile`; the path is from
+            the results folder if the weights are in it.
+        missing: (key, seed) of runs whose weights are not there now -> why. The study has their
+            digests from an earlier launch, so that these runs are known, but cannot be trained.
+    """
+
+    files: Mapping[str, Sequence[Mapping[str, Any]]]
+    missing: Mapping[tuple[str, int], str]
+
+    def check(self, needed: Iterable[tuple[str, int]]) -> None:
+        """Raises UsageError if the weights of a run that is to be trained are not there."""
+        faults: dict[str, list[str]] = {}
+        for key, seed in needed:
+            if fault := self.missing.get((key, seed)):
+                faults.setdefault(fault, []).append(f"{key}, seed {seed}")
+        if faults:
+            raise UsageError("\n".join(_lines(faults)))
+
+
 def find_starts(
-    variants: Sequence[Variant], seeds: int, results: Path
-) -> dict[str, list[dict[str, Any]]]:
-    """Returns the weights that runs start from, by the step's key and for each seed.
+    variants: Sequence[Variant],
+    seeds: int,
+    results: Path,
+    known: Mapping[str, Sequence[Mapping[str, Any]]] = MappingProxyType({}),
+) -> Starts:
+    """Returns the weights that runs start from.
 
     Steps with fresh weights are left out. All files are read and checked.
 
@@ -63,13 +91,15 @@ def find_starts(
         variants: their networks must fit the images.
         seeds: runs of each variant.
         results: the folder of the studies.
+        known: ``files`` of an earlier launch of the same study.
 
     Raises:
-        UsageError: naming every run whose start is missing or does not fit.
+        UsageError: naming every run whose start is missing or does not fit, unless it is known.
     """
-    starts: dict[str, list[dict[str, Any]]] = {}
-    faults: dict[str, list[str]] = {}  # the fault -> the runs that have it
+    files: dict[str, list[Mapping[str, Any]]] = {}
+    missing: dict[tuple[str, int], str] = {}
     digests: dict[tuple[Path, bool, NetSpec], str] = {}
+    root = results.absolute()
     for variant in variants:
         if variant.start is None:
             continue
@@ -80,13 +110,16 @@ def find_starts(
                 key = path, start.ema, variant.spec
                 if key not in digests:
                     digests[key] = _digest(*key)
-                file = StartFile(str(path), digests[key], start.ema)
-                starts.setdefault(variant.key, []).append(dataclasses.asdict(file))
+                where = path.relative_to(root) if path.is_relative_to(root) else path
+                file = StartFile(str(where), digests[key], start.ema)
+                files.setdefault(variant.key, []).append(dataclasses.asdict(file))
             except RoadmapError as error:
-                faults.setdefault(str(error), []).append(f"{variant.key}, seed {seed}")
-    if faults:
-        raise UsageError("\n".join(_lines(faults)))
-    return starts
+                missing[variant.key, seed] = str(error)
+                before = known.get(variant.key, [])[seed : seed + 1]
+                files.setdefault(variant.key, []).extend(before)
+    found = Starts(files, missing)
+    found.check((key, seed) for key, seed in missing if seed >= len(known.get(key, [])))
+    return found
 
 
 def _path(start: Start, key: str, seed: int, results: Path) -> Path:
@@ -119,7 +152,10 @@ def _check_finished(folder: RunFolder, study: str) -> None:
         status = record.status if record else "not finished"
         raise UsageError(f"the study {study} has this run, but it is {status}; train it first")
     if not (folder.path / WEIGHTS).is_file():
-        raise UsageError(f"the study {study} has this run without its weights ({WEIGHTS})")
+        raise UsageError(
+            f"the study {study} has this run without its weights ({WEIGHTS}); train that study "
+            "again under another --name, and start from it"
+        )
 
 
 def _digest(path: Path, ema: bool, spec: NetSpec) -> str:
