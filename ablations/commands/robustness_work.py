@@ -90,7 +90,8 @@ def study_on_folders(
             "--precision auto depends on the device, which is not known before a SLURM job runs; "
             "name the precision: fp32, bf16 or fp16."
         )
-    work = StudyOnFolders.of(study, steps, folders, Options(**options), study.folder / STORE)
+    store, here = study.folder / STORE, chosen[0].waits
+    work = StudyOnFolders.of(study, steps, folders, Options(**options), store, here=here)
     planned = work.plan()
     if planned.jobs:
         planned = _evaluate(study, planned, work.plan, chosen)

@@ -93,6 +93,8 @@ class StudyOnFolders:
         folders: Mapping[str, Path],
         options: Options,
         store: Path,
+        *,
+        here: bool,
     ) -> Self:
         """Returns the finished runs of a study, whose weights and sets are checked here.
 
@@ -102,6 +104,7 @@ class StudyOnFolders:
             folders: kind of set -> the user's folder.
             options: of the command.
             store: the folder of the counts.
+            here: whether they are evaluated on this machine.
 
         Raises:
             UsageError: as :func:`~ablations.robustness.study.finished_runs` and
@@ -127,7 +130,7 @@ class StudyOnFolders:
         planned, known = [], {}
         for job in jobs:
             evaluated = _read(job)
-            counted = plan_counting(evaluated, sets, options, store.absolute())
+            counted = plan_counting(evaluated, sets, options, store.absolute(), here=here)
             planned.append(dataclasses.replace(job, planned=counted))
             known[job.run.key] = published(job.run.spec, evaluated.choice.image_size)
         return cls(study, planned, known)

@@ -21,7 +21,7 @@ from ablations.records.tallies import Tallies, read_tallies
 from ablations.robustness.scores import Network
 from ablations.robustness.sets import KINDS, ImageSet, Kind, Part, class_names, find_set
 from ablations.training.checkpoint import beside_weights
-from ablations.training.device_context import make_device_context
+from ablations.training.device_context import DTYPES, make_device_context, resolve_precision
 from ablations.training.evaluation import evaluate_weights
 from ablations.units import duration, percent
 from ablations.weights.preparation import describe, preparation
@@ -203,7 +203,12 @@ def find_sets(folders: Mapping[str, Path], options: Options) -> list[ImageSet]:
 
 
 def plan_counting(
-    evaluated: Evaluated, sets: Sequence[ImageSet], options: Options, store: Path
+    evaluated: Evaluated,
+    sets: Sequence[ImageSet],
+    options: Options,
+    store: Path,
+    *,
+    here: bool = True,
 ) -> list[Counting]:
     """Returns the counting of weights on each set.
 
@@ -212,12 +217,15 @@ def plan_counting(
         sets: what they are evaluated on.
         options: of the command.
         store: the folder of the counts.
+        here: whether they are evaluated on this machine.
 
     Raises:
         DataError: if corrupted images cannot be prepared as the options say.
+        UsageError: for a precision that this machine does not have.
     """
-    context = make_device_context(find_slots(1)[0].device, _compute(options.precision))
-    precision = str(context.dtype).removeprefix("torch.")
+    device = torch.device(find_slots(1)[0].device)
+    dtype = resolve_precision(options.precision, device) if here else DTYPES[options.precision]
+    precision = str(dtype).removeprefix("torch.")
     planned = []
     for one in sets:
         choice = evaluated.choice
@@ -245,7 +253,7 @@ def count(
     tell: Callable[[str], None],
     faults: Faults,
     keep_going: Callable[[], bool] = lambda: True,
-) -> bool:
+) -> None:
     """Counts the parts that are missing, and writes the counts after each.
 
     Args:
@@ -256,9 +264,6 @@ def count(
         tell: is called with a line for each part.
         faults: gets a sentence for each damaged file of counts.
         keep_going: returns False when the work has to stop after a part.
-
-    Returns:
-        Whether all is counted.
 
     Raises:
         BadImageError: for an image that cannot be read, unless such images are skipped.
@@ -275,7 +280,7 @@ def count(
         missing = one.missing(tallies)
         for number, part in enumerate(missing, start=1):
             if not keep_going():
-                return False
+                return
             start = time.monotonic()
             result = evaluate_weights(
                 of,  # type: ignore[arg-type]  # or one with fewer classes
@@ -293,7 +298,6 @@ def count(
             name = "" if part.name == "all" else f", {part.name.replace('/', ', severity ')}"
             top1 = percent(accuracy((right, result.images)))
             tell(f"[{number}/{len(missing)}] {kind.title}{name}: top-1 {top1}, {seconds}")
-    return True
 
 
 def _compute(precision: str) -> Compute:

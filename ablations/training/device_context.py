@@ -139,6 +139,10 @@ def keep_freed_memory() -> bool:
     return bool(mallopt(mmap_max, 0)) and bool(mallopt(trim_threshold, 2**31 - 1))
 
 
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+"""Precision -> data type; "auto" depends on the device."""
+
+
 def resolve_precision(precision: str, device: torch.device) -> torch.dtype:
     """Returns the data type of a preset's ``precision`` on a device.
 
@@ -149,7 +153,7 @@ def resolve_precision(precision: str, device: torch.device) -> torch.dtype:
         return _best(device)
     if faults := precision_faults(precision, device.type):
         raise UsageError(" ".join(faults))
-    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+    return DTYPES[precision]
 
 
 def supports(device: torch.device, dtype: torch.dtype) -> bool:
