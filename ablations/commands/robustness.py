@@ -57,9 +57,7 @@ def _folder(name: str, text: str) -> Callable[..., Any]:
     short_help="Measure robustness: ImageNet-C, -C-bar, -A, -R, -Sketch.",
 )
 @study_argument
-@weights_option(
-    "A checkpoint, as for evaluate. Without it: the finished runs of a study.",
-)
+@weights_option("A checkpoint, as for evaluate. Without it: the finished runs of a study.")
 @list_option(
     "--step",
     metavar="STEP,...",

@@ -142,7 +142,7 @@ class StudyOnFolders:
         with_slurm = [job for job in left if job.run.name in queued]
         return Plan(
             len(self.jobs),
-            [job for job in left if job not in with_slurm],
+            [job for job in left if job.run.name not in queued],
             gone=[],
             submitted=[f"{job.run.key}, seed {job.run.seed}" for job in with_slurm],
         )
