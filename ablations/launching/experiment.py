@@ -29,7 +29,7 @@ from ablations.records import (
     write_bytes,
 )
 from ablations.records.lock import study_lock
-from ablations.records.study import known_starts
+from ablations.records.manifest import known_starts
 from ablations.studies import selection
 from ablations.studies.estimates import PlanRow, TrainingImages, plan_rows
 from ablations.studies.variants import ResolvedStudy

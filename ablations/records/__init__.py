@@ -28,6 +28,7 @@ from ablations.records.files import (
     write_text,
 )
 from ablations.records.heartbeat import ProcessState
+from ablations.records.manifest import differing
 from ablations.records.provenance import (
     COMMAND,
     PROGRAM,
@@ -42,7 +43,6 @@ from ablations.records.status import RunStatus, last_lines, read_statuses
 from ablations.records.study import (
     STUDY_FILE,
     Study,
-    differing,
     open_study,
     study_folder,
     study_names,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import os
 import unicodedata
@@ -10,32 +9,34 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from ablations.metrics import TASKS, TaskMetrics
 from ablations.recipe import Preset
 from ablations.records.archive import ARCHIVE, ArchivedRun, read_archive, write_archive
 from ablations.records.files import (
     Faults,
     ResultsError,
-    check,
     make_folder,
-    read_json,
     write_bytes,
     write_json,
     write_text,
 )
+from ablations.records.manifest import (
+    MANIFEST_FILE,
+    ROADMAP,
+    merge,
+    read_manifest,
+    variant_from_dict,
+    variant_to_dict,
+)
 from ablations.records.record import Record
 from ablations.records.run import Run, RunFolder
-from ablations.records.schemas import MANIFEST, OBJECT
 from ablations.tasks.registry import make_task
 from modernize.custom_layers import loaded_files
-from modernize.errors import RoadmapError, UsageError
+from modernize.errors import UsageError
 from modernize.spec import NetSpec
-from modernize.steps import STEPS, Training, Variant, find_key, until
+from modernize.steps import STEPS, Variant, find_key, until
 
 STUDY_FILE = "study.yaml"
-ROADMAP = "roadmap"
 
 
 class Study:
@@ -75,7 +76,7 @@ class Study:
     @functools.cached_property
     def variants(self) -> tuple[Variant, ...]:
         """The variants that are compared, in order."""
-        return tuple(_variant_from(values) for values in self.manifest["variants"])
+        return tuple(variant_from_dict(values) for values in self.manifest["variants"])
 
     @property
     def title(self) -> str:
@@ -235,7 +236,7 @@ class Study:
             for file in loaded_files(variant.spec):
                 make_folder(self.folder / "layers")
                 write_bytes(self.folder / "layers" / f"{file.digest}.py", file.content)
-        write_json(self.folder / "study.json", self.manifest)
+        write_json(self.folder / MANIFEST_FILE, self.manifest)
 
     @classmethod
     def open(cls, folder: Path) -> Study:
@@ -245,7 +246,7 @@ class Study:
             UsageError: if there is none.
             ResultsError: if it cannot be read.
         """
-        manifest = _read_manifest(folder)
+        manifest = read_manifest(folder)
         if manifest is None:
             raise UsageError(
                 f"no study {folder.name!r} in {folder.parent}. "
@@ -301,7 +302,7 @@ class Study:
             "preset": preset.model_dump(mode="json"),
             "regime": regime,
             "images": dict(images),
-            "variants": [_variant_dict(variant) for variant in variants],
+            "variants": [variant_to_dict(variant) for variant in variants],
             "seeds": seeds,
         }
         if whole:
@@ -324,60 +325,12 @@ class Study:
 
     @classmethod
     def _merged(cls, folder: Path, requested: dict[str, Any], study_text: str) -> Study:
-        there = _read_manifest(folder)
+        there = read_manifest(folder)
         if there is None:
             return cls(folder, requested, study_text, requested)
-        before = {v["key"]: v for v in there["variants"]}
-        differ = [
-            *_differences("", {"study": there.get("study", ROADMAP)}, requested),
-            *_differences("preset.", _unnamed(there["preset"]), requested["preset"]),
-            *_differences("", {k: there[k] for k in ("regime", "images")}, requested),
-            *(
-                line
-                for v in requested["variants"]
-                if v["key"] in before
-                for line in _differences(f"step {v['key']}.", _unnamed(before[v["key"]]), v)
-            ),
-        ]
-        starts = {**there.get("starts", {}), **requested.get("starts", {})}
-        for key, known in there.get("starts", {}).items():
-            for seed, (was, now) in enumerate(zip(known, starts[key], strict=False)):
-                if was["digest"] != now["digest"]:
-                    differ.append(
-                        f"step {key}, seed {seed}: it starts from {now['path']}, whose weights "
-                        "are not those that the study started from"
-                    )
-            starts[key] = [*starts[key], *known[len(starts[key]) :]]
-        files, files_before = requested.get("files", {}), there.get("files", {})
-        if changed := {"contents"} & files.keys() & files_before.keys():
-            known = {name: files_before[name] for name in changed}
-            differ += _differences(
-                "the images' files have the same names and sizes, but ", known, files
-            )
-        if differ:
-            raise UsageError(
-                f"{folder} has a study with other conditions:\n  "
-                + "\n  ".join(differ)
-                + "\nGive this one another name with --name, or remove that folder."
-            )
-        # Variants that the study has, but no longer lists, come last.
-        keys = [*requested["order"], *(key for key in before if key not in requested["order"])]
-        places = {key: place for place, key in enumerate(keys)}
-        variants_now = {**before, **{v["key"]: v for v in requested["variants"]}}
-        merged = sorted(variants_now.values(), key=lambda v: places[v["key"]])
-        manifest = {**requested, "variants": merged, "order": keys}
-        manifest["seeds"] = max(requested["seeds"], there["seeds"])
-        for name in ("custom_costs", "parents"):
-            if merged_values := {**there.get(name, {}), **requested.get(name, {})}:
-                manifest[name] = merged_values
-        if starts:
-            manifest["starts"] = starts
-        if sections := [*requested.get("sections", []), *there.get("sections", [])]:
-            manifest["sections"] = list(dict.fromkeys(sections))
-        if files or files_before:  # the first times stay until contents were compared
-            manifest["files"] = files if "contents" in files else {**files, **files_before}
+        manifest = merge(there, requested, folder)
         study = cls(folder, manifest, study_text, requested)
-        study.files_before = files_before
+        study.files_before = there.get("files", {})
         return study
 
 
@@ -423,82 +376,4 @@ def open_study(study: Study | Path | str, results: Path | str = "results") -> St
 
 def study_names(results: Path) -> list[str]:
     """Returns the names of the studies in a results folder."""
-    return sorted(path.parent.name for path in results.glob("*/study.json"))
-
-
-def known_starts(folder: Path) -> Mapping[str, Sequence[Mapping[str, Any]]]:
-    """Returns the weights that the runs of a study start from, as an earlier launch found them."""
-    starts: Mapping[str, Sequence[Mapping[str, Any]]] = (_read_manifest(folder) or {}).get(
-        "starts", {}
-    )
-    return starts
-
-
-def _read_manifest(folder: Path) -> dict[str, Any] | None:
-    """Returns the content of study.json; None if there is none.
-
-    Raises:
-        ResultsError: if it is damaged, or another version of this program wrote it.
-    """
-    path = folder / "study.json"
-    advice = "delete it and launch the study again: finished runs are found again"
-    manifest = read_json(path, OBJECT, advice)
-    if manifest is None:
-        return None
-    try:
-        check(manifest, MANIFEST)
-        variants = [_variant_from(values) for values in manifest["variants"]]
-        if len({variant.key for variant in variants}) < len(variants):
-            raise ValueError("variants: a key occurs twice")
-        preset = Preset.model_validate(manifest["preset"])
-        for variant in variants:
-            preset.recipes.of_variant(variant, manifest["regime"])
-    except ValidationError as error:
-        reason = ", ".join("preset." + ".".join(map(str, f["loc"])) for f in error.errors())
-    except (ValueError, TypeError, RoadmapError) as error:
-        reason = str(error)
-    else:
-        return manifest
-    raise ResultsError(
-        f"{path} is damaged, or from another version of this program ({reason}); use that "
-        "version, or run the study again under another --name."
-    )
-
-
-def _variant_dict(variant: Variant) -> dict[str, Any]:
-    return {
-        **{f.name: getattr(variant, f.name) for f in dataclasses.fields(variant)},
-        "spec": variant.spec.to_dict(),
-        "training": str(variant.training),
-        "recipe": dict(variant.recipe),
-    }
-
-
-def _unnamed(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the values of a variant or a preset without its titles, which may change."""
-    return {name: value for name, value in values.items() if name not in ("title", "section")}
-
-
-def _variant_from(values: Mapping[str, Any]) -> Variant:
-    spec, training = NetSpec.from_dict(values["spec"]), Training(values["training"])
-    return Variant(**{**values, "spec": spec, "training": training})
-
-
-def differing(
-    there: Mapping[str, Any], here: Mapping[str, Any], prefix: str = ""
-) -> Iterator[tuple[str, Any, Any]]:
-    """Yields the name, as ``recipe.epochs``, and both values, if they differ in two objects."""
-    for name, value in there.items():
-        other = here.get(name)
-        if isinstance(value, dict) and isinstance(other, dict):
-            nested = {**dict.fromkeys(other), **value}
-            yield from differing(nested, other, f"{prefix}{name}.")
-        elif value != other:
-            yield f"{prefix}{name}", value, other
-
-
-def _differences(prefix: str, there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
-    return [
-        f"{name}: {value!r} there, {other!r} here"
-        for name, value, other in differing(there, here, prefix)
-    ]
+    return sorted(path.parent.name for path in results.glob(f"*/{MANIFEST_FILE}"))
