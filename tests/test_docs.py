@@ -1,5 +1,6 @@
 """Every command, code block and link in README and docs works as written there."""
 
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -112,10 +113,34 @@ def test_documents_with_training(commands: list[tuple[list[str], str]], clone: P
         check(words, output, clone, exactly=words[2] == "flops")
 
 
+def small_commands(path: Path) -> list[list[str]]:
+    """The commands of a document that train for minutes, and those that use what these trained."""
+    named = [block for block in blocks(path, "sh") if block.name == "small"]
+    return [words for block in named for words, _ in block.commands()]
+
+
+SMALL = ("data.limit=16", "epochs=1", "warmup_epochs=0", "batch_size=4", "micro_batch_size=2")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", [path for path in PATHS if small_commands(path)])
+def test_commands_that_train_for_minutes(path: Path, clone: Path) -> None:
+    """In order, on few images, with the files that the document names."""
+    Image.new("RGB", (160, 140), "teal").save(clone / "street.jpg")
+    for words in small_commands(path):
+        small = [f"--set={setting}" for setting in SMALL] if trains(words) else []
+        run([*(str(next(clone.glob(w))) if "*" in w else w for w in words), *small], clone)
+        for weights in clone.glob("results/detector/runs/*/weights.pt"):
+            shutil.copy(weights, clone)
+    assert (clone / "street.predicted.png").is_file()
+    assert (clone / "pictures" / "street.predicted.png").is_file()
+
+
 FOR_USERS_FILES = [
     words
     for path in PATHS
     for block in blocks(path, "sh")
+    if block.name != "small"
     for words, _ in block.commands()
     if not set(RUN_ELSEWHERE) & set(words)
 ]
@@ -126,7 +151,7 @@ FOR_USERS_FILES = [
 @pytest.mark.usefixtures("users_files")
 def test_commands_for_users_files(words: list[str], clone: Path) -> None:
     """Those that would take long are only planned, or parsed."""
-    if NEEDS_NETWORK in words or words[2] in ("benchmark", "robustness"):
+    if NEEDS_NETWORK in words or words[2] in ("benchmark", "robustness") or "--test" in words:
         run([*words, "--help"], clone)  # parses what is before it
     elif "--study" in words:
         run([*words, "--dry-run"], clone)
