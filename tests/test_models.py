@@ -330,5 +330,5 @@ def test_tables_have_a_row_per_model_and_size(style, monkeypatch, capsys, rows):
 )
 def test_options_of_the_steps_are_refused(given, monkeypatch, capsys):
     said = flops_models(monkeypatch, capsys, *given, status=2)
-    assert f"{given[0]} does not go with --models" in said.err
+    assert f"{given[0]} cannot be used with --models" in said.err
     assert said.out == ""

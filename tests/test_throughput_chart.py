@@ -88,6 +88,13 @@ def test_spreads_and_deviations_are_drawn():
     assert upright in [(list(line.get_xdata()), list(line.get_ydata())) for line in cost.lines]
 
 
+def test_no_deviation_is_cut_off():
+    frame = table(2).assign(top1_std=5.0)
+    for panel in drawn(frame).axes[1:]:
+        low, high = panel.get_ylim()
+        assert low < frame["top1"].min() - 5 < frame["top1"].max() + 5 < high
+
+
 @pytest.mark.integration
 @pytest.mark.parametrize("count", [1, 2, 6, 17])
 def test_no_label_covers_another_or_leaves_the_page(count):

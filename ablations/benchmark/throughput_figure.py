@@ -124,6 +124,8 @@ def throughput_figure(
     if not points:
         return None
     settings = benchmark.settings
+    known = any(not math.isnan(accuracy[point["name"]].std) for point in points)
+    spread = ", mean and standard deviation" * known
     return throughput_chart.draw(
         pd.DataFrame(points),
         title=f"{metric.subject}, throughput and FLOPs: {benchmark.title}",
@@ -133,7 +135,7 @@ def throughput_figure(
         f"{settings['precision']}, {settings['memory_format']}, "
         f"{'compiled, ' * settings['compile']}batches of {settings['batch_size']} at "
         f"{benchmark.image}; median, least and most of "
-        f"{plural(settings['rounds'], 'round')}. Accuracies: {source}."
+        f"{plural(settings['rounds'], 'round')}. {metric.subject}: {source}{spread}."
         + (f" Not drawn, {metric.label} unknown: {', '.join(unknown)}." if unknown else ""),
         settings=look,
     )

@@ -184,7 +184,10 @@ def _draw_panel(
     if column == SPEED:
         x_ends += [row[f"{SPEED}_{end}"] for row in rows for end in ("min", "max")]
     panel.set_xlim(*_limits(x_ends))
-    panel.set_ylim(*_limits([row[VALUE] for row in rows], least=LEAST_RANGE))
+    stds = [0 if math.isnan(row[STD]) else row[STD] for row in rows]
+    y_ends = [row[VALUE] + std for row, std in zip(rows, stds, strict=True)]
+    y_ends += [row[VALUE] - std for row, std in zip(rows, stds, strict=True)]
+    panel.set_ylim(*_limits(y_ends, least=LEAST_RANGE))
     panel.spines[["top", "right"]].set_visible(False)
     panel.spines[["left", "bottom"]].set(color=palette.ink, linewidth=0.8)
     panel.tick_params(length=0, pad=3, labelsize=sheet.small, labelcolor=palette.grey)
@@ -247,7 +250,7 @@ def _spread_lines(row: dict[str, Any], column: str) -> list[tuple[list[float], l
     lines = []
     if column == SPEED:
         lines.append(([row[f"{SPEED}_min"], row[f"{SPEED}_max"]], [y, y]))
-    if std == std:  # not NaN
+    if not math.isnan(std):
         lines.append(([x, x], [y - std, y + std]))
     return lines
 

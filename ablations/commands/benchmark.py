@@ -245,6 +245,8 @@ def _refuse(ctx: click.Context, models: bool, source: Path | None) -> None:
     if models and (
         useless := [n for n in given if n in ("--study", "--regime", "--from", "--until")]
     ):
-        raise UsageError(f"{', '.join(useless)} does not go with --models; --only names models.")
+        raise UsageError(f"{', '.join(useless)} cannot be used with --models; --only names models.")
     if source and (useless := [name for name in given if name not in WITH_REDRAW]):
-        raise UsageError(f"{', '.join(useless)} does not go with --redraw, which measures nothing.")
+        raise UsageError(
+            f"{', '.join(useless)} cannot be used with --redraw, which measures nothing."
+        )

@@ -145,4 +145,4 @@ _USELESS = {
 def _refuse_others(ctx: click.Context, what: str) -> None:
     """Refuses options that have no effect on what is evaluated, one of :data:`_USELESS`."""
     if given := [name for name in given_parameters(ctx) if name in _USELESS[what]]:
-        raise UsageError(f"{', '.join(given)} has no effect on the evaluation of {what}.")
+        raise UsageError(f"{', '.join(given)} cannot be used in the evaluation of {what}.")

@@ -58,7 +58,7 @@ def flops(
     if models:
         if given := [name for name in given if name not in ("--models", "--task", "--format")]:
             raise click.UsageError(
-                f"{', '.join(given)} does not go with --models, which counts each model at the "
+                f"{', '.join(given)} cannot be used with --models, which counts each model at the "
                 "image sizes that the paper's tables have."
             )
         _print_models(console, task, style)
@@ -66,7 +66,7 @@ def flops(
     if task is not None:
         if given := [name for name in given if name in ("--step", "--image-size")]:
             raise click.UsageError(
-                f"{', '.join(given)} does not go with --task, which counts whole models at the "
+                f"{', '.join(given)} cannot be used with --task, which counts whole models at the "
                 "image size of its heads."
             )
         found = [select_networks(regime=name, **chosen) for name in regimes or (None,)]
@@ -75,7 +75,7 @@ def flops(
     if step is not None:
         if given := [name for name in given if name in ("--until", "--from", "--only")]:
             raise click.UsageError(
-                f"{', '.join(given)} does not go with --step, which shows one step."
+                f"{', '.join(given)} cannot be used with --step, which shows one step."
             )
         chosen["only"] = [step]
     found = [select_networks(regime=name, **chosen) for name in regimes or (None,)]

@@ -166,7 +166,7 @@ def robustness(
     elif weights is not None:
         raise UsageError("--weights needs one or more folders, such as --imagenet-c FOLDER.")
     if useless := [name for name in given_parameters(ctx) if name in _USELESS[what]]:
-        raise UsageError(f"{', '.join(useless)} has no effect on the evaluation of {what}.")
+        raise UsageError(f"{', '.join(useless)} cannot be used in the evaluation of {what}.")
     if outputs and folders and not {"imagenet-c", "imagenet-c-bar"} & {*folders}:
         raise UsageError("--output draws accuracy by severity: it needs --imagenet-c or -c-bar.")
     if layers is not None:

@@ -89,7 +89,7 @@ def steps(
     if settings is not None:
         others = {"--table", "--fields", "--format"} & {*given_parameters(ctx)}
         if others:
-            raise UsageError(f"{min(others)} does not go with --output, which draws blocks.")
+            raise UsageError(f"{min(others)} cannot be used with --output, which draws blocks.")
         pairs = compared(names, variants)
         diagrams = block_diagrams(pairs, size, stage=stage and stage - 1, first=first_block)
         title = "" if names else f"Blocks of stage {diagrams[0].stage + 1}: {networks.title}"

@@ -192,8 +192,8 @@ def _cost(page: Page) -> Iterator[Part]:
     yield Pictures(page.costs, "pair")
     yield Text(
         "Bars: one standard deviation to either side. The Pareto front joins the steps that no "
-        "other step beats in accuracy at the same or lower cost. It compares means and is not a "
-        f"test: {page.front}. Hollow: side branches. Some points have no room for a name.",
+        f"other step beats in {page.metric.label} at the same or lower cost. It compares means and "
+        f"is not a test: {page.front}. Hollow: side branches. Some points have no room for a name.",
         "soft",
     )
 
