@@ -106,3 +106,8 @@ class Start(Table):
         if bool(self.file) == bool(self.study):
             raise ValueError("give one of file and study")
         return self
+
+    @property
+    def text(self) -> str:
+        """It as one text, which does not say ``ema``."""
+        return self.file or f"study:{self.study}"

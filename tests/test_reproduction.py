@@ -4,12 +4,14 @@ import dataclasses
 import re
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from reporting import write_study
 
+from ablations.choices import Start
 from ablations.recipe import load_preset
 from ablations.records import Study
 from ablations.report.html import as_html
@@ -17,6 +19,7 @@ from ablations.report.page import make
 from ablations.report.reproduction import _which_preset, as_yaml, reproduction
 from ablations.studies import study_file, variants
 from ablations.studies.selection import fit_to_images
+from modernize.steps import Variant
 from modernize.text import visible
 
 
@@ -109,3 +112,30 @@ def test_another_study_that_is_shipped_has_its_command(tmp_path: Path) -> None:
 def test_the_whole_road_and_its_beginning_are_named_shortly(tmp_path: Path) -> None:
     made = write_study(tmp_path / "two", {"resnet": [80.0], "recipe": [81.0]})
     assert "--until recipe" in reproduction(made).command
+
+
+@pytest.mark.parametrize(
+    ("start", "setting"),
+    [
+        ({"study": "before"}, "--set start=study:before"),
+        ({"file": "w.pt"}, "--set start=w.pt"),
+        ({"study": "before", "ema": True}, "--preset preset.yaml \\\n    --only recipe,ln"),
+    ],
+)
+def test_the_weights_that_runs_start_from_are_named(
+    tmp_path: Path, start: dict[str, Any], setting: str
+) -> None:
+    def with_start(variant: Variant) -> Variant:
+        return dataclasses.replace(variant, start=Start(**start).model_dump())
+
+    made = write_study(tmp_path / "after", {"recipe": [80.0], "ln": [81.0]}, change=with_start)
+    made.manifest["preset"]["start"] = Start(**start).model_dump()
+    made = Study(made.folder, made.manifest)
+    found = reproduction(made)
+    assert setting in found.command
+    name = str(start.get("study", start.get("file")))
+    assert name in found.needed
+    page = make(made)
+    assert found.needed.split()[-1] in as_html(page)
+    assert name in page.about
+    assert ("moving average" in page.about) == ("ema" in start)

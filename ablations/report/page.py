@@ -29,7 +29,7 @@ from ablations.report.data import FAILED, FailedRun, ReportData, read_data
 from ablations.report.examples import Examples, class_tables, read_examples
 from ablations.report.pictures import Picture
 from ablations.report.provenance import provenance_rows, utc
-from ablations.report.reproduction import Reproduction, reproduction
+from ablations.report.reproduction import Reproduction, common_start, reproduction
 from ablations.units import choose_unit, fixed, integer
 from modernize.steps import REGIMES
 from modernize.text import plural
@@ -219,8 +219,19 @@ def _about(study: Study) -> str:
         f"{regime.start} to {regime.end}, each trained for {' or '.join(map(str, epochs))} "
         f"epoch{'s' * (epochs != [1])} from {plural(seeds, 'seed')} on "
         f"{plural(images['train_images'], 'image')} of {images['name']}, and evaluated on "
-        f"{plural(images['val_images'], 'other image')}."
+        f"{plural(images['val_images'], 'other image')}.{_start_text(study)}"
     )
+
+
+def _start_text(study: Study) -> str:
+    """Returns a sentence on the weights that all runs start from; nothing for fresh ones."""
+    start = common_start(study)
+    if start is None:
+        return ""
+    average = "the moving average of " * start.ema
+    if start.study is None:
+        return f" Each run starts from {average}the weights in {start.file}."
+    return f" Each run starts from {average}the weights of its own step and seed in {start.study}."
 
 
 def _counts(data: ReportData) -> Counter[Status]:

@@ -34,11 +34,13 @@ class Reproduction:
         command: for a shell; empty if no command makes these variants.
         preset: the resolved preset as YAML, which ``--preset`` takes.
         files: name -> text of files that the command reads and that do not come with the program.
+        needed: what else it reads, the weights that runs start from; may be empty.
     """
 
     command: str
     preset: str
     files: Mapping[str, str]
+    needed: str = ""
 
 
 def reproduction(study: Study) -> Reproduction:
@@ -62,7 +64,15 @@ def reproduction(study: Study) -> Reproduction:
         files[PRESET_FILE] = text
         preset = ["--preset", PRESET_FILE]
     words = [*preset, *chosen, "--seeds", str(study.seeds), "--name", study.name]
-    return Reproduction(_command(words), text, files)
+    return Reproduction(_command(words), text, files, _needed(common_start(study)))
+
+
+def _needed(start: Start | None) -> str:
+    if start is None:
+        return ""
+    if start.study is None:
+        return f"the weights in {start.file}"
+    return f"the study {start.study} with the weights of its runs, in the same results folder"
 
 
 def as_yaml(preset: Preset) -> str:
@@ -88,10 +98,9 @@ _Dumper.add_representer(
 
 def _command(words: Sequence[str]) -> str:
     """Returns the command; a long one with a line for each option."""
-    options = [" ".join(map(shell, words[i : i + 2])) for i in range(0, len(words), 2)]
-    line = " ".join([COMMAND, *options])
-    broken = " \\\n    ".join([COMMAND, *options])
-    return line if len(line) <= LINE else broken
+    line = " ".join([COMMAND, *map(shell, words)])
+    broken = "".join((" \\\n    " if w.startswith("--") else " ") + shell(w) for w in words)
+    return line if len(line) <= LINE else COMMAND + broken
 
 
 def _own_file(study: Study) -> study_file.StudyFile | None:
@@ -143,15 +152,14 @@ def _which_variants(study: Study, own: study_file.StudyFile | None) -> list[str]
 
 def _start_options(study: Study, written: study_file.StudyFile) -> list[str]:
     """Returns the options of the weights that all runs start from, if neither file has them."""
-    start, given = _start(study), written.definition.start or study.preset.start
+    start, given = common_start(study), written.definition.start or study.preset.start
     if start is None or start == given:
         return []
-    file = start.file or f"study:{start.study}"
-    return ["--start", file, *(["--start-ema"] if start.ema else [])]
+    return ["--start", start.text, *(["--start-ema"] if start.ema else [])]
 
 
-def _start(study: Study) -> Start | None:
-    """Returns the start that all variants have; None if they differ."""
+def common_start(study: Study) -> Start | None:
+    """Returns the weights that all runs start from; None for fresh ones, or if variants differ."""
     first = study.variants[0].start
     same = first is not None and all(v.start == first for v in study.variants)
     return Start.model_validate(dict(first)) if first and same else None
@@ -160,7 +168,7 @@ def _start(study: Study) -> Start | None:
 def _keys_if_equal(study: Study, written: study_file.StudyFile) -> list[str]:
     """Returns the keys of all variants of a file; none if it makes other networks now."""
     try:
-        start = _start(study) or written.definition.start or study.preset.start
+        start = common_start(study) or written.definition.start or study.preset.start
         resolved = variants.resolve_study(
             written, study.manifest["regime"], study.preset.recipes, start
         )
@@ -180,7 +188,10 @@ def _content(variant: Variant) -> tuple[Any, ...]:
 
 def _which_preset(preset: Preset) -> list[str] | None:
     """Returns the options that make a preset from a shipped one, or None."""
-    ours = dict(_leaves(preset.model_dump(mode="json")))
+    dumped = preset.model_dump(mode="json")
+    if preset.start is not None and not preset.start.ema:
+        dumped["start"] = preset.start.text
+    ours = dict(_leaves(dumped))
     candidates = {}
     for name in preset_names():
         shipped = dict(_leaves(load_preset(name).model_dump(mode="json")))

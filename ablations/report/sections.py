@@ -241,6 +241,8 @@ def _reproduction(page: Page) -> Iterator[Part]:
             yield Text("With the version of the program that is named above:")
         if files:
             yield Text(f"Save the text below the command as {' and '.join(files)}.")
+        if needed := page.reproduction.needed:
+            yield Text(f"It needs {needed}.")
         yield Code(command)
     yield from (Code(text, name) for name, text in files.items())
     yield Code(page.reproduction.preset, "The preset; other settings have their default value")
