@@ -18,12 +18,15 @@ KEYS = ("study", "step", "seed", "recipe", "status")
 NUMBERS = tuple(
     field.name
     for field in dataclasses.fields(Record)
-    if field.name not in ("status", "reason", "metrics", "provenance")
+    if field.name not in ("status", "reason", "metrics", "classes", "provenance")
 )
 
 
 def numbers(measured: TaskMetrics) -> list[str]:
-    """Returns the columns with numbers: all of a record; empty (NaN) if not measured."""
+    """Returns the columns with numbers: all of a record but those of single classes.
+
+    A number that was not measured is empty (NaN).
+    """
     return [*(metric.key for metric in measured.metrics), measured.headline.best, *NUMBERS]
 
 
@@ -34,7 +37,7 @@ def runs(study: Study | Path | str, results: Path | str = "results") -> pd.DataF
     that the step changes); ``status``; then every number of the run's record: accuracies in
     percent after the last epoch (``top1``, ...) and of the best one (``top1_best``: optimistic),
     losses, ``epochs``, ``seconds`` of training and evaluating; ``device``, and ``run``, the name of
-    the run's folder.
+    the run's folder. The numbers of single classes are not in it.
 
     Args:
         study: its name, or its folder.
