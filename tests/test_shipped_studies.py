@@ -7,10 +7,18 @@ import pandas as pd
 import pytest
 from copied import copy_repository, run
 
+from ablations import runs
+from ablations.analysis.accuracies import of_paper, of_study
+from ablations.analysis.agreement import agreement_of
+from ablations.metrics import METRICS
+from ablations.records import open_study
 from modernize.steps import STEPS
 
 ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "results"
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+STATISTICS = (ROOT / "docs" / "statistics.md").read_text(encoding="utf-8")
+TASKS = (ROOT / "docs" / "tasks.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -51,8 +59,20 @@ def test_the_shipped_tables_and_reports_are_what_their_runs_say(name: str, clone
     assert (folder / "summary.csv").read_text() == before["summary.csv"]
     assert (folder / "report.md").read_text() == before["report.md"]
     pictures = re.findall(r"!\[.+?\]\((.+?)\)", before["report.md"])
-    shipped = {str(path.relative_to(folder)) for path in folder.rglob("*.svg")}
+    shipped = {
+        str(path.relative_to(folder))
+        for ending in ("svg", "webp")
+        for path in folder.rglob(f"*.{ending}")
+    }
     assert shipped == set(pictures)
+
+
+@pytest.mark.parametrize("name", [name for name, _ in SHIPPED])
+def test_the_table_of_all_runs_has_the_means_of_the_summary(name: str) -> None:
+    summary = pd.read_csv(RESULTS / name / "summary.csv").set_index("step")
+    metrics = [metric for metric in METRICS if metric in summary]
+    means = runs(RESULTS / name).groupby("step")[metrics].mean().loc[summary.index]
+    pd.testing.assert_frame_equal(means, summary[metrics], rtol=1e-5, check_names=False)
 
 
 def test_no_two_shipped_results_are_equal(clone: Path) -> None:
@@ -62,8 +82,51 @@ def test_no_two_shipped_results_are_equal(clone: Path) -> None:
     assert len(set(contents.values())) == len(files) > 10
 
 
-def test_two_studies_are_shipped() -> None:
-    assert [name for name, _ in SHIPPED] == ["reference-nano", "reference-leave-one-out"]
+def test_the_shipped_studies_are_in_the_readme() -> None:
+    shipped = {path.name for path in RESULTS.glob("reference-*")}
+    assert {name for name, _ in SHIPPED} == shipped
+    assert len(shipped) == len(SHIPPED) == 4
+
+
+COLUMNS = [
+    ("reference-nano", "top1"),
+    ("reference-detection", "box_ap"),
+    ("reference-detection", "box_ap50"),
+    ("reference-detection", "mask_ap50"),
+    ("reference-segmentation", "miou"),
+]
+
+
+def test_the_documented_table_of_tasks_is_that_of_the_summaries() -> None:
+    tables = {
+        name: pd.read_csv(RESULTS / name / "summary.csv").set_index("step") for name, _ in COLUMNS
+    }
+    shown = dict(re.findall(r"^\| `([\w-]+)` \| (.+±.+) \|$", TASKS, flags=re.MULTILINE))
+    assert [*shown] == [step.key for step in STEPS]
+    for step, cells in shown.items():
+        rows = [(tables[name].loc[step], metric) for name, metric in COLUMNS]
+        wanted = [f"{row[metric]:.2f} ± {row[f'{metric}_std']:.2f}" for row, metric in rows]
+        assert cells.split(" | ") == wanted
+
+
+@pytest.mark.parametrize(("name", "other", "text"), [
+    ("reference-nano", "paper", STATISTICS),
+    ("reference-detection", "reference-nano", TASKS),
+    ("reference-segmentation", "reference-nano", TASKS),
+])  # fmt: skip
+def test_the_documented_agreement_is_that_of_the_studies(name: str, other: str, text: str) -> None:
+    study = of_study(open_study(name, RESULTS))
+    theirs = of_paper("resnet50") if other == "paper" else of_study(open_study(other, RESULTS))
+    found = agreement_of(study, theirs)
+    assert found.over_steps is not None
+    assert found.over_seeds is not None
+    assert len(found.pairs) == len(STEPS) - 1 == 16
+    intervals = ["{:.2f} to {:.2f}".format(*ends) for ends in (found.over_steps, found.over_seeds)]
+    numbers = [f"{study.rows[0].n}", f"{found.same_sign}", f"{found.correlation:.2f}", *intervals]
+    (row,) = re.findall(rf"^\| [^|]*`{name}`[^|]* \| (.+) \|$", text, flags=re.MULTILINE)
+    cells = row.split(" | ")
+    assert cells == numbers[: len(cells)]
+    assert len(cells) >= 4
 
 
 def train_whole_road(clone: Path, *options: str) -> pd.DataFrame:

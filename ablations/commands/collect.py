@@ -54,8 +54,8 @@ def _print_summary(console: Console, table: Any) -> None:
 @click.option(
     "--per-run",
     is_flag=True,
-    help="Show a row for each run, with the numbers of its record, but not those of single classes; "
-    "with any other --format than table. Writes no files.",
+    help="Show a row for each run, with the numbers of its record (but not those of single "
+    "classes); with any other --format than table. Writes no files.",
 )
 @click.option(
     "--archive",
