@@ -94,7 +94,7 @@ def merge(there: Mapping[str, Any], requested: Mapping[str, Any], folder: Path) 
         )
     variants = {v["key"]: v for manifest in (there, requested) for v in manifest["variants"]}
     # Variants that the study has, but no longer lists, come last.
-    order = list(dict.fromkeys([*requested["order"], *(v["key"] for v in there["variants"])]))
+    order = list(dict.fromkeys([*requested["order"], *variants]))
     manifest = {
         **requested,
         "variants": [variants[key] for key in order if key in variants],
